@@ -1,0 +1,168 @@
+"""The entry point: the commands, and what every failure becomes. No torch is imported here or on the way to
+--help."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from t2i import __version__
+from t2i.cli import info, models, sample, score, train
+from t2i.cli.ui import UI, ReaderGone, safe
+from t2i.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_TERMINATED,
+    InputError,
+    InternalError,
+    T2IError,
+    UnavailableError,
+    UsageError,
+)
+
+EPILOG = """Examples:
+
+\b
+  t2i sample "a cat in the snow" -n 4
+  t2i sample "一只猫在雪地里玩耍"
+  t2i sample -f prompts.txt -o out/
+  t2i info out/a-cat-in-the-snow-7.png
+  t2i train --recipe tiny --out my-model
+
+Exit codes: 0 done, 1 a quality gate failed, 2 usage, 3 bad input or output, 4 something needed is not here,
+5 inconclusive, 70 a fault of ours, 130 interrupted, 143 terminated.
+"""
+
+app = typer.Typer(
+    name="t2i",
+    help="Text to picture, with models small enough for two CPU cores.",
+    epilog=EPILOG,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+app.command("sample", epilog=sample.EPILOG)(sample.sample)
+app.command("train", epilog=train.EPILOG)(train.train)
+app.command("score", epilog=score.EPILOG)(score.score)
+app.command("info", epilog=info.EPILOG)(info.info)
+app.add_typer(models.app, name="models")
+
+# Typer carries click with it; the class is reached through the name that is public in every version.
+ParserFault: type[Exception] = typer.BadParameter.__bases__[0]
+
+
+class Terminated(BaseException):
+    """SIGTERM, turned into an exception so that temporary files go away on the way out."""
+
+
+def _version(value: bool) -> None:
+    if value:
+        sys.stdout.write(f"t2i {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    if ctx.invoked_subcommand is None:
+        sys.stdout.write(ctx.get_help() + "\n")
+
+
+def main() -> NoReturn:
+    """Run the command line on sys.argv and leave with its exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: list[str]) -> int:
+    """Run the command line on ``args`` and return the exit code; every exception is turned into one."""
+    _prepare_streams()
+    ui = UI.from_args(args)
+    code, error = EXIT_OK, None
+    try:
+        code, error = _invoke(args, ui)
+        if error is not None:
+            if ui.debug:
+                traceback.print_exception(error)
+            ui.fail(error)
+        ui.close(error)
+        sys.stdout.flush()
+    except (BrokenPipeError, ReaderGone):  # the reader of our results has gone: nothing left to say it to
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return InputError.exit_code
+    return code
+
+
+def _invoke(args: list[str], ui: UI) -> tuple[int, T2IError | None]:
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        code = app(args, prog_name="t2i", standalone_mode=False, obj=ui)
+        if code in (EXIT_INTERRUPTED, EXIT_TERMINATED):
+            return code, _stopped("interrupted." if code == EXIT_INTERRUPTED else "terminated.")
+        return (code if isinstance(code, int) else EXIT_OK), None
+    except T2IError as error:
+        return error.exit_code, error
+    except ParserFault as error:
+        usage = UsageError(_parser_message(error), _parser_hint(error, ui))
+        return usage.exit_code, usage
+    except (KeyboardInterrupt, typer.Abort):
+        return EXIT_INTERRUPTED, _stopped("interrupted.")
+    except Terminated:
+        return EXIT_TERMINATED, _stopped("terminated.")
+    except MemoryError as error:
+        memory = UnavailableError(
+            "there is not enough memory for this.", "Try a smaller -n or --size.", "memory"
+        )
+        memory.__cause__ = error
+        return memory.exit_code, memory
+    except Exception as error:
+        fault = InternalError(
+            f"a fault of ours: {type(error).__name__}: {safe(str(error))[:300]}",
+            "Run it again with --debug and report what it prints." if not ui.debug else "",
+        )
+        fault.__cause__ = error
+        return fault.exit_code, fault
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+class _Stopped(T2IError):
+    exit_code = EXIT_INTERRUPTED
+    default_code = "interrupted"
+
+
+def _stopped(message: str) -> T2IError:
+    return _Stopped(message)
+
+
+def _parser_message(error: Exception) -> str:
+    text = str(getattr(error, "format_message", lambda: error)()).strip()
+    text = (text[:1].lower() + text[1:]) or "the command cannot be read"
+    return text if text.endswith((".", "?", "!", ")")) else text + "."
+
+
+def _parser_hint(error: Exception, ui: UI) -> str:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "t2i"
+    quote = "Put the prompt in quotes. " if ui.command == "sample" and "extra argument" in str(error) else ""
+    return f"{quote}See `{path} --help`."
+
+
+def _prepare_streams() -> None:
+    """Paths must come out as the bytes they are, and no message may fail on a narrow terminal encoding."""
+    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(encoding=sys.getfilesystemencoding(), errors=errors)

@@ -1,0 +1,124 @@
+"""`t2i models`: which models are here, what they are, whether they are whole."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from t2i.cli import options as opt
+from t2i.cli.ui import UI
+from t2i.errors import T2IError
+
+EPILOG = """Examples:
+
+\b
+  t2i models list
+  t2i models show small
+  t2i models verify small my-model/
+"""
+
+app = typer.Typer(
+    help="List, show and verify models.", epilog=EPILOG, no_args_is_help=False, rich_markup_mode=None
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(ctx: typer.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        ui: UI = ctx.obj
+        ui.line(ctx.get_help())
+
+
+@app.command("list", epilog="Examples:\n\n\b\n  t2i models list\n  t2i models list --json\n")
+def list_(ctx: typer.Context, json: opt.Json = False, debug: opt.Debug = False) -> None:
+    """List the models that can be named with --model."""
+    ui: UI = ctx.obj
+    from t2i.store.registry import list_models
+
+    rows = []
+    for model in list_models():
+        manifest = model.manifest
+        sizes = "/".join(str(s) for s in manifest.sizes) if manifest else ""
+        if ui.json:
+            facts = {
+                "name": model.name,
+                "source": model.source,
+                "path": str(model.path),
+                "fault": model.fault,
+            }
+            ui.record(
+                {**facts, "sizes": list(manifest.sizes) if manifest else [], "bytes": model.size_on_disk}
+            )
+        state = model.fault or f"{model.size_on_disk / 1e6:.1f} MB"
+        rows.append([model.name, manifest.family if manifest else "?", sizes, state, str(model.path)])
+    if not rows:
+        ui.note("no model is installed")
+    if rows and not ui.json:
+        ui.table("models", ["name", "family", "sizes", "state", "path"], rows)
+
+
+@app.command("show", epilog="Examples:\n\n\b\n  t2i models show small\n  t2i models show my-model/ --json\n")
+def show(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(metavar="NAME|FOLDER", help="Which model.")] = "small",
+    json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Show a model's stages, defaults and card."""
+    ui: UI = ctx.obj
+    from dataclasses import asdict
+
+    from t2i.store.bundle import read_bundle
+    from t2i.store.registry import resolve
+
+    bundle = read_bundle(resolve(model))
+    manifest = bundle.manifest
+    if ui.json:
+        ui.record({"path": str(bundle.path), "digest": bundle.digest, "manifest": asdict(manifest)})
+        return
+    ui.line(f"{manifest.name}: {manifest.family}, {'/'.join(map(str, manifest.sizes))} px, {manifest.tool}")
+    for entry in manifest.stages:
+        dials: dict[str, Any] = {k: v for k, v in asdict(entry.defaults).items() if v not in (None, {})}
+        ui.line(f"  {entry.name} ({entry.kind})  " + "  ".join(f"{k} {v}" for k, v in dials.items()))
+    ui.line(f"  digest {bundle.digest[:16]}\n")
+    ui.line(bundle.card().rstrip())
+
+
+@app.command("verify", epilog="Examples:\n\n\b\n  t2i models verify\n  t2i models verify small my-model/\n")
+def verify(
+    ctx: typer.Context,
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME|FOLDER]...", help="Which; all by default.")
+    ] = None,
+    json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Read every file of a model, compare the hashes, look for broken weights. Exits 3 if one is not
+    whole."""
+    ui: UI = ctx.obj
+    from t2i.errors import InputError
+    from t2i.store.bundle import read_bundle
+    from t2i.store.registry import list_models, resolve
+
+    # every name is looked up before the first file is read
+    places = (
+        [(name, resolve(name)) for name in models] if models else [(m.name, m.path) for m in list_models()]
+    )
+    broken = 0
+    for name, path in places:
+        fault: T2IError | None = None
+        try:
+            files = read_bundle(path).verify()
+        except T2IError as error:
+            fault, broken, files = error, broken + 1, []
+            ui.fail(error)
+        if ui.json:
+            ui.record(
+                {"name": name, "path": str(path), "ok": fault is None, "fault": fault and fault.message}
+            )
+        elif fault is None:
+            ui.line(f"{name}: whole, {len(files)} files")
+    if broken:
+        count = f"{broken} of {len(places)} models" if len(places) > 1 else f"the model {places[0][0]!r}"
+        raise InputError(f"{count} cannot be used.", code="bundle")

@@ -1,0 +1,183 @@
+"""Options that mean the same in every command, and the small languages they are written in.
+
+Everything here is checked before torch is imported: a mistake costs a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from t2i.errors import InputError, UnavailableError, UsageError, nearest
+from t2i.files import explain_os_error
+from t2i.prompts import MAX_SEED
+
+if TYPE_CHECKING:
+    from t2i.store.bundle import Manifest, StageEntry
+
+#: checked here so that a misspelt name costs no import; a test compares them with diffusion/samplers.py
+SAMPLERS = ("euler", "heun", "dpmpp_2m", "unipc", "ancestral", "consistency")
+DTYPES = ("float32", "bfloat16", "float16")
+
+Model = Annotated[str, typer.Option("--model", "-m", metavar="NAME|FOLDER", help="Which model.")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.")]
+Dtype = Annotated[
+    str, typer.Option(metavar="|".join(DTYPES), help="Number format; CPUs are fastest in float32.")
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="One JSON record a line on stdout, and a closing envelope.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="Bit-identical kernels, where they exist.")
+]
+
+
+def parse_seeds(text: str | None, n: int | None) -> list[int] | None:
+    """The seeds that ``--seed`` and ``-n`` name: 7 with n=3 is 7, 8, 9; 1,2,9 and 7..14 are what they say.
+
+    None when no seed was given.  Raises UsageError.
+    """
+    if text is None:
+        return None
+    seeds: list[int] = []
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d{1,19})(?:\.\.(\d{1,19}))?\s*", part, re.ASCII)
+        if not found:
+            raise UsageError(f"--seed {text!r} is not a seed.", "Write 7, or 1,2,3, or 7..14.")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if last < first or last - first >= 100_000 or last > MAX_SEED:
+            raise UsageError(
+                f"--seed {text!r} is not a range of seeds.", "Write 7..14; at most 100,000 seeds."
+            )
+        seeds += range(first, last + 1)
+    if len(seeds) == 1:
+        if seeds[0] + (n or 1) - 1 > MAX_SEED:
+            raise UsageError(f"--seed {text!r} is too large.", f"The largest seed is {MAX_SEED}.")
+        return [seeds[0] + i for i in range(n or 1)]
+    if n is not None and n != len(seeds):
+        raise UsageError(f"--seed names {len(seeds)} seeds and -n asks for {n} pictures.", "Leave -n out.")
+    return seeds
+
+
+def per_stage(option: str, text: str | None, manifest: Manifest, low: float, high: float) -> dict[str, float]:
+    """``8`` (the base) or ``base=8,up=2`` as {stage name: number}; a name may be a kind, or a beginning.
+
+    Raises UsageError for unknown stages and for numbers outside [low, high].
+    """
+    out: dict[str, float] = {}
+    if text is None:
+        return out
+    for part in text.split(","):
+        name, _, number = part.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            bounds = f"Write a number from {low:g} to {high:g}, or base=…,up=…"
+            raise UsageError(f"--{option} {text!r} cannot be read.", bounds)
+        for entry in _stages_named(option, name.strip() or "base", manifest):
+            out[entry.name] = value
+    return out
+
+
+def _stages_named(option: str, name: str, manifest: Manifest) -> list[StageEntry]:
+    stages = [entry for entry in manifest.stages if entry.kind != "clip"]
+    for match in (
+        [e for e in stages if e.name == name],
+        [e for e in stages if e.kind == name],
+        [e for e in stages if e.name.startswith(name) or e.kind.startswith(name)],
+    ):
+        if match:
+            return match
+    known = [entry.name for entry in stages]
+    near = nearest(name, known, 1)
+    hint = f"Did you mean {near[0]}?" if near else f"Its stages are {', '.join(known)}."
+    raise UsageError(f"--{option}: the model has no stage {name!r}.", hint)
+
+
+def parse_threshold(text: str | None) -> tuple[float, float] | None:
+    """``0.995,1.5``: percentile of Imagen's dynamic thresholding and its cap; without a cap, none."""
+    if text is None:
+        return None
+    percentile, _, cap = text.partition(",")
+    try:
+        value = (float(percentile), float(cap) if cap else math.inf)
+    except ValueError:
+        value = (math.nan, math.nan)
+    if not (0 < value[0] <= 1 and value[1] >= 1):
+        raise UsageError(f"--threshold {text!r} cannot be read.", "Write percentile,cap, as in 0.995,1.5")
+    return value
+
+
+def check_choice(option: str, value: str, choices: tuple[str, ...]) -> str:
+    """``value`` if it is one of ``choices``. Raises UsageError naming the nearest."""
+    if value not in choices:
+        near = nearest(value, choices, 1)
+        hint = f"Did you mean {near[0]}?" if near else f"Choose one of {', '.join(choices)}."
+        raise UsageError(f"--{option} {value!r} is not known.", hint)
+    return value
+
+
+def check_device(text: str) -> str:
+    """The spelling of a device; whether it exists is known only once torch is there."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", text):
+        raise UsageError(f"--device {text!r} is not known.", "Write auto, cpu, cuda, cuda:0 or mps.")
+    return text
+
+
+def pick_device(text: str) -> str:
+    """The device to use, ``auto`` resolved. Imports torch. Raises UnavailableError (code ``device``)."""
+    import torch
+
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    mps = torch.backends.mps.is_available()
+    if text == "auto":
+        return "cuda" if cuda else "mps" if mps else "cpu"
+    kind, _, index = text.partition(":")
+    if (kind == "cuda" and int(index or 0) >= cuda) or (kind == "mps" and not mps):
+        raise UnavailableError(
+            f"there is no device {text!r} on this machine.", "Use --device auto.", "device"
+        )
+    return text
+
+
+def environment(offline: bool, deterministic: bool) -> None:
+    """Set what has to be set before the libraries are imported."""
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
+    if deterministic:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        import torch
+
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
+def check_writable(folder: Path) -> None:
+    """Raise InputError (code ``output``) unless files can be made in ``folder``, which need not exist; leave
+    nothing."""
+    import tempfile
+
+    place = folder
+    try:
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        if not place.is_dir():
+            raise NotADirectoryError(20, "it is not a folder", str(place))
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except (OSError, ValueError) as error:
+        what = explain_os_error(error) if isinstance(error, OSError) else str(error)
+        raise InputError(
+            f"cannot write to {folder}: {what}.", "Choose another place with -o.", "output"
+        ) from error

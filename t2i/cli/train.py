@@ -1,0 +1,223 @@
+"""`t2i train`: a model from pictures and captions."""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from t2i.cli import options as opt
+from t2i.cli.ui import EVERY, UI, safe
+from t2i.errors import UsageError, nearest
+
+EPILOG = """Examples:
+
+\b
+  t2i train --recipe tiny --out my-model       # every stage on drawn scenes, minutes on two CPU cores
+  t2i sample "a red circle" --model my-model
+  t2i train base --recipe first --sprites sprites/ --out my-model --resume
+  t2i train --recipe tiny --set base.lr=1e-4 --dry-run
+  t2i train --recipe tiny --data photos/ --out my-photos
+  t2i train --recipe tiny --data "shards/{0000..0003}.tar" --out my-shards
+"""
+STAGES = ("all", "clip", "base", "prior", "upsampler256", "upsampler1024")
+
+
+def train(
+    ctx: typer.Context,
+    stage: Annotated[str, typer.Argument(metavar="|".join(STAGES), help="What to train.")] = "all",
+    recipe: Annotated[str, typer.Option(metavar="NAME|FILE", help="The recipe.")] = "tiny",
+    data: Annotated[
+        str, typer.Option(metavar="scenes|FOLDER|SHARDS", help="The pictures and captions.")
+    ] = "scenes",
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The bundle to write.")] = Path("my-model"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the resolved recipe, sizes and time; train nothing.")
+    ] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Steps of the stage, instead of the recipe's.")
+    ] = None,
+    sprites: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The sprite library for scenes.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="S", min=0, help="Seed of the run, instead of the recipe's.")
+    ] = None,
+    device: opt.Device = "auto",
+    offline: opt.Offline = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Train one stage of a model, or all of them, and write a bundle that `t2i sample --model` takes."""
+    ui: UI = ctx.obj
+    if stage not in STAGES:
+        near = nearest(stage, STAGES, 1)
+        hint = f"Did you mean {near[0]}?" if near else f"Stages are {', '.join(STAGES)}."
+        raise UsageError(f"there is no stage {stage!r}.", hint)
+    overrides: list[str] = []
+    for text in set_ or []:
+        key, equals, _ = text.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set {text!r} cannot be read.", "Write --set base.lr=1e-4", "config")
+        overrides.append(text)
+    opt.check_device(device)
+    opt.check_writable(out)
+    opt.environment(offline, False)
+    from t2i.train.run import train as run
+
+    with _stop_on_signal(ui) as signals, _Reporter(ui) as report:
+        result: Any = run(
+            stage,
+            recipe,
+            overrides,
+            data,
+            out,
+            resume,
+            dry_run,
+            report=report,
+            sprites=sprites,
+            seed=seed,
+            steps=steps,
+            device=opt.pick_device(device),
+            stop=lambda: bool(signals),
+        )
+    if signals:
+        ui.note(f"stopped and saved; go on with --resume --out {out}")
+        raise typer.Exit(128 + signals[0])
+    if dry_run:
+        _show_plan(ui, result)
+    elif not ui.json:
+        ui.line(str(out))
+
+
+@contextmanager
+def _stop_on_signal(ui: UI) -> Iterator[list[int]]:
+    """The first SIGINT or SIGTERM asks for a checkpoint and an end; the second ends at once."""
+    signals: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if signals:
+            raise KeyboardInterrupt
+        signals.append(number)
+        ui.warn("stopping after this step; once more to stop at once")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Reporter:
+    """Training's records as a bar for each stage on a terminal, lines now and then elsewhere, NDJSON with --json."""
+
+    def __init__(self, ui: UI) -> None:
+        self.ui = ui
+        self.last = 0.0
+        self.bars: Any = None
+        self.tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> _Reporter:
+        if sys.stderr.isatty() and not (self.ui.quiet or self.ui.json):
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+            words = [
+                TextColumn(f"{{task.{field}}}", markup=False) for field in ("description", "fields[said]")
+            ]
+            columns = (words[0], BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), words[1])
+            self.bars = Progress(*columns, console=Console(stderr=True))
+            self.bars.start()
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        if self.bars is not None:
+            self.bars.stop()
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        facts = {k: v for k, v in record.items() if k not in ("pictures", "folder")}
+        if self.ui.json:
+            self.ui.record(_finite(facts))
+        elif self.bars is not None and facts.get("event") in ("start", "step", "embed"):
+            self._bar(facts)
+        elif self.bars is not None:
+            self.bars.console.print(safe(_sentence(facts)), markup=False, highlight=False)
+        elif facts.get("event") not in ("step", "embed") or facts["step"] == facts["steps"] or self._due():
+            self.ui.note(_sentence(facts))
+
+    def _bar(self, facts: dict[str, Any]) -> None:
+        name = f"{facts['stage']} {facts['event']}" if facts["event"] == "embed" else str(facts["stage"])
+        if name not in self.tasks:
+            self.tasks[name] = self.bars.add_task(name, total=facts["steps"], said="")
+        kept = {k: facts[k] for k in ("loss", "mse", "top1", "rate", "left", "skipped") if k in facts}
+        said = _sentence({"event": "step", **kept}).removeprefix(": ")
+        self.bars.update(self.tasks[name], completed=facts["step"], said=said)
+
+    def _due(self) -> bool:
+        now = time.monotonic()
+        if now - self.last < EVERY:
+            return False
+        self.last = now
+        return True
+
+
+def _finite(facts: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: a loss that is none becomes null."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in facts.items()}
+
+
+def _sentence(facts: dict[str, Any]) -> str:
+    head = [str(facts.get("stage", "")), str(facts["event"]) if facts.get("event") != "step" else ""]
+    if "step" in facts:
+        head.append(f"{facts['step']}/{facts['steps']}" if "steps" in facts else str(facts["step"]))
+    parts = []
+    for key, value in facts.items():
+        if key in ("event", "stage", "step", "steps", "seconds") or (key == "skipped" and not value):
+            continue
+        if key == "rate":
+            parts.append(f"{value:.0f} pictures/s")
+        elif key == "left":
+            parts.append(f"{value / 60:.1f} min left" if value >= 90 else f"{value:.0f} s left")
+        else:
+            parts.append(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}")
+    return " ".join(word for word in head if word) + (": " + ", ".join(parts) if parts else "")
+
+
+def _show_plan(ui: UI, plan: dict[str, Any]) -> None:
+    if ui.json:
+        ui.record(plan)
+        return
+    import json
+
+    columns = list(plan["stages"][0])
+    rows = [[str(row[c]) for c in columns] for row in plan["stages"]]
+    totals = {
+        c: str(round(sum(row[c] for row in plan["stages"]), 1))
+        for c in ("parameters", "shipped_mb", "seconds")
+    }
+    ui.table(
+        "plan",
+        columns,
+        [
+            *([] if sys.stdout.isatty() else [columns]),
+            *rows,
+            ["all", *(totals.get(c, "") for c in columns[1:])],
+        ],
+    )
+    ui.line(json.dumps(plan["recipe"], indent=1, ensure_ascii=False, default=str))

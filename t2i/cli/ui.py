@@ -1,0 +1,171 @@
+"""What a command says: results on stdout (paths, or NDJSON), everything else on stderr.
+
+Nothing that a user wrote reaches a terminal unescaped: control characters and bidirectional marks are shown
+as \\xNN, and Rich's markup is never interpreted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from t2i.errors import T2IError
+
+SCHEMA = 1
+OnStep = Callable[[str, int, int], None]
+EVERY = 5.0  # seconds between plain progress lines
+
+
+class ReaderGone(BaseException):
+    """Nobody reads stdout any more. Not an OSError: typer would take that for itself and exit 1."""
+
+
+def safe(text: str) -> str:
+    """``text`` with every character that could act on a terminal shown as an escape; newlines too."""
+    return "".join(
+        c if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp") else _escape(c) for c in text
+    )
+
+
+def _escape(char: str) -> str:
+    if char == "\u200d" or "\ufe00" <= char <= "\ufe0f":  # joiners inside emoji
+        return char
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def shorten(text: str, width: int = 60) -> str:
+    """At most ``width`` characters of ``text``, escaped, with an ellipsis where it was cut."""
+    return safe(text if len(text) <= width else text[: width - 1] + "…")
+
+
+@dataclass
+class UI:
+    """The voice of one run. ``pictures`` and ``failed`` are counted for the closing envelope of
+    ``--json``."""
+
+    command: str = "t2i"
+    json: bool = False
+    quiet: bool = False
+    debug: bool = False
+    pictures: int = 0
+    failed: int = 0
+
+    @classmethod
+    def from_args(cls, args: list[str]) -> UI:
+        """What can be known before the arguments are parsed, so that their faults are reported in the right
+        form."""
+        words = args[: args.index("--")] if "--" in args else args
+        command = next((word for word in words if not word.startswith("-")), "t2i")
+        return cls(command, "--json" in words, "--quiet" in words or "-q" in words, "--debug" in words)
+
+    def note(self, text: str) -> None:
+        """A line of progress."""
+        if not self.quiet:
+            self._say(safe(text))
+
+    def warn(self, text: str) -> None:
+        """A line that should be read, also with ``--quiet``."""
+        self._say(f"t2i: warning: {safe(text)}")
+
+    def _say(self, line: str) -> None:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+    def line(self, text: str) -> None:
+        """A line of the result, as it is."""
+        try:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            raise ReaderGone from error
+
+    def record(self, table: dict[str, Any]) -> None:
+        """One NDJSON record of the result."""
+        self.line(json.dumps({"schema": SCHEMA, **table}, allow_nan=False))
+
+    def picture(self, path: Path, table: dict[str, Any]) -> None:
+        """A picture that is there: its path, or its record."""
+        self.pictures += 1
+        if self.json:
+            self.record({"path": str(path), **table})
+        else:
+            self.line(str(path))
+
+    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
+        """Rows for people: a Rich table on a terminal, tab-separated otherwise."""
+        if not sys.stdout.isatty():
+            for row in rows:
+                self.line("\t".join(safe(cell) for cell in row))
+            return
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=Text(title))
+        for column in columns:
+            table.add_column(column)
+        for row in rows:
+            table.add_row(*[Text(safe(cell)) for cell in row])
+        Console().print(table)
+
+    def fail(self, error: T2IError) -> None:
+        """The sentence and the hint of a failure, on stderr."""
+        self._say(f"t2i: error: {safe(error.message)}")
+        if error.hint:
+            self._say(f"t2i: hint: {safe(error.hint)}")
+
+    def close(self, error: T2IError | None = None) -> None:
+        """The closing envelope of ``--json``."""
+        if not self.json:
+            return
+        fault = error and {"code": error.code, "message": error.message, "hint": error.hint}
+        counts = {"pictures": self.pictures, "failed": self.failed}
+        self.record({"ok": error is None, "command": self.command, **counts, "error": fault})
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[OnStep]:
+        """A callback (stage, step, total) that draws a bar for each stage on a terminal, and a line now and
+        then elsewhere; ``what`` says which pictures are being made."""
+        if self.quiet:
+            yield lambda stage, step, total: None
+        elif sys.stderr.isatty():
+            with _bars(what) as on_step:
+                yield on_step
+        else:
+            yield self._lines(what)
+
+    def _lines(self, what: str) -> OnStep:
+        last = time.monotonic()
+
+        def on_step(stage: str, step: int, total: int) -> None:
+            nonlocal last
+            if time.monotonic() - last >= EVERY:
+                last = time.monotonic()
+                self.note(f"{what}: {stage} {step}/{total}")
+
+        return on_step
+
+
+@contextmanager
+def _bars(what: str) -> Iterator[OnStep]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    name = TextColumn("{task.description}", markup=False)
+    columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def on_step(stage: str, step: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(safe(f"{what}  {stage}"), total=total)
+            bars.update(tasks[stage], completed=step, total=total)
+
+        yield on_step

@@ -1,0 +1,1 @@
+"""The mathematics of diffusion: processes, denoisers, guidance, schedules, samplers, losses; no networks."""

@@ -1,0 +1,138 @@
+"""How training draws a noise level and weighs the error.
+
+One formula covers the published losses. Errors in what a network predicts and errors in x_0 are proportional,
+|x0_hat - x_0| = c |out - target|, with c a function of the noise level for each kind of prediction. A network
+may therefore predict one quantity and be judged in another: "predict x0, judge the flow velocity" is JiT's
+v-loss, and "predict eps, judge eps" is DDPM's simple loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from t2i.diffusion.denoiser import PREDICTIONS, Net, Prediction, target, to_x0
+from t2i.diffusion.process import Process, expand
+from t2i.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The law that training draws noise levels from, as a share u in (0, 1) of the way into noise.
+
+    ``uniform``: u ~ U(0, 1); DDPM on a table. ``logit_normal``: u = sigmoid(N(mean, std)) (Esser 2024, arXiv
+    2403.03206, eq. 19), then ``shift`` s moves mass to high noise, u' = s u / (1 + (s - 1) u) (ibid., eq.
+    23). ``stratified`` gives each picture of a batch its own slice of the law, for less variance in the
+    gradient.
+    """
+
+    law: Literal["uniform", "logit_normal"] = "logit_normal"
+    mean: float = 0.0
+    std: float = 1.0
+    shift: float = 1.0
+    stratified: bool = False
+
+    def __post_init__(self) -> None:
+        if self.law not in ("uniform", "logit_normal"):
+            raise UsageError(
+                f"There is no law of noise levels called {self.law!r}.",
+                "Use uniform or logit_normal.",
+                "config",
+            )
+        if self.shift <= 0 or self.std <= 0:
+            raise UsageError("The shift and the spread of the noise levels must be above 0.", code="config")
+
+    def draw(self, process: Process, n: int, generator: torch.Generator) -> Tensor:
+        """n times t (n,), float32, on the generator's device."""
+        u = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
+        if self.stratified:
+            u = (torch.randperm(n, generator=generator, device=generator.device) + u) / n
+        if self.law == "logit_normal":
+            u = torch.sigmoid(self.mean + self.std * torch.special.ndtri(u.clamp(1e-12, 1 - 1e-12)))
+        u = self.shift * u / (1 + (self.shift - 1) * u)
+        return process.time(u).float()
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is predicted, and in which quantity the error is judged.
+
+    ``judge``: one of x0, eps, v, flow, or ``min_snr``: x_0 with weight min(SNR, gamma) (Hang 2023, arXiv
+    2303.09556). Defaults: x0 judged as flow velocity, 1 / max(t, .05)^2 for Flow (JiT: Li 2025, arXiv
+    2511.13720). ``floor`` bounds the weight near t = 0 where the two quantities differ.
+    """
+
+    prediction: Prediction = "x0"
+    judge: Literal["x0", "eps", "v", "flow", "min_snr"] = "flow"
+    levels: Levels = Levels()
+    floor: float = 0.05
+    gamma: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("prediction", self.prediction, PREDICTIONS),
+            ("judge", self.judge, (*PREDICTIONS, "min_snr")),
+        ):
+            if value not in known:
+                raise UsageError(f"{name} cannot be {value!r}.", f"Use {', '.join(known)}.", "config")
+
+    def weight(self, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
+        """The factor (B,) on the mean squared error of the network's own output."""
+        if self.judge == self.prediction:
+            return torch.ones_like(alpha_t)
+        c = _c(self.prediction, alpha_t, sigma_t)
+        if self.judge == "min_snr":
+            # min(SNR, gamma) c^2, written so that neither end of the noise overflows
+            return torch.minimum((alpha_t * c / sigma_t.clamp(min=1e-8)) ** 2, self.gamma * c**2)
+        return (c / _c(self.judge, alpha_t, sigma_t).clamp(min=self.floor)) ** 2
+
+
+def _c(prediction: str, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
+    """|x0_hat - x_0| / |out - target|; compare denoiser.to_x0."""
+    if prediction == "x0":
+        return torch.ones_like(alpha_t)
+    if prediction == "eps":
+        return sigma_t / alpha_t.clamp(min=1e-8)
+    if prediction == "v":
+        return sigma_t / (alpha_t**2 + sigma_t**2)
+    assert prediction == "flow", prediction
+    return sigma_t / (alpha_t + sigma_t)
+
+
+def diffusion_loss(
+    net: Net,
+    process: Process,
+    objective: Objective,
+    x0: Tensor,
+    cond: Any,
+    *,
+    generator: torch.Generator,
+    t: Tensor | None = None,
+    eps: Tensor | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """One denoising loss for each sample.
+
+    ``x0`` (B, ...): pictures in [-1, 1] or embeddings; ``net(x_t, t, cond)`` as in denoiser.NetDenoiser.
+    ``t`` (B,) and ``eps`` (B, ...) are drawn from ``generator``, on its device, unless given (a fixed set for
+    validation).
+
+    Returns the weighted loss (B,), float32, and ``t`` (B,), ``x_t``, ``x0_hat`` (B, ...; with its graph, for
+    auxiliary losses) and ``mse`` (B,; of x0_hat, detached, what a log should show).
+    """
+    if t is None:
+        t = objective.levels.draw(process, x0.shape[0], generator)
+    if eps is None:
+        eps = torch.randn(x0.shape, generator=generator, device=generator.device)
+    t, eps = t.to(x0.device), eps.to(x0.device, x0.dtype)
+    alpha, sigma = process.alpha_t(t), process.sigma_t(t)
+    alpha_t, sigma_t = expand(alpha, x0), expand(sigma, x0)
+    x_t = alpha_t * x0 + sigma_t * eps
+    out = net(x_t, t, cond).float()
+    error = out - target(objective.prediction, x0, eps, alpha_t, sigma_t).float()
+    loss = objective.weight(alpha, sigma) * error.square().flatten(1).mean(1)
+    x0_hat = to_x0(objective.prediction, out, x_t, alpha_t, sigma_t)
+    mse = (x0_hat - x0).detach().float().square().flatten(1).mean(1)
+    return loss, {"t": t, "x_t": x_t, "x0_hat": x0_hat, "mse": mse}

@@ -1,0 +1,222 @@
+"""Samplers: pure functions that follow dx/dsigma = (x - D(x, sigma)) / sigma down a list of sigmas.
+
+All take ``(denoiser, x, sigmas, cond, noise, on_step)``: x (B, ...) at ``sigmas[0]``, sigmas decreasing; they
+return x at ``sigmas[-1]``, which is x0 when that is 0. A partial trajectory is a slice of the list: start
+later from ``x0 + sigmas[0] * eps`` (a picture as the start), stop earlier by leaving the tail away.
+
+x is x_t / alpha_t (see process.py), so each of these is the published method for every process at once: the
+exponential integrators of DPM-Solver++ and UniPC are exact in lambda = -log sigma. Coefficients are Python
+floats; tensors stay float32. Noise is only taken from ``noise``, step 1 .. n; ``on_step(step, n, x, x0_hat)``
+is told the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor
+
+from t2i.diffusion.denoiser import Denoiser
+from t2i.rng import NoiseSource
+
+#: on_step(step 1..n, n, x after the step, x0_hat that the step used)
+OnStep = Callable[[int, int, Tensor, Tensor], None]
+
+
+def _levels(sigmas: Sequence[float] | Tensor) -> list[float]:
+    s = [float(v) for v in sigmas]
+    assert len(s) >= 2 and s[-1] >= 0, "a trajectory needs two levels or more, none of them negative"
+    assert all(a > b for a, b in pairwise(s)), "sigmas must decrease"
+    return s
+
+
+def _d(denoiser: Denoiser, x: Tensor, sigma: float, cond: Any) -> Tensor:
+    return denoiser(x, x.new_full((x.shape[0],), sigma), cond).to(x.dtype)
+
+
+def euler(
+    denoiser: Denoiser,
+    x: Tensor,
+    sigmas: Sequence[float] | Tensor,
+    cond: Any = None,
+    noise: NoiseSource | None = None,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """Euler's method, first order: DDIM with eta = 0 (Song 2020, arXiv 2010.02502, eq. 13)."""
+    x, s = x.float(), _levels(sigmas)
+    for i, (a, b) in enumerate(pairwise(s)):
+        x0 = _d(denoiser, x, a, cond)
+        x = x0 + (b / a) * (x - x0)
+        if on_step:
+            on_step(i + 1, len(s) - 1, x, x0)
+    return x
+
+
+def heun(
+    denoiser: Denoiser,
+    x: Tensor,
+    sigmas: Sequence[float] | Tensor,
+    cond: Any = None,
+    noise: NoiseSource | None = None,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """Heun's method, second order, two evaluations a step, one if it ends at 0 (Karras 2022, algorithm 1)."""
+    x, s = x.float(), _levels(sigmas)
+    for i, (a, b) in enumerate(pairwise(s)):
+        x0 = _d(denoiser, x, a, cond)
+        slope = (x - x0) / a
+        x_next = x + (b - a) * slope
+        if b > 0:
+            x0 = _d(denoiser, x_next, b, cond)
+            x_next = x + (b - a) * 0.5 * (slope + (x_next - x0) / b)
+        x = x_next
+        if on_step:
+            on_step(i + 1, len(s) - 1, x, x0)
+    return x
+
+
+def dpmpp_2m(
+    denoiser: Denoiser,
+    x: Tensor,
+    sigmas: Sequence[float] | Tensor,
+    cond: Any = None,
+    noise: NoiseSource | None = None,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """DPM-Solver++(2M), midpoint, second order (Lu 2022, arXiv 2211.01095, algorithm 2).
+
+    First order on the first step, which has no past, and on a step that ends at 0, where lambda is infinite.
+    """
+    x, s = x.float(), _levels(sigmas)
+    past: Tensor | None = None
+    for i, (a, b) in enumerate(pairwise(s)):
+        x0 = _d(denoiser, x, a, cond)
+        d = x0
+        if past is not None and b > 0:
+            r = math.log(s[i - 1] / a) / math.log(a / b)
+            d = x0 + (x0 - past) / (2 * r)
+        x = d + (b / a) * (x - d)
+        past = x0
+        if on_step:
+            on_step(i + 1, len(s) - 1, x, x0)
+    return x
+
+
+def unipc(
+    denoiser: Denoiser,
+    x: Tensor,
+    sigmas: Sequence[float] | Tensor,
+    cond: Any = None,
+    noise: NoiseSource | None = None,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """UniPC-2, data prediction, B(h) = e^h - 1 (Zhao 2023, arXiv 2302.04867); one evaluation a step.
+
+    The evaluation at a predicted point also corrects that point, which makes the method third order. The
+    corrected point is not evaluated again.
+    """
+    x, s = x.float(), _levels(sigmas)
+    x_last, m_past, m_last = x, x, x  # the last corrected x, and the evaluations before it; unused at i = 0
+    for i, (a, b) in enumerate(pairwise(s)):
+        m = _d(denoiser, x, a, cond)
+        if i:
+            x = _correct(s, i, x_last, m, m_last, m_past)
+        m_past, m_last, x_last = m_last, m, x
+        d = m
+        if i and b > 0:
+            r = math.log(s[i - 1] / a) / math.log(a / b)
+            d = m + (m - m_past) / (2 * r)
+        x = d + (b / a) * (x - d)
+        if on_step:
+            on_step(i + 1, len(s) - 1, x, m)
+    return x
+
+
+def _correct(s: list[float], i: int, x: Tensor, m_t: Tensor, m0: Tensor, m1: Tensor) -> Tensor:
+    """UniC: the step s[i-1] -> s[i] again from x, now that the evaluation m_t at s[i] is known.
+
+    m0, m1: the evaluations at s[i-1] and s[i-2]; m1 is unused where there was none (i = 1).
+    """
+    hh = math.log(s[i] / s[i - 1])  # -h
+    e = math.expm1(hh)
+    x_t = (s[i] / s[i - 1]) * x - e * m0
+    if i == 1:
+        return x_t - e * 0.5 * (m_t - m0)
+    phi_2 = e / hh - 1
+    b1, b2 = phi_2 / e, 2 * (phi_2 / hh - 0.5) / e
+    r = math.log(s[i - 1] / s[i - 2]) / -hh  # (lambda_{i-2} - lambda_{i-1}) / h, negative
+    rho = (b1 - b2) / (1 - r)
+    return x_t - e * (rho / r * (m1 - m0) + (b1 - rho) * (m_t - m0))
+
+
+def ancestral(
+    denoiser: Denoiser,
+    x: Tensor,
+    sigmas: Sequence[float] | Tensor,
+    cond: Any = None,
+    noise: NoiseSource | None = None,
+    on_step: OnStep | None = None,
+    *,
+    eta: float = 1.0,
+) -> Tensor:
+    """DDPM's posterior step at eta = 1 (Ho 2020, eq. 7), DDIM at eta = 0 (Song 2020, eq. 16); order 1.
+
+    An infinite ``eta`` throws all of the old noise away: multistep consistency sampling (Song 2023, arXiv
+    2303.01469, algorithm 1), for networks tuned to few steps.
+    """
+    assert noise is not None or eta == 0, "a stochastic sampler needs a noise source"
+    x, s = x.float(), _levels(sigmas)
+    for i, (a, b) in enumerate(pairwise(s)):
+        x0 = _d(denoiser, x, a, cond)
+        up = b if math.isinf(eta) else min(b, eta * b * math.sqrt(1 - (b / a) ** 2))
+        down = math.sqrt(b**2 - up**2)
+        x = x0 + (down / a) * (x - x0)
+        if up > 0 and noise is not None:
+            x = x + up * noise(i + 1, x)
+        if on_step:
+            on_step(i + 1, len(s) - 1, x, x0)
+    return x
+
+
+def consistency(
+    denoiser: Denoiser,
+    x: Tensor,
+    sigmas: Sequence[float] | Tensor,
+    cond: Any = None,
+    noise: NoiseSource | None = None,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """Denoise at once, add fresh noise of the next level, repeat: :func:`ancestral` with an infinite eta."""
+    return ancestral(denoiser, x, sigmas, cond, noise, on_step, eta=math.inf)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A sampler and what a caller must know about it; calling it calls the function."""
+
+    fn: Callable[..., Tensor]
+    order: int
+    evals_per_step: int = 1
+    stochastic: bool = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.fn(*args, **kwargs)
+
+    def evals(self, sigmas: Sequence[float] | Tensor) -> int:
+        """How often the denoiser is called along ``sigmas``."""
+        n = len(sigmas) - 1
+        return n * self.evals_per_step - (self.evals_per_step - 1) * (float(sigmas[-1]) == 0)
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "euler": Sampler(euler, order=1),
+    "heun": Sampler(heun, order=2, evals_per_step=2),
+    "dpmpp_2m": Sampler(dpmpp_2m, order=2),
+    "unipc": Sampler(unipc, order=3),
+    "ancestral": Sampler(ancestral, order=1, stochastic=True),
+    "consistency": Sampler(consistency, order=1, stochastic=True),
+}

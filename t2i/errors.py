@@ -1,0 +1,100 @@
+"""The failures a user can mend: one sentence, a hint, a string code and an exit code.
+
+Everything else (a broken invariant of ours) is an ``assert`` or an ordinary exception, and leaves the
+command line with exit code 70.  The codes are part of the ``--json`` contract, so each is written once, here.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+EXIT_OK = 0
+EXIT_GATE = 1  # a quality gate failed; nothing else exits 1
+EXIT_USAGE = 2
+EXIT_INPUT = 3
+EXIT_UNAVAILABLE = 4
+EXIT_INCONCLUSIVE = 5
+EXIT_INTERNAL = 70
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+#: code -> (exit code, what it means). A test checks that every code used anywhere in the package is listed.
+CODES: dict[str, tuple[int, str]] = {
+    "usage": (EXIT_USAGE, "an option or argument makes no sense"),
+    "config": (EXIT_USAGE, "a recipe or an override has an unknown key or a value of the wrong type"),
+    "prompt": (EXIT_USAGE, "a prompt that cannot be used: empty, too long, or not text"),
+    "input": (EXIT_INPUT, "a file that was given cannot be used"),
+    "image": (EXIT_INPUT, "a picture cannot be read"),
+    "bundle": (EXIT_INPUT, "a bundle is damaged, incomplete or not a bundle"),
+    "mismatch": (EXIT_INPUT, "the stages of a bundle do not fit together"),
+    "data": (EXIT_INPUT, "a training set cannot be used"),
+    "output": (EXIT_INPUT, "a result cannot be written"),
+    "partial": (EXIT_INPUT, "part of a batch failed"),
+    "unavailable": (EXIT_UNAVAILABLE, "something that is needed is not here"),
+    "model": (EXIT_UNAVAILABLE, "no model of that name"),
+    "device": (EXIT_UNAVAILABLE, "no such device on this machine"),
+    "dependency": (EXIT_UNAVAILABLE, "an optional library is not installed"),
+    "memory": (EXIT_UNAVAILABLE, "not enough memory for what was asked"),
+    "internal": (EXIT_INTERNAL, "a fault of ours"),
+    "interrupted": (EXIT_INTERRUPTED, "stopped by the keyboard or a signal"),
+}
+
+
+class T2IError(Exception):
+    """A failure with a sentence (``message``), what to do about it (``hint``) and a ``code`` of
+    :data:`CODES`.
+
+    ``exit_code`` is what the command line exits with; it belongs to the class, and the code must agree with
+    it.
+    """
+
+    exit_code: ClassVar[int] = EXIT_INTERNAL
+    default_code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, hint: str = "", code: str | None = None) -> None:
+        self.message = message
+        self.hint = hint
+        self.code = code or self.default_code
+        assert self.code in CODES, f"unregistered error code {self.code!r}"
+        assert CODES[self.code][0] == self.exit_code, (
+            f"{self.code!r} does not belong to {type(self).__name__}"
+        )
+        super().__init__(message, hint, self.code)
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class UsageError(T2IError):
+    """The command, a prompt or a setting makes no sense (exit 2)."""
+
+    exit_code = EXIT_USAGE
+    default_code = "usage"
+
+
+class InputError(T2IError):
+    """A file given, or the place to write to, cannot be used (exit 3)."""
+
+    exit_code = EXIT_INPUT
+    default_code = "input"
+
+
+class UnavailableError(T2IError):
+    """Something needed is not here: a model, a device, an optional library (exit 4)."""
+
+    exit_code = EXIT_UNAVAILABLE
+    default_code = "unavailable"
+
+
+class InternalError(T2IError):
+    """A fault of ours, with a sentence (exit 70)."""
+
+    exit_code = EXIT_INTERNAL
+    default_code = "internal"
+
+
+def nearest(word: str, known: list[str] | tuple[str, ...], n: int = 3) -> list[str]:
+    """The ``n`` members of ``known`` that look most like ``word``, best first (possibly none)."""
+    import difflib
+
+    return difflib.get_close_matches(word, list(known), n=n, cutoff=0.5)

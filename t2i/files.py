@@ -1,0 +1,137 @@
+"""Writing a file so that it is whole or not there: temporary file beside it, fsync, rename, fsync of the
+folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from t2i.errors import InputError
+
+TEMP_PREFIX = ".t2i-tmp-"
+
+
+def explain_os_error(error: OSError) -> str:
+    """What the system said, without the Python in it: "No space left on device"."""
+    return (error.strerror or str(error) or type(error).__name__).strip()
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` survive a power cut, where the file system can promise that."""
+    with contextlib.suppress(OSError):  # some network and virtual file systems refuse to sync a folder
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path, *, exclusive: bool = False) -> Iterator[BinaryIO]:
+    """A binary file that appears at ``path`` complete, when the block ends well; otherwise nothing appears.
+
+    With ``exclusive`` an existing ``path`` raises FileExistsError and stays as it is, also against another
+    process. Raises InputError (code ``output``) when the system refuses: no space, no permission, no such
+    folder.
+    """
+    temp: Path | None = None
+    try:
+        fd, name = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
+        temp = Path(name)
+        with os.fdopen(fd, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temp, 0o666 & ~_umask())  # mkstemp makes files that only their owner reads
+        if exclusive:
+            _claim(temp, path)
+        else:
+            os.replace(temp, path)
+        temp = None
+        fsync_folder(path.parent)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {explain_os_error(error)}.",
+            "Choose another place with -o, or make room there.",
+            code="output",
+        ) from error
+    finally:
+        if temp is not None:
+            temp.unlink(missing_ok=True)
+
+
+def _claim(temp: Path, path: Path) -> None:
+    """Move ``temp`` to ``path`` unless something is there; a hard link is the one step that does both."""
+    try:
+        os.link(temp, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: claim the name first, then replace the empty file
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        os.replace(temp, path)
+    else:
+        temp.unlink()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data`` in one step."""
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+def write_together(files: dict[Path, bytes], last: Path) -> None:
+    """Write several files, ``last`` at the very end: every byte is on disk before the first name changes.
+
+    A full disk therefore leaves the old files as they were; ``last`` is the one that vouches for the others.
+    """
+    assert last in files
+    order = [path for path in files if path != last] + [last]
+    temps: dict[Path, Path] = {}
+    try:
+        for path in order:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fd, name = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
+            temps[path] = Path(name)
+            with os.fdopen(fd, "wb") as file:
+                file.write(files[path])
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o666 & ~_umask())
+        for path in order:
+            os.replace(temps.pop(path), path)
+        for folder in {path.parent for path in order}:
+            fsync_folder(folder)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {error.filename or last.parent}: {explain_os_error(error)}.",
+            "Choose another place, or make room there.",
+            code="output",
+        ) from error
+    finally:
+        for temp in temps.values():
+            temp.unlink(missing_ok=True)
+
+
+def retry_name(path: Path, write: Callable[[Path], Any]) -> Path:
+    """Call ``write`` with ``path``, then ``path``-2, -3 … until it does not raise FileExistsError; return the
+    name."""
+    number, candidate = 1, path
+    while True:
+        try:
+            write(candidate)
+            return candidate
+        except FileExistsError:
+            number += 1
+            candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")

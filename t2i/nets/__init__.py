@@ -1,0 +1,1 @@
+"""The networks: plain modules, tensors in and tensors out, each built from a frozen config."""

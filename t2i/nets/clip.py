@@ -1,0 +1,184 @@
+"""CLIP: a ViT and a causal text transformer, in the parameter names and mathematics of open_clip's `CLIP`.
+
+A state_dict from here loads strictly into `open_clip.model.CLIP(**open_clip_config(config))` and back.
+Shapes: B batch, L tokens, N patches + 1, W tower width, E embedding.
+Radford et al. 2021, arXiv 2103.00020; logit_bias: SigLIP, Zhai et al. 2023, arXiv 2303.15343.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from t2i.nets.layers import NetConfig, attend
+
+
+@dataclass(frozen=True)
+class ClipConfig(NetConfig):
+    """Sizes of both towers. `init_logit_bias=None` builds no bias (InfoNCE), a number builds SigLIP's."""
+
+    embed_dim: int = 256
+    image_size: int = 64
+    patch: int = 8
+    vision_width: int = 192
+    vision_layers: int = 5
+    vision_head_width: int = 64
+    text_width: int = 256
+    text_layers: int = 4
+    text_heads: int = 4
+    context: int = 40
+    vocab: int = 4096
+    init_logit_scale: float = math.log(10.0)
+    init_logit_bias: float | None = -10.0
+
+
+@dataclass(frozen=True)
+class TextOut:
+    """pooled (B, E) unnormalised; tokens (B, L, W) after ln_final; mask (B, L) True up to and with EOT."""
+
+    pooled: Tensor
+    tokens: Tensor
+    mask: Tensor
+
+
+class Attention(nn.Module):
+    """nn.MultiheadAttention's parameters, without its slow paths."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, causal: bool) -> Tensor:
+        q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+        return self.out_proj(attend(q, k, v, self.heads, causal=causal))
+
+
+class ResidualAttentionBlock(nn.Module):
+    """Pre-norm attention and GELU MLP of four times the width; (B, L, W) -> the same."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(width)
+        self.attn = Attention(width, heads)
+        self.ln_2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
+            OrderedDict(c_fc=nn.Linear(width, 4 * width), gelu=nn.GELU(), c_proj=nn.Linear(4 * width, width))
+        )
+
+    def forward(self, x: Tensor, causal: bool) -> Tensor:
+        x = x + self.attn(self.ln_1(x), causal)
+        return x + self.mlp(self.ln_2(x))
+
+
+class Transformer(nn.Module):
+    """A stack of blocks, initialised as CLIP's text tower is."""
+
+    def __init__(self, width: int, layers: int, heads: int) -> None:
+        super().__init__()
+        self.resblocks = nn.ModuleList(ResidualAttentionBlock(width, heads) for _ in range(layers))
+        std = width**-0.5
+        out_std = std * (2 * layers) ** -0.5
+        stds = {"in_proj_weight": std, "out_proj.weight": out_std, "c_proj.weight": out_std}
+        stds["c_fc.weight"] = (2 * width) ** -0.5
+        for name, p in self.resblocks.named_parameters():
+            for end, value in stds.items():
+                if name.endswith(end):
+                    nn.init.normal_(p, std=value)
+            if name.endswith("out_proj.bias"):
+                nn.init.zeros_(p)
+
+    def forward(self, x: Tensor, causal: bool = False) -> Tensor:
+        for block in self.resblocks:
+            x = block(x, causal)
+        return x
+
+
+class VisionTransformer(nn.Module):
+    """The image tower; (B, 3, S, S) -> pooled (B, E), and all states after ln_post (B, N, W), class first."""
+
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        width, grid = config.vision_width, config.image_size // config.patch
+        scale = width**-0.5
+        self.conv1 = nn.Conv2d(3, width, config.patch, config.patch, bias=False)
+        self.class_embedding = nn.Parameter(torch.empty(width).normal_(std=scale))
+        self.positional_embedding = nn.Parameter(torch.empty(grid * grid + 1, width).normal_(std=scale))
+        self.ln_pre = nn.LayerNorm(width)
+        self.transformer = Transformer(width, config.vision_layers, width // config.vision_head_width)
+        self.ln_post = nn.LayerNorm(width)
+        self.proj = nn.Parameter(torch.empty(width, config.embed_dim).normal_(std=scale))
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.conv1(pixels).flatten(2).transpose(1, 2)  # (B, N-1, W)
+        cls = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
+        x = torch.cat([cls, x], dim=1) + self.positional_embedding.to(x.dtype)
+        x = self.ln_post(self.transformer(self.ln_pre(x)))
+        return x[:, 0] @ self.proj, x
+
+
+class Clip(nn.Module):
+    """Both towers and the logit scale (kept as its logarithm) and bias."""
+
+    logit_bias: Tensor | None
+
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.text_width
+        self.visual = VisionTransformer(config)
+        self.token_embedding = nn.Embedding(config.vocab, width)
+        self.positional_embedding = nn.Parameter(torch.empty(config.context, width).normal_(std=0.01))
+        self.transformer = Transformer(width, config.text_layers, config.text_heads)
+        self.ln_final = nn.LayerNorm(width)
+        self.text_projection = nn.Parameter(torch.empty(width, config.embed_dim).normal_(std=width**-0.5))
+        self.logit_scale = nn.Parameter(torch.tensor(config.init_logit_scale))
+        bias = config.init_logit_bias
+        self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias))
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """pixels (B, 3, S, S) in [-1, 1] -> (B, E), unnormalised."""
+        pooled: Tensor = self.visual(pixels)[0]
+        return pooled
+
+    def encode_text(self, ids: Tensor) -> TextOut:
+        """ids (B, L) int64, L <= context, EOT the highest id in each row -> TextOut."""
+        assert ids.shape[1] <= self.config.context, "more tokens than the context holds"
+        x = self.token_embedding(ids) + self.positional_embedding[: ids.shape[1]]
+        tokens = self.ln_final(self.transformer(x, causal=True))
+        eot = ids.argmax(dim=-1)
+        rows = torch.arange(ids.shape[0], device=ids.device)
+        mask = torch.arange(ids.shape[1], device=ids.device) <= eot[:, None]
+        return TextOut(tokens[rows, eot] @ self.text_projection, tokens, mask)
+
+
+def open_clip_config(config: ClipConfig) -> dict[str, Any]:
+    """The keyword arguments of `open_clip.model.CLIP` that build the same network."""
+    return {
+        "embed_dim": config.embed_dim,
+        "vision_cfg": {
+            "image_size": config.image_size,
+            "patch_size": config.patch,
+            "width": config.vision_width,
+            "layers": config.vision_layers,
+            "head_width": config.vision_head_width,
+        },
+        "text_cfg": {
+            "context_length": config.context,
+            "vocab_size": config.vocab,
+            "width": config.text_width,
+            "heads": config.text_heads,
+            "layers": config.text_layers,
+        },
+        "init_logit_scale": config.init_logit_scale,
+        "init_logit_bias": config.init_logit_bias,
+    }

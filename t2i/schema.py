@@ -1,0 +1,68 @@
+"""JSON into frozen dataclasses, strictly: unknown keys, missing keys and wrong types are ValueErrors with a path."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from typing import Any
+
+from t2i.errors import nearest
+
+
+def build(cls: Any, raw: Any, path: str = "") -> Any:
+    """An instance of the dataclass ``cls`` from a JSON table. Raises ValueError naming the key and the fault."""
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path or 'it'} is not a table")
+    hints = typing.get_type_hints(cls)
+    for key in raw:
+        if key not in hints:
+            near = nearest(key, list(hints), 1)
+            raise ValueError(f"unknown key {_join(path, key)!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    values: dict[str, Any] = {}
+    for f in dataclasses.fields(cls):
+        if f.name in raw:
+            values[f.name] = convert(hints[f.name], raw[f.name], _join(path, f.name))
+        elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise ValueError(f"the key {_join(path, f.name)!r} is missing")
+    return cls(**values)
+
+
+def convert(hint: Any, value: Any, path: str) -> Any:
+    """``value`` as the type ``hint`` asks for. Raises ValueError; an int is a float, a bool is neither."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin is typing.Literal:
+        if value in args:
+            return value
+        raise ValueError(f"{path} is {value!r}, not one of {', '.join(map(repr, args))}")
+    if origin in (typing.Union, types.UnionType):
+        for option in args:
+            if option is type(None):
+                if value is None:
+                    return None
+                continue
+            try:
+                return convert(option, value, path)
+            except ValueError:
+                continue
+        raise ValueError(f"{path} has the wrong type")
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value, path)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        if len(args) == 2 and args[1] is Ellipsis:
+            return tuple(convert(args[0], v, f"{path}[{i}]") for i, v in enumerate(value))
+        if len(value) == len(args):
+            return tuple(convert(a, v, f"{path}[{i}]") for i, (a, v) in enumerate(zip(args, value, strict=True)))
+    if origin is dict and isinstance(value, dict):
+        return {str(k): convert(args[1], v, _join(path, str(k))) for k, v in value.items()}
+    if hint is float and type(value) in (int, float):
+        return float(value)
+    if hint in (int, str, bool) and type(value) is hint:
+        return value
+    raise ValueError(f"{path} has the wrong type")
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key

@@ -1,0 +1,100 @@
+"""A suite: prompts over the built-in world with what a judge should see in their pictures.
+
+One JSON object a line: {"prompt", "lang", "task", "side", "expect": {...}}, where `expect` holds the fields of
+`Expectation` and `side` says on which side of the held-out rule the prompt lies.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from t2i.errors import InputError
+from t2i.score.reading import Expectation, Reading, Wanted, check
+
+T95 = ((1, 12.71), (2, 4.303), (3, 3.182), (4, 2.776), (5, 2.571), (7, 2.365), (10, 2.228), (15, 2.131), (20, 2.086), (30, 2.042), (60, 2.0), (120, 1.98))  # fmt: skip
+"""Two-sided 95% points of Student's t by degrees of freedom; the next smaller entry is used, which is cautious."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One line of a suite."""
+
+    text: str
+    expectation: Expectation
+    lang: str = "en"
+    task: str = ""
+    side: str = "train"
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of a task over prompts with its 95% interval (Student's t on prompt means)."""
+
+    mean: float
+    low: float
+    high: float
+    prompts: int
+
+
+def read_suite(path: Path) -> list[Prompt]:
+    """Raises InputError naming the line that cannot be read."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the suite {path}: {error}") from error
+    prompts = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            prompts.append(Prompt(row["prompt"], _expectation(row["expect"]), row.get("lang", "en"), row.get("task", ""), row.get("side", "train")))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}, line {number}, is not a prompt of a suite: {error}") from error
+    if not prompts:
+        raise InputError(f"the suite {path} is empty")
+    return prompts
+
+
+def _expectation(raw: Mapping[str, Any]) -> Expectation:
+    objects = tuple(Wanted(o["thing"], o.get("count"), o.get("colour")) for o in raw.get("objects", ()))
+    relation = raw.get("relation")
+    return Expectation(objects, raw.get("place"), raw.get("shade"), tuple(relation) if relation else None, raw.get("position"))
+
+
+def interval(values: Sequence[float]) -> Mean:
+    """Mean and 95% interval of prompt means, clipped to [0, 1]."""
+    n = len(values)
+    mean = sum(values) / n
+    if n < 2:
+        return Mean(mean, 0.0, 1.0, n)
+    deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
+    t = [point for degrees, point in T95 if degrees <= n - 1][-1]
+    half = t * deviation / math.sqrt(n)
+    return Mean(mean, max(0.0, mean - half), min(1.0, mean + half), n)
+
+
+def summarise(prompts: Sequence[Prompt], readings: Iterable[Sequence[Reading]]) -> dict[str, Mean]:
+    """task -> mean share of pictures that pass; `readings` holds each prompt's pictures in the order of `prompts`.
+
+    Keys: the tasks of `check`, and each of them for the held-out prompts and for each language where both occur.
+    """
+    rows: dict[str, list[float]] = defaultdict(list)
+    mixed_sides = len({p.side for p in prompts}) > 1
+    mixed_langs = len({p.lang for p in prompts}) > 1
+    for prompt, pictures in zip(prompts, readings, strict=True):
+        verdicts = [check(reading, prompt.expectation) for reading in pictures]
+        for task in verdicts[0]:
+            value = sum(v[task] for v in verdicts) / len(verdicts)
+            rows[task].append(value)
+            if mixed_sides:
+                rows[f"{task} ({prompt.side})"].append(value)
+            if mixed_langs:
+                rows[f"{task} [{prompt.lang}]"].append(value)
+    return {task: interval(values) for task, values in sorted(rows.items())}

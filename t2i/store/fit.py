@@ -1,0 +1,82 @@
+"""Do the stages of a bundle fit together? Every stage's config.json carries a table ``widths``:
+
+    clip       embed_dim, text_dim, context, vocab     the shared space, the width of a token, tokens,
+    vocabulary prior      embed_dim, text_dim                     what it predicts, what it reads
+    base       cond_dim, text_dim, size                image embedding (0: none), tokens (0: none), pixels
+    upsampler  low, size                               pixels in, pixels out
+
+A bundle may be incomplete (training adds one stage after the other); what is there has to fit.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from t2i.errors import InputError
+
+if TYPE_CHECKING:
+    from t2i.store.bundle import Manifest
+
+WIDTHS: dict[str, tuple[str, ...]] = {
+    "clip": ("embed_dim", "text_dim", "context", "vocab"),
+    "prior": ("embed_dim", "text_dim"),
+    "base": ("cond_dim", "text_dim", "size"),
+    "upsampler": ("low", "size"),
+}
+#: (kind, its width, kind, its width, what the number is): equal unless one of them is 0, "does not use it"
+PAIRS = (
+    ("clip", "embed_dim", "prior", "embed_dim", "the width of the image embedding"),
+    ("clip", "text_dim", "prior", "text_dim", "the width of a text token"),
+    ("prior", "embed_dim", "base", "cond_dim", "the width of the image embedding"),
+    ("clip", "embed_dim", "base", "cond_dim", "the width of the image embedding"),
+    ("clip", "text_dim", "base", "text_dim", "the width of a text token"),
+)
+
+
+def check_fit(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> None:
+    """Raise InputError (code ``mismatch``) with a sentence unless the stages fit together.
+
+    Args:
+        manifest: names, kinds and order of the stages, and the picture sizes.
+        configs: stage name -> its config, with the table ``widths`` described above.
+    """
+    widths: dict[str, dict[str, int]] = {}
+    for entry in manifest.stages:
+        table = configs[entry.name].get("widths")
+        if not isinstance(table, dict):
+            raise _mismatch(f"the stage {entry.name!r} does not say its widths")
+        for key in WIDTHS[entry.kind]:
+            if type(table.get(key)) is not int or table[key] < 0:
+                raise _mismatch(f"the stage {entry.name!r} does not say its {key}")
+        widths[entry.name] = table
+    for kind, key, other_kind, other_key, what in PAIRS:
+        for a in manifest.of_kind(kind):
+            for b in manifest.of_kind(other_kind):
+                m, n = widths[a.name][key], widths[b.name][other_key]
+                if m and n and m != n:
+                    raise _mismatch(f"{what} is {m} in stage {a.name!r} and {n} in stage {b.name!r}")
+    sizes = [(e.name, widths[e.name].get("low"), widths[e.name]["size"]) for e in _pixel_stages(manifest)]
+    for (name, _, size), (above, low, _) in pairwise(sizes):
+        if size != low:
+            raise _mismatch(
+                f"the stage {name!r} ends at {size} pixels and the stage {above!r} starts from {low}"
+            )
+    if list(manifest.sizes) != [size for _, _, size in sizes]:
+        made = ", ".join(str(size) for _, _, size in sizes) or "none"
+        said = ", ".join(str(size) for size in manifest.sizes) or "none"
+        raise _mismatch(f"the manifest promises the sizes {said} and the stages make {made}")
+
+
+def pixel_sizes(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> tuple[int, ...]:
+    """The picture sizes at which a cascade of these stages can stop, in the order they run."""
+    return tuple(configs[e.name].get("widths", {}).get("size", 0) for e in _pixel_stages(manifest))
+
+
+def _pixel_stages(manifest: Manifest) -> list[Any]:
+    return manifest.of_kind("base") + manifest.of_kind("upsampler")
+
+
+def _mismatch(what: str) -> InputError:
+    hint = "Train the later stage again on top of the earlier one, or take both from one model."
+    return InputError(f"the stages do not fit together: {what}.", hint, "mismatch")

@@ -1,0 +1,102 @@
+"""A model's name to its folder. Looked for, in this order, in
+
+$T2I_HOME/models     (T2I_HOME is by default t2i in the user's cache folder)
+the installed package, which carries the small models
+weights/ of a source checkout
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from t2i.errors import T2IError, UnavailableError, nearest
+from t2i.store.bundle import MANIFEST, Manifest, read_bundle
+
+DEFAULT = "small"
+
+
+def home() -> Path:
+    """Where this user's models are kept: $T2I_HOME, or t2i in the cache folder. It need not exist."""
+    own = os.environ.get("T2I_HOME")
+    if own:
+        return Path(own).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "t2i"
+
+
+def roots() -> list[tuple[str, Path]]:
+    """(what it is, folder) of every place that is searched, in order."""
+    package = Path(__file__).resolve().parent.parent
+    places = [("home", home() / "models"), ("package", package / "_weights")]
+    checkout = package.parent
+    if (checkout / "pyproject.toml").is_file():
+        places.append(("checkout", checkout / "weights"))
+    return places
+
+
+def resolve(name_or_path: str | Path = DEFAULT) -> Path:
+    """The folder of a model: a known name first, else a folder. Raises UnavailableError (code ``model``)."""
+    text = os.fspath(name_or_path)
+    is_name = bool(text) and text not in (".", "..") and not any(c in text for c in "/\\\0")
+    if is_name:
+        for _, root in roots():
+            if (root / text / MANIFEST).is_file():
+                return root / text
+    if text and "\0" not in text:
+        folder = Path(text).expanduser()
+        if folder.is_dir():
+            return folder
+        if folder.name == MANIFEST and folder.is_file():
+            return folder.parent
+    known = sorted({name for _, _, name in _found()})
+    near = nearest(text, known)
+    if near:
+        hint = f"Did you mean {' or '.join(near)}?"
+    elif known:
+        hint = f"Known models: {', '.join(known)}; or give the folder of a bundle."
+    else:
+        hint = (
+            "No model is installed; train one with `t2i train --recipe tiny`, or give the folder of a bundle."
+        )
+    raise UnavailableError(f"there is no model {text!r}.", hint, "model")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One model that was found; ``manifest`` is None and ``fault`` a sentence when it cannot be read."""
+
+    name: str
+    source: str
+    path: Path
+    manifest: Manifest | None
+    fault: str | None = None
+
+    @property
+    def size_on_disk(self) -> int:
+        """Size of its files on disk."""
+        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+
+
+def list_models() -> list[ModelInfo]:
+    """Every model in the places searched, in that order; one that hides behind an earlier namesake is left
+    out."""
+    models: dict[str, ModelInfo] = {}
+    for source, root, name in _found():
+        if name in models:
+            continue
+        try:
+            models[name] = ModelInfo(name, source, root / name, read_bundle(root / name).manifest)
+        except T2IError as error:
+            models[name] = ModelInfo(name, source, root / name, None, error.message)
+    return list(models.values())
+
+
+def _found() -> list[tuple[str, Path, str]]:
+    out = []
+    for source, root in roots():
+        if root.is_dir():
+            names = sorted(entry.name for entry in root.iterdir() if (entry / MANIFEST).is_file())
+            out += [(source, root, name) for name in names]
+    return out

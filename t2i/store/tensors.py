@@ -1,0 +1,150 @@
+"""Safetensors, strictly: bytes in, tensors out, and a sentence for every way a file can be wrong.
+
+The format: 8 bytes (length of the header, little-endian), a JSON header {name: {dtype, shape, data_offsets}},
+data. The library checks most of this too; this module looks first, so that the message names the fault in
+plain words.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from t2i.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAX_HEADER = 8 << 20
+BYTES_OF = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
+}
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in out:
+            raise ValueError(f"the key {key[:80]!r} appears twice")
+        out[key] = value
+    return out
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a number")
+
+
+def strict_json(data: bytes | str) -> Any:
+    """JSON without duplicate keys, NaN or infinities. Raises ValueError with the fault."""
+    try:
+        return json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def check_safetensors(data: bytes, where: str) -> None:
+    """Raise InputError (code ``bundle``) unless ``data`` is a well-formed safetensors file without gaps or
+    overlaps."""
+
+    def wrong(what: str) -> InputError:
+        return InputError(
+            f"{where} is not a usable safetensors file: {what}.", "Fetch or train it again.", "bundle"
+        )
+
+    if data[:2] == b"PK" or (data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):
+        raise InputError(
+            f"{where} is a pickle, which can run code when it is opened, and was not opened.",
+            "Weights are read from safetensors files only.",
+            "bundle",
+        )
+    if len(data) < 8:
+        raise wrong("it is empty" if not data else "it is cut short")
+    size = int.from_bytes(data[:8], "little")
+    if size > MAX_HEADER:
+        raise wrong("its header claims an impossible length")
+    if 8 + size > len(data):
+        raise wrong("it is cut short")
+    try:
+        header = strict_json(data[8 : 8 + size])
+    except ValueError as error:
+        raise wrong(f"its header cannot be read ({error})") from error
+    if not isinstance(header, dict):
+        raise wrong("its header is not a table")
+    spans: list[tuple[int, int, str]] = []
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        try:
+            width, shape, (begin, end) = BYTES_OF[entry["dtype"]], entry["shape"], entry["data_offsets"]
+            sane = all(type(n) is int and n >= 0 for n in [*shape, begin, end])
+        except (KeyError, TypeError, ValueError) as error:
+            raise wrong(f"the entry {name[:80]!r} cannot be read") from error
+        if not sane or end - begin != math.prod(shape) * width:
+            raise wrong(f"the size of {name[:80]!r} does not match its shape")
+        spans.append((begin, end, name))
+    at = 0
+    for begin, end, name in sorted(spans):
+        if begin != at:
+            raise wrong(f"the data of {name[:80]!r} overlaps other data or leaves a hole")
+        at = end
+    total = len(data) - 8 - size
+    if total != at:
+        raise wrong("it is cut short" if total < at else "there are bytes after its end")
+
+
+def decode(data: bytes, where: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, floating ones as float32 on the CPU, all finite.
+
+    Raises InputError (code ``bundle``) naming ``where`` for anything else.
+    """
+    check_safetensors(data, where)
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        raw = load(data)
+    except (SafetensorError, ValueError, RuntimeError) as error:
+        raise InputError(f"{where} is not a usable safetensors file: {error}.", code="bundle") from error
+    out: dict[str, Tensor] = {}
+    for name, tensor in raw.items():
+        if tensor.is_floating_point():
+            tensor = tensor.to(torch.float32)
+            if not bool(torch.isfinite(tensor).all()):
+                raise InputError(f"{where} holds values that are not numbers, in {name!r}.", code="bundle")
+        out[name] = tensor
+    return out
+
+
+def encode(state: dict[str, Tensor], where: str) -> bytes:
+    """A safetensors file of ``state``, floating tensors as float16, keys sorted: equal states give equal
+    bytes.
+
+    Raises InputError (code ``bundle``) for values that are not finite in float16: such a model draws nothing.
+    """
+    import torch
+    from safetensors.torch import save
+
+    out: dict[str, Tensor] = {}
+    for name in sorted(state):
+        tensor = state[name].detach().cpu()
+        if tensor.is_floating_point():
+            tensor = tensor.to(torch.float16)
+            if not bool(torch.isfinite(tensor).all()):
+                raise InputError(
+                    f"the weights of {where} are not finite, in {name!r}; nothing was saved.",
+                    "The training has diverged: lower the learning rate and resume from an earlier state.",
+                    "bundle",
+                )
+        out[name] = tensor.contiguous().clone()  # clone: tied weights share storage, which the format refuses
+    return save(out, metadata={"format": "pt"})

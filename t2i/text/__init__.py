@@ -1,0 +1,1 @@
+"""From a prompt to what a network reads: the tokenizer and the TextCond."""

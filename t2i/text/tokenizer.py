@@ -1,0 +1,124 @@
+"""The vocabulary of the small bundles: byte-level BPE for English and Chinese, kept as tokenizer.json.
+
+Text is NFKC-normalised and lower-cased, cut at white space, punctuation and digits, and every Chinese
+character is a piece of its own (merges would glue a colour to its thing). Nothing is unknown: what was
+never seen becomes bytes. Ids: 0 padding, vocab-2 start, vocab-1 end of text, the highest, where CLIP's
+argmax finds it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Backend
+
+from t2i.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+PAD, SOT, EOT = "<pad>", "<start>", "<end>"
+SMALLEST = 256 + 3  # the bytes and the three above
+
+
+class Tokenizer:
+    """Text to ids of a fixed vocabulary. Make one with `train_tokenizer` or `Tokenizer.load`."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.vocab = int(backend.get_vocab_size())
+        self.pad, self.sot, self.eot = 0, self.vocab - 2, self.vocab - 1
+        if [backend.token_to_id(name) for name in (PAD, SOT, EOT)] != [self.pad, self.sot, self.eot]:
+            raise InputError(
+                "this tokenizer.json is not one of ours", hint="Its special tokens are elsewhere."
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Tokenizer:
+        """Reads tokenizer.json, or the one in the folder `path`. Raises InputError."""
+        path = Path(path)
+        file = path / "tokenizer.json" if path.is_dir() else path
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"cannot read {file}: {error}", hint="A bundle keeps tokenizer.json here."
+            ) from error
+        return cls.parse(text, str(file))
+
+    @classmethod
+    def parse(cls, text: str, where: str) -> Tokenizer:
+        """From the text of a tokenizer.json. Raises InputError naming `where`."""
+        try:
+            backend = Backend.from_str(text)
+        except Exception as error:  # the library raises bare Exception
+            raise InputError(
+                f"{where} is not a tokenizer: {error}", hint="Fetch or write the bundle again."
+            ) from error
+        return cls(backend)
+
+    def save(self, path: str | Path) -> None:
+        """Writes tokenizer.json (also when path is a folder)."""
+        path = Path(path)
+        file = path / "tokenizer.json" if path.is_dir() else path
+        file.write_text(self.backend.to_str(), encoding="utf-8")
+
+    def encode_ids(self, texts: Sequence[str], context: int) -> tuple[list[list[int]], list[str | None]]:
+        """As `encode`, in lists without padding, so that it needs no torch."""
+        assert context >= 2, "the context must hold start and end"
+        rows, truncated = [], []
+        for text, pieces in zip(texts, self.backend.encode_batch(list(texts)), strict=True):
+            ids, room = pieces.ids, context - 2
+            truncated.append(text[pieces.offsets[room][0] :] if len(ids) > room else None)
+            rows.append([self.sot, *ids[:room], self.eot])
+        return rows, truncated
+
+    def encode(self, texts: Sequence[str], context: int) -> tuple[torch.Tensor, list[str | None]]:
+        """texts -> ids (B, context) int64, [start, ..., end, 0, 0, ...], and for each text the part that was
+        cut off because the context was full, or None.
+        """
+        import torch
+
+        rows, truncated = self.encode_ids(texts, context)
+        ids = torch.full((len(rows), context), self.pad, dtype=torch.int64)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+        return ids, truncated
+
+
+def train_tokenizer(captions: Iterable[str], vocab_size: int = 4096) -> Tokenizer:
+    """Learns the merges from captions. The vocabulary has vocab_size entries even if the captions fill fewer.
+
+    Raises InputError where vocab_size cannot hold the bytes and the special tokens.
+    """
+    if vocab_size < SMALLEST:
+        raise InputError(f"a vocabulary of {vocab_size} is too small", hint=f"Give at least {SMALLEST}.")
+    backend = Backend(models.BPE())
+    backend.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Split(Regex(r"\p{Han}|[^\p{L}\p{M}]"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 2,
+        min_frequency=2,
+        special_tokens=[PAD],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    backend.train_from_iterator(captions, trainer)
+    state: dict[str, Any] = json.loads(backend.to_str())
+    vocab = state["model"]["vocab"]
+    # plain entries without a merge: no prompt that spells "<end>" can produce one, as an added token would
+    state["added_tokens"] = []
+    for i in range(len(vocab), vocab_size - 2):
+        vocab[f"<unused{i}>"] = i
+    vocab[SOT], vocab[EOT] = vocab_size - 2, vocab_size - 1
+    return Tokenizer(Backend.from_str(json.dumps(state)))

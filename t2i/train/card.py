@@ -1,0 +1,80 @@
+"""The model card that training writes into a bundle: what, from what, how, for how long."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from t2i.train.recipe import Recipe
+
+ATTRIBUTION = {
+    "fluent3d": "Fluent Emoji (3D), (c) Microsoft Corporation, MIT licence",
+    "fluentflat": "Fluent Emoji (flat), (c) Microsoft Corporation, MIT licence",
+    "noto": "Noto Emoji, (c) Google, Apache-2.0 / OFL-1.1",
+    "twemoji": "Twemoji, (c) Twitter, Inc and other contributors, CC-BY-4.0",
+}
+
+
+def hardware(device: torch.device) -> str:
+    """One line: the processor or the GPU, and the version of torch."""
+    if device.type == "cuda":
+        place = torch.cuda.get_device_name(device)
+    else:
+        place = f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    return f"{place}; torch {torch.__version__}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def write_card(recipe: Recipe, training: dict[str, Any]) -> str:
+    """Markdown. `training`: stage -> what `run.py` notes of it (seconds, samples, recipe, data, and, of newer
+    trainings, command, hardware, parameters, steps, batch, lr)."""
+    lines = [f"# {recipe.name}", "", "A text-to-image cascade (unCLIP), trained with `t2i train`.", ""]
+    if not training:
+        return "\n".join(lines)
+    hours = sum(facts["seconds"] for facts in training.values()) / 3600
+    lines += ["## Training", "", f"{hours:.2f} hours in all, from nothing.", ""]
+    lines += [
+        "| stage | parameters | steps | batch | peak rate | samples | hours |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for stage, f in training.items():
+        cells = [stage, _number(f.get("parameters")), _number(f.get("steps")), _number(f.get("batch")),
+                 f"{f['lr']:g}" if "lr" in f else "", f"{f['samples']:,}", f"{f['seconds'] / 3600:.2f}"]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    for title, key in (("Command", "command"), ("Data", "data"), ("Hardware", "hardware")):
+        said: dict[str, list[str]] = {}
+        for stage, f in training.items():
+            if f.get(key):
+                said.setdefault(f[key], []).append(stage)
+        if said:
+            lines += ["", f"### {title}", ""]
+            mark = "`" if key == "command" else ""
+            lines += [f"- {', '.join(stages)}: {mark}{text}{mark}" for text, stages in said.items()]
+    sources = [ATTRIBUTION[s] for s in recipe.world.styles if s in ATTRIBUTION]
+    if (
+        recipe.world.vocabulary != "shapes"
+        and sources
+        and any("built-in" in f["data"] for f in training.values())
+    ):
+        lines += ["", "## Attributions", "", "Trained on pictures composed from:", ""]
+        lines += [f"- {source}" for source in sources]
+    lines += ["", "## Recipe", "", "Every number of it, as it was resolved:", ""]
+    lines += ["```json", json.dumps(recipe.to_dict(), ensure_ascii=False, indent=1), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _number(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else ""

@@ -1,0 +1,338 @@
+"""What each stage minimises. Shapes: B pictures, E embedding width, S pixels a side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from t2i.data.source import Examples, Source
+from t2i.diffusion.loss import diffusion_loss
+from t2i.diffusion.process import Flow
+from t2i.nets.clip import Clip
+from t2i.nets.prior import PriorCond
+from t2i.nets.unet import UNet, UNetCond
+from t2i.nets.upsampler import Upsampler
+from t2i.rng import generator
+from t2i.text.cond import TextCond
+from t2i.text.tokenizer import Tokenizer
+from t2i.train.recipe import BaseRecipe, Recipe, UpsamplerRecipe
+from t2i.train.sheets import COLUMNS, SEED, averaged, draw_base, upsampler_rows
+
+
+def unit(z: Tensor) -> Tensor:
+    return F.normalize(z.float(), dim=-1)
+
+
+def masked_input(x_t: Tensor, x0: Tensor, mask: Tensor) -> Tensor:
+    """The base's 7 channels (GLIDE, section 3.3): noisy RGB, mask (1 = repaint), known RGB."""
+    return torch.cat([x_t, mask, x0 * (1 - mask)], dim=1)
+
+
+def random_masks(n: int, size: int, share: float, g: torch.Generator) -> Tensor:
+    """(n, 1, size, size): all ones (paint everything) but for `share` of the rows, which get a box or an ellipse."""
+    masks = torch.ones(n, 1, size, size)
+    chosen = torch.rand(n, generator=g) < share
+    u = torch.rand(n, 5, generator=g)
+    axis = (torch.arange(size) + 0.5) / size
+    for i in chosen.nonzero().flatten().tolist():
+        cx, cy = 0.15 + 0.7 * u[i, 0], 0.15 + 0.7 * u[i, 1]
+        dx, dy = (axis - cx).abs() / (0.12 + 0.33 * u[i, 2]), (axis - cy).abs() / (0.12 + 0.33 * u[i, 3])
+        inside = (
+            torch.maximum(dx[None, :], dy[:, None]) if u[i, 4] < 0.6 else dx[None, :] ** 2 + dy[:, None] ** 2
+        )
+        masks[i, 0] = (inside <= 1).float()
+    return masks
+
+
+def contrastive_loss(
+    z_img: Tensor, z_text: Tensor, scale: Tensor, bias: Tensor, examples: Examples
+) -> Tensor:
+    """SigLIP's sigmoid loss (Zhai 2023, eq. 1) with true multi-positives from the content of the scenes.
+
+    z_img, z_text: (B, E) unit vectors. Pairs that say nearly the same (same things in the same place, another
+    colour or number) are neither positive nor negative: they are left out.
+    """
+    logits = (z_img @ z_text.T) * scale.exp() + bias
+    same = _equal(examples.content, logits.device)
+    near = _equal(examples.loose, logits.device) & ~same
+    signs = torch.where(same, 1.0, -1.0)
+    return -(F.logsigmoid(signs * logits) * ~near).sum() / len(logits)
+
+
+def _equal(keys: Sequence[Any], device: torch.device) -> Tensor:
+    numbers = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    ids = torch.tensor([numbers[key] for key in keys], device=device)
+    return ids[:, None] == ids[None, :]
+
+
+class ClipObjective:
+    """CLIP by contrast, its image embedding also by the denoising loss of a small base conditioned on it."""
+
+    name = "clip"
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        clip: Clip,
+        base: UNet,
+        tokenizer: Tokenizer,
+        source: Source,
+        device: torch.device,
+    ):
+        self.recipe, self.clip_recipe, self.base_recipe = recipe, recipe.clip, recipe.base
+        self.tokenizer, self.source, self.device = tokenizer, source, device
+        self.module = nn.ModuleDict({"clip": clip, "base": base})
+        self.clip, self.base = clip, base
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        r, n = self.clip_recipe, self.clip_recipe.schedule.batch
+        examples = self.source.batch(self.recipe.seed, step, n, self.clip.config.image_size)
+        x0 = examples.pixels.to(self.device)
+        ids, _ = self.tokenizer.encode(examples.captions, self.clip.config.context)
+        ids = ids[:, : int(ids.argmax(1).max()) + 1].to(self.device)  # the end-of-text token is the highest
+        z_img = unit(self.clip.encode_image(x0))
+        z_text = unit(self.clip.encode_text(ids).pooled)
+        assert self.clip.logit_bias is not None
+        contrast = contrastive_loss(z_img, z_text, self.clip.logit_scale, self.clip.logit_bias, examples)
+        facts = {"contrast": float(contrast.detach()), "top1": _top1(z_img, z_text, examples)}
+        loss = r.contrast * contrast
+        if r.denoise:
+            g = generator(self.recipe.seed, "clip", step)
+            denoise, extra = base_loss(self.base, self.base_recipe, x0, z_img, None, g, z_noise=r.z_noise)
+            loss = loss + r.denoise * denoise
+            facts |= {"denoise": float(denoise.detach()), "mse": float(extra["mse"].mean())}
+        return loss, facts
+
+    def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
+        """Two rows: pictures, and what the small base makes of their embeddings."""
+        if not self.clip_recipe.denoise:
+            return None
+        size = self.clip.config.image_size
+        x0 = self.source.batch(self.recipe.seed + SEED, 0, COLUMNS, size).pixels.to(self.device)
+        with torch.no_grad(), averaged(self.module, average):
+            made = draw_base(self.base, self.recipe, size, unit(self.clip.encode_image(x0)), None)
+        return torch.stack([x0, made])
+
+
+def base_loss(
+    base: UNet, recipe: BaseRecipe, x0: Tensor, z: Tensor | None, text: tuple[Tensor, Tensor] | None, g: torch.Generator,
+    *, z_noise: float,
+) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
+    """The base's denoising loss at embeddings z (B, E) of unit norm and text (tokens (B, L, W), mask (B, L))."""
+    n, size = x0.shape[0], x0.shape[-1]
+    mask = random_masks(n, size, recipe.masked, g).to(x0.device)
+    drop = torch.rand(n, 2, generator=g).to(x0.device)
+    keep_z = keep_text = None
+    if z is not None:
+        keep_z = drop[:, 0] >= recipe.drop_z
+        z = z + z_noise / z.shape[-1] ** 0.5 * torch.randn(z.shape, generator=g).to(z.device)
+    tokens = token_mask = None
+    if text is not None:
+        tokens, token_mask = text
+        # With the embedding dropped, half of the pictures lose the text too: the wholly unconditional model.
+        keep_text = torch.where(drop[:, 0] < recipe.drop_z, drop[:, 1] >= 0.5, drop[:, 1] >= recipe.drop_text)
+    cond = UNetCond(z=z, z_keep=keep_z, tokens=tokens, mask=token_mask, tokens_keep=keep_text)
+
+    def net(x_t: Tensor, t: Tensor, cond: UNetCond) -> Tensor:
+        return base(masked_input(x_t, x0, mask), t, cond)
+
+    loss, extra = diffusion_loss(net, Flow(), recipe.objective, x0, cond, generator=g)
+    return loss.mean(), extra
+
+
+def _top1(z_img: Tensor, z_text: Tensor, examples: Examples) -> float:
+    same = _equal(examples.content, z_img.device)
+    best = (z_text @ z_img.T).argmax(1)
+    return float(same[torch.arange(len(best), device=best.device), best].float().mean())
+
+
+class BaseObjective:
+    """The base at frozen CLIP embeddings and text states."""
+
+    name = "base"
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        clip: Clip | None,
+        base: UNet,
+        tokenizer: Tokenizer,
+        source: Source,
+        device: torch.device,
+    ):
+        self.recipe, self.base_recipe, self.tokenizer, self.source, self.device = (
+            recipe,
+            recipe.base,
+            tokenizer,
+            source,
+            device,
+        )
+        self.clip, self.base, self.module = clip, base, base
+        if clip is not None:
+            clip.to(device).eval().requires_grad_(False)
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        r = self.base_recipe
+        examples = self.source.batch(self.recipe.seed + 1, step, r.schedule.batch, r.size)
+        x0 = examples.pixels.to(self.device)
+        z, text = self.conditions(x0, examples.captions)
+        g = generator(self.recipe.seed, "base", step)
+        loss, extra = base_loss(self.base, r, x0, z, text and (text.tokens, text.mask), g, z_noise=r.z_noise)
+        return loss, {"mse": float(extra["mse"].mean())}
+
+    @torch.no_grad()
+    def conditions(self, x0: Tensor, captions: list[str]) -> tuple[Tensor | None, TextCond | None]:
+        """Image embeddings (B, E) of pictures, and their captions' states: what the base's config asks for."""
+        z, text = None, None
+        if self.clip is not None:
+            side = self.clip.config.image_size
+            small = x0 if x0.shape[-1] == side else F.interpolate(x0, size=(side, side), mode="area")
+            if self.base.config.cond_dim:
+                z = unit(self.clip.encode_image(small))
+            if self.base.config.text_dim:
+                ids, _ = self.tokenizer.encode(captions, self.clip.config.context)
+                out = self.clip.encode_text(ids[:, : int(ids.argmax(1).max()) + 1].to(self.device))
+                text = TextCond(out.tokens.float(), out.mask, out.pooled)
+        return z, text
+
+    def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
+        """Two rows: pictures, and what the base makes of their embeddings and captions."""
+        size = self.base_recipe.size
+        examples = self.source.batch(self.recipe.seed + SEED, 0, COLUMNS, size)
+        x0 = examples.pixels.to(self.device)
+        z, text = self.conditions(x0, examples.captions)
+        with torch.no_grad(), averaged(self.module, average):
+            return torch.stack([x0, draw_base(self.base, self.recipe, size, z, text)])
+
+
+@dataclass
+class PriorObjective:
+    """The prior: text -> CLIP image embedding, over a pool of scenes embedded once with captions drawn anew."""
+
+    recipe: Recipe
+    clip: Clip
+    prior: nn.Module
+    tokenizer: Tokenizer
+    source: Source
+    device: torch.device
+    name: str = "prior"
+    pool: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.module = self.prior
+        self.clip.to(self.device).eval().requires_grad_(False)
+        self.pool = torch.empty(0)
+
+    def embed(self, report: Any = None, stop: Callable[[], bool] = lambda: False) -> None:
+        """Fill the pool (P, E) with unit image embeddings of scenes 0..P-1, unless told to stop."""
+        r, batch = self.recipe.prior, 128
+        rows = []
+        with torch.no_grad():
+            for step in range(-(-r.pool // batch)):
+                if stop():
+                    return
+                examples = self.source.batch(self.recipe.seed + 2, step, batch, self.clip.config.image_size)
+                rows.append(unit(self.clip.encode_image(examples.pixels.to(self.device))).cpu())
+                if report and step % 50 == 0:
+                    report({"event": "embed", "stage": "prior", "step": step * batch, "steps": r.pool})
+        self.pool = torch.cat(rows)[: r.pool]
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        r = self.recipe.prior
+        if not len(self.pool):
+            self.embed()
+        g = generator(self.recipe.seed, "prior", step)
+        index = torch.randint(len(self.pool), (r.schedule.batch,), generator=g)
+        captions = [self.source.captions(self.recipe.seed + 2, int(i), step) for i in index]
+        ids, _ = self.tokenizer.encode(captions, self.clip.config.context)
+        with torch.no_grad():
+            out = self.clip.encode_text(ids[:, : int(ids.argmax(1).max()) + 1].to(self.device))
+        z_text = unit(out.pooled)
+        z = self.pool[index].to(self.device)
+        keep = (torch.rand(len(index), generator=g) >= r.drop).to(self.device)
+        cond = PriorCond(tokens=out.tokens.float(), mask=out.mask, pooled=z_text, keep=keep)
+        scaled = z * z.shape[-1] ** 0.5  # unit variance a coordinate
+        loss, extra = diffusion_loss(self.prior, Flow(), r.objective, scaled, cond, generator=g)
+        guess = unit(extra["x0_hat"].detach())
+        late = extra["t"] >= min(0.8, float(extra["t"].max()))  # never none of them
+        return loss.mean(), {
+            "cos_true": float((guess * z).sum(-1)[late].mean()),
+            "cos_text": float((guess * z_text).sum(-1)[late].mean()),
+            "cos_other": float((guess * z.roll(1, 0)).sum(-1)[late].mean()),
+        }
+
+    def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
+        """None: the prior makes no pictures; its cosines are in the log."""
+        return None
+
+
+class UpsamplerObjective:
+    """An upsampler on random crops, its input blurred and noised (Saharia 2021, SR3; Ho 2021, cascades)."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        config: UpsamplerRecipe,
+        upsampler: Upsampler,
+        source: Source,
+        device: torch.device,
+        name: str,
+    ):
+        self.recipe, self.config, self.source, self.device, self.name = recipe, config, source, device, name
+        self.upsampler = self.module = upsampler
+
+    def crops(self, step: int, g: torch.Generator) -> Tensor:
+        """(B, 3, crop, crop) aligned to the low-resolution grid."""
+        c, scale = self.config, self.upsampler.config.scale
+        pictures = self.source.batch(
+            self.recipe.seed + 3, step, -(-c.schedule.batch // c.crops), c.size
+        ).pixels
+        places = (
+            torch.randint((c.size - c.crop) // scale + 1, (len(pictures), c.crops, 2), generator=g) * scale
+        )
+        rows = [
+            picture[:, y : y + c.crop, x : x + c.crop]
+            for picture, spots in zip(pictures, places.tolist(), strict=True)
+            for y, x in spots
+        ]
+        return torch.stack(rows[: c.schedule.batch])
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        c, g = self.config, generator(self.recipe.seed, self.name, step)
+        high = self.crops(step, g)
+        low = F.interpolate(high, scale_factor=1 / self.upsampler.config.scale, mode="area")
+        low = blur(low, c.blur, g)
+        level = torch.rand(len(low), generator=g) * c.noise * (torch.rand(len(low), generator=g) < 0.8)
+        low = low + level.view(-1, 1, 1, 1) * torch.randn(low.shape, generator=g)
+        high, low, level = (t.to(self.device) for t in (high, low, level))
+
+        def net(x_t: Tensor, t: Tensor, cond: tuple[Tensor, Tensor]) -> Tensor:
+            return self.upsampler(x_t, t, *cond)
+
+        loss, extra = diffusion_loss(net, Flow(), c.objective, high, (low, level), generator=g)
+        return loss.mean(), {"mse": float(extra["mse"].mean())}
+
+    def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
+        """Four rows: the small picture, its bicubic enlargement, ours, the truth."""
+        high = self.source.batch(self.recipe.seed + SEED, 0, COLUMNS // 2, self.config.size).pixels.to(
+            self.device
+        )
+        with torch.no_grad(), averaged(self.module, average):
+            return upsampler_rows(self.upsampler, self.recipe, self.config, self.name, high)
+
+
+def blur(x: Tensor, chance: float, g: torch.Generator) -> Tensor:
+    """Separable Gaussian blur of a share of the rows, of random width up to one pixel."""
+    n = x.shape[0]
+    sigma = torch.rand(n, generator=g) * (torch.rand(n, generator=g) < chance) + 1e-3
+    axis = torch.arange(-2, 3).float()
+    kernel = torch.exp(-axis.square() / (2 * sigma[:, None] ** 2))
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)  # (3n, 5)
+    flat = F.pad(x.reshape(1, 3 * n, *x.shape[2:]), (2, 2, 2, 2), mode="replicate")
+    flat = F.conv2d(flat, kernel[:, None, None, :], groups=3 * n)
+    return F.conv2d(flat, kernel[:, None, :, None], groups=3 * n).reshape(x.shape)

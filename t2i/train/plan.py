@@ -1,0 +1,69 @@
+"""What a training would do, without doing it: sizes, samples, memory, and the time by measuring two steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from t2i.nets.clip import Clip
+from t2i.train.loop import autocast, pick_precision
+from t2i.train.objectives import PriorObjective
+from t2i.train.recipe import Schedule
+
+if TYPE_CHECKING:
+    from t2i.text.tokenizer import Tokenizer
+    from t2i.train.run import Trainer
+
+CAPTIONS = 2000  # enough for a tokenizer that gives sentences of the usual length
+STATE = (
+    20  # bytes a parameter: weight, gradient, average and two moments in fp32; activations are not counted
+)
+
+
+def plan(trainer: Trainer, stages: Sequence[str]) -> dict[str, Any]:
+    """{"recipe", "stages": a row each, "out", "data"}; nothing is written.
+
+    A row: stage, parameters, steps, batch, samples, state_mb (memory of weights and optimiser), shipped_mb (in
+    the bundle), seconds (an estimate, of this machine as busy as it is now).
+    """
+    tokenizer = trainer.new_tokenizer(min(CAPTIONS, trainer.recipe.tokenizer.captions))
+    rows = []
+    for name in stages:
+        schedule: Schedule = getattr(trainer.recipe, name).schedule
+        shipped = sum(p.numel() for p in trainer.build(name).parameters())
+        seconds, trained = _measure(trainer, name, tokenizer, schedule)
+        rows.append({"stage": name, "parameters": shipped, "steps": schedule.steps, "batch": schedule.batch,
+                     "samples": schedule.steps * schedule.batch, "state_mb": round(trained * STATE / 2**20),
+                     "shipped_mb": round(shipped * 2 / 2**20, 1), "seconds": round(seconds)})  # fmt: skip
+    return {"recipe": trainer.recipe.to_dict(), "stages": rows, "out": str(trainer.out), "data": trainer.data}
+
+
+def _measure(trainer: Trainer, stage: str, tokenizer: Tokenizer, schedule: Schedule) -> tuple[float, int]:
+    """(seconds that the stage will take, parameters that it trains)."""
+    clip = trainer.build("clip")
+    assert isinstance(clip, Clip)
+    objective = trainer.objective(stage, clip, tokenizer)
+    once = 0.0
+    if isinstance(objective, PriorObjective):
+        batch = 128
+        begin = time.perf_counter()
+        pixels = trainer.source.batch(0, 0, batch, clip.config.image_size).pixels
+        with torch.no_grad():
+            clip.encode_image(pixels.to(trainer.device))
+        once = (time.perf_counter() - begin) * trainer.recipe.prior.pool / batch
+        objective.pool = torch.randn(batch, clip.config.embed_dim, generator=torch.Generator().manual_seed(0))
+    module = objective.module.to(trainer.device)
+    precision = pick_precision(schedule, trainer.device)
+    took = []
+    for step in range(2):  # the first one warms up
+        begin = time.perf_counter()
+        with autocast(precision, trainer.device):
+            loss, _ = objective.loss(step)
+        loss.backward()  # type: ignore[no-untyped-call]
+        float(loss.detach())  # waits for a GPU
+        took.append(time.perf_counter() - begin)
+        module.zero_grad(set_to_none=True)
+    return once + min(took) * schedule.steps, sum(p.numel() for p in module.parameters())

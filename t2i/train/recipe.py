@@ -1,0 +1,188 @@
+"""Recipes: every number of a training, in frozen dataclasses read from TOML files beside this one.
+
+    recipe = load_recipe("tiny", {"base.lr": "1e-4"})       # short for base.schedule.lr
+
+A recipe is a name of `recipes/*.toml` or the path of a TOML file. Unknown keys are refused with the nearest known one.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from t2i.data.scenes.layout import WorldConfig
+from t2i.diffusion.loss import Levels, Objective
+from t2i.errors import UsageError, nearest
+from t2i.nets.clip import ClipConfig
+from t2i.nets.prior import PriorConfig
+from t2i.nets.unet import UNetConfig
+from t2i.nets.upsampler import UpsamplerConfig
+from t2i.schema import build
+
+FOLDER = Path(__file__).parent / "recipes"
+STAGES = ("clip", "base", "prior", "upsampler256", "upsampler1024")
+"""The stages in the order of their training, by the names of their tables."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast: steps, batch, peak learning rate, warm-up steps, share of the steps that decay to 0."""
+
+    steps: int = 1000
+    batch: int = 64
+    lr: float = 1e-3
+    warmup: int = 200
+    decay: float = 0.25
+    clip_norm: float = 1.0
+    weight_decay: float = 0.01
+    muon: bool = True
+    ema: float = 0.08  # relative width of the power-law average
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    log_every: int = 50
+    sample_every: int = 500
+    save_every: int = 500
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "log_every", "sample_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, less than 1")
+        if self.steps < 0 or self.lr <= 0 or not 0 <= self.decay <= 1 or not 0 < self.ema < 0.28:
+            raise ValueError("steps must be at least 0, lr above 0, decay in [0, 1], ema in (0, 0.28)")
+
+
+@dataclass(frozen=True)
+class TokenizerRecipe:
+    captions: int = 60_000  # drawn from the world to learn the merges
+    vocabulary: Literal["shapes", "core", "all"] = (
+        "all"  # whose words: larger than the world's leaves room to grow
+    )
+
+
+@dataclass(frozen=True)
+class ClipRecipe:
+    """Both towers, by contrast plus the denoising loss of a small base that sees only the embedding."""
+
+    net: ClipConfig = field(default_factory=ClipConfig)
+    schedule: Schedule = field(default_factory=Schedule)
+    denoise: float = 1.0  # weight of the base's denoising loss; 0: contrast alone, as in the paper
+    contrast: float = 0.5
+    negatives: int = 0  # captions with one attribute changed, a picture
+    z_noise: float = 0.15  # of the embedding that the base sees, per coordinate in units of 1/sqrt(d)
+
+
+@dataclass(frozen=True)
+class BaseRecipe:
+    net: UNetConfig = field(default_factory=UNetConfig)
+    schedule: Schedule = field(default_factory=Schedule)
+    objective: Objective = field(
+        default_factory=lambda: Objective(levels=Levels(mean=0.4, std=1.0, stratified=True))
+    )
+    size: int = 64
+    drop_z: float = 0.1
+    drop_text: float = 0.3
+    masked: float = 0.15  # share of samples in inpainting mode
+    z_noise: float = 0.15
+    warm_start: bool = True  # from the small base that trained CLIP
+
+
+@dataclass(frozen=True)
+class PriorRecipe:
+    net: PriorConfig = field(default_factory=PriorConfig)
+    schedule: Schedule = field(default_factory=lambda: Schedule(steps=4000, batch=256))
+    objective: Objective = field(
+        default_factory=lambda: Objective(judge="x0", levels=Levels(law="uniform", stratified=True))
+    )
+    pool: int = 50_000  # scenes whose embeddings are computed once; their captions are drawn anew
+    drop: float = 0.1  # of the text, for guidance
+
+
+@dataclass(frozen=True)
+class UpsamplerRecipe:
+    net: UpsamplerConfig = field(default_factory=UpsamplerConfig)
+    schedule: Schedule = field(default_factory=lambda: Schedule(batch=32))
+    objective: Objective = field(
+        default_factory=lambda: Objective(levels=Levels(mean=0.0, std=1.2, stratified=True))
+    )
+    size: int = 256
+    crop: int = 64  # side of the high-resolution crop
+    crops: int = 4  # taken from each picture
+    blur: float = 0.5  # chance of a Gaussian blur of the low-resolution input
+    noise: float = 0.25  # largest level of noise-conditioning augmentation
+
+
+@dataclass(frozen=True)
+class SampleDefaults:
+    """What the bundle says about sampling; chosen by sweeps, see docs/decisions.md."""
+
+    prior_steps: int = 10
+    prior_guidance: float = 1.0
+    base_steps: int = 8
+    base_guidance: float = 1.5
+    upsampler_steps: int = 2
+    sampler: str = "dpmpp_2m"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One model from nothing: the world and its stages. See the TOML's head for hardware, hours and scores."""
+
+    name: str = "unnamed"
+    seed: int = 0
+    world: WorldConfig = field(default_factory=WorldConfig)
+    tokenizer: TokenizerRecipe = field(default_factory=TokenizerRecipe)
+    clip: ClipRecipe = field(default_factory=ClipRecipe)
+    prior: PriorRecipe = field(default_factory=PriorRecipe)
+    base: BaseRecipe = field(default_factory=BaseRecipe)
+    upsampler256: UpsamplerRecipe = field(default_factory=UpsamplerRecipe)
+    # of 0 steps: not trained, unless a recipe or the user says so
+    upsampler1024: UpsamplerRecipe = field(
+        default_factory=lambda: UpsamplerRecipe(size=1024, schedule=Schedule(steps=0, batch=32))
+    )
+    sample: SampleDefaults = field(default_factory=SampleDefaults)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def recipe_names() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load_recipe(name: str, overrides: Mapping[str, str] | None = None) -> Recipe:
+    """The recipe of that name or path, with `key.subkey=value` overrides (values in TOML syntax, or bare words).
+
+    `base.lr` may be said for `base.schedule.lr`, and so on for every stage and every key of its schedule.
+
+    Raises UsageError for an unknown recipe, an unknown key or a value of the wrong type.
+    """
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    if not path.is_file():
+        near = ", ".join(nearest(name, recipe_names()) or recipe_names())
+        raise UsageError(f"there is no recipe {name!r}", f"known: {near}", "config")
+    try:
+        raw = tomllib.loads(path.read_text("utf-8"))
+        for key, text in (overrides or {}).items():
+            _set(raw, key, text)
+        recipe: Recipe = build(Recipe, {"name": path.stem, **raw})
+    except OSError as error:
+        raise UsageError(f"the recipe {name!r} cannot be read: {error.strerror}", code="config") from error
+    except ValueError as error:  # also what tomllib raises
+        raise UsageError(f"the recipe {name!r} cannot be used: {error}", code="config") from error
+    return recipe
+
+
+def _set(raw: dict[str, Any], key: str, text: str) -> None:
+    *path, last = key.split(".")
+    if len(path) == 1 and path[0] in STAGES and last in {f.name for f in fields(Schedule)}:
+        path.append("schedule")
+    for part in path:
+        raw = raw.setdefault(part, {})
+        if not isinstance(raw, dict):
+            raise ValueError(f"{part!r} in {key!r} is not a table")
+    try:
+        raw[last] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        raw[last] = text

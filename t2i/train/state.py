@@ -1,0 +1,118 @@
+"""Checkpoints of a training: weights, average, optimiser and step, written so that a kill leaves the old or the new.
+
+Batches and noise are pure functions of (seed, step), so this is all that an exact resume needs. The format is
+safetensors for tensors and JSON for the rest; nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from t2i.errors import InputError
+from t2i.files import write_together
+from t2i.train.optim import MuonAdamW, PowerEMA
+
+TENSORS, FACTS = "state.safetensors", "state.json"
+
+
+@dataclass
+class State:
+    """All that changes during training. step: optimiser steps taken."""
+
+    module: nn.Module
+    optimizer: MuonAdamW
+    ema: PowerEMA
+    step: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    skipped: int = 0
+
+    def tensors(self) -> dict[str, Tensor]:
+        out = {f"model/{name}": t for name, t in self.module.state_dict().items()}
+        out |= {f"ema/{name}": t for name, t in self.ema.weights.items()}
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for i, p in enumerate(parameters):
+            out |= {f"optimizer/{i}/{key}": value for key, value in self.optimizer.state[p].items()}
+        return {name: t.detach().contiguous() for name, t in out.items()}
+
+    def save(self, folder: Path, facts: dict[str, object]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        counts = {
+            "step": self.step,
+            "samples": self.samples,
+            "seconds": self.seconds,
+            "skipped": self.skipped,
+        }
+        text = json.dumps({**counts, **facts}, indent=1, sort_keys=True)
+        # The facts are inside the tensors' file too, so that one rename makes the checkpoint whole.
+        data = save({k: t.cpu().clone() for k, t in self.tensors().items()}, metadata={"facts": text})
+        write_together({folder / TENSORS: data, folder / FACTS: text.encode()}, last=folder / TENSORS)
+
+    def load(self, folder: Path, expect: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Take over a checkpoint and return its facts. Raises InputError when there is none or it does not fit;
+        `expect`: facts that it must agree with, as far as it has them.
+        """
+        path = folder / TENSORS
+        if not path.is_file():
+            raise InputError(
+                f"there is no checkpoint to resume in {folder}", "start without --resume", "data"
+            )
+        try:
+            tensors = load_file(path)
+            facts: dict[str, Any] = json.loads(_metadata(path)["facts"])
+        except Exception as error:
+            raise InputError(
+                f"the checkpoint {path} cannot be read: {error}", "remove it and start again", "data"
+            ) from error
+        for key, value in (expect or {}).items():
+            if key in facts and facts[key] != json.loads(json.dumps(value)):
+                raise _other(path, OTHERS.get(key, f"another {key}"))
+        try:
+            self._take(tensors)
+        except (KeyError, RuntimeError) as error:  # a name that is missing, or another shape
+            raise _other(path, "another network") from error
+        self.step, self.samples = int(facts["step"]), int(facts["samples"])
+        self.seconds, self.skipped = float(facts["seconds"]), int(facts["skipped"])
+        return facts
+
+    def _take(self, tensors: dict[str, Tensor]) -> None:
+        mine = self.module.state_dict()
+        if {k.removeprefix("model/") for k in tensors if k.startswith("model/")} != set(mine):
+            raise KeyError("model")
+        self.module.load_state_dict({k: tensors[f"model/{k}"] for k in mine})
+        for name, value in self.ema.weights.items():
+            value.copy_(tensors[f"ema/{name}"])
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for i, p in enumerate(parameters):
+            prefix = f"optimizer/{i}/"
+            self.optimizer.state[p] = {
+                k.removeprefix(prefix): t.to(p.device) for k, t in tensors.items() if k.startswith(prefix)
+            }
+
+
+OTHERS = {
+    "stage": "another stage",
+    "net": "a network of another size",
+    "clip": "another CLIP: the one it was trained on has been replaced",
+    "seed": "another seed",
+}
+"""What a checkpoint belongs to when a fact differs."""
+
+
+def _other(path: Path, what: str) -> InputError:
+    hint = "use the recipe and the overrides that it was started with, or start without --resume"
+    return InputError(f"the checkpoint {path} is of {what}", hint, "mismatch")
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata())

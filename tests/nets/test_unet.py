@@ -1,0 +1,163 @@
+"""The U-Net: any size, any condition, and nothing of what was dropped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from t2i.errors import InputError
+from t2i.nets.layers import CrossAttention, ResBlock, SelfAttention, make_norm
+from t2i.nets.unet import UNet, UNetCond, UNetConfig
+
+SMALL = UNetConfig(
+    in_channels=7, channels=(16, 24, 32), head_dim=8, emb_dim=32, context_dim=16, cond_dim=8, z_tokens=2,
+    text_dim=12, pooled_dim=10, text_pool=True, level_cond=True, time_features=16,
+)  # fmt: skip
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "efficient": {},
+    "standard": {"layout": "standard", "blocks": (1, 2, 1)},
+    "add": {"skip": "add", "skip_scale": 0.5**0.5},
+    "scaled": {"skip_scale": 0.5**0.5, "norm": "group"},
+    "empty level": {"blocks": (0, 1, 2)},
+    "patch 1": {"patch": 1},
+    "patch 4, one level": {"patch": 4, "channels": (24,), "blocks": (2,), "attention": (0,)},
+    "unconditional": {"cond_dim": 0, "text_dim": 0, "pooled_dim": 0, "level_cond": False},
+    "vector only": {"z_tokens": 0, "text_dim": 0},
+}
+
+
+def gen(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def build(**changes: Any) -> UNet:
+    """A network whose zero-initialised parts were filled, so that every input matters."""
+    torch.manual_seed(0)
+    net = UNet(replace(SMALL, **changes)).eval()
+    for p in net.parameters():
+        if not p.any():
+            nn.init.normal_(p, std=0.1)
+    return net
+
+
+def inputs(batch: int = 2, h: int = 32, w: int = 32, length: int = 5) -> tuple[Tensor, Tensor, UNetCond]:
+    g = gen(3)
+    cond = UNetCond(
+        z=torch.randn(batch, 8, generator=g),
+        tokens=torch.randn(batch, length, 12, generator=g),
+        mask=torch.arange(length).expand(batch, -1) < 3,
+        pooled=torch.randn(batch, 10, generator=g),
+        level=torch.rand(batch, generator=g),
+    )
+    return torch.randn(batch, 7, h, w, generator=g), torch.rand(batch, generator=g), cond
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_shapes_of_every_layout(name: str) -> None:
+    net = build(**LAYOUTS[name])
+    x, t, cond = inputs(h=32, w=48)
+    keep = torch.tensor([True, False])
+    cond = replace(cond, z_keep=keep, tokens_keep=keep)
+    out = net(x, t, cond)
+    assert out.shape == (2, 3, 32, 48) and out.isfinite().all()
+    out.square().mean().backward()
+    assert not [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+    torch.testing.assert_close(net(x[:1], t[:1], take(cond, slice(0, 1))), out[:1], atol=1e-5, rtol=1e-4)
+
+
+def take(cond: UNetCond, rows: slice) -> UNetCond:
+    return UNetCond(**{k: None if v is None else v[rows] for k, v in vars(cond).items()})
+
+
+def test_new_networks_are_zero_and_new_blocks_the_identity() -> None:
+    x, t, cond = inputs()
+    assert not UNet(SMALL)(x, t, cond).any()
+    h, emb, context = torch.randn(2, 16, 8, 8, generator=gen()), torch.randn(2, 32), torch.randn(2, 4, 12)
+    for norm in ("layer", "group"):
+        assert torch.equal(ResBlock(16, 16, 32, norm)(h, emb), h)
+        assert torch.equal(SelfAttention(16, 8, norm)(h), h)
+        assert torch.equal(CrossAttention(16, 12, 8, norm)(h, context, None), h)
+
+
+@pytest.mark.parametrize("field", ["z", "tokens", "pooled", "level"])
+def test_each_condition_is_read_and_z_and_text_can_be_dropped(field: str) -> None:
+    net = build()
+    x, t, cond = inputs()
+    other = replace(cond, **{field: getattr(cond, field).flip(0)})
+    none = torch.zeros(2, dtype=torch.bool)
+    dropped = {"z_keep": none} if field == "z" else {"tokens_keep": none}
+    with torch.no_grad():
+        assert (net(x, t, cond) - net(x, t, other)).abs().max() > 1e-3
+        if field == "level":
+            return
+        null = net(x, t, replace(cond, **dropped))
+        assert torch.equal(null, net(x, t, replace(other, **dropped)))
+        assert (null - net(x, t, cond)).abs().max() > 1e-4
+        by_none = net(x, t, cond.without(z=field == "z", text=field != "z"))
+        torch.testing.assert_close(null, by_none, atol=1e-5, rtol=1e-4)
+
+
+def test_dropping_is_a_picture_s_own_matter() -> None:
+    net = build()
+    x, t, cond = inputs()
+    keep = torch.tensor([True, False])
+    with torch.no_grad():
+        mixed = net(x, t, replace(cond, z_keep=keep, tokens_keep=keep))
+        torch.testing.assert_close(mixed[:1], net(x, t, cond)[:1], atol=1e-5, rtol=1e-4)
+        both = cond.without(z=True, text=True)
+        torch.testing.assert_close(mixed[1:], net(x, t, both)[1:], atol=1e-5, rtol=1e-4)
+
+
+def test_padding_does_not_matter() -> None:
+    net = build()
+    x, t, cond = inputs()
+    assert cond.tokens is not None and cond.mask is not None
+    tokens = cond.tokens.clone()
+    tokens[:, 3:] = float("nan")
+    with torch.no_grad():
+        out = net(x, t, cond)
+        assert torch.equal(out, net(x, t, replace(cond, tokens=tokens)))
+        shorter = replace(cond, tokens=cond.tokens[:, :3], mask=cond.mask[:, :3])
+        torch.testing.assert_close(out, net(x, t, shorter), atol=1e-5, rtol=1e-4)
+        all_real = replace(cond, tokens=cond.tokens[:, :3], mask=None)
+        torch.testing.assert_close(out, net(x, t, all_real), atol=1e-5, rtol=1e-4)
+
+
+def test_bf16_agrees() -> None:
+    net = build()
+    x, t, cond = inputs()
+    with torch.no_grad():
+        exact = net(x, t, cond)
+        with torch.autocast("cpu", torch.bfloat16):
+            low = net(x, t, cond)
+    assert (low.float() - exact).square().mean() < 0.01 * exact.square().mean()
+
+
+def test_norms() -> None:
+    x = torch.randn(2, 24, 4, 4, generator=gen()) * 3 + 1
+    channels = make_norm("layer", 24)(x)
+    torch.testing.assert_close(channels.mean(1), torch.zeros(2, 4, 4), atol=1e-5, rtol=0)
+    assert make_norm("group", 24).num_groups == 6
+    with pytest.raises(InputError):
+        make_norm("batch", 24)
+
+
+def test_config() -> None:
+    config = UNetConfig(channels=(8, 16), blocks=(1, 2), norm="group")
+    assert UNetConfig.from_dict(config.to_dict()) == config
+    assert UNetConfig().multiple == 8 and config.multiple == 4
+    for bad in (
+        {"chanels": [8]}, {"channels": 8}, {"channels": ["a"]}, {"blocks": [1]}, {"norm": "batch"},
+        {"patch": 3},
+        {"layout": "standard", "skip": "add"}, {"layout": "standard", "blocks": [0, 1, 1]},
+    ):  # fmt: skip
+        with pytest.raises(InputError):
+            UNetConfig.from_dict(bad)
+
+
+def test_default_size() -> None:
+    assert sum(p.numel() for p in UNet(UNetConfig()).parameters()) == 6_684_620

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from t2i.data.scenes import World, WorldConfig
+from t2i.score.judge import Judge
+from t2i.score.judge_train import judge_config, main, measure, train, truth_of
+from t2i.score.reading import OWN
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World(WorldConfig(vocabulary="shapes", places=("plain", "snow")))
+
+
+def test_marks_follow_the_items(world: World) -> None:
+    for index in range(40):
+        scene = world.scene(3, index)
+        truth = truth_of(scene, world)
+        assert len(truth.marks) == len(scene.items)
+        for mark, item in zip(truth.marks, scene.items, strict=True):
+            assert mark.thing == scene.groups[item.group].thing
+            assert max(mark.w, mark.h) == pytest.approx(item.scale, rel=1e-5)
+            assert mark.colour == (scene.groups[item.group].colour or world.things[mark.thing].colour or OWN)
+
+
+def test_training_is_repeatable_and_lowers_the_loss(world: World) -> None:
+    lines: list[str] = []
+    config = judge_config(world)
+    nets = [
+        train(world, config, steps=3, minutes=5, batch=8, rate=1e-3, bf16=False, say=lines.append)
+        for _ in range(2)
+    ]
+    for a, b in zip(nets[0].state_dict().values(), nets[1].state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert lines[-1].startswith("trained on 24 pictures")
+
+
+def test_the_measurement_of_an_untrained_judge_is_poor(world: World) -> None:
+    net = train(world, judge_config(world), steps=1, minutes=5, batch=8, bf16=False)
+    numbers = measure(Judge(net), world, seed=5, n=32)
+    assert numbers["n"] == 32 and numbers["exact"] < 0.2
+    assert {"single", "object", "count", "background", "swapped"} <= set(numbers)
+
+
+def test_the_command_writes_a_judge_with_its_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [
+        "--out",
+        str(tmp_path / "judge"),
+        "--vocabulary",
+        "shapes",
+        "--steps",
+        "2",
+        "--batch",
+        "8",
+        "--measure",
+        "16",
+    ]
+    assert main(argv) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {
+        "train",
+        "train, damaged",
+        "held-out",
+        "held-out, damaged",
+    }
+    assert Judge.load(tmp_path / "judge").config.folded
+    assert "--vocabulary shapes" in (tmp_path / "judge" / "README.md").read_text()

@@ -1,0 +1,117 @@
+"""`t2i train` through the real entry point, and the model that it writes through `t2i sample`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from t2i.train.run import train
+
+
+def t2i(place: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "T2I_HOME": str(place / "home"), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "t2i", *args], cwd=place, env=env, capture_output=True, text=True, check=False
+    )
+
+
+def test_train_then_sample(tmp_path: Path) -> None:
+    """The shipped recipe `tiny`, three steps a stage, then a picture of what it wrote."""
+    changes = [
+        "clip.batch=8",
+        "base.batch=8",
+        "prior.batch=8",
+        "prior.pool=128",
+        "upsampler256.batch=8",
+        "tokenizer.captions=500",
+    ]
+    changes += [f"{stage}.sample_every=2" for stage in ("clip", "base", "upsampler256")]
+    options = [word for change in changes for word in ("--set", change)]
+    done = t2i(tmp_path, "train", "--recipe", "tiny", "--steps", "3", *options, "--out", "model")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "model\n" and "upsampler256" in done.stderr and "pictures/s" in done.stderr
+    for stage, rows in (("clip", 2), ("base", 2), ("upsampler256", 4)):
+        sheets = sorted((tmp_path / f"model/.train/{stage}/sheets").iterdir())
+        assert [sheet.name for sheet in sheets] == ["0000002.png", "0000003.png"]
+        with Image.open(sheets[0]) as sheet:
+            side = 128 if rows == 4 else 32
+            assert sheet.size[1] == rows * (side + 2) - 2
+    done = t2i(
+        tmp_path,
+        "sample",
+        "a red circle",
+        "--model",
+        "model",
+        "-n",
+        "2",
+        "--seed",
+        "1",
+        "-o",
+        "out/",
+        "--json",
+    )
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert records[-1]["ok"] and records[-1]["pictures"] == 2
+    pictures = sorted((tmp_path / "out").iterdir())
+    assert len(pictures) == 2
+    for path in pictures:
+        with Image.open(path) as picture:
+            assert picture.size == (128, 128)
+
+
+def test_the_card_and_the_notes_say_how_it_was_made(micro: str, tmp_path: Path) -> None:
+    bundle = train("all", micro, steps=1, out=tmp_path)
+    assert not isinstance(bundle, dict)
+    card = bundle.card()
+    for words in (
+        "micro",
+        "t2i train --recipe micro.toml --steps 1",
+        "the built-in world: 3 objects",
+        "cores",
+        "torch 2.",
+        '"crop": 32',
+    ):
+        assert words in card
+    assert "None" not in card and "emoji" not in card.lower()
+    words = bundle.manifest.notes["words"].split()
+    assert {"circle", "star", "snow"} <= set(words) and "cat" not in words
+    assert list(bundle.manifest.notes["training"]) == ["clip", "base", "prior", "upsampler256"]
+
+
+def test_dry_run_shows_the_plan_and_writes_nothing(micro: str, tmp_path: Path) -> None:
+    done = t2i(tmp_path, "train", "--recipe", micro, "--set", "base.lr=5e-4", "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout.splitlines()[0])
+    assert [row["stage"] for row in plan["stages"]] == ["clip", "base", "prior", "upsampler256"]
+    assert plan["stages"][0]["samples"] == 48 and plan["recipe"]["base"]["schedule"]["lr"] == 5e-4
+    assert not list(tmp_path.iterdir())
+    done = t2i(tmp_path, "train", "--recipe", micro, "--dry-run")
+    assert done.returncode == 0 and done.stdout.startswith("stage\tparameters")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("code", "args", "words"),
+    [
+        (2, ("--recipe", "tinny"), "tiny"),
+        (2, ("--set", "base.stpes=3"), "did you mean"),
+        (2, ("upsampler265",), "upsampler256"),
+        (2, ("upsampler1024",), "0 steps"),
+        (3, ("--resume",), "no checkpoint"),
+        (3, ("base",), "train clip first"),
+        (3, ("--data", "nowhere"), "does not exist"),
+        (3, ("--data", "."), "no PNG, JPEG or WebP"),
+    ],
+)
+def test_a_mistake_is_a_sentence(code: int, args: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    done = t2i(tmp_path, "train", *args, "--out", "model")
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "model/clip").exists()

@@ -1,0 +1,145 @@
+"""Recipes: what is refused, with which words, and that the shipped ones are whole and within their budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from t2i.errors import InputError, UsageError
+from t2i.store.bundle import Manifest, StageEntry, write_bundle
+from t2i.train.entries import check, entry_of
+from t2i.train.recipe import STAGES, Recipe, Schedule, load_recipe, recipe_names
+from t2i.train.run import Trainer, train
+
+FIRST_FOUR = STAGES[:4]
+
+
+def trainer(recipe: Recipe, out: Path = Path("nowhere")) -> Trainer:
+    return Trainer(recipe, out, "scenes", None, torch.device("cpu"), lambda record: None, lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("base.schedule.stpes", "3", "did you mean 'steps'"),
+        ("bass.size", "3", "did you mean 'base'"),
+        ("clip.net.embed_dimm", "3", "did you mean 'embed_dim'"),
+        ("base.schedule.lr", "fast", "base.schedule.lr has the wrong type"),
+        ("base.schedule.steps", "1.5", "base.schedule.steps has the wrong type"),
+        ("base.schedule.muon", "1", "base.schedule.muon has the wrong type"),
+        ("base.schedule.precision", "fp8", "not one of 'auto', 'fp32', 'bf16'"),
+        ("base.schedule.batch", "0", "batch is 0"),
+        ("base.size.x", "3", "not a table"),
+        ("world", "3", "world is not a table"),
+    ],
+)
+def test_a_bad_key_or_value_is_named(key: str, value: str, words: str) -> None:
+    with pytest.raises(UsageError) as error:
+        load_recipe("tiny", {key: value})
+    assert words in error.value.message and error.value.code == "config"
+
+
+def test_an_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="tiny") as error:
+        load_recipe("tinny")
+    assert error.value.code == "config"
+    with pytest.raises(UsageError):
+        load_recipe("no/such/file.toml")
+
+
+def test_a_broken_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_text("seed = = 3")
+    with pytest.raises(UsageError, match="cannot be used"):
+        load_recipe(str(path))
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UsageError):
+        load_recipe(str(path))
+
+
+def test_overrides_take_effect() -> None:
+    changes = {"seed": "7", "base.lr": "1e-4", "base.schedule.warmup": "5", "clip.net.patch": "4"}
+    recipe = load_recipe("tiny", changes | {"world.places": '["snow"]', "name": "mine"})
+    assert (recipe.seed, recipe.base.schedule.lr, recipe.base.schedule.warmup) == (7, 1e-4, 5)
+    assert (recipe.clip.net.patch, recipe.world.places, recipe.name) == (4, ("snow",), "mine")
+    plain = load_recipe("tiny")
+    assert (
+        plain.seed == 1 and plain.base.schedule.batch == recipe.base.schedule.batch and plain.name == "tiny"
+    )
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_shipped_recipe_is_whole(name: str) -> None:
+    recipe = load_recipe(name)
+    stages = tuple(stage for stage in STAGES if getattr(recipe, stage).schedule.steps)
+    check(recipe, stages, None)
+    assert stages == FIRST_FOUR
+    assert isinstance(recipe.upsampler1024.schedule, Schedule)
+
+
+@pytest.mark.parametrize(("name", "millions"), [("first", 20), ("tiny", 4)])
+def test_a_shipped_recipe_stays_within_its_budget(name: str, millions: int) -> None:
+    t = trainer(load_recipe(name))
+    with torch.device("meta"):
+        assert (
+            sum(p.numel() for stage in FIRST_FOUR for p in t.build(stage).parameters())
+            <= millions * 1_000_000
+        )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("base.size", "30", "base.size is not a multiple of 4"),
+        ("clip.net.image_size", "30", "clip.net.image_size"),
+        ("upsampler256.crop", "62", "upsampler256.crop"),
+        ("upsampler256.size", "256", "ends at 32 pixels"),
+        ("prior.net.embed_dim", "96", "the width of the image embedding"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused_before_training(
+    key: str, value: str, words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        train("all", "tiny", [f"{key}={value}"], out=tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_stage_that_does_not_fit_the_model_is_refused_before_training(micro: str, tmp_path: Path) -> None:
+    recipe = load_recipe(micro)
+    entry, config = entry_of(recipe, "clip")
+    assert isinstance(entry, StageEntry)
+    weights = {"w": torch.zeros(2)}
+    write_bundle(
+        tmp_path, Manifest("unclip", "micro", (entry,), ()), {"clip": (config, weights)}, "{}", "# micro\n"
+    )
+    with pytest.raises(InputError, match="embedding") as error:
+        train("base", micro, ["base.net.cond_dim=24"], out=tmp_path)
+    assert error.value.code == "mismatch" and not (tmp_path / ".train").exists()
+
+
+def test_a_stage_of_no_steps_is_left_out_or_refused(micro: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="0 steps"):
+        train("upsampler1024", micro, out=tmp_path / "m")
+    with pytest.raises(UsageError, match="upsampler256"):
+        train("upsampler265", micro, out=tmp_path / "m")
+    plan = train(
+        "all", micro, ["upsampler1024.steps=2", "upsampler1024.size=256"], out=tmp_path / "m", dry_run=True
+    )
+    assert isinstance(plan, dict)
+    assert [row["stage"] for row in plan["stages"]] == list(STAGES)
+    assert all(row["parameters"] > 0 and row["seconds"] >= 0 for row in plan["stages"])
+    assert not (tmp_path / "m").exists()
+
+
+def test_new_weights_are_a_function_of_the_seed_and_the_stage() -> None:
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    a, b = (trainer(load_recipe("tiny")).build("prior").state_dict() for _ in range(2))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    other = trainer(load_recipe("tiny", {"seed": "2"})).build("prior").state_dict()
+    assert not all(torch.equal(a[key], other[key]) for key in a)
