@@ -23,16 +23,23 @@ class Model:
         """Draw ``n`` pictures of each prompt; picture i of a prompt has seed ``seed + i`` (random when None).
 
         ``settings`` are the fields of :class:`t2i.pipeline.SampleSettings`: size, steps, guidance, sampler,
-        negative, threshold.  Returns upright RGB images, those of the first prompt first.  Raises UsageError
-        for a prompt or a number that makes no sense.
+        negative, threshold; steps and guidance as {"base": 8}.  Returns upright RGB images, those of the
+        first prompt first.  Raises UsageError for a prompt, a number or a setting that makes no sense.
         """
-        from t2i.errors import UsageError
+        from dataclasses import fields
+
+        from t2i.errors import UsageError, nearest
         from t2i.images import to_pil
         from t2i.pipeline import SampleSettings
         from t2i.prompts import check_prompt, random_seed
 
         if n < 1:
             raise UsageError(f"n={n} asks for no picture.")
+        known = [f.name for f in fields(SampleSettings) if f.name != "keep_stages"]
+        for name in settings:
+            if name not in known:
+                near = nearest(name, known, 1) or known
+                raise UsageError(f"there is no setting {name!r}.", f"Did you mean {', '.join(near)}?")
         texts = [check_prompt(text) for text in ([prompt] if isinstance(prompt, str) else prompt)]
         first = random_seed() if seed is None else seed
         prompts = [text for text in texts for _ in range(n)]

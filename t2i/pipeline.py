@@ -16,8 +16,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from t2i.diffusion.process import from_config
+from t2i.diffusion.schedule import sigmas
 from t2i.errors import InputError, T2IError, UsageError
 from t2i.nets.clip import Clip, ClipConfig
 from t2i.nets.prior import PriorConfig, build_prior
@@ -80,7 +82,7 @@ class Pipeline:
         for entry in bundle.manifest.stages:
             net = _load_net(bundle, entry).to(device).eval().requires_grad_(False)
             if entry.kind in PIXELS:
-                net = net.to(getattr(torch, dtype), memory_format=torch.channels_last)
+                net.to(getattr(torch, dtype)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             nets[entry.kind] = net
             if entry.kind != "clip":
                 stages[entry.name] = _stage(bundle, entry, net)
@@ -103,7 +105,9 @@ class Pipeline:
         device = self.clip.text_projection.device
         ids, cut = self.tokenizer.encode(distinct, self.clip.config.context)
         outs = [self.clip.encode_text(row[None].to(device)) for row in ids]
-        tokens, mask, pooled = (torch.cat([getattr(o, k) for o in outs]) for k in ("tokens", "mask", "pooled"))
+        tokens, mask, pooled = (
+            torch.cat([getattr(o, k) for o in outs]) for k in ("tokens", "mask", "pooled")
+        )
         row = {prompt: i for i, prompt in enumerate(distinct)}
         rows = [row[prompt] for prompt in prompts]
         return TextCond(tokens, mask, pooled).select(rows), [cut[i] for i in rows]
@@ -177,14 +181,34 @@ NETS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
 PIXELS = ("base", "upsampler")
 
 
+class Unfilled(TorchFunctionMode):
+    """Networks built in it get no first weights, which the file's replace at once.
+
+    On the meta device alone a single `normal_` imports torch._dynamo and sympy: 1.4 s of a cold start.
+    """
+
+    FILLS = frozenset(
+        ["normal_", "trunc_normal_", "uniform_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_"]
+        + ["zero_", "zeros_", "ones_", "fill_", "constant_"]
+    )
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in self.FILLS:
+            return args[0] if args else kwargs["tensor"]  # nn.init passes on everything by name
+        return func(*args, **kwargs)
+
+
 def _load_net(bundle: Bundle, entry: StageEntry) -> nn.Module:
     config, state = bundle.load_stage(entry.name)
     try:
-        with torch.device("meta"):  # no time spent on random weights that are replaced at once
+        with torch.device("meta"), Unfilled():
             net = NETS[entry.kind](config["net"])
         net.load_state_dict(state, assign=True)
     except (T2IError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise _strange(bundle, entry, "its weights and its config.json do not belong together", error) from error
+        raise _strange(
+            bundle, entry, "its weights and its config.json do not belong together", error
+        ) from error
     return net
 
 
@@ -200,7 +224,11 @@ def _stage(bundle: Bundle, entry: StageEntry, net: nn.Module) -> Stage:
             threshold=d.threshold,
             interval=interval,
         )
-        return Stage(entry.name, net, from_config(config["process"]), config["prediction"], dials)
+        process = from_config(config["process"])
+        sigmas(
+            dials.schedule, process, dials.steps
+        )  # an unknown schedule is seen here, not at the first picture
+        return Stage(entry.name, net, process, config["prediction"], dials)
     except (T2IError, LookupError, TypeError, ValueError) as error:
         raise _strange(bundle, entry, "its settings cannot be understood", error) from error
 

@@ -19,6 +19,7 @@ from t2i.files import explain_os_error
 from t2i.prompts import check_prompt
 
 MAX_SLUG = 150  # bytes: with a seed and an ending a name stays below the 255 that file systems take
+MAX_NAME = 240  # bytes of a file name: a stage's name or "-2" may still be added
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 FIELDS = ("index", "slug", "seed", "model", "n")
 
@@ -97,12 +98,14 @@ def content_key(weights: str, prompt: str, negative: str, seed: int, settings: d
 class Names:
     """Where pictures go: a folder (``{slug}-{seed}.png`` in it) or a template with whitelisted fields.
 
-    Raises UsageError for a template with unknown fields, or an ending that is no picture's.
+    A folder or the name of one picture may be anywhere; a template with fields stays below the current
+    folder. Raises UsageError for a template that leads out of it, has unknown fields, or an ending that is no
+    picture's.
     """
 
     def __init__(self, output: str, model: str) -> None:
-        if not output or "\0" in output:
-            raise UsageError("-o names no folder.", "Write -o out/")
+        if not output or any(unicodedata.category(c) == "Cc" for c in output):
+            raise UsageError("-o names no folder.", "Write -o out/")  # one path a line: no line breaks
         is_template = "{" in output or output.lower().endswith(SUFFIXES)
         template = output if is_template else str(Path(output) / "{slug}-{seed}.png")
         if not template.lower().endswith(SUFFIXES):
@@ -111,13 +114,38 @@ class Names:
         self.parts = re.split(r"(\{[^{}]*\})", template if is_template else "{slug}-{seed}.png")
         self.folder = None if is_template else Path(output)
         for part in self.parts:
-            if part[:1] == "{" or "{" in part or "}" in part:
+            if "{" in part or "}" in part:
                 self._field(part, Job("a", 0, 0, 0))
+        self.confined = is_template and len(self.parts) > 1
+        if self.confined and (Path(template).is_absolute() or ".." in Path(template).parts):
+            raise self._leads_out(output)
 
     def path(self, job: Job) -> Path:
         """The file of a picture, before anything is done about files that are there already."""
         text = "".join(self._field(part, job) if part[:1] == "{" else part for part in self.parts)
         return Path(text) if self.folder is None else self.folder / text
+
+    def folders(self, jobs: list[Job]) -> set[Path]:
+        """The folders that ``jobs`` write to. Raises UsageError for a name that no file system takes, or a
+        link in a template that leads out of the current folder."""
+        paths = [self.path(job) for job in jobs]
+        for path in paths:
+            if len(path.name.encode(errors="surrogateescape")) > MAX_NAME:
+                shown = f"{path.name[:40]}…"
+                raise UsageError(f"-o: the name {shown!r} is too long for a file.", "Use {slug} once.")
+        folders = {path.parent for path in paths}
+        here = Path.cwd().resolve()
+        for folder in folders if self.confined else ():
+            if not folder.resolve().is_relative_to(here):
+                raise self._leads_out(str(folder))
+        return folders
+
+    @staticmethod
+    def _leads_out(what: str) -> UsageError:
+        return UsageError(
+            f"-o {what!r} leads out of the current folder.",
+            "A template with fields stays below it; a plain folder, as in -o /there, may be anywhere.",
+        )
 
     def _field(self, part: str, job: Job) -> str:
         # not str.format: its fields reach into objects

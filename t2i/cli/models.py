@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from t2i.cli import options as opt
-from t2i.cli.ui import UI
+from t2i.cli.ui import UI, safe
 from t2i.errors import T2IError
 
 EPILOG = """Examples:
@@ -77,12 +77,14 @@ def show(
     if ui.json:
         ui.record({"path": str(bundle.path), "digest": bundle.digest, "manifest": asdict(manifest)})
         return
-    ui.line(f"{manifest.name}: {manifest.family}, {'/'.join(map(str, manifest.sizes))} px, {manifest.tool}")
+    sizes = "/".join(map(str, manifest.sizes))
+    ui.line(safe(f"{manifest.name}: {manifest.family}, {sizes} px, {manifest.tool}"))
     for entry in manifest.stages:
         dials: dict[str, Any] = {k: v for k, v in asdict(entry.defaults).items() if v not in (None, {})}
-        ui.line(f"  {entry.name} ({entry.kind})  " + "  ".join(f"{k} {v}" for k, v in dials.items()))
+        ui.line(safe(f"  {entry.name} ({entry.kind})  " + "  ".join(f"{k} {v}" for k, v in dials.items())))
     ui.line(f"  digest {bundle.digest[:16]}\n")
-    ui.line(bundle.card().rstrip())
+    for line in bundle.card().rstrip().split("\n"):
+        ui.line(safe(line))
 
 
 @app.command("verify", epilog="Examples:\n\n\b\n  t2i models verify\n  t2i models verify small my-model/\n")

@@ -67,10 +67,19 @@ def parse_seeds(text: str | None, n: int | None) -> list[int] | None:
     return seeds
 
 
-def per_stage(option: str, text: str | None, manifest: Manifest, low: float, high: float) -> dict[str, float]:
+def per_stage(
+    option: str,
+    text: str | None,
+    manifest: Manifest,
+    low: float,
+    high: float,
+    *,
+    whole: bool = False,
+    kinds: tuple[str, ...] = ("prior", "base", "upsampler"),
+) -> dict[str, float]:
     """``8`` (the base) or ``base=8,up=2`` as {stage name: number}; a name may be a kind, or a beginning.
 
-    Raises UsageError for unknown stages and for numbers outside [low, high].
+    Raises UsageError for unknown stages, stages of other ``kinds``, and for numbers outside [low, high].
     """
     out: dict[str, float] = {}
     if text is None:
@@ -81,16 +90,17 @@ def per_stage(option: str, text: str | None, manifest: Manifest, low: float, hig
             value = float(number)
         except ValueError:
             value = math.nan
-        if not low <= value <= high:
-            bounds = f"Write a number from {low:g} to {high:g}, or base=…,up=…"
+        if not low <= value <= high or (whole and value != int(value)):
+            number = "whole number" if whole else "number"
+            bounds = f"Write a {number} from {low:g} to {high:g}, or base=…,{kinds[-1]}=…"
             raise UsageError(f"--{option} {text!r} cannot be read.", bounds)
-        for entry in _stages_named(option, name.strip() or "base", manifest):
+        for entry in _stages_named(option, name.strip() or "base", manifest, kinds):
             out[entry.name] = value
     return out
 
 
-def _stages_named(option: str, name: str, manifest: Manifest) -> list[StageEntry]:
-    stages = [entry for entry in manifest.stages if entry.kind != "clip"]
+def _stages_named(option: str, name: str, manifest: Manifest, kinds: tuple[str, ...]) -> list[StageEntry]:
+    stages = [entry for entry in manifest.stages if entry.kind in kinds]
     for match in (
         [e for e in stages if e.name == name],
         [e for e in stages if e.kind == name],
@@ -101,7 +111,7 @@ def _stages_named(option: str, name: str, manifest: Manifest) -> list[StageEntry
     known = [entry.name for entry in stages]
     near = nearest(name, known, 1)
     hint = f"Did you mean {near[0]}?" if near else f"Its stages are {', '.join(known)}."
-    raise UsageError(f"--{option}: the model has no stage {name!r}.", hint)
+    raise UsageError(f"--{option}: the model has no stage {name!r} that takes it.", hint)
 
 
 def parse_threshold(text: str | None) -> tuple[float, float] | None:

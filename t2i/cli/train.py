@@ -125,7 +125,7 @@ def _stop_on_signal(ui: UI) -> Iterator[list[int]]:
 
 
 class _Reporter:
-    """Training's records as a bar for each stage on a terminal, lines now and then elsewhere, NDJSON with --json."""
+    """Training's records as bars on a terminal, lines now and then elsewhere, NDJSON with --json."""
 
     def __init__(self, ui: UI) -> None:
         self.ui = ui
@@ -165,7 +165,9 @@ class _Reporter:
         name = f"{facts['stage']} {facts['event']}" if facts["event"] == "embed" else str(facts["stage"])
         if name not in self.tasks:
             self.tasks[name] = self.bars.add_task(name, total=facts["steps"], said="")
-        kept = {k: facts[k] for k in ("loss", "mse", "top1", "rate", "left", "skipped") if k in facts}
+        kept: dict[str, Any] = {
+            k: facts[k] for k in ("loss", "mse", "top1", "rate", "left", "skipped") if k in facts
+        }
         said = _sentence({"event": "step", **kept}).removeprefix(": ")
         self.bars.update(self.tasks[name], completed=facts["step"], said=said)
 

@@ -7,6 +7,7 @@ as \\xNN, and Rich's markup is never interpreted.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 import unicodedata
@@ -14,12 +15,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from t2i.errors import T2IError
 
 SCHEMA = 1
-OnStep = Callable[[str, int, int], None]
+#: on_step(stage, step 1..n, n, the estimate so far, which nobody shows yet)
+OnStep = Callable[[str, int, int, Any], None]
 EVERY = 5.0  # seconds between plain progress lines
 
 
@@ -130,11 +133,34 @@ class UI:
         self.record({"ok": error is None, "command": self.command, **counts, "error": fault})
 
     @contextmanager
+    def finishing(self, what: str) -> Iterator[list[int]]:
+        """The first SIGINT or SIGTERM is noted in the list and lets the block go on to its end; the second
+        stops it."""
+        signals: list[int] = []
+
+        def note(number: int, frame: FrameType | None) -> None:
+            if signals:
+                before[number](number, frame)  # what it would have done without us: raise
+            signals.append(number)
+            self.warn(f"stopping after {what}; once more to stop at once")
+
+        # a signal that is ignored, as in the background of a script, stays ignored
+        found = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: handler for number, handler in found.items() if callable(handler)}
+        for number in before:
+            signal.signal(number, note)
+        try:
+            yield signals
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
     def progress(self, what: str) -> Iterator[OnStep]:
-        """A callback (stage, step, total) that draws a bar for each stage on a terminal, and a line now and
-        then elsewhere; ``what`` says which pictures are being made."""
+        """A callback (stage, step, total, x0_hat) that draws a bar for each stage on a terminal, and a line
+        now and then elsewhere; ``what`` says which pictures are being made."""
         if self.quiet:
-            yield lambda stage, step, total: None
+            yield lambda stage, step, total, x0_hat: None
         elif sys.stderr.isatty():
             with _bars(what) as on_step:
                 yield on_step
@@ -144,7 +170,7 @@ class UI:
     def _lines(self, what: str) -> OnStep:
         last = time.monotonic()
 
-        def on_step(stage: str, step: int, total: int) -> None:
+        def on_step(stage: str, step: int, total: int, x0_hat: Any) -> None:
             nonlocal last
             if time.monotonic() - last >= EVERY:
                 last = time.monotonic()
@@ -163,7 +189,7 @@ def _bars(what: str) -> Iterator[OnStep]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, Any] = {}
 
-        def on_step(stage: str, step: int, total: int) -> None:
+        def on_step(stage: str, step: int, total: int, x0_hat: Any) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(safe(f"{what}  {stage}"), total=total)
             bars.update(tasks[stage], completed=step, total=total)

@@ -208,6 +208,12 @@ class Conditioner(nn.Module):
         return torch.cat([null.to(tokens.dtype), tokens], dim=1), torch.cat([empty, mask], dim=1)
 
 
+def modulate(h: Tensor, scale_shift: Tensor) -> Tensor:
+    """(B, C, H, W) scaled and shifted by (B, 2C): AdaGN's last step."""
+    scale, shift = scale_shift[:, :, None, None].chunk(2, dim=1)
+    return h * (1 + scale) + shift
+
+
 class Block(nn.Module):
     """ResBlock, then self- and cross-attention where the level has them."""
 
@@ -257,6 +263,10 @@ class UNet(nn.Module):
         self.cond = Conditioner(c)
         context = self.cond.has_context
         self.conv_in = nn.Conv2d(c.in_channels * p2, width[0], 3, padding=1)
+        # Both ends of the network must know how noisy x_t is: a level without blocks has no other way to hear it,
+        # and what passes by the skip at t = 1 is nothing but noise.
+        self.ada_in = zero_init(nn.Linear(c.emb_dim, 2 * width[0]))
+        self.ada_out = zero_init(nn.Linear(c.emb_dim, 2 * width[0]))
         if c.has_map:
             self.map_in = nn.ModuleList(zero_init(nn.Conv2d(c.z_channels, w, 1)) for w in width[1:])
         self.down, self.up, self.mid = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
@@ -285,7 +295,7 @@ class UNet(nn.Module):
         emb, context, mask = self.cond(t, cond)
         layout = self.cond.layout(cond, x.shape[0])
         x = F.pixel_unshuffle(x, c.patch).contiguous(memory_format=torch.channels_last)
-        h: Tensor = self.conv_in(x)
+        h: Tensor = modulate(self.conv_in(x), self.ada_in(emb))
         skips: list[Tensor] = []
         for i, level in enumerate(self.down):
             if i:
@@ -307,7 +317,7 @@ class UNet(nn.Module):
                 h = h + skips.pop() * c.skip_scale
             if i:
                 h = self.upsample[i - 1](h)
-        out: Tensor = self.conv_out(F.silu(self.norm_out(h)))
+        out: Tensor = self.conv_out(F.silu(modulate(self.norm_out(h), self.ada_out(emb))))
         return F.pixel_shuffle(out, c.patch)
 
     def join(self, h: Tensor, skip: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""The base stage: image embedding and text tokens -> the smallest picture (Ramesh 2022, 2.1; Saharia 2022)."""
+"""The base stage: image embedding and text tokens -> the smallest picture (Ramesh 2022, section 2.1; Saharia
+2022)."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from t2i.diffusion.denoiser import Denoiser, Net, NetDenoiser, Prediction
 from t2i.diffusion.guidance import classifier_free, dynamic_threshold
-from t2i.diffusion.process import Process
+from t2i.diffusion.process import VP, Flow
 from t2i.diffusion.samplers import SAMPLERS
 from t2i.diffusion.schedule import sigmas
 from t2i.errors import UsageError, nearest
@@ -48,7 +48,7 @@ class Stage:
 
     name: str
     net: nn.Module
-    process: Process
+    process: Flow | VP
     prediction: Prediction
     dials: Dials
 
@@ -79,7 +79,7 @@ class Stage:
         *,
         key: str = "",
     ) -> Tensor:
-        """From unit noise to x_0 (B, *shape) float32 by `dials`; row i is a function of seeds[i] and its cond.
+        """From unit noise to x_0 (B, *shape) float32 by `dials`; row i is a function of seeds[i] and cond[i].
 
         `net` is the network with its fixed inputs bound. `key` sets several draws of one stage apart.
         """

@@ -276,6 +276,10 @@ def _read(folder: Path, relative: str, files: dict[str, str] | None) -> bytes:
     itself)."""
     path = folder / relative
     try:
+        if path.exists() and not path.is_file():  # a device or a pipe would never end
+            raise _broken(path, "it is not a file")
+        if path.suffix == ".json" and path.stat().st_size > MAX_JSON:
+            raise _broken(path, "it is too long")
         data = path.read_bytes()
     except FileNotFoundError:
         raise _broken(path, "it is missing") from None
@@ -297,8 +301,6 @@ def _text(data: bytes, where: Path) -> str:
 
 
 def _json(data: bytes, where: Path) -> dict[str, Any]:
-    if len(data) > MAX_JSON:
-        raise _broken(where, "it is too long")
     try:
         value = strict_json(data)
     except ValueError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,8 @@ def write_card(recipe: Recipe, training: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for stage, f in training.items():
-        cells = [stage, _number(f.get("parameters")), _number(f.get("steps")), _number(f.get("batch")),
-                 f"{f['lr']:g}" if "lr" in f else "", f"{f['samples']:,}", f"{f['seconds'] / 3600:.2f}"]  # fmt: skip
+        cells = [stage, *(_number(f.get(key)) for key in ("parameters", "steps", "batch"))]
+        cells += [f"{f['lr']:g}" if "lr" in f else "", f"{f['samples']:,}", f"{f['seconds'] / 3600:.2f}"]
         lines.append("| " + " | ".join(cells) + " |")
     for title, key in (("Command", "command"), ("Data", "data"), ("Hardware", "hardware")):
         said: dict[str, list[str]] = {}
@@ -78,3 +79,22 @@ def write_card(recipe: Recipe, training: dict[str, Any]) -> str:
 
 def _number(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else ""
+
+
+def command_line(
+    stage: str,
+    recipe: str,
+    overrides: Sequence[str],
+    data: str,
+    sprites: Path | None,
+    seed: int | None,
+    steps: int | None,
+) -> str:
+    """The command line of this training, with the last parts of paths only."""
+    words = ["t2i train", *([stage] if stage != "all" else []), f"--recipe {Path(recipe).name}"]
+    words += [f"--data {Path(data).name}"] if data != "scenes" else []
+    words += [f"--sprites {sprites.name}"] if sprites else []
+    words += [f"--set {text}" for text in overrides]
+    words += [f"--steps {steps}"] if steps is not None else []
+    words += [f"--seed {seed}"] if seed is not None else []
+    return " ".join(words)

@@ -55,7 +55,7 @@ def entry_of(recipe: Recipe, stage: str) -> tuple[StageEntry, dict[str, Any]]:
 def check(recipe: Recipe, stages: tuple[str, ...], bundle: Bundle | None) -> None:
     """Would the stages fit together, and with what the bundle holds already? Asked before hours are spent.
 
-    Raises UsageError (code ``config``) for sizes that a stage cannot have, InputError (``mismatch``) otherwise.
+    Raises UsageError (code ``config``) for sizes that a stage cannot have, else InputError (``mismatch``).
     """
     clip, base = recipe.clip.net, recipe.base
     rules = [

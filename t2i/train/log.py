@@ -15,8 +15,8 @@ LOG = "log.jsonl"
 
 
 class Log:
-    """Appends to `folder`/log.jsonl. What a broken-off run wrote after its last checkpoint is taken out first, so
-    that every step stands there once."""
+    """Appends to `folder`/log.jsonl. What a broken-off run wrote after its last checkpoint is taken out
+    first, so that every step stands there once."""
 
     def __init__(self, folder: Path, step: int) -> None:
         self.path = folder / LOG

@@ -30,10 +30,13 @@ class Objective(Protocol):
     """One stage's training: its network, its loss at a step, a sheet to look at."""
 
     name: str
-    module: nn.Module
+
+    @property
+    def module(self) -> nn.Module:
+        """What is trained."""
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        """The scalar loss of the batch of `step` (a pure function of the run's seed and the step) and facts to log."""
+        """The scalar loss of the batch of `step`, a function of the run's seed and the step; facts to log."""
 
     def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
         """Pictures (R, C, 3, S, S) in [-1, 1] that show what the averaged weights have learned, or None."""
@@ -60,7 +63,7 @@ def rate(schedule: Schedule, step: int) -> float:
 
 
 def pick_precision(schedule: Schedule, device: torch.device) -> str:
-    """ "auto" is bf16 on a GPU; on a CPU whichever type convolves faster there, measured in a fraction of a second."""
+    """ "auto" is bf16 on a GPU; on a CPU whichever type convolves faster there, by a short measurement."""
     if schedule.precision != "auto":
         return schedule.precision
     if device.type == "cuda":
@@ -86,7 +89,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
 
 
 def fit(objective: Objective, schedule: Schedule, run: Run) -> State:
-    """Train to `schedule.steps`, or until `run.stop()`; the checkpoint, the log and the sheets are in `run.folder`.
+    """Train to `schedule.steps`, or until `run.stop()`; checkpoint, log and sheets are in `run.folder`.
 
     Raises InputError when resuming without a checkpoint or with one of another training, or when the loss
     stops being a number.
@@ -104,8 +107,9 @@ def fit(objective: Objective, schedule: Schedule, run: Run) -> State:
     run.folder.mkdir(parents=True, exist_ok=True)
     for stale in run.folder.glob(f"{TEMP_PREFIX}*"):  # a kill in the middle of a checkpoint leaves its half
         stale.unlink(missing_ok=True)
-    run.report({"event": "start", "stage": objective.name, "step": state.step, "steps": schedule.steps, "precision": precision,
-                "parameters": sum(p.numel() for p in module.parameters())})  # fmt: skip
+    parameters = sum(p.numel() for p in module.parameters())
+    head = {"event": "start", "stage": objective.name, "step": state.step, "steps": schedule.steps}
+    run.report(head | {"precision": precision, "parameters": parameters})
     log = Log(run.folder, state.step)
     try:
         _steps(objective, schedule, run, state, facts, log)
@@ -141,7 +145,7 @@ def _steps(
             bad, state.skipped = bad + 1, state.skipped + 1
             if bad >= NAN_LIMIT:
                 raise InputError(
-                    f"the loss of {objective.name} was not a number {NAN_LIMIT} times in a row at step {step}",
+                    f"at step {step} the loss of {objective.name} was no number for the {NAN_LIMIT}th time",
                     "lower the learning rate and resume from the last checkpoint",
                     "data",
                 )
@@ -153,8 +157,8 @@ def _steps(
             record = _means(window) | {
                 "event": "step", "stage": objective.name, "step": state.step, "steps": schedule.steps,
                 "lr": rate(schedule, step), "rate": len(window) * schedule.batch / max(1e-9, now - since),
-                "left": (schedule.steps - state.step) * (now - since) / max(1, len(window)), "skipped": state.skipped,
-                "seconds": round(state.seconds, 1),
+                "left": (schedule.steps - state.step) * (now - since) / max(1, len(window)),
+                "skipped": state.skipped, "seconds": round(state.seconds, 1),
             }  # fmt: skip
             log.write(record)
             run.report(record)

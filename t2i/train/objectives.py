@@ -16,12 +16,11 @@ from t2i.diffusion.process import Flow
 from t2i.nets.clip import Clip
 from t2i.nets.prior import PriorCond
 from t2i.nets.unet import UNet, UNetCond
-from t2i.nets.upsampler import Upsampler
 from t2i.rng import generator
 from t2i.text.cond import TextCond
 from t2i.text.tokenizer import Tokenizer
-from t2i.train.recipe import BaseRecipe, Recipe, UpsamplerRecipe
-from t2i.train.sheets import COLUMNS, SEED, averaged, draw_base, upsampler_rows
+from t2i.train.recipe import BaseRecipe, Recipe
+from t2i.train.sheets import COLUMNS, SEED, averaged, draw_base
 
 
 def unit(z: Tensor) -> Tensor:
@@ -34,7 +33,7 @@ def masked_input(x_t: Tensor, x0: Tensor, mask: Tensor) -> Tensor:
 
 
 def random_masks(n: int, size: int, share: float, g: torch.Generator) -> Tensor:
-    """(n, 1, size, size): all ones (paint everything) but for `share` of the rows, which get a box or an ellipse."""
+    """(n, 1, size, size): all ones (paint everything), but `share` of the rows get a box or an ellipse."""
     masks = torch.ones(n, 1, size, size)
     chosen = torch.rand(n, generator=g) < share
     u = torch.rand(n, 5, generator=g)
@@ -120,10 +119,10 @@ class ClipObjective:
 
 
 def base_loss(
-    base: UNet, recipe: BaseRecipe, x0: Tensor, z: Tensor | None, text: tuple[Tensor, Tensor] | None, g: torch.Generator,
-    *, z_noise: float,
+    base: UNet, recipe: BaseRecipe, x0: Tensor, z: Tensor | None, text: tuple[Tensor, Tensor] | None,
+    g: torch.Generator, *, z_noise: float,
 ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
-    """The base's denoising loss at embeddings z (B, E) of unit norm and text (tokens (B, L, W), mask (B, L))."""
+    """The base's denoising loss at unit embeddings z (B, E) and text: tokens (B, L, W), mask (B, L)."""
     n, size = x0.shape[0], x0.shape[-1]
     mask = random_masks(n, size, recipe.masked, g).to(x0.device)
     drop = torch.rand(n, 2, generator=g).to(x0.device)
@@ -181,13 +180,14 @@ class BaseObjective:
         examples = self.source.batch(self.recipe.seed + 1, step, r.schedule.batch, r.size)
         x0 = examples.pixels.to(self.device)
         z, text = self.conditions(x0, examples.captions)
+        states = None if text is None else (text.tokens, text.mask)
         g = generator(self.recipe.seed, "base", step)
-        loss, extra = base_loss(self.base, r, x0, z, text and (text.tokens, text.mask), g, z_noise=r.z_noise)
+        loss, extra = base_loss(self.base, r, x0, z, states, g, z_noise=r.z_noise)
         return loss, {"mse": float(extra["mse"].mean())}
 
     @torch.no_grad()
     def conditions(self, x0: Tensor, captions: list[str]) -> tuple[Tensor | None, TextCond | None]:
-        """Image embeddings (B, E) of pictures, and their captions' states: what the base's config asks for."""
+        """Image embeddings (B, E) of pictures and their captions' states, as the base's config asks."""
         z, text = None, None
         if self.clip is not None:
             side = self.clip.config.image_size
@@ -212,7 +212,7 @@ class BaseObjective:
 
 @dataclass
 class PriorObjective:
-    """The prior: text -> CLIP image embedding, over a pool of scenes embedded once with captions drawn anew."""
+    """The prior: text -> CLIP image embedding, over a pool of scenes embedded once, captions drawn anew."""
 
     recipe: Recipe
     clip: Clip
@@ -269,70 +269,3 @@ class PriorObjective:
     def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
         """None: the prior makes no pictures; its cosines are in the log."""
         return None
-
-
-class UpsamplerObjective:
-    """An upsampler on random crops, its input blurred and noised (Saharia 2021, SR3; Ho 2021, cascades)."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        config: UpsamplerRecipe,
-        upsampler: Upsampler,
-        source: Source,
-        device: torch.device,
-        name: str,
-    ):
-        self.recipe, self.config, self.source, self.device, self.name = recipe, config, source, device, name
-        self.upsampler = self.module = upsampler
-
-    def crops(self, step: int, g: torch.Generator) -> Tensor:
-        """(B, 3, crop, crop) aligned to the low-resolution grid."""
-        c, scale = self.config, self.upsampler.config.scale
-        pictures = self.source.batch(
-            self.recipe.seed + 3, step, -(-c.schedule.batch // c.crops), c.size
-        ).pixels
-        places = (
-            torch.randint((c.size - c.crop) // scale + 1, (len(pictures), c.crops, 2), generator=g) * scale
-        )
-        rows = [
-            picture[:, y : y + c.crop, x : x + c.crop]
-            for picture, spots in zip(pictures, places.tolist(), strict=True)
-            for y, x in spots
-        ]
-        return torch.stack(rows[: c.schedule.batch])
-
-    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        c, g = self.config, generator(self.recipe.seed, self.name, step)
-        high = self.crops(step, g)
-        low = F.interpolate(high, scale_factor=1 / self.upsampler.config.scale, mode="area")
-        low = blur(low, c.blur, g)
-        level = torch.rand(len(low), generator=g) * c.noise * (torch.rand(len(low), generator=g) < 0.8)
-        low = low + level.view(-1, 1, 1, 1) * torch.randn(low.shape, generator=g)
-        high, low, level = (t.to(self.device) for t in (high, low, level))
-
-        def net(x_t: Tensor, t: Tensor, cond: tuple[Tensor, Tensor]) -> Tensor:
-            return self.upsampler(x_t, t, *cond)
-
-        loss, extra = diffusion_loss(net, Flow(), c.objective, high, (low, level), generator=g)
-        return loss.mean(), {"mse": float(extra["mse"].mean())}
-
-    def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
-        """Four rows: the small picture, its bicubic enlargement, ours, the truth."""
-        high = self.source.batch(self.recipe.seed + SEED, 0, COLUMNS // 2, self.config.size).pixels.to(
-            self.device
-        )
-        with torch.no_grad(), averaged(self.module, average):
-            return upsampler_rows(self.upsampler, self.recipe, self.config, self.name, high)
-
-
-def blur(x: Tensor, chance: float, g: torch.Generator) -> Tensor:
-    """Separable Gaussian blur of a share of the rows, of random width up to one pixel."""
-    n = x.shape[0]
-    sigma = torch.rand(n, generator=g) * (torch.rand(n, generator=g) < chance) + 1e-3
-    axis = torch.arange(-2, 3).float()
-    kernel = torch.exp(-axis.square() / (2 * sigma[:, None] ** 2))
-    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)  # (3n, 5)
-    flat = F.pad(x.reshape(1, 3 * n, *x.shape[2:]), (2, 2, 2, 2), mode="replicate")
-    flat = F.conv2d(flat, kernel[:, None, None, :], groups=3 * n)
-    return F.conv2d(flat, kernel[:, None, :, None], groups=3 * n).reshape(x.shape)

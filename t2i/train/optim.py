@@ -1,9 +1,9 @@
 """Muon for matrices, AdamW for the rest, in one optimiser with one learning rate.
 
-Muon (Jordan 2024): momentum, then the nearest semi-orthogonal matrix by Newton-Schulz iterations. torch.optim.Muon
-takes two-dimensional parameters only; most of a U-Net is convolutions, which are matrices of shape
-(out, in x kh x kw) here. The update is scaled to AdamW's usual root mean square (Liu et al. 2025, 2502.16982), so that the
-two halves share a learning rate.
+Muon (Jordan 2024): momentum, then the nearest semi-orthogonal matrix by Newton-Schulz iterations.
+torch.optim.Muon takes two-dimensional parameters only; most of a U-Net is convolutions, which are matrices of
+shape (out, in x kh x kw) here. The update is scaled to AdamW's usual root mean square (Liu et al. 2025,
+2502.16982), so that the two halves share a learning rate.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ class MuonAdamW(torch.optim.Optimizer):
     """params: (name, parameter) pairs. Matrices and convolutions not named in `exclude` get Muon."""
 
     def __init__(
-        self, params: Iterable[tuple[str, nn.Parameter]], *, lr: float, muon: bool = True, betas: tuple[float, float] = (0.9, 0.95),
-        momentum: float = 0.95, weight_decay: float = 0.01,
+        self, params: Iterable[tuple[str, nn.Parameter]], *, lr: float, muon: bool = True,
+        betas: tuple[float, float] = (0.9, 0.95), momentum: float = 0.95, weight_decay: float = 0.01,
         exclude: tuple[str, ...] = ("embedding", "conv1", "stem", "head", "logit_", "null", "query"),
     ):  # fmt: skip
-        matrices, others = [], []
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
         for name, p in params:
             is_matrix = muon and p.ndim >= 2 and min(p.shape[0], p[0].numel()) > 8
             (matrices if is_matrix and not any(word in name for word in exclude) else others).append(p)
@@ -63,6 +64,7 @@ class MuonAdamW(torch.optim.Optimizer):
         for shape, params in by_shape.items():
             updates = []
             for p in params:
+                assert p.grad is not None
                 state = self.state[p]
                 if not state:
                     state["momentum"] = torch.zeros_like(p)
@@ -93,7 +95,8 @@ class MuonAdamW(torch.optim.Optimizer):
 
 
 class PowerEMA:
-    """Power-law average of the weights (Karras et al. 2023, EDM2, eq. 118): w <- beta_t w + (1 - beta_t) theta,
+    """Power-law average of the weights (Karras et al. 2023, EDM2, eq. 118):
+    w <- beta_t w + (1 - beta_t) theta,
     beta_t = (1 - 1/t)^(gamma + 1), gamma from the relative width sigma_rel."""
 
     def __init__(self, module: nn.Module, sigma_rel: float = 0.1):
@@ -112,7 +115,7 @@ class PowerEMA:
 
 
 def _gamma(sigma_rel: float) -> float:
-    """Solve sigma_rel^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)) for gamma (EDM2, eq. 126) by bisection."""
+    """gamma of sigma_rel^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)) (EDM2, eq. 126), by bisection."""
     low, high = 0.0, 1e4
     for _ in range(80):
         mid = (low + high) / 2

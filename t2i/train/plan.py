@@ -26,8 +26,8 @@ STATE = (
 def plan(trainer: Trainer, stages: Sequence[str]) -> dict[str, Any]:
     """{"recipe", "stages": a row each, "out", "data"}; nothing is written.
 
-    A row: stage, parameters, steps, batch, samples, state_mb (memory of weights and optimiser), shipped_mb (in
-    the bundle), seconds (an estimate, of this machine as busy as it is now).
+    A row: stage, parameters, steps, batch, samples, state_mb (memory of weights and optimiser), shipped_mb
+    (in the bundle), seconds (an estimate, of this machine as busy as it is now).
     """
     tokenizer = trainer.new_tokenizer(min(CAPTIONS, trainer.recipe.tokenizer.captions))
     rows = []

@@ -2,7 +2,8 @@
 
     recipe = load_recipe("tiny", {"base.lr": "1e-4"})       # short for base.schedule.lr
 
-A recipe is a name of `recipes/*.toml` or the path of a TOML file. Unknown keys are refused with the nearest known one.
+A recipe is a name of `recipes/*.toml` or the path of a TOML file. Unknown keys are refused with the nearest
+known one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from t2i.data.scenes.layout import WorldConfig
 from t2i.diffusion.loss import Levels, Objective
@@ -29,7 +30,7 @@ STAGES = ("clip", "base", "prior", "upsampler256", "upsampler1024")
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: steps, batch, peak learning rate, warm-up steps, share of the steps that decay to 0."""
+    """How long and how fast. lr: the peak rate; warmup: in steps; decay: share of steps that fall to 0."""
 
     steps: int = 1000
     batch: int = 64
@@ -127,7 +128,7 @@ class SampleDefaults:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One model from nothing: the world and its stages. See the TOML's head for hardware, hours and scores."""
+    """One model from nothing: the world and its stages. The TOML's head says hardware, hours and scores."""
 
     name: str = "unnamed"
     seed: int = 0
@@ -152,7 +153,7 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name: str, overrides: Mapping[str, str] | None = None) -> Recipe:
-    """The recipe of that name or path, with `key.subkey=value` overrides (values in TOML syntax, or bare words).
+    """The recipe of that name or path, with `key.subkey=value` overrides (values in TOML syntax, or words).
 
     `base.lr` may be said for `base.schedule.lr`, and so on for every stage and every key of its schedule.
 
@@ -176,8 +177,13 @@ def load_recipe(name: str, overrides: Mapping[str, str] | None = None) -> Recipe
 
 def _set(raw: dict[str, Any], key: str, text: str) -> None:
     *path, last = key.split(".")
-    if len(path) == 1 and path[0] in STAGES and last in {f.name for f in fields(Schedule)}:
-        path.append("schedule")
+    if len(path) == 1 and path[0] in STAGES:
+        own = [f.name for f in fields(get_type_hints(Recipe)[path[0]])]
+        shared = [f.name for f in fields(Schedule)]
+        if last in shared:
+            path.append("schedule")
+        elif last not in own and (near := nearest(last, own + shared, 1)):
+            raise ValueError(f"unknown key {key!r}; did you mean {f'{path[0]}.{near[0]}'!r}?")
     for part in path:
         raw = raw.setdefault(part, {})
         if not isinstance(raw, dict):

@@ -1,7 +1,7 @@
 """Trains stages and puts them into a bundle: `train("all", "tiny", out=Path("my-model"))`.
 
-The bundle is the folder itself; checkpoints, logs and sheets are in its `.train/<stage>/`. A stage enters the bundle
-when its training is complete; until then the bundle is as it was.
+The bundle is the folder itself; checkpoints, logs and sheets are in its `.train/<stage>/`. A stage enters the
+bundle when its training is complete; until then the bundle is as it was.
 """
 
 from __future__ import annotations
@@ -25,35 +25,37 @@ from t2i.nets.prior import build_prior
 from t2i.nets.unet import UNet
 from t2i.nets.upsampler import Upsampler
 from t2i.rng import digest
-from t2i.store.bundle import Bundle, Manifest, read_bundle, update_stage, write_bundle
+from t2i.store.bundle import MANIFEST, Bundle, Manifest, read_bundle, update_stage, write_bundle
 from t2i.store.fit import pixel_sizes
 from t2i.text.tokenizer import Tokenizer, train_tokenizer
 from t2i.text.words import Words
-from t2i.train.card import hardware, write_card
+from t2i.train.card import command_line, hardware, write_card
 from t2i.train.entries import check, entry_of
 from t2i.train.loop import Objective, Report, Run, fit
-from t2i.train.objectives import BaseObjective, ClipObjective, PriorObjective, UpsamplerObjective
+from t2i.train.objectives import BaseObjective, ClipObjective, PriorObjective
 from t2i.train.recipe import STAGES, Recipe, load_recipe
 from t2i.train.state import FACTS, TENSORS
+from t2i.train.upsampling import UpsamplerObjective
 
 ORDER = STAGES
 """The order of training. CLIP and the base come first: the prior learns the embeddings of a finished CLIP."""
 
+FIRST = "train clip first: t2i train clip --out …"
 WORDS = 20_000  # captions that are read for the list of known words
-MANIFEST = "bundle.json"
 
 
 def train(
-    stage: str = "all", recipe: str | Recipe = "tiny", overrides: Sequence[str] = (), data: str = "scenes", out: Path | str = "my-model",
-    resume: bool = False, dry_run: bool = False, report: Report = lambda record: None, *, sprites: Path | None = None,
-    seed: int | None = None, steps: int | None = None, device: str = "cpu", stop: Callable[[], bool] = lambda: False,
+    stage: str = "all", recipe: str | Recipe = "tiny", overrides: Sequence[str] = (), data: str = "scenes",
+    out: Path | str = "my-model", resume: bool = False, dry_run: bool = False,
+    report: Report = lambda record: None, *, sprites: Path | None = None, seed: int | None = None,
+    steps: int | None = None, device: str = "cpu", stop: Callable[[], bool] = lambda: False,
 ) -> Bundle | dict[str, Any]:  # fmt: skip
-    """Train `stage` ("all", which leaves out stages of 0 steps, or one of ORDER) and return the bundle in `out`; with
-    `dry_run`, what would be done.
+    """Train `stage` ("all", which leaves out stages of 0 steps, or one of ORDER) and return the bundle in
+    `out`; with `dry_run`, what would be done.
 
-    `overrides` are "key=value" strings; `data` is "scenes", a folder of pictures and captions, or shards. `stop` is
-    asked after every step: when it says yes, a checkpoint is written and the training ends early.
-    Raises UsageError for a bad recipe, InputError for bad data, a missing checkpoint or one of another training.
+    `overrides` are "key=value" strings; `data` is "scenes", a folder of pictures and captions, or shards.
+    `stop` is asked after every step: when it says yes, a checkpoint is written and the training ends early.
+    Raises UsageError for a bad recipe, InputError for bad data, no checkpoint or one of another training.
     """
     if stage not in ("all", *ORDER):
         raise UsageError(
@@ -74,7 +76,7 @@ def train(
             f"Write --set {stage}.steps=2000",
             "config",
         )
-    command = _command(
+    command = command_line(
         stage, recipe if isinstance(recipe, str) else loaded.name, overrides, data, sprites, seed, steps
     )
     trainer = Trainer(loaded, Path(out), data, sprites, torch.device(device), report, stop, command)
@@ -109,7 +111,7 @@ class Trainer:
     command: str = ""
     _source: Source | None = None
 
-    # The parts -------------------------------------------------------------------------------------------------
+    # The parts ----------------------------------------------------------------------
 
     def folder(self, stage: str) -> Path:
         return self.out / ".train" / stage
@@ -148,7 +150,7 @@ class Trainer:
         return Words.collect(self.source.captions(self.recipe.seed + 4, i, 0) for i in range(n))
 
     def seeded(self, stage: str, build: Callable[[], nn.Module]) -> nn.Module:
-        """A new network whose first weights are a function of the seed and the stage; the global RNG stays as it was."""
+        """A new network, its weights a function of the seed and the stage; the global RNG stays as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(digest(self.recipe.seed, "init", stage) % 2**63)
             return build()
@@ -176,9 +178,7 @@ class Trainer:
     def trained_clip(self) -> tuple[Clip, Tokenizer]:
         bundle = self.bundle()
         if bundle is None or not bundle.manifest.of_kind("clip"):
-            raise InputError(
-                f"{self.out} holds no CLIP yet", "train clip first: t2i train clip --out …", "data"
-            )
+            raise InputError(f"{self.out} holds no CLIP yet", FIRST, "data")
         config, state = bundle.load_stage("clip")
         clip = Clip(type(self.recipe.clip.net).from_dict(config["net"]))
         clip.load_state_dict(state)
@@ -201,7 +201,7 @@ class Trainer:
         same = all(facts.get(key, value) == value for key, value in mine.items())
         return same and facts["step"] >= getattr(self.recipe, stage).schedule.steps
 
-    # The stages ------------------------------------------------------------------------------------------------
+    # The stages ----------------------------------------------------------------------
 
     def run(self, stage: str, resume: bool) -> None:
         folder = self.folder(stage)
@@ -213,9 +213,7 @@ class Trainer:
         elif stage in ("base", "prior"):
             clip, tokenizer = self.trained_clip()
         elif self.bundle() is None:
-            raise InputError(
-                f"{self.out} is not a bundle", "train clip first: t2i train clip --out …", "data"
-            )
+            raise InputError(f"{self.out} is not a bundle", FIRST, "data")
         objective = self.objective(stage, clip, tokenizer)
         if isinstance(objective, BaseObjective) and not resume:
             self._warm(objective.base)
@@ -234,7 +232,7 @@ class Trainer:
         self._write(stage, weights, tokenizer if stage == "clip" else None, state.seconds, state.samples)
 
     def _start_clip(self, resume: bool) -> Tokenizer:
-        """The tokenizer of this training; it goes into the bundle with the CLIP that has learned to read by it."""
+        """This training's tokenizer; it goes into the bundle with the CLIP that has learned to read by it."""
         folder = self.folder("clip")
         own = folder / "tokenizer.json"
         if resume:
@@ -275,8 +273,9 @@ class Trainer:
         done = {k: facts for k, facts in old.manifest.notes.get("training", {}).items() if k not in gone}
         part = getattr(self.recipe, name)
         done[name] = {
-            "seconds": round(seconds), "samples": samples, "recipe": self.recipe.name, "seed": self.recipe.seed,
-            "data": self.source.describe(), "command": self.command, "hardware": hardware(self.device),
+            "seconds": round(seconds), "samples": samples, "recipe": self.recipe.name,
+            "seed": self.recipe.seed, "data": self.source.describe(),
+            "command": self.command, "hardware": hardware(self.device),
             "parameters": sum(t.numel() for t in weights.values()), "steps": part.schedule.steps,
             "batch": part.schedule.batch, "lr": part.schedule.lr,
         }  # fmt: skip
@@ -300,22 +299,3 @@ class Trainer:
 
 def _part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in weights.items() if name.startswith(prefix)}
-
-
-def _command(
-    stage: str,
-    recipe: str,
-    overrides: Sequence[str],
-    data: str,
-    sprites: Path | None,
-    seed: int | None,
-    steps: int | None,
-) -> str:
-    """The command line of this training, with the last parts of paths only."""
-    words = ["t2i train", *([stage] if stage != "all" else []), f"--recipe {Path(recipe).name}"]
-    words += [f"--data {Path(data).name}"] if data != "scenes" else []
-    words += [f"--sprites {sprites.name}"] if sprites else []
-    words += [f"--set {text}" for text in overrides]
-    words += [f"--steps {steps}"] if steps is not None else []
-    words += [f"--seed {seed}"] if seed is not None else []
-    return " ".join(words)

@@ -1,4 +1,4 @@
-"""Pictures that show what a training has learned so far: drawn with the averaged weights by the real stages."""
+"""What a training has learned so far, in pictures: drawn with the averaged weights by the real stages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def averaged(module: nn.Module, average: dict[str, Tensor]) -> Iterator[None]:
 
 
 def draw_base(base: UNet, recipe: Recipe, size: int, z: Tensor | None, text: TextCond | None) -> Tensor:
-    """(B, 3, size, size) in [-1, 1] from embeddings z (B, E) and/or texts, as the bundle would sample them."""
+    """(B, 3, size, size) in [-1, 1] from embeddings z (B, E) and/or texts, as the bundle samples."""
     s = recipe.sample
     dials = Dials(steps=s.base_steps, guidance=s.base_guidance, sampler=s.sampler)
     stage = Stage("sheet", base, Flow(), recipe.base.objective.prediction, dials)
@@ -48,7 +48,7 @@ def draw_base(base: UNet, recipe: Recipe, size: int, z: Tensor | None, text: Tex
 def upsampler_rows(
     net: Upsampler, recipe: Recipe, config: UpsamplerRecipe, name: str, high: Tensor
 ) -> Tensor:
-    """(4, C, 3, S, S): the small picture, its bicubic enlargement, ours, and the truth `high` (C, 3, size, size)."""
+    """(4, C, 3, S, S): the small picture, its bicubic enlargement, ours, the truth, `high` (C, 3, S', S')."""
     scale = net.config.scale
     side = min(config.size, WINDOW)
     top = (config.size - side) // 2 // scale * scale

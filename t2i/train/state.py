@@ -1,4 +1,4 @@
-"""Checkpoints of a training: weights, average, optimiser and step, written so that a kill leaves the old or the new.
+"""Checkpoints of a training: weights, average, optimiser and step; a kill leaves the old one or the new.
 
 Batches and noise are pure functions of (seed, step), so this is all that an exact resume needs. The format is
 safetensors for tensors and JSON for the rest; nothing is unpickled.
@@ -56,8 +56,9 @@ class State:
         write_together({folder / TENSORS: data, folder / FACTS: text.encode()}, last=folder / TENSORS)
 
     def load(self, folder: Path, expect: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Take over a checkpoint and return its facts. Raises InputError when there is none or it does not fit;
-        `expect`: facts that it must agree with, as far as it has them.
+        """Take over a checkpoint and return its facts, which must agree with `expect` as far as it has them.
+
+        Raises InputError when there is none or it does not fit.
         """
         path = folder / TENSORS
         if not path.is_file():

@@ -18,6 +18,7 @@ from t2i.cli.app import run
 from t2i.cli.jobs import MAX_SLUG, seed_of, slug
 from t2i.images import load_image, read_metadata
 from t2i.store.bundle import Defaults, Manifest, StageEntry, write_bundle
+from t2i.text.words import Words
 
 ENTRIES = (
     StageEntry("base", "base", "base", Defaults(steps=4, guidance=1.5)),
@@ -41,6 +42,7 @@ class Engine:
 
     calls: list[list[int]]
     before: Callable[[list[int]], None]
+    words = Words(frozenset(["zyxt", "cat"]))
 
     @classmethod
     def load(cls, path: Path, device: str = "cpu", dtype: str = "float32") -> Engine:
@@ -49,7 +51,7 @@ class Engine:
     def sample(self, prompts: list[str], seeds: list[int], settings: Settings, on_step: Any = None) -> Any:
         Engine.calls.append(seeds)
         Engine.before(seeds)
-        on_step("base", 1, 4)
+        on_step("base", 1, 4, torch.zeros(1))
         size = settings.size or 64
         images = torch.stack([torch.full((3, size, size), (seed % 200) / 100 - 1) for seed in seeds])
         cut = [prompt[20:] if len(prompt) > 20 else None for prompt in prompts]
@@ -91,7 +93,7 @@ def test_seeds_names_and_metadata(place: Path, capsys: pytest.CaptureFixture[str
     assert (record["prompt"], record["seed"], record["model"]) == ("A cat, in the snow!", 8, "toy")
     assert record["settings"]["stages"] == {"base": {"steps": 4, "guidance": 1.5}, "upsampler": {"steps": 1}}
     assert load_image(out[1]).getpixel((0, 0)) == (10, 10, 10)
-    assert err.count("words the model has not learned: zyx") == 1
+    assert err.count("the model has never read 'zyx'; near: zyxt") == 1
 
 
 def test_a_random_seed_is_reported(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,6 +203,39 @@ def test_a_picture_of_no_numbers_is_skipped_and_counted(
     assert (envelope["pictures"], envelope["failed"], envelope["error"]["code"]) == (2, 1, "partial")
     assert sorted(p.name for p in (place / "out").iterdir()) == ["a-cat-0.png", "a-cat-2.png"]
     assert "not numbers" in err
+
+
+def test_a_model_that_draws_nothing_is_given_up(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Engine.sample
+
+    def broken(self: Engine, *args: Any, **kw: Any) -> Any:
+        samples = real(self, *args, **kw)
+        samples.images[:] = float("inf")
+        return samples
+
+    monkeypatch.setattr(Engine, "sample", broken)
+    _, err = sample(capsys, "a cat", "-n", "40", code=3)
+    assert "the first 10 pictures all failed" in err
+    assert len(Engine.calls) == 2
+    assert not (place / "out").exists()
+
+
+def test_a_full_disk_leaves_what_was_there(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = sample(capsys, "a cat", "--seed", "1")
+    before = (place / first[0]).read_bytes()
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    _, err = sample(capsys, "a cat", "--seed", "1", "--steps", "9", "--overwrite", code=3)
+    assert "No space left on device" in err
+    assert [p.name for p in (place / "out").iterdir()] == ["a-cat-1.png"]
+    assert (place / first[0]).read_bytes() == before
 
 
 @pytest.mark.parametrize(

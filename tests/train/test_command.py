@@ -107,7 +107,7 @@ def test_dry_run_shows_the_plan_and_writes_nothing(micro: str, tmp_path: Path) -
         (3, ("--resume",), "no checkpoint"),
         (3, ("base",), "train clip first"),
         (3, ("--data", "nowhere"), "does not exist"),
-        (3, ("--data", "."), "no PNG, JPEG or WebP"),
+        (3, ("--data", "."), "holds no PNG, JPEG or WebP"),
     ],
 )
 def test_a_mistake_is_a_sentence(code: int, args: tuple[str, ...], words: str, tmp_path: Path) -> None:

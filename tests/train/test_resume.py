@@ -67,7 +67,7 @@ def test_killed_and_resumed_equals_straight_to_the_bit(micro: str, tmp_path: Pat
 
 
 def test_all_stages_go_on_where_they_were(micro: str, tmp_path: Path) -> None:
-    """Stopped in the middle of the base, then once more: finished stages are kept, the rest is as if never stopped."""
+    """Stopped in the middle of the base, then resumed: the finished is kept, the rest as if not stopped."""
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     short = ["clip.steps=2"]
     train("all", micro, short, out=straight)
@@ -150,7 +150,7 @@ def test_a_new_clip_drops_what_learned_from_the_old_one(micro: str, tmp_path: Pa
     assert not isinstance(bundle, dict)
     assert [entry.name for entry in bundle.manifest.stages] == ["clip", "upsampler256"]
     assert set(bundle.manifest.notes["training"]) == {"clip", "upsampler256"}
-    with pytest.raises(InputError, match="another CLIP|another seed"):
+    with pytest.raises(InputError, match=r"another CLIP|another seed"):
         train("base", micro, out=tmp_path, resume=True)
 
 

@@ -95,7 +95,7 @@ class Layout:
         if n_groups == 1:
             keys = [rng.choice(self.keys)]
             count = rng.choices((1, 2, 3, 4), config.counts)[0]
-            groups = (self._group(rng, keys[0], count, shade),)
+            groups: tuple[Group, ...] = (self._group(rng, keys[0], count, shade),)
             if count == 1 and rng.random() < config.position:
                 position = rng.choice(("left", "right", "centre") if PLACES[place].ground else
                                       ("left", "right", "top", "bottom", "centre"))  # fmt: skip

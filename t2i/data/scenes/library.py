@@ -183,10 +183,7 @@ def _open(data: bytes) -> Image.Image:
 
 
 def to_sprite(image: Image.Image) -> Image.Image:
-    """Any picture as a SIDE x SIDE RGBA one with straight alpha, its shape kept, centred.
-
-    Colours are weighed by their alpha when it is resized, so that no dark rim appears.
-    """
+    """Any picture as SIDE x SIDE RGBA, straight alpha, centred; resized by weight of alpha: no dark rim."""
     image = image.convert("RGBA")
     if image.size == (SIDE, SIDE):
         return image
@@ -260,7 +257,7 @@ def build(
     return report
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m t2i.data.scenes.library", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("sprites"), metavar="FOLDER")
     parser.add_argument("--sets", default=",".join(SETS), metavar="A,B", help=f"of {', '.join(SETS)}")
@@ -270,7 +267,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--sources", type=Path, metavar="FOLDER", help="where the sources are kept or already lie"
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
     try:
         sets = args.sets.split(",")
         if unknown := [name for name in sets if name not in SETS]:

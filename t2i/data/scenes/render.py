@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.data.scenes.graph import Item, Scene
+from t2i.data.scenes.place_over import STRIPS, WEATHER
 from t2i.data.scenes.places import PLACES, draw_places, foreground, weather
 from t2i.data.scenes.sprites import LUMA, MARGIN, Atlas
 from t2i.data.scenes.vocabulary import COLOURS
@@ -37,8 +38,7 @@ def render(
     keys = [scene.place for scene in scenes]
     chance = torch.tensor([scene.chance for scene in scenes], device=device)
     backdrop = draw_places(keys, [shade_rgb(s.shade) for s in scenes], chance, size, device)
-    canvas = backdrop.image.clone()
-    ground = torch.tensor([PLACES[key].ground for key in keys], device=device)
+    canvas = backdrop.image
     most = max(len(scene.items) for scene in scenes)
     owned = canvas.new_zeros(len(scenes), most, size, size) if masks else None
     # Far things first; within a scene the slot is its place in that order.
@@ -48,30 +48,43 @@ def render(
         items = [scenes[b].items[orders[b][slot]] for b in rows]
         index = torch.tensor(rows, device=device)
         sprite, base = _sprites(scenes, rows, items, atlas, size)
-        resting = torch.tensor(
-            [_rests(scenes[b], item, poses) for b, item in zip(rows, items, strict=True)], device=device
-        )
-        resting &= ground[index]
-        part = canvas[index]
-        part = _shadow(part, items, base, resting * backdrop.shadow[index], size)
+        whole = len(rows) == len(scenes)
+        part = canvas if whole else canvas[index]
+        down = [
+            i for i, (b, item) in enumerate(zip(rows, items, strict=True))
+            if PLACES[keys[b]].ground and _rests(scenes[b], item, poses)
+        ]  # fmt: skip
+        if down:
+            at = torch.tensor(down, device=device)
+            part[at] = _shadow(part[at], [items[i] for i in down], base[at], backdrop.shadow[index[at]], size)
         rgb, alpha = sprite[:, :3], sprite[:, 3:]
         tint = 1 + light * (backdrop.light[index] - 1)
         depth = torch.tensor([item.depth for item in items], device=device)
         fade = (light * backdrop.haze_amount[index] * (0.25 + 0.75 * depth)).view(-1, 1, 1, 1)
-        rgb = rgb * tint[:, :, None, None] * (1 - fade) + backdrop.haze[index][:, :, None, None] * fade * alpha
-        part = part * (1 - alpha) + rgb
-        cover = _cover([keys[b] for b in rows], chance[index], base, resting, size, device)
+        lit = (rgb * tint[:, :, None, None]).mul_(1 - fade)
+        lit.add_((backdrop.haze[index][:, :, None, None] * fade) * alpha)
+        part = (part * (1 - alpha)).add_(lit)
+        cover, at = _cover([i for i in down if keys[rows[i]] in STRIPS], [keys[b] for b in rows], chance[index], base, size)
         if cover is not None:
-            part = part * (1 - cover[:, 3:]) + cover[:, :3]
-        canvas[index] = part
+            part[at] = part[at] * (1 - cover[:, 3:]) + cover[:, :3]
+        if whole:
+            canvas = part
+        else:
+            canvas[index] = part
         if owned is not None:
-            seen = alpha[:, 0] if cover is None else alpha[:, 0] * (1 - cover[:, 3])
+            seen = alpha[:, 0].clone()
             owned[index] *= 1 - alpha
+            if cover is not None:
+                seen[at] *= 1 - cover[:, 3]
+                owned[index[at]] *= 1 - cover[:, 3:]
             for row, b in enumerate(rows):
                 owned[b, orders[b][slot]] = seen[row]
-    over = weather(keys, chance, size, device)
-    canvas = (canvas * (1 - over[:, 3:]) + over[:, :3]).clamp_(0, 1)
-    return canvas, owned
+    stormy = [b for b, key in enumerate(keys) if key in WEATHER]
+    if stormy:
+        at = torch.tensor(stormy, device=device)
+        over = weather([keys[b] for b in stormy], chance[at], size, device)
+        canvas[at] = canvas[at] * (1 - over[:, 3:]) + over[:, :3]
+    return canvas.clamp_(0, 1), owned
 
 
 def _rests(scene: Scene, item: Item, poses: dict[str, str]) -> bool:
@@ -144,9 +157,7 @@ def _recolour(source: Tensor, colours: Sequence[str | None], tone: Tensor, grey:
 
 
 def _shadow(part: Tensor, items: Sequence[Item], base: Tensor, strength: Tensor, size: int) -> Tensor:
-    """A soft contact shadow: an ellipse under the feet."""
-    if not bool((strength > 0).any()):
-        return part
+    """A soft contact shadow: an ellipse under the feet. part (n, 3, S, S), base and strength (n,)."""
     xs = (torch.arange(size, device=part.device) + 0.5) / size
     centre = torch.tensor([(i.x, i.scale) for i in items], device=part.device)
     across = ((xs - centre[:, :1]) / (0.40 * centre[:, 1:])).square()  # (n, S)
@@ -155,9 +166,9 @@ def _shadow(part: Tensor, items: Sequence[Item], base: Tensor, strength: Tensor,
     return part * (1 - 0.75 * strength.view(-1, 1, 1) * dark).unsqueeze(1)
 
 
-def _cover(keys: list[str], chance: Tensor, base: Tensor, resting: Tensor, size: int, device: torch.device) -> Tensor | None:
-    """The strip of snow, grass or sand in front of the feet of things that rest on the ground."""
-    if not bool(resting.any()):
-        return None
-    strip = foreground(keys, chance, base, size, device)
-    return strip * resting.view(-1, 1, 1, 1)
+def _cover(rows: list[int], keys: list[str], chance: Tensor, base: Tensor, size: int) -> tuple[Tensor | None, Tensor]:
+    """The strip of snow, grass or sand before the feet of the things in `rows`: (n, 4, S, S), and the rows."""
+    at = torch.tensor(rows, dtype=torch.long, device=base.device)
+    if not rows:
+        return None, at
+    return foreground([keys[row] for row in rows], chance[at], base[at], size, base.device), at

@@ -72,6 +72,14 @@ def test_another_wording_of_the_same_scene(world: World) -> None:
     assert len({world.caption(scene, take=take) for take in range(12)}) > 4
 
 
+def test_the_style_is_said_as_often_as_its_dial_says() -> None:
+    def said(share: float) -> int:
+        world = World(replace(CONFIG, say_style=share), resolution=16)
+        return sum("simple" in world.caption(world.scene(0, i), "en", "dense").lower() for i in range(40))
+
+    assert said(0.0) == 0 and said(1.0) > 30
+
+
 # Pixels
 
 

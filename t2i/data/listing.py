@@ -1,0 +1,164 @@
+"""The captioned pictures of a folder, a metadata.jsonl or WebDataset shards, before any of them is opened."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from t2i.errors import InputError
+from t2i.files import explain_os_error
+
+SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp"))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One captioned picture: a file, or a part of a shard when `length` is not None."""
+
+    name: str
+    path: Path
+    captions: tuple[str, ...]
+    offset: int = 0
+    length: int | None = None
+
+    def read(self) -> bytes:
+        """The bytes of the picture file. Raises OSError."""
+        if self.length is None:
+            return self.path.read_bytes()
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.length)
+
+
+def find(path: Path) -> list[Entry]:
+    """All pictures, in the order of their names, with their captions (none: without one)."""
+    if "{" in str(path) or path.suffix == ".tar":
+        return [entry for shard in _expand(str(path)) for entry in _shard(shard)]
+    if not path.is_dir():
+        what = "is not a folder" if path.exists() else "does not exist"
+        raise unusable(
+            f"the data folder {path} {what}", "Name a folder with pictures and captions, or scenes."
+        )
+    try:
+        tables = sorted(path.rglob("metadata.jsonl"))
+        if tables:
+            return [entry for table in tables for entry in _table(table)]
+        files = sorted(
+            f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")
+        )
+        if files:
+            return [Entry(str(f.relative_to(path)), f, _lines(f.with_suffix(".txt"))) for f in files]
+        return [entry for shard in sorted(path.glob("*.tar")) for entry in _shard(shard)]
+    except OSError as error:
+        raise unusable(f"cannot read {error.filename or path}: {explain_os_error(error)}") from error
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    return _split(path.read_bytes(), str(path)) if path.is_file() else ()
+
+
+def _split(data: bytes, name: str) -> tuple[str, ...]:
+    try:
+        return tuple(line.strip() for line in data.decode("utf-8-sig").splitlines() if line.strip())
+    except UnicodeDecodeError:
+        raise unusable(f"the captions in {name} are not UTF-8 text", "Save them as UTF-8.") from None
+
+
+def _words(row: dict[str, Any]) -> tuple[str, ...]:
+    """The captions of a table's row or a shard's .json: "text" or "caption", a string or several."""
+    said = next((row[key] for key in ("text", "caption", "captions") if row.get(key)), ())
+    rows = [said] if isinstance(said, str) else said if isinstance(said, list) else []
+    return tuple(" ".join(words.split()) for words in rows if isinstance(words, str) and words.strip())
+
+
+def _table(path: Path) -> Iterator[Entry]:
+    """The rows of a metadata.jsonl, whose file names are relative to it."""
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError:
+        raise unusable(f"{path} is not UTF-8 text", "Save it as UTF-8.") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            name = row["file_name"]
+            if (
+                not isinstance(name, str)
+                or PurePosixPath(name).is_absolute()
+                or ".." in PurePosixPath(name).parts
+            ):
+                raise ValueError
+        except (ValueError, TypeError, KeyError):
+            raise unusable(
+                f"line {number} of {path} is not a row of captions",
+                'Write {"file_name": "cat.jpg", "text": "a cat"}.',
+            ) from None
+        yield Entry(name, path.parent / name, _words(row))
+
+
+def _expand(pattern: str) -> list[Path]:
+    """`a-{0000..0003}.tar` -> four paths; the numbers keep the width they are written in."""
+    found = re.search(r"\{(\d+)\.\.(\d+)\}", pattern)
+    if not found:
+        return [Path(pattern)]
+    first, last = found[1], found[2]
+    if int(last) < int(first) or int(last) - int(first) > 1_000_000:
+        raise unusable(f"{found[0]} is not a range of shards", "Write {0000..0003}.")
+    head, tail = pattern[: found.start()], pattern[found.end() :]
+    numbers = range(int(first), int(last) + 1)
+    return [path for i in numbers for path in _expand(f"{head}{i:0{len(first)}d}{tail}")]
+
+
+def _shard(path: Path) -> Iterator[Entry]:
+    """The samples of one shard: members that share a name up to the first dot of their last part."""
+    samples: dict[str, dict[str, tarfile.TarInfo]] = {}
+    try:
+        with path.open("rb") as file, tarfile.open(fileobj=file) as tar:
+            for member in tar:
+                folder, _, name = member.name.rpartition("/")
+                key, _, suffix = name.partition(".")
+                if member.isfile() and key:
+                    samples.setdefault(f"{folder}/{key}", {})["." + suffix.lower()] = member
+            for key, parts in samples.items():
+                picture = next((parts[s] for s in sorted(parts) if s in SUFFIXES), None)
+                if picture is not None:
+                    yield Entry(
+                        f"{path.name}:{picture.name}",
+                        path,
+                        _said(file, parts, key),
+                        picture.offset_data,
+                        picture.size,
+                    )
+    except tarfile.TarError as error:
+        raise unusable(
+            f"the shard {path} cannot be read: {error}", "Is it a complete, uncompressed .tar?"
+        ) from error
+    except OSError as error:
+        raise unusable(f"cannot read the shard {path}: {explain_os_error(error)}") from error
+
+
+def _said(file: Any, parts: dict[str, tarfile.TarInfo], key: str) -> tuple[str, ...]:
+    def read(member: tarfile.TarInfo) -> bytes:
+        file.seek(member.offset_data)
+        data: bytes = file.read(member.size)
+        return data
+
+    if ".txt" in parts:
+        return _split(read(parts[".txt"]), key)
+    if ".json" in parts:
+        try:
+            row = json.loads(read(parts[".json"]))
+        except ValueError:
+            return ()
+        return _words(row) if isinstance(row, dict) else ()
+    return ()
+
+
+def unusable(what: str, hint: str = "") -> InputError:
+    return InputError(f"{what}.", hint, "data")

@@ -1,0 +1,82 @@
+"""What an upsampler minimises: crops of large pictures, drawn again from blurred and noised small ones."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from t2i.data.source import Source
+from t2i.diffusion.loss import diffusion_loss
+from t2i.diffusion.process import Flow
+from t2i.nets.upsampler import Upsampler
+from t2i.rng import generator
+from t2i.train.recipe import Recipe, UpsamplerRecipe
+from t2i.train.sheets import COLUMNS, SEED, averaged, upsampler_rows
+
+
+class UpsamplerObjective:
+    """An upsampler on random crops, its input blurred and noised (Saharia 2021, SR3; Ho 2021, cascades)."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        config: UpsamplerRecipe,
+        upsampler: Upsampler,
+        source: Source,
+        device: torch.device,
+        name: str,
+    ):
+        self.recipe, self.config, self.source, self.device, self.name = recipe, config, source, device, name
+        self.upsampler = self.module = upsampler
+
+    def crops(self, step: int, g: torch.Generator) -> Tensor:
+        """(B, 3, crop, crop) aligned to the low-resolution grid."""
+        c, scale = self.config, self.upsampler.config.scale
+        pictures = self.source.batch(
+            self.recipe.seed + 3, step, -(-c.schedule.batch // c.crops), c.size
+        ).pixels
+        places = (
+            torch.randint((c.size - c.crop) // scale + 1, (len(pictures), c.crops, 2), generator=g) * scale
+        )
+        rows = [
+            picture[:, y : y + c.crop, x : x + c.crop]
+            for picture, spots in zip(pictures, places.tolist(), strict=True)
+            for y, x in spots
+        ]
+        return torch.stack(rows[: c.schedule.batch])
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        c, g = self.config, generator(self.recipe.seed, self.name, step)
+        high = self.crops(step, g)
+        low = F.interpolate(high, scale_factor=1 / self.upsampler.config.scale, mode="area")
+        low = blur(low, c.blur, g)
+        level = torch.rand(len(low), generator=g) * c.noise * (torch.rand(len(low), generator=g) < 0.8)
+        low = low + level.view(-1, 1, 1, 1) * torch.randn(low.shape, generator=g)
+        high, low, level = (t.to(self.device) for t in (high, low, level))
+
+        def net(x_t: Tensor, t: Tensor, cond: tuple[Tensor, Tensor]) -> Tensor:
+            return self.upsampler(x_t, t, *cond)
+
+        loss, extra = diffusion_loss(net, Flow(), c.objective, high, (low, level), generator=g)
+        return loss.mean(), {"mse": float(extra["mse"].mean())}
+
+    def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
+        """Four rows: the small picture, its bicubic enlargement, ours, the truth."""
+        high = self.source.batch(self.recipe.seed + SEED, 0, COLUMNS // 2, self.config.size).pixels.to(
+            self.device
+        )
+        with torch.no_grad(), averaged(self.module, average):
+            return upsampler_rows(self.upsampler, self.recipe, self.config, self.name, high)
+
+
+def blur(x: Tensor, chance: float, g: torch.Generator) -> Tensor:
+    """Separable Gaussian blur of a share of the rows, of random width up to one pixel."""
+    n = x.shape[0]
+    sigma = torch.rand(n, generator=g) * (torch.rand(n, generator=g) < chance) + 1e-3
+    axis = torch.arange(-2, 3).float()
+    kernel = torch.exp(-axis.square() / (2 * sigma[:, None] ** 2))
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)  # (3n, 5)
+    flat = F.pad(x.reshape(1, 3 * n, *x.shape[2:]), (2, 2, 2, 2), mode="replicate")
+    flat = F.conv2d(flat, kernel[:, None, None, :], groups=3 * n)
+    return F.conv2d(flat, kernel[:, None, :, None], groups=3 * n).reshape(x.shape)

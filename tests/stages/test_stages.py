@@ -1,0 +1,125 @@
+"""Stages: a network joined with a process, and what each is conditioned on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from t2i.diffusion.process import Flow
+from t2i.errors import UsageError
+from t2i.nets.prior import PriorCond
+from t2i.stages.base import base_cond, sample_base
+from t2i.stages.prior import pick_best, sample_prior
+from t2i.stages.stage import Dials, Stage
+from t2i.stages.upsampler import sample_upsampler
+from t2i.text.cond import TextCond
+
+
+class Spy(nn.Module):
+    """A network that returns `answer(x_t)` and remembers what it was called with."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__()
+        self.config = type("Config", (), config)()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.calls: list[tuple[Tensor, Tensor, Any]] = []
+
+    def forward(self, x_t: Tensor, t: Tensor, *cond: Any) -> Tensor:
+        self.calls.append((x_t, t, cond[0] if len(cond) == 1 else cond))
+        return 0.5 * x_t[:, :3] if x_t.ndim == 4 else 0.5 * x_t
+
+
+def stage(net: nn.Module, **dials: Any) -> Stage:
+    return Stage("spy", net, Flow(), "x0", Dials(**dials))
+
+
+def text(rows: int) -> TextCond:
+    g = torch.Generator().manual_seed(0)
+    tokens, pooled = torch.randn(rows, 5, 4, generator=g), torch.randn(rows, 6, generator=g)
+    return TextCond(tokens, torch.ones(rows, 5, dtype=torch.bool), pooled)
+
+
+def test_the_nearest_draw_is_kept() -> None:
+    g = torch.Generator().manual_seed(1)
+    draws, z_text = F.normalize(torch.randn(3, 4, 6, generator=g), dim=-1), torch.randn(4, 6, generator=g)
+    best = pick_best(draws, 5 * z_text)
+    scores = torch.einsum("kbe,be->kb", draws, z_text)
+    assert torch.allclose((best * z_text).sum(-1), scores.max(0).values)
+
+
+def test_two_draws_of_the_prior_are_not_worse_than_one() -> None:
+    said, net = text(8), Spy()
+    dials = Dials(steps=2)
+    one, two = (sample_prior(stage(net), said, range(8), dials, best_of=k) for k in (1, 2))
+    first, second = ((z * F.normalize(said.pooled, dim=-1)).sum(-1) for z in (one, two))
+    assert bool((second >= first - 1e-6).all())
+    assert bool((second > first + 1e-3).any())
+    assert torch.allclose(two.norm(dim=-1), torch.ones(8))
+
+
+def test_the_prior_is_guided_by_its_own_null() -> None:
+    net = Spy()
+    sample_prior(stage(net), text(2), [1, 2], Dials(steps=1, guidance=3.0))
+    cond = net.calls[0][2]
+    assert isinstance(cond, PriorCond)
+    assert cond.keep is not None
+    assert cond.keep.tolist() == [True, True, False, False]
+
+
+def test_a_base_with_a_mask_is_told_to_paint_everything() -> None:
+    net, said = Spy(in_channels=7), text(2)
+    z = torch.randn(2, 6, generator=torch.Generator().manual_seed(2))
+    made = sample_base(
+        stage(net), 8, base_cond(said, z), base_cond(said, z, keep=False), [1, 2], Dials(steps=1)
+    )
+    assert made.shape == (2, 3, 8, 8)
+    x_t = net.calls[0][0]
+    assert x_t.shape == (2, 7, 8, 8)
+    assert bool((x_t[:, 3] == 1).all())
+    assert bool((x_t[:, 4:] == 0).all())
+
+
+@pytest.mark.parametrize("with_text", [True, False])
+@pytest.mark.parametrize("with_z", [True, False])
+def test_the_null_has_the_shape_of_the_condition(with_text: bool, with_z: bool) -> None:
+    said, z = (text(2) if with_text else None), (torch.zeros(2, 6) if with_z else None)
+    net = Spy(in_channels=3)
+    cond, null = base_cond(said, z), base_cond(said, z, keep=False)
+    made = sample_base(stage(net), 8, cond, null, [1, 2], Dials(steps=1, guidance=2.0))
+    assert made.shape == (2, 3, 8, 8)
+    both = net.calls[0][2]
+    for there, keep in ((with_text, both.tokens_keep), (with_z, both.z_keep)):
+        assert (keep.tolist() == [True, True, False, False]) if there else keep is None
+
+
+def test_an_upsampler_makes_one_pass_a_step_and_adds_its_noise() -> None:
+    low = torch.zeros(2, 3, 4, 4)
+    net = Spy(scale=2)
+    made = sample_upsampler(stage(net), low, [1, 2], Dials(steps=2, guidance=7.0), level=0.25)
+    assert made.shape == (2, 3, 8, 8)
+    assert [len(x_t) for x_t, _, _ in net.calls] == [2, 2]
+    noisy, level = net.calls[0][2]
+    assert level.tolist() == [0.25, 0.25]
+    assert 0.15 < float(noisy.std()) < 0.35
+    alone = Spy(scale=2)
+    sample_upsampler(stage(alone), low[:1], [2], Dials(steps=2), level=0.25)
+    assert torch.equal(alone.calls[0][2][0][0], noisy[1])
+
+
+def test_networks_compute_in_their_own_dtype_and_samplers_in_float32() -> None:
+    net = Spy(in_channels=3).to(torch.bfloat16)
+    z = torch.zeros(1, 6)
+    made = sample_base(stage(net), 8, base_cond(None, z), base_cond(None, z, keep=False), [1], Dials(steps=2))
+    assert made.dtype == torch.float32
+    x_t, t, cond = net.calls[0]
+    assert (x_t.dtype, t.dtype, cond.z.dtype) == (torch.bfloat16, torch.float32, torch.bfloat16)
+    assert cond.z_keep.dtype == torch.bool
+
+
+def test_an_unknown_sampler_is_refused() -> None:
+    with pytest.raises(UsageError, match="there is no sampler 'eular'"):
+        Dials().changed(sampler="eular")

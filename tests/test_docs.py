@@ -1,0 +1,137 @@
+"""The documentation is true: its commands parse, its links lead somewhere, what it names is in the code."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import t2i
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(t2i.__file__).parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+#: words that only make sense where this was written
+FORBIDDEN = re.compile(
+    r"/work\b|/tmp\b|/root\b|/home/\w|\bsessions?\b|\bhelpers?\b|\bagents?\b|\bissues?\b|pypi|npmjs|\bTODO\b|\bFIXME\b",
+    re.IGNORECASE,
+)
+
+
+def ids(paths: list[Path]) -> list[str]:
+    return [path.name for path in paths]
+
+
+def commands(text: str, program: str) -> list[list[str]]:
+    """The arguments of every `program ...` in indented blocks and in spans, also after && or |."""
+    blocks = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    found = []
+    for line in [*blocks, *re.findall(r"`([^`\n]+)`", text)]:
+        for part in re.split(r"&&|\|", line):
+            if part.strip().startswith(f"{program} "):
+                words = shlex.split(part.strip().removeprefix(program), comments=True)
+                found.append(words[: words.index(">")] if ">" in words else words)
+    return found
+
+
+def manual() -> list[tuple[str, list[str]]]:
+    """(page, arguments) of every t2i command that a page tells to type; cli.md is the program's own text."""
+    pages = [page for page in PAGES if page.name != "cli.md"]
+    return [(page.name, words) for page in pages for words in commands(page.read_text("utf-8"), "t2i")]
+
+
+def test_the_manual_has_commands() -> None:
+    told = [words for page, words in manual() if page == "README.md"]
+    assert ["sample", "a cat in the snow", "-n", "4"] in told
+    assert len(told) > 8
+
+
+@pytest.mark.parametrize(
+    ("page", "words"), manual(), ids=lambda value: " ".join(value) if isinstance(value, list) else value
+)
+def test_every_command_of_the_manual_is_understood(page: str, words: list[str]) -> None:
+    import typer
+
+    from t2i.cli.app import app
+
+    command: Any = typer.main.get_command(app)
+    if words[0].startswith("-"):
+        known = {name for parameter in command.params for name in parameter.opts}
+        assert words[0] in known | {"--help", "-h"}
+        return
+    rest, name = list(words), "t2i"
+    while getattr(command, "commands", None) and rest:
+        name = rest.pop(0)
+        assert name in command.commands, f"{page}: there is no command {name!r}"
+        command = command.commands[name]
+    if len(rest) == 1 and rest[0].startswith("--"):  # running text names an option without its value
+        assert any(rest[0] in parameter.opts for parameter in command.params), f"{page}: {rest[0]}"
+    elif rest:  # parses and runs nothing; raises for an unknown option or a bad value
+        command.make_context(name, rest)
+
+
+def test_commands_of_the_modules_are_understood() -> None:
+    from t2i.data.scenes import __main__ as sheet
+    from t2i.data.scenes import library
+
+    seen = 0
+    for module, parser in (
+        ("t2i.data.scenes", sheet.build_parser()),
+        ("t2i.data.scenes.library", library.build_parser()),
+    ):
+        for page in PAGES:
+            for words in commands(page.read_text("utf-8"), f"python -m {module}"):
+                parser.parse_args(words)
+                seen += 1
+    assert seen >= 4
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_no_word_that_only_makes_sense_elsewhere(page: Path) -> None:
+    assert FORBIDDEN.findall(page.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_what_a_page_names_is_in_the_code(page: Path) -> None:
+    """`nets/unet.py: UNet` stands for the file and a class, function or constant in it."""
+    for path, name in re.findall(r"`(?:t2i/)?([\w/]+\.py): ([\w.]+)`", page.read_text("utf-8")):
+        source = PACKAGE / path
+        assert source.is_file(), path
+        last = name.split(".")[-1]
+        found = re.search(rf"^\s*(?:def|class) {last}\b|^{last}\b", source.read_text("utf-8"), re.MULTILINE)
+        assert found, f"{path} has no {name}"
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "index.md").read_text("utf-8")
+    assert [page.name for page in PAGES if page.parent.name == "docs" and page.name not in ("index.md",)
+            and f"({page.name})" not in index] == []  # fmt: skip
+
+
+def test_every_dial_and_table_of_a_recipe_is_explained() -> None:
+    from t2i.data.scenes import WorldConfig
+    from t2i.train.recipe import Recipe
+
+    text = (ROOT / "docs" / "training.md").read_text("utf-8")
+    assert [f.name for f in fields(WorldConfig) if f"| `{f.name}` |" not in text] == []
+    tables = [f.name for f in fields(Recipe) if f.name not in ("name", "seed")]
+    assert [name for name in tables if f"| `[{name}]` |" not in text] == []
+
+
+def test_every_exit_code_is_in_the_readme() -> None:
+    from t2i.errors import CODES
+
+    text = (ROOT / "README.md").read_text("utf-8")
+    for number in {number for number, _ in CODES.values()}:
+        assert re.search(rf"^\| {number}\b", text, re.MULTILINE), number
