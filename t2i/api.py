@@ -17,9 +17,7 @@ class Model:
 
     pipeline: Pipeline
 
-    def sample(
-        self, prompt: str | list[str], n: int = 1, seed: int | None = None, **settings: Any
-    ) -> list[Image]:
+    def sample(self, prompt: str | list[str], n: int = 1, seed: int | None = None, **settings: Any) -> list[Image]:
         """Draw ``n`` pictures of each prompt; picture i of a prompt has seed ``seed + i`` (random when None).
 
         ``settings`` are the fields of :class:`t2i.pipeline.SampleSettings`: size, steps, guidance, sampler,

@@ -56,9 +56,7 @@ class T2IError(Exception):
         self.hint = hint
         self.code = code or self.default_code
         assert self.code in CODES, f"unregistered error code {self.code!r}"
-        assert CODES[self.code][0] == self.exit_code, (
-            f"{self.code!r} does not belong to {type(self).__name__}"
-        )
+        assert CODES[self.code][0] == self.exit_code, f"{self.code!r} does not belong to {type(self).__name__}"
         super().__init__(message, hint, self.code)
 
     def __str__(self) -> str:

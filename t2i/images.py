@@ -103,9 +103,7 @@ def to_pil(pixels: Tensor) -> Image.Image:
     assert pixels.ndim == 3 and pixels.shape[0] == 3
     values = pixels.detach().to("cpu", torch.float32)
     if not bool(torch.isfinite(values).all()):
-        raise InternalError(
-            "the picture holds values that are not numbers and was not saved.", "Try --dtype float32."
-        )
+        raise InternalError("the picture holds values that are not numbers and was not saved.", "Try --dtype float32.")
     levels = ((values.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
 
@@ -125,14 +123,10 @@ def check_suffix(path: Path) -> str:
     try:
         return FORMATS[path.suffix.lower()]
     except KeyError:
-        raise UsageError(
-            f"{path.name!r} does not end in .png, .jpg or .webp.", "Name one of these."
-        ) from None
+        raise UsageError(f"{path.name!r} does not end in .png, .jpg or .webp.", "Name one of these.") from None
 
 
-def save_image(
-    image: Image.Image, path: Path, record: Record | None = None, *, exclusive: bool = False
-) -> None:
+def save_image(image: Image.Image, path: Path, record: Record | None = None, *, exclusive: bool = False) -> None:
     """Write ``image`` with its marks to ``path``, whole or not at all.
 
     The ending of ``path`` chooses the format.  With ``exclusive`` an existing file raises FileExistsError.

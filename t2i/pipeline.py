@@ -64,9 +64,7 @@ class Samples:
 class Pipeline:
     """A loaded bundle. Built by `Pipeline.load`. words: what the training captions said."""
 
-    def __init__(
-        self, manifest: Manifest, clip: Clip, tokenizer: Tokenizer, stages: Mapping[str, Stage]
-    ) -> None:
+    def __init__(self, manifest: Manifest, clip: Clip, tokenizer: Tokenizer, stages: Mapping[str, Stage]) -> None:
         self.manifest, self.clip, self.tokenizer, self.stages = manifest, clip, tokenizer, stages
         self.words = Words.from_notes(manifest.notes)
 
@@ -105,9 +103,7 @@ class Pipeline:
         device = self.clip.text_projection.device
         ids, cut = self.tokenizer.encode(distinct, self.clip.config.context)
         outs = [self.clip.encode_text(row[None].to(device)) for row in ids]
-        tokens, mask, pooled = (
-            torch.cat([getattr(o, k) for o in outs]) for k in ("tokens", "mask", "pooled")
-        )
+        tokens, mask, pooled = (torch.cat([getattr(o, k) for o in outs]) for k in ("tokens", "mask", "pooled"))
         row = {prompt: i for i, prompt in enumerate(distinct)}
         rows = [row[prompt] for prompt in prompts]
         return TextCond(tokens, mask, pooled).select(rows), [cut[i] for i in rows]
@@ -206,9 +202,7 @@ def _load_net(bundle: Bundle, entry: StageEntry) -> nn.Module:
             net = NETS[entry.kind](config["net"])
         net.load_state_dict(state, assign=True)
     except (T2IError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise _strange(
-            bundle, entry, "its weights and its config.json do not belong together", error
-        ) from error
+        raise _strange(bundle, entry, "its weights and its config.json do not belong together", error) from error
     return net
 
 
@@ -225,9 +219,7 @@ def _stage(bundle: Bundle, entry: StageEntry, net: nn.Module) -> Stage:
             interval=interval,
         )
         process = from_config(config["process"])
-        sigmas(
-            dials.schedule, process, dials.steps
-        )  # an unknown schedule is seen here, not at the first picture
+        sigmas(dials.schedule, process, dials.steps)  # an unknown schedule is seen here, not at the first picture
         return Stage(entry.name, net, process, config["prediction"], dials)
     except (T2IError, LookupError, TypeError, ValueError) as error:
         raise _strange(bundle, entry, "its settings cannot be understood", error) from error

@@ -27,9 +27,7 @@ def check_text(text: str, where: str) -> str:
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        raise UsageError(
-            f"{where} is not valid Unicode text.", "Is the terminal set to UTF-8?", "prompt"
-        ) from None
+        raise UsageError(f"{where} is not valid Unicode text.", "Is the terminal set to UTF-8?", "prompt") from None
     if size > MAX_PROMPT:
         raise UsageError(f"{where} is {size} bytes long; at most {MAX_PROMPT} are taken.", code="prompt")
     return text

@@ -42,9 +42,7 @@ BASE = UNetConfig(
 UP = UpsamplerConfig(scale=4, unshuffle=4, width=16, depth=1, emb_dim=16, time_features=16)
 ENTRIES = (
     StageEntry("clip", "clip", "clip"),
-    StageEntry(
-        "prior", "prior", "prior", Defaults(steps=3, guidance=1.5, sampler="euler", extra={"best_of": 2})
-    ),
+    StageEntry("prior", "prior", "prior", Defaults(steps=3, guidance=1.5, sampler="euler", extra={"best_of": 2})),
     StageEntry("base", "base", "base", Defaults(steps=4, guidance=2.0, sampler="dpmpp_2m")),
     StageEntry("upsampler64", "upsampler", "upsampler64", Defaults(steps=1, extra={"noise": 0.1})),
 )

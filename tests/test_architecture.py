@@ -145,11 +145,7 @@ def test_normal_draws_name_their_generator() -> None:
     drawing = {"randn", "rand", "randint", "randperm", "normal", "bernoulli", "multinomial"}
     for name, tree in modules():
         for node in ast.walk(tree):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr in drawing
-            ):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in drawing:
                 owner = node.func.value
                 if isinstance(owner, ast.Name) and owner.id == "torch":
                     assert any(k.arg == "generator" for k in node.keywords), f"{name}:{node.lineno}"

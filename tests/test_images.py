@@ -174,9 +174,7 @@ BAD = {
     "tiff": encoded("TIFF"),
     "too many pixels": png(10_000, 10_000, (b"IDAT", zlib.compress(b""))),
     "impossible size": png(2**30, 2**30, (b"IDAT", zlib.compress(b""))),
-    "text bomb": png(
-        1, 1, (b"zTXt", b"a\0\0" + zlib.compress(b"a" * 50_000_000)), (b"IDAT", zlib.compress(b"\0" * 4))
-    ),
+    "text bomb": png(1, 1, (b"zTXt", b"a\0\0" + zlib.compress(b"a" * 50_000_000)), (b"IDAT", zlib.compress(b"\0" * 4))),
 }
 
 

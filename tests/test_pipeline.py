@@ -162,9 +162,7 @@ def default(stage: int, **values: Any) -> Callable[[dict[str, Any]], None]:
     return lambda manifest: manifest["stages"][stage]["defaults"].update(values)
 
 
-def damaged(
-    tiny: Path, to: Path, change: Callable[[dict[str, Any]], None] | None = None, **config: Any
-) -> Path:
+def damaged(tiny: Path, to: Path, change: Callable[[dict[str, Any]], None] | None = None, **config: Any) -> Path:
     """A copy of the bundle with another manifest, or with other values in the base's config and its hash."""
     shutil.copytree(tiny, to)
     manifest = json.loads((to / "bundle.json").read_text())

@@ -122,9 +122,7 @@ def _invoke(args: list[str], ui: UI) -> tuple[int, T2IError | None]:
     except Terminated:
         return EXIT_TERMINATED, _stopped("terminated.")
     except MemoryError as error:
-        memory = UnavailableError(
-            "there is not enough memory for this.", "Try a smaller -n or --size.", "memory"
-        )
+        memory = UnavailableError("there is not enough memory for this.", "Try a smaller -n or --size.", "memory")
         memory.__cause__ = error
         return memory.exit_code, memory
     except Exception as error:

@@ -206,9 +206,7 @@ class Drawing:
         return retry_name(path, lambda name: save_image(image, name, record, exclusive=True))
 
 
-def draw(
-    pipeline: Pipeline, request: Request, jobs: list[Job], on_step: Any
-) -> list[tuple[list[Job], Samples]]:
+def draw(pipeline: Pipeline, request: Request, jobs: list[Job], on_step: Any) -> list[tuple[list[Job], Samples]]:
     """Sample ``jobs`` together; where memory does not suffice, in halves. The pictures are the same either
     way."""
     import torch
@@ -242,6 +240,4 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         what = explain_os_error(error)
-        raise InputError(
-            f"cannot make the folder {folder}: {what}.", "Choose another with -o.", "output"
-        ) from error
+        raise InputError(f"cannot make the folder {folder}: {what}.", "Choose another with -o.", "output") from error

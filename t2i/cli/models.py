@@ -18,9 +18,7 @@ EPILOG = """Examples:
   t2i models verify small my-model/
 """
 
-app = typer.Typer(
-    help="List, show and verify models.", epilog=EPILOG, no_args_is_help=False, rich_markup_mode=None
-)
+app = typer.Typer(help="List, show and verify models.", epilog=EPILOG, no_args_is_help=False, rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
@@ -47,9 +45,7 @@ def list_(ctx: typer.Context, json: opt.Json = False, debug: opt.Debug = False) 
                 "path": str(model.path),
                 "fault": model.fault,
             }
-            ui.record(
-                {**facts, "sizes": list(manifest.sizes) if manifest else [], "bytes": model.size_on_disk}
-            )
+            ui.record({**facts, "sizes": list(manifest.sizes) if manifest else [], "bytes": model.size_on_disk})
         state = model.fault or f"{model.size_on_disk / 1e6:.1f} MB"
         rows.append([model.name, manifest.family if manifest else "?", sizes, state, str(model.path)])
     if not rows:
@@ -104,9 +100,7 @@ def verify(
     from t2i.store.registry import list_models, resolve
 
     # every name is looked up before the first file is read
-    places = (
-        [(name, resolve(name)) for name in models] if models else [(m.name, m.path) for m in list_models()]
-    )
+    places = [(name, resolve(name)) for name in models] if models else [(m.name, m.path) for m in list_models()]
     broken = 0
     for name, path in places:
         fault: T2IError | None = None
@@ -116,9 +110,7 @@ def verify(
             fault, broken, files = error, broken + 1, []
             ui.fail(error)
         if ui.json:
-            ui.record(
-                {"name": name, "path": str(path), "ok": fault is None, "fault": fault and fault.message}
-            )
+            ui.record({"name": name, "path": str(path), "ok": fault is None, "fault": fault and fault.message})
         elif fault is None:
             ui.line(f"{name}: whole, {len(files)} files")
     if broken:

@@ -26,18 +26,12 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 Model = Annotated[str, typer.Option("--model", "-m", metavar="NAME|FOLDER", help="Which model.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.")]
-Dtype = Annotated[
-    str, typer.Option(metavar="|".join(DTYPES), help="Number format; CPUs are fastest in float32.")
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="One JSON record a line on stdout, and a closing envelope.")
-]
+Dtype = Annotated[str, typer.Option(metavar="|".join(DTYPES), help="Number format; CPUs are fastest in float32.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON record a line on stdout, and a closing envelope.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
-Deterministic = Annotated[
-    bool, typer.Option("--deterministic", help="Bit-identical kernels, where they exist.")
-]
+Deterministic = Annotated[bool, typer.Option("--deterministic", help="Bit-identical kernels, where they exist.")]
 
 
 def parse_seeds(text: str | None, n: int | None) -> list[int] | None:
@@ -54,9 +48,7 @@ def parse_seeds(text: str | None, n: int | None) -> list[int] | None:
             raise UsageError(f"--seed {text!r} is not a seed.", "Write 7, or 1,2,3, or 7..14.")
         first, last = int(found[1]), int(found[2] or found[1])
         if last < first or last - first >= 100_000 or last > MAX_SEED:
-            raise UsageError(
-                f"--seed {text!r} is not a range of seeds.", "Write 7..14; at most 100,000 seeds."
-            )
+            raise UsageError(f"--seed {text!r} is not a range of seeds.", "Write 7..14; at most 100,000 seeds.")
         seeds += range(first, last + 1)
     if len(seeds) == 1:
         if seeds[0] + (n or 1) - 1 > MAX_SEED:
@@ -154,9 +146,7 @@ def pick_device(text: str) -> str:
         return "cuda" if cuda else "mps" if mps else "cpu"
     kind, _, index = text.partition(":")
     if (kind == "cuda" and int(index or 0) >= cuda) or (kind == "mps" and not mps):
-        raise UnavailableError(
-            f"there is no device {text!r} on this machine.", "Use --device auto.", "device"
-        )
+        raise UnavailableError(f"there is no device {text!r} on this machine.", "Use --device auto.", "device")
     return text
 
 
@@ -188,6 +178,4 @@ def check_writable(folder: Path) -> None:
             pass
     except (OSError, ValueError) as error:
         what = explain_os_error(error) if isinstance(error, OSError) else str(error)
-        raise InputError(
-            f"cannot write to {folder}: {what}.", "Choose another place with -o.", "output"
-        ) from error
+        raise InputError(f"cannot write to {folder}: {what}.", "Choose another place with -o.", "output") from error

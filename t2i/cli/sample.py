@@ -30,9 +30,7 @@ def sample(
         str | None,
         typer.Argument(metavar="PROMPT", help="What to draw, in English or Chinese.", show_default=False),
     ] = None,
-    file: Annotated[
-        str | None, typer.Option("--file", "-f", metavar="FILE|-", help="Prompts, one a line.")
-    ] = None,
+    file: Annotated[str | None, typer.Option("--file", "-f", metavar="FILE|-", help="Prompts, one a line.")] = None,
     n: Annotated[
         int | None, typer.Option("--count", "-n", metavar="N", help="Pictures of each prompt.  [default: 1]")
     ] = None,
@@ -42,30 +40,20 @@ def sample(
     model: opt.Model = "small",
     output: Annotated[
         str,
-        typer.Option(
-            "--output", "-o", metavar="DIR|TEMPLATE", help="Fields: {slug} {seed} {index:03} {n} {model}."
-        ),
+        typer.Option("--output", "-o", metavar="DIR|TEMPLATE", help="Fields: {slug} {seed} {index:03} {n} {model}."),
     ] = "out",
     size: Annotated[
         int | None, typer.Option(metavar="PIXELS", help="Where the cascade stops.  [default: all the way]")
     ] = None,
     steps: Annotated[str | None, typer.Option(metavar="N|STAGE=N,…", help="Sampling steps.")] = None,
-    guidance: Annotated[
-        str | None, typer.Option(metavar="G|STAGE=G,…", help="How closely to follow the text.")
-    ] = None,
-    sampler: Annotated[
-        str | None, typer.Option(metavar="|".join(opt.SAMPLERS), help="Sampler of the base.")
-    ] = None,
+    guidance: Annotated[str | None, typer.Option(metavar="G|STAGE=G,…", help="How closely to follow the text.")] = None,
+    sampler: Annotated[str | None, typer.Option(metavar="|".join(opt.SAMPLERS), help="Sampler of the base.")] = None,
     negative: Annotated[str, typer.Option(metavar="TEXT", help="What not to draw.", show_default=False)] = "",
     threshold: Annotated[
         str | None, typer.Option(metavar="P,CAP", help="Dynamic thresholding, as in 0.995,1.5.")
     ] = None,
-    keep_stages: Annotated[
-        bool, typer.Option("--keep-stages", help="Save what each stage made, too.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Draw again and replace what is there.")
-    ] = False,
+    keep_stages: Annotated[bool, typer.Option("--keep-stages", help="Save what each stage made, too.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Draw again and replace what is there.")] = False,
     no_prompt_metadata: Annotated[
         bool, typer.Option("--no-prompt-metadata", help="Keep the prompt out of the files.")
     ] = False,
@@ -94,9 +82,7 @@ def sample(
     if n is not None and n < 1:
         raise UsageError(f"-n {n} asks for no picture.", "Write -n 1 or more.")
     if n is not None and n > MAX_COUNT:
-        raise UsageError(
-            f"-n {n} is more than {MAX_COUNT} pictures.", "Run it several times with other seeds."
-        )
+        raise UsageError(f"-n {n} is more than {MAX_COUNT} pictures.", "Run it several times with other seeds.")
     if (prompt is None) == (file is None):
         what = "there is no prompt." if prompt is None else "there is a prompt and a prompt file."
         raise UsageError(what, 'Write t2i sample "a cat in the snow", or t2i sample -f prompts.txt')
@@ -113,14 +99,10 @@ def sample(
     manifest = bundle.manifest
     if not manifest.sizes:
         hint = "Train its base first: t2i train base --out …"
-        raise InputError(
-            f"the model {manifest.name!r} is not complete: it has no stage that draws.", hint, "bundle"
-        )
+        raise InputError(f"the model {manifest.name!r} is not complete: it has no stage that draws.", hint, "bundle")
     if size is not None and size not in manifest.sizes:
         made = ", ".join(str(s) for s in manifest.sizes)
-        raise UsageError(
-            f"--size {size}: the model {manifest.name!r} stops at {made}.", "Choose one of these."
-        )
+        raise UsageError(f"--size {size}: the model {manifest.name!r} stops at {made}.", "Choose one of these.")
     request = Request(
         bundle=bundle,
         names=Names(output, manifest.name),

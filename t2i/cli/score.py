@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,11 +37,11 @@ def score(
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Draw a suite's prompts with a model, let the shipped judge look, and print each task's share with its 95% interval."""
+    """Draw a suite's prompts, let the shipped judge look, and print each task's share with its 95% interval."""
     ui: UI = ctx.obj
     opt.environment(offline, False)
-    from t2i.store.registry import resolve
     from t2i.score.suite import read_suite, summarise
+    from t2i.store.registry import resolve
 
     prompts = read_suite(suite)
     bundle, judge_folder = resolve(model), _judge_folder()
@@ -69,8 +70,9 @@ def score(
     if sheet is not None:
         contact_sheet(torch.cat(thumbs)).save(sheet)
     if ui.json:
-        ui.record({"suite": str(suite), "model": pipeline.manifest.name, "pictures": len(jobs),
-                   "tasks": {k: {"mean": m.mean, "low": m.low, "high": m.high, "prompts": m.prompts} for k, m in table.items()}})  # fmt: skip
+        tasks = {task: asdict(mean) for task, mean in table.items()}
+        name = pipeline.manifest.name
+        ui.record({"suite": str(suite), "model": name, "pictures": len(jobs), "tasks": tasks})
         return
     rows = [[task, f"{m.mean:.3f}", f"{m.low:.3f} to {m.high:.3f}", str(m.prompts)] for task, m in table.items()]
     ui.table("score", ["task", "share", "95% interval", "prompts"], rows)

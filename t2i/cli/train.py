@@ -24,6 +24,7 @@ EPILOG = """Examples:
   t2i train --recipe tiny --out my-model       # every stage on drawn scenes, minutes on two CPU cores
   t2i sample "a red circle" --model my-model
   t2i train base --recipe first --sprites sprites/ --out my-model --resume
+  t2i train clip --recipe first --sprites sprites/ --out my-model --start small
   t2i train --recipe tiny --set base.lr=1e-4 --dry-run
   t2i train --recipe tiny --data photos/ --out my-photos
   t2i train --recipe tiny --data "shards/{0000..0003}.tar" --out my-shards
@@ -57,6 +58,9 @@ def train(
     seed: Annotated[
         int | None, typer.Option(metavar="S", min=0, help="Seed of the run, instead of the recipe's.")
     ] = None,
+    start: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A model whose weights to go on from.", show_default=False)
+    ] = None,
     device: opt.Device = "auto",
     offline: opt.Offline = False,
     json: opt.Json = False,
@@ -78,6 +82,7 @@ def train(
     opt.check_device(device)
     opt.check_writable(out)
     opt.environment(offline, False)
+    from t2i.store.registry import resolve
     from t2i.train.run import train as run
 
     with _stop_on_signal(ui) as signals, _Reporter(ui) as report:
@@ -92,6 +97,7 @@ def train(
             report=report,
             sprites=sprites,
             seed=seed,
+            start=resolve(start) if start else None,
             steps=steps,
             device=opt.pick_device(device),
             stop=lambda: bool(signals),

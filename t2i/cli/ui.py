@@ -32,9 +32,7 @@ class ReaderGone(BaseException):
 
 def safe(text: str) -> str:
     """``text`` with every character that could act on a terminal shown as an escape; newlines too."""
-    return "".join(
-        c if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp") else _escape(c) for c in text
-    )
+    return "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp") else _escape(c) for c in text)
 
 
 def _escape(char: str) -> str:

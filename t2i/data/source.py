@@ -49,7 +49,7 @@ class WorldSource:
 
     def describe(self) -> str:
         c = self.world.config
-        return f"the built-in world: {len(self.world.keys)} objects, {len(self.world.places)} places, styles {', '.join(c.styles)}"
+        return f"the built-in world: {len(self.world.keys)} objects, {len(set(self.world.places))} places, styles {', '.join(c.styles)}"
 
 
 def _content(scene: Scene) -> Any:

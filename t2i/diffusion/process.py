@@ -128,9 +128,7 @@ class VP:
                 "config",
             )
         if self.schedule == "scaled_linear" and not self.T:
-            raise UsageError(
-                "The scaled_linear schedule is a table.", "Set T (1000 for open checkpoints).", "config"
-            )
+            raise UsageError("The scaled_linear schedule is a table.", "Set T (1000 for open checkpoints).", "config")
 
     @property
     def t_range(self) -> tuple[float, float]:
@@ -202,9 +200,7 @@ def _mix(process: Process, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
 def _table(p: VP) -> Tensor:
     """log(sigma_t / alpha_t) of the T entries, (T,) float64, increasing."""
     if p.schedule == "cosine":
-        bar = (
-            torch.cos((torch.arange(p.T + 1, dtype=torch.float64) / p.T + 0.008) / 1.008 * (math.pi / 2)) ** 2
-        )
+        bar = torch.cos((torch.arange(p.T + 1, dtype=torch.float64) / p.T + 0.008) / 1.008 * (math.pi / 2)) ** 2
         betas = (1 - bar[1:] / bar[:-1]).clamp(max=0.999)
     elif p.schedule == "linear":
         betas = torch.linspace(p.beta_start, p.beta_end, p.T, dtype=torch.float64)
@@ -223,9 +219,7 @@ def from_config(config: Mapping[str, Any]) -> Flow | VP:
     fields = dict(config)
     kind = fields.pop("kind", None)
     if kind not in PROCESSES:
-        raise UsageError(
-            f"There is no noise process called {kind!r}.", f"Use {' or '.join(PROCESSES)}.", "config"
-        )
+        raise UsageError(f"There is no noise process called {kind!r}.", f"Use {' or '.join(PROCESSES)}.", "config")
     known = set(PROCESSES[kind].__dataclass_fields__) - {"kind"}
     unknown = sorted(set(fields) - known)
     if unknown:

@@ -40,9 +40,7 @@ def karras(
     return [(a + i / max(n - 1, 1) * (b - a)) ** rho for i in range(n)] + [0.0]
 
 
-def logsnr(
-    process: Process, n: int, *, sigma_min: float | None = None, sigma_max: float | None = None
-) -> list[float]:
+def logsnr(process: Process, n: int, *, sigma_min: float | None = None, sigma_max: float | None = None) -> list[float]:
     """log sigma in equal steps, which is the log SNR (Lu 2022, arXiv 2206.00927)."""
     lo, hi = _ends(process, sigma_min, sigma_max)
     return [hi * math.exp(i / max(n - 1, 1) * math.log(lo / hi)) for i in range(n)] + [0.0]
@@ -101,9 +99,7 @@ def trailing(process: Process, n: int) -> list[float]:
 
 def _table_levels(process: Process, t: Sequence[int]) -> list[float]:
     if len(set(t)) < len(t) or t[0] >= _steps(process):
-        raise UsageError(
-            f"{len(t)} steps do not fit into the {_steps(process)} of this model.", "Use fewer steps."
-        )
+        raise UsageError(f"{len(t)} steps do not fit into the {_steps(process)} of this model.", "Use fewer steps.")
     return [*process.sigma(torch.tensor(t, dtype=torch.float64)).tolist(), 0.0]
 
 
@@ -130,9 +126,7 @@ def sigmas(name: str, process: Flow | VP, n: int, **settings: Any) -> list[float
     known = SCHEDULES[name].__kwdefaults__ or {}
     unknown = sorted(set(settings) - set(known))
     if unknown:
-        raise UsageError(
-            f"The schedule {name} has no setting {unknown[0]!r}.", f"It has {', '.join(known) or 'none'}."
-        )
+        raise UsageError(f"The schedule {name} has no setting {unknown[0]!r}.", f"It has {', '.join(known) or 'none'}.")
     return SCHEDULES[name](process, n, **settings)
 
 

@@ -154,9 +154,7 @@ class ResBlock(nn.Module):
         return self.skip(x) + self.conv2(F.silu(h))
 
 
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None, causal: bool = False
-) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None, causal: bool = False) -> Tensor:
     """Multi-head attention: q (B, N, D), k and v (B, L, D) -> (B, N, D).
 
     mask: bool, True = may be read; (B, L) for keys, or anything that broadcasts to (B, heads, N, L).

@@ -41,9 +41,7 @@ class PriorConfig(NetConfig):
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, ("residual", "causal"))
         if self.width % self.heads or self.pool_width % self.pool_heads:
-            raise InputError(
-                "a width is not divisible by its heads", hint="Change width/heads or the pool_* pair."
-            )
+            raise InputError("a width is not divisible by its heads", hint="Change width/heads or the pool_* pair.")
 
 
 @dataclass(frozen=True)
@@ -68,9 +66,7 @@ class TransformerBlock(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = zero_init(nn.Linear(width, width))
-        self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), zero_init(nn.Linear(4 * width, width))
-        )
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), zero_init(nn.Linear(4 * width, width)))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm1(x)).chunk(3, dim=-1)
@@ -92,9 +88,7 @@ class TextPool(nn.Module):
         self.norm_in = nn.LayerNorm(config.token_dim)
         self.proj_in = nn.Linear(config.token_dim, width)
         self.null = nn.Parameter(torch.empty(1, width).normal_(std=0.02))
-        self.blocks = nn.ModuleList(
-            TransformerBlock(width, config.pool_heads) for _ in range(config.pool_layers)
-        )
+        self.blocks = nn.ModuleList(TransformerBlock(width, config.pool_heads) for _ in range(config.pool_layers))
         self.norm = nn.LayerNorm(width)
         self.query = nn.Parameter(torch.empty(1, width).normal_(std=1.0))
         self.kv = nn.Linear(width, 2 * width)
@@ -182,9 +176,7 @@ class CausalPrior(nn.Module):
         assert length <= self.config.context, "more tokens than the context holds"
         text = self.tokens_in(_hide(cond.tokens, mask)) + self.text_position[:length]
         query = self.query.expand(z_t.shape[0], -1)
-        last = torch.stack(
-            [self.z_text_in(z_text), self.time(t), self.z_in(z_t), query.to(text.dtype)], dim=1
-        )
+        last = torch.stack([self.z_text_in(z_text), self.time(t), self.z_in(z_t), query.to(text.dtype)], dim=1)
         x = torch.cat([text, last + self.last_position], dim=1)
         rows = torch.arange(length + 4, device=x.device)
         # itself is always readable: a padded position with nothing to read would be NaN

@@ -17,7 +17,7 @@ from typing import Any
 from t2i.errors import InputError
 from t2i.score.reading import Expectation, Reading, Wanted, check
 
-T95 = ((1, 12.71), (2, 4.303), (3, 3.182), (4, 2.776), (5, 2.571), (7, 2.365), (10, 2.228), (15, 2.131), (20, 2.086), (30, 2.042), (60, 2.0), (120, 1.98))  # fmt: skip
+T95 = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 7: 2.365, 10: 2.228, 15: 2.131, 20: 2.086, 30: 2.042, 60: 2.0}
 """Two-sided 95% points of Student's t by degrees of freedom; the next smaller entry is used, which is cautious."""
 
 
@@ -54,7 +54,15 @@ def read_suite(path: Path) -> list[Prompt]:
             continue
         try:
             row = json.loads(line)
-            prompts.append(Prompt(row["prompt"], _expectation(row["expect"]), row.get("lang", "en"), row.get("task", ""), row.get("side", "train")))
+            prompts.append(
+                Prompt(
+                    row["prompt"],
+                    _expectation(row["expect"]),
+                    row.get("lang", "en"),
+                    row.get("task", ""),
+                    row.get("side", "train"),
+                )
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}, line {number}, is not a prompt of a suite: {error}") from error
     if not prompts:
@@ -65,7 +73,9 @@ def read_suite(path: Path) -> list[Prompt]:
 def _expectation(raw: Mapping[str, Any]) -> Expectation:
     objects = tuple(Wanted(o["thing"], o.get("count"), o.get("colour")) for o in raw.get("objects", ()))
     relation = raw.get("relation")
-    return Expectation(objects, raw.get("place"), raw.get("shade"), tuple(relation) if relation else None, raw.get("position"))
+    return Expectation(
+        objects, raw.get("place"), raw.get("shade"), tuple(relation) if relation else None, raw.get("position")
+    )
 
 
 def interval(values: Sequence[float]) -> Mean:
@@ -75,7 +85,7 @@ def interval(values: Sequence[float]) -> Mean:
     if n < 2:
         return Mean(mean, 0.0, 1.0, n)
     deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
-    t = [point for degrees, point in T95 if degrees <= n - 1][-1]
+    t = [point for degrees, point in T95.items() if degrees <= n - 1][-1]
     half = t * deviation / math.sqrt(n)
     return Mean(mean, max(0.0, mean - half), min(1.0, mean + half), n)
 

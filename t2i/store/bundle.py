@@ -127,9 +127,7 @@ class Bundle:
         no stage."""
         entry = self.manifest.stage(name)
         relative = f"{entry.folder}/{WEIGHTS}"
-        return self.configs[name], decode(
-            _read(self.path, relative, self.manifest.files), str(self.path / relative)
-        )
+        return self.configs[name], decode(_read(self.path, relative, self.manifest.files), str(self.path / relative))
 
     def tokenizer_json(self) -> str | None:
         """The text of tokenizer.json, its hash verified; None for a bundle without one."""
@@ -190,9 +188,7 @@ def write_bundle(
         files[TOKENIZER] = tokenizer_json.encode()
     for entry in manifest.stages:
         files.update(_stage_files(entry, stages[entry.name]))
-    manifest = replace(
-        manifest, card=CARD, tokenizer=TOKENIZER if tokenizer_json is not None else None, files={}
-    )
+    manifest = replace(manifest, card=CARD, tokenizer=TOKENIZER if tokenizer_json is not None else None, files={})
     return _commit(folder, manifest, files)
 
 

@@ -1,7 +1,7 @@
 """Do the stages of a bundle fit together? Every stage's config.json carries a table ``widths``:
 
-    clip       embed_dim, text_dim, context, vocab     the shared space, the width of a token, tokens,
-    vocabulary prior      embed_dim, text_dim                     what it predicts, what it reads
+    clip       embed_dim, text_dim, context, vocab     the shared space, the width of a token, tokens, vocabulary
+    prior      embed_dim, text_dim                     what it predicts, what it reads
     base       cond_dim, text_dim, size                image embedding (0: none), tokens (0: none), pixels
     upsampler  low, size                               pixels in, pixels out
 
@@ -59,9 +59,7 @@ def check_fit(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> None:
     sizes = [(e.name, widths[e.name].get("low"), widths[e.name]["size"]) for e in _pixel_stages(manifest)]
     for (name, _, size), (above, low, _) in pairwise(sizes):
         if size != low:
-            raise _mismatch(
-                f"the stage {name!r} ends at {size} pixels and the stage {above!r} starts from {low}"
-            )
+            raise _mismatch(f"the stage {name!r} ends at {size} pixels and the stage {above!r} starts from {low}")
     if list(manifest.sizes) != [size for _, _, size in sizes]:
         made = ", ".join(str(size) for _, _, size in sizes) or "none"
         said = ", ".join(str(size) for size in manifest.sizes) or "none"

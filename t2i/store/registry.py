@@ -57,9 +57,7 @@ def resolve(name_or_path: str | Path = DEFAULT) -> Path:
     elif known:
         hint = f"Known models: {', '.join(known)}; or give the folder of a bundle."
     else:
-        hint = (
-            "No model is installed; train one with `t2i train --recipe tiny`, or give the folder of a bundle."
-        )
+        hint = "No model is installed; train one with `t2i train --recipe tiny`, or give the folder of a bundle."
     raise UnavailableError(f"there is no model {text!r}.", hint, "model")
 
 

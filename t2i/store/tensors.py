@@ -57,9 +57,7 @@ def check_safetensors(data: bytes, where: str) -> None:
     overlaps."""
 
     def wrong(what: str) -> InputError:
-        return InputError(
-            f"{where} is not a usable safetensors file: {what}.", "Fetch or train it again.", "bundle"
-        )
+        return InputError(f"{where} is not a usable safetensors file: {what}.", "Fetch or train it again.", "bundle")
 
     if data[:2] == b"PK" or (data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):
         raise InputError(

@@ -33,9 +33,7 @@ class Tokenizer:
         self.vocab = int(backend.get_vocab_size())
         self.pad, self.sot, self.eot = 0, self.vocab - 2, self.vocab - 1
         if [backend.token_to_id(name) for name in (PAD, SOT, EOT)] != [self.pad, self.sot, self.eot]:
-            raise InputError(
-                "this tokenizer.json is not one of ours", hint="Its special tokens are elsewhere."
-            )
+            raise InputError("this tokenizer.json is not one of ours", hint="Its special tokens are elsewhere.")
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
@@ -45,9 +43,7 @@ class Tokenizer:
         try:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"cannot read {file}: {error}", hint="A bundle keeps tokenizer.json here."
-            ) from error
+            raise InputError(f"cannot read {file}: {error}", hint="A bundle keeps tokenizer.json here.") from error
         return cls.parse(text, str(file))
 
     @classmethod
@@ -56,9 +52,7 @@ class Tokenizer:
         try:
             backend = Backend.from_str(text)
         except Exception as error:  # the library raises bare Exception
-            raise InputError(
-                f"{where} is not a tokenizer: {error}", hint="Fetch or write the bundle again."
-            ) from error
+            raise InputError(f"{where} is not a tokenizer: {error}", hint="Fetch or write the bundle again.") from error
         return cls(backend)
 
     def save(self, path: str | Path) -> None:

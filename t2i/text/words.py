@@ -48,7 +48,5 @@ class Words:
         """Known words that look like it, best first; a known word that it starts or ends with counts."""
         from difflib import get_close_matches
 
-        parts = sorted(
-            (k for k in self.known if len(k) > 2 and (word.startswith(k) or word.endswith(k))), key=len
-        )
+        parts = sorted((k for k in self.known if len(k) > 2 and (word.startswith(k) or word.endswith(k))), key=len)
         return list(dict.fromkeys([*parts[::-1], *get_close_matches(word, sorted(self.known), n, 0.75)]))[:n]

@@ -34,7 +34,7 @@ from t2i.train.entries import check, entry_of
 from t2i.train.loop import Objective, Report, Run, fit
 from t2i.train.objectives import BaseObjective, ClipObjective, PriorObjective
 from t2i.train.recipe import STAGES, Recipe, load_recipe
-from t2i.train.state import FACTS, TENSORS
+from t2i.train.state import FACTS, TENSORS, agree
 from t2i.train.upsampling import UpsamplerObjective
 
 ORDER = STAGES
@@ -48,11 +48,12 @@ def train(
     stage: str = "all", recipe: str | Recipe = "tiny", overrides: Sequence[str] = (), data: str = "scenes",
     out: Path | str = "my-model", resume: bool = False, dry_run: bool = False,
     report: Report = lambda record: None, *, sprites: Path | None = None, seed: int | None = None,
-    steps: int | None = None, device: str = "cpu", stop: Callable[[], bool] = lambda: False,
+    steps: int | None = None, device: str = "cpu", start: Path | None = None, stop: Callable[[], bool] = lambda: False,
 ) -> Bundle | dict[str, Any]:  # fmt: skip
     """Train `stage` ("all", which leaves out stages of 0 steps, or one of ORDER) and return the bundle in
     `out`; with `dry_run`, what would be done.
 
+    `start` is a bundle whose weights (and tokenizer) training goes on from, with a fresh optimiser.
     `overrides` are "key=value" strings; `data` is "scenes", a folder of pictures and captions, or shards.
     `stop` is asked after every step: when it says yes, a checkpoint is written and the training ends early.
     Raises UsageError for a bad recipe, InputError for bad data, no checkpoint or one of another training.
@@ -79,7 +80,7 @@ def train(
     command = command_line(
         stage, recipe if isinstance(recipe, str) else loaded.name, overrides, data, sprites, seed, steps
     )
-    trainer = Trainer(loaded, Path(out), data, sprites, torch.device(device), report, stop, command)
+    trainer = Trainer(loaded, Path(out), data, sprites, torch.device(device), report, stop, command, start)
     check(loaded, stages, trainer.bundle())
     if dry_run:
         from t2i.train.plan import plan
@@ -109,6 +110,7 @@ class Trainer:
     report: Report
     stop: Callable[[], bool]
     command: str = ""
+    start: Path | None = None
     _source: Source | None = None
 
     # The parts ----------------------------------------------------------------------
@@ -123,12 +125,15 @@ class Trainer:
     def source(self) -> Source:
         if self._source is None:
             if self.data == "scenes":
-                self._source = WorldSource(World(self.recipe.world, self.sprites))
+                self._source = self._world(128)
             else:
                 from t2i.data.folder import FolderSource
 
                 self._source = FolderSource(Path(self.data), report=self.report)
         return self._source
+
+    def _world(self, resolution: int) -> WorldSource:
+        return WorldSource(World(self.recipe.world, self.sprites, resolution=resolution))
 
     def new_tokenizer(self, captions: int) -> Tokenizer:
         """One trained on captions: of the built-in world's whole vocabulary, or of the user's pictures."""
@@ -164,7 +169,9 @@ class Trainer:
         """What training `stage` minimises, on a new network; clip and tokenizer: those of the bundle."""
         r, net, where = self.recipe, self.build(stage), self.device
         if isinstance(net, Upsampler):
-            return UpsamplerObjective(r, getattr(r, stage), net, self.source, where, stage)
+            # Pictures of 256 pixels and more need the sprites at their full size, or they come out soft.
+            source = self._world(256) if self.data == "scenes" else self.source
+            return UpsamplerObjective(r, getattr(r, stage), net, source, where, stage)
         assert tokenizer is not None
         if isinstance(net, Clip):
             base = self.build("base")
@@ -197,8 +204,7 @@ class Trainer:
         if bundle is None or not path.is_file() or stage not in [e.name for e in bundle.manifest.stages]:
             return False
         facts = json.loads(path.read_text("utf-8"))
-        mine = json.loads(json.dumps(self.facts(stage)))
-        same = all(facts.get(key, value) == value for key, value in mine.items())
+        same = all(agree(facts.get(key, value), value) for key, value in self.facts(stage).items())
         return same and facts["step"] >= getattr(self.recipe, stage).schedule.steps
 
     # The stages ----------------------------------------------------------------------
@@ -215,7 +221,9 @@ class Trainer:
         elif self.bundle() is None:
             raise InputError(f"{self.out} is not a bundle", FIRST, "data")
         objective = self.objective(stage, clip, tokenizer)
-        if isinstance(objective, BaseObjective) and not resume:
+        if self.start and not resume:
+            self._go_on(objective)
+        elif isinstance(objective, BaseObjective) and not resume:
             self._warm(objective.base)
         if isinstance(objective, PriorObjective):
             objective.embed(self.report, self.stop)
@@ -237,9 +245,12 @@ class Trainer:
         own = folder / "tokenizer.json"
         if resume:
             return Tokenizer.load(own if own.is_file() else self.out)
-        n = self.recipe.tokenizer.captions
-        self.report({"event": "tokenizer", "stage": "clip", "captions": n})
-        tokenizer = self.new_tokenizer(n)
+        if self.start:
+            tokenizer = Tokenizer.load(self.start)
+        else:
+            n = self.recipe.tokenizer.captions
+            self.report({"event": "tokenizer", "stage": "clip", "captions": n})
+            tokenizer = self.new_tokenizer(n)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         tokenizer.save(own)
@@ -249,6 +260,23 @@ class Trainer:
                 self.out, Manifest("unclip", self.recipe.name, (), ()), {}, tokenizer.backend.to_str(), card
             )
         return tokenizer
+
+    def _go_on(self, objective: Objective) -> None:
+        """Take the weights of the bundle `start`, for CLIP those of its base too. Raises InputError."""
+        assert self.start is not None
+        bundle = read_bundle(self.start)
+        clip = isinstance(objective, ClipObjective)
+        nets = {"clip": objective.clip, "base": objective.base} if clip else {objective.name: objective.module}
+        for name, net in nets.items():
+            if name not in bundle.configs:
+                raise InputError(f"{self.start} has no stage {name!r} to start from.", "Train without --start.", "data")
+            state = bundle.load_stage(name)[1]
+            if {k: t.shape for k, t in state.items()} != {k: t.shape for k, t in net.state_dict().items()}:
+                raise InputError(
+                    f"the {name} of {self.start} is another network than the recipe's.", "Use its recipe.", "mismatch"
+                )
+            net.load_state_dict(state)
+            self.report({"event": "warm start", "stage": name, "path": str(self.start)})
 
     def _warm(self, base: UNet) -> None:
         """Start from the small base that trained with CLIP, where it is the same network."""

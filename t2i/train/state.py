@@ -73,7 +73,7 @@ class State:
                 f"the checkpoint {path} cannot be read: {error}", "remove it and start again", "data"
             ) from error
         for key, value in (expect or {}).items():
-            if key in facts and facts[key] != json.loads(json.dumps(value)):
+            if key in facts and not agree(facts[key], value):
                 raise _other(path, OTHERS.get(key, f"another {key}"))
         try:
             self._take(tensors)
@@ -105,6 +105,14 @@ OTHERS = {
     "seed": "another seed",
 }
 """What a checkpoint belongs to when a fact differs."""
+
+
+def agree(old: Any, new: Any) -> bool:
+    """Equal in JSON; of two tables, the keys that both have: a later version may know more settings."""
+    new = json.loads(json.dumps(new))
+    if isinstance(old, dict) and isinstance(new, dict):
+        return all(old[key] == new[key] for key in old.keys() & new.keys())
+    return bool(old == new)
 
 
 def _other(path: Path, what: str) -> InputError:

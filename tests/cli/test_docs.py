@@ -15,9 +15,7 @@ def test_the_page_is_current(tmp_path: Path) -> None:
     env = {**os.environ, "COLUMNS": "110"}
     command = [sys.executable, "-m", "t2i.cli.docs"]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, check=True)
-    assert DOCS.read_text(encoding="utf-8") == done.stdout.decode(), (
-        "run `python -m t2i.cli.docs > docs/cli.md`"
-    )
+    assert DOCS.read_text(encoding="utf-8") == done.stdout.decode(), "run `python -m t2i.cli.docs > docs/cli.md`"
 
 
 def test_every_option_of_the_examples_exists() -> None:

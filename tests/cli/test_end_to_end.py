@@ -55,9 +55,7 @@ def start(*args: str, code: str = "from t2i.cli.app import main; main()") -> sub
     )
 
 
-def test_pictures_are_drawn_named_and_not_drawn_again(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_pictures_are_drawn_named_and_not_drawn_again(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = sample(capsys, CAT, "-n", "4", "--seed", "7")
     assert out == [f"out/a-cat-in-the-snow-{seed}.png" for seed in (7, 8, 9, 10)]
     pictures = [load_image(place / path).tobytes() for path in out]
@@ -136,7 +134,7 @@ def test_damaged_models(place: Path, capsys: pytest.CaptureFixture[str], damage:
     [
         ("../{slug}.png", "leads out of the current folder"),
         ("a/../../{slug}.png", "leads out of the current folder"),
-        ("/tmp/{slug}.png", "leads out of the current folder"),
+        ("/there/{slug}.png", "leads out of the current folder"),
         ("link/{slug}.png", "leads out of the current folder"),
         ("{slug}{slug}.png", "too long for a file"),
         ("{seed.__class__}.png", "is not a field"),
@@ -183,7 +181,7 @@ def test_settings_that_make_no_sense(
 
 def test_sampling_imports_no_foreign_library(place: Path) -> None:
     """It costs seconds: torch, safetensors and the tokenizer are what a picture needs."""
-    foreign = {"diffusers", "transformers", "open_clip", "torchvision", "scipy", "pydantic", "rich"}
+    foreign = {"diffusers", "transformers", "open_clip", "torchvision", "scipy", "rich"}
     foreign |= {"torch._dynamo", "torch._inductor", "sympy", "huggingface_hub", "accelerate"}
     code = (
         "import sys; from t2i.cli.app import run; code = run(sys.argv[1:]);"

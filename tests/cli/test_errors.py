@@ -14,9 +14,7 @@ import torch
 
 from t2i.store.bundle import Defaults, Manifest, StageEntry, write_bundle
 
-BUNDLE = Manifest(
-    "unclip", "toy", (StageEntry("base", "base", "base", Defaults(steps=4, guidance=1.5)),), (64,)
-)
+BUNDLE = Manifest("unclip", "toy", (StageEntry("base", "base", "base", Defaults(steps=4, guidance=1.5)),), (64,))
 
 
 @pytest.fixture
@@ -155,9 +153,7 @@ def test_models(place: Path) -> None:
     assert "toy" in [r.get("name") for r in records]
     assert records[-1]["ok"] is True
     assert "# toy" in t2i(place, "models", "show", "toy").stdout
-    assert json.loads(t2i(place, "models", "show", "toy", "--json").stdout.splitlines()[0])["manifest"][
-        "sizes"
-    ] == [64]
+    assert json.loads(t2i(place, "models", "show", "toy", "--json").stdout.splitlines()[0])["manifest"]["sizes"] == [64]
     assert t2i(place, "models", "verify", "toy").stdout == "toy: whole, 4 files\n"
 
 

@@ -110,9 +110,7 @@ def test_what_is_there_is_not_drawn_again(place: Path, capsys: pytest.CaptureFix
     other, _ = sample(capsys, "a cat", "--seed", "1", "--steps", "9")
     assert other == ["out/a-cat-1-2.png"]
     assert sample(capsys, "a cat", "--seed", "1", "--steps", "9")[0] == other
-    assert (
-        sample(capsys, "a cat", "--seed", "1", "--steps", "base=4")[0] == first[:1]
-    )  # the default, said aloud
+    assert sample(capsys, "a cat", "--seed", "1", "--steps", "base=4")[0] == first[:1]  # the default, said aloud
     assert len(Engine.calls) == 3
     (place / "out" / "a-dog-1.png").write_bytes(b"somebody else's")
     assert sample(capsys, "a dog", "--seed", "1")[0] == ["out/a-dog-1-2.png"]
@@ -125,9 +123,7 @@ def test_prompt_files_share_batches_and_resume(place: Path, capsys: pytest.Captu
     out, _ = sample(capsys, "-f", "p.txt", "--batch", "2")
     seeds = [seed_of("a cat", 0), seed_of("a dog", 0), seed_of("a cat", 1)]
     assert Engine.calls == [seeds[:2], seeds[2:]]
-    assert out == [
-        f"out/{name}-{seed}.png" for name, seed in zip(("a-cat", "a-dog", "a-cat"), seeds, strict=True)
-    ]
+    assert out == [f"out/{name}-{seed}.png" for name, seed in zip(("a-cat", "a-dog", "a-cat"), seeds, strict=True)]
     assert sample(capsys, "-f", "p.txt")[0] == out
     assert len(Engine.calls) == 2
 
@@ -299,6 +295,4 @@ def test_the_same_from_python(place: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def _plain(seeds: list[int], settings: Settings) -> Any:
     size = settings.size or 32
-    return types.SimpleNamespace(
-        images=torch.stack([torch.full((3, size, size), s / 100 - 1) for s in seeds])
-    )
+    return types.SimpleNamespace(images=torch.stack([torch.full((3, size, size), s / 100 - 1) for s in seeds]))

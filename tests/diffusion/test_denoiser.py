@@ -29,9 +29,7 @@ def net_for(prediction: str, process: Process) -> Any:
 
 @pytest.mark.parametrize("process", PROCESSES, ids=str)
 @pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_all_predictions_mean_the_same_denoiser(
-    prediction: str, process: Process, g: torch.Generator
-) -> None:
+def test_all_predictions_mean_the_same_denoiser(prediction: str, process: Process, g: torch.Generator) -> None:
     d = NetDenoiser(net_for(prediction, process), process, prediction)  # type: ignore[arg-type]
     t = torch.linspace(*process.t_range, 12, dtype=torch.float64)[1:-1].round(decimals=2)
     sigma = process.sigma(t)

@@ -61,9 +61,7 @@ def table_of(beta: str) -> tuple[VP, dict[str, Any]]:
     return p, {"num_train_timesteps": 1000, **theirs}
 
 
-def ours(
-    fn: Any, p: VP, prediction: Prediction, x: Tensor, s: list[float], noise: Any = None
-) -> list[Tensor]:
+def ours(fn: Any, p: VP, prediction: Prediction, x: Tensor, s: list[float], noise: Any = None) -> list[Tensor]:
     """x_t after each step."""
     steps: list[Tensor] = []
 
@@ -121,9 +119,7 @@ def test_dpmpp_2m(beta: str, prediction: Prediction, spacing: str, n: int, eps0:
     sch = diffusers.DPMSolverMultistepScheduler(
         **config, prediction_type=THEIR_NAME[prediction], timestep_spacing=spacing, final_sigmas_type="zero"
     )
-    compare(
-        ours(dpmpp_2m, p, prediction, p.start(eps0, s[0]), s), theirs(sch, net_for(p, prediction), n, eps0)
-    )
+    compare(ours(dpmpp_2m, p, prediction, p.start(eps0, s[0]), s), theirs(sch, net_for(p, prediction), n, eps0))
 
 
 @pytest.mark.parametrize(("beta", "prediction"), CASES)
@@ -158,9 +154,7 @@ def test_heun(prediction: Prediction, eps0: Tensor) -> None:
     p, config = table_of("linear")
     s = trailing(p, 10)
     x = start = eps0 * (1 + s[0] ** 2) ** 0.5
-    sch = diffusers.HeunDiscreteScheduler(
-        **config, prediction_type=THEIR_NAME[prediction], timestep_spacing="trailing"
-    )
+    sch = diffusers.HeunDiscreteScheduler(**config, prediction_type=THEIR_NAME[prediction], timestep_spacing="trailing")
     sch.set_timesteps(10)
     net = net_for(p, prediction)
     steps: list[Tensor] = []
@@ -206,9 +200,7 @@ def test_ancestral_is_ddim_with_eta(eta: float, eps0: Tensor) -> None:
         return ancestral(*args, eta=eta)
 
     mine = ours(fn, p, "eps", p.start(eps0, s[0]), s, lambda step, like: draws[step - 1])
-    compare(
-        mine, theirs(sch, net_for(p, "eps"), 10, eps0, eta=eta, generator=torch.Generator().manual_seed(9))
-    )
+    compare(mine, theirs(sch, net_for(p, "eps"), 10, eps0, eta=eta, generator=torch.Generator().manual_seed(9)))
 
 
 def test_ancestral_is_euler_ancestral(eps0: Tensor) -> None:

@@ -42,10 +42,7 @@ def test_stratified_levels_fill_every_slice() -> None:
 
 def test_the_generator_decides_everything() -> None:
     x0 = draw(16, gen(5))
-    losses = [
-        diffusion_loss(lambda x, t, c: x, Flow(), Objective(), x0, None, generator=gen(s))[0]
-        for s in (1, 1, 2)
-    ]
+    losses = [diffusion_loss(lambda x, t, c: x, Flow(), Objective(), x0, None, generator=gen(s))[0] for s in (1, 1, 2)]
     assert torch.equal(losses[0], losses[1]) and not torch.equal(losses[0], losses[2])
 
 
@@ -130,9 +127,9 @@ def test_training_finds_the_denoiser_of_the_data() -> None:
 
     def closure() -> float:
         opt.zero_grad()
-        loss = diffusion_loss(
-            lambda x, t, c: net(x), Flow(), Objective(), x0, None, generator=g, t=t, eps=eps
-        )[0].mean()
+        loss = diffusion_loss(lambda x, t, c: net(x), Flow(), Objective(), x0, None, generator=g, t=t, eps=eps)[
+            0
+        ].mean()
         loss.backward()
         return float(loss.detach())
 

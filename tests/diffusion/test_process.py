@@ -49,9 +49,7 @@ def test_ddpm_table_by_its_definition() -> None:
     for i in range(1000):
         bar *= 1 - (1e-4 + (2e-2 - 1e-4) * i / 999)
         if i in (0, 499, 999):
-            assert float(VP("linear", T=1000).alpha_t(torch.tensor(float(i))) ** 2) == pytest.approx(
-                bar, rel=1e-5
-            )
+            assert float(VP("linear", T=1000).alpha_t(torch.tensor(float(i))) ** 2) == pytest.approx(bar, rel=1e-5)
 
 
 def test_the_continuous_processes_are_the_limits_of_the_tables() -> None:
@@ -90,9 +88,7 @@ def test_config_round_trip(p: Flow | VP) -> None:
     assert from_config(to_config(p)) == p
 
 
-@pytest.mark.parametrize(
-    "bad", [{}, {"kind": "vs"}, {"kind": "flow", "T": 3}, {"kind": "vp", "schedule": "sine"}]
-)
+@pytest.mark.parametrize("bad", [{}, {"kind": "vs"}, {"kind": "flow", "T": 3}, {"kind": "vp", "schedule": "sine"}])
 def test_unknown_configs_are_the_users_to_mend(bad: dict[str, object]) -> None:
     with pytest.raises(UsageError) as e:
         from_config(bad)

@@ -47,9 +47,7 @@ def test_samplers_converge_at_their_order(name: str, truth: Tensor) -> None:
     errors = [rms(SAMPLERS[name](mixture, start(20.0), levels(n)), truth) for n in steps]
     slope = math.log(errors[0] / errors[-1]) / math.log(steps[-1] / steps[0])
     assert slope > SAMPLERS[name].order - 0.3, (errors, slope)
-    assert slope < SAMPLERS[name].order + 1.2, (
-        "a method cannot beat its order by that much: the oracle is wrong"
-    )
+    assert slope < SAMPLERS[name].order + 1.2, "a method cannot beat its order by that much: the oracle is wrong"
 
 
 def test_eight_steps_of_dpmpp_2m_beat_eight_of_euler_threefold(truth: Tensor) -> None:
@@ -117,9 +115,7 @@ def test_one_step_to_zero_is_the_denoiser(name: str) -> None:
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_constant_denoiser_is_followed_exactly(name: str) -> None:
     goal = torch.tensor([[0.3, -0.7]]).expand(64, 2)
-    out = SAMPLERS[name](
-        lambda x, s, c: goal, start(80.0), karras(Flow(), 5), None, SeededNoise(SEEDS, "toy")
-    )
+    out = SAMPLERS[name](lambda x, s, c: goal, start(80.0), karras(Flow(), 5), None, SeededNoise(SEEDS, "toy"))
     torch.testing.assert_close(out, goal)
 
 
@@ -176,9 +172,7 @@ class TinyNet(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         w = torch.Generator().manual_seed(0)
-        self.convs = torch.nn.ModuleList(
-            torch.nn.Conv2d(a, b, 3, padding=1) for a, b in [(3, 24), (24, 24), (24, 3)]
-        )
+        self.convs = torch.nn.ModuleList(torch.nn.Conv2d(a, b, 3, padding=1) for a, b in [(3, 24), (24, 24), (24, 3)])
         self.embed = torch.nn.Linear(9, 24)
         for p in self.parameters():
             p.data = torch.randn(p.shape, generator=w) / max(p[0].numel(), 1) ** 0.5

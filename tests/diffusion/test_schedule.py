@@ -15,9 +15,7 @@ ON_TABLES = {"leading", "linspace", "trailing"}
 
 
 @pytest.mark.parametrize("n", [1, 2, 4, 10, 50, 250])
-@pytest.mark.parametrize(
-    "process", [Flow(), VP("cosine"), VP("linear"), TABLE, VP("cosine", T=1000)], ids=str
-)
+@pytest.mark.parametrize("process", [Flow(), VP("cosine"), VP("linear"), TABLE, VP("cosine", T=1000)], ids=str)
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_n_steps_that_fall_to_zero_within_the_process(name: str, process: Flow | VP, n: int) -> None:
     if name in ON_TABLES and not (isinstance(process, VP) and process.T):
@@ -86,9 +84,7 @@ def test_timesteps_by_hand(name: str, settings: dict[str, int], expected: list[i
         ("leading", TABLE, 1001, {}),
     ],
 )
-def test_nonsense_is_refused_with_a_hint(
-    name: str, process: Process, n: int, settings: dict[str, float]
-) -> None:
+def test_nonsense_is_refused_with_a_hint(name: str, process: Process, n: int, settings: dict[str, float]) -> None:
     with pytest.raises(UsageError) as e:
         sigmas(name, process, n, **settings)  # type: ignore[arg-type]
     assert e.value.hint

@@ -71,9 +71,7 @@ def test_config_round_trip() -> None:
             ClipConfig.from_dict(bad)
 
 
-@pytest.mark.parametrize(
-    "config", [ClipConfig(), ClipConfig(init_logit_bias=None, init_logit_scale=math.log(20))]
-)
+@pytest.mark.parametrize("config", [ClipConfig(), ClipConfig(init_logit_bias=None, init_logit_scale=math.log(20))])
 def test_open_clip_gives_the_same(config: ClipConfig) -> None:
     model = pytest.importorskip("open_clip.model", reason="open_clip is not installed")
     ours = build(config)
@@ -83,9 +81,7 @@ def test_open_clip_gives_the_same(config: ClipConfig) -> None:
     with torch.no_grad():
         x, ids = pixels(config), rows(config)
         torch.testing.assert_close(ours.encode_image(x), theirs.encode_image(x), atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(
-            ours.encode_text(ids).pooled, theirs.encode_text(ids), atol=1e-5, rtol=1e-5
-        )
+        torch.testing.assert_close(ours.encode_text(ids).pooled, theirs.encode_text(ids), atol=1e-5, rtol=1e-5)
         # and in the other direction
         theirs = model.CLIP(**open_clip_config(config)).eval()
         ours.load_state_dict(theirs.state_dict(), strict=True)

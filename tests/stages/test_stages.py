@@ -73,9 +73,7 @@ def test_the_prior_is_guided_by_its_own_null() -> None:
 def test_a_base_with_a_mask_is_told_to_paint_everything() -> None:
     net, said = Spy(in_channels=7), text(2)
     z = torch.randn(2, 6, generator=torch.Generator().manual_seed(2))
-    made = sample_base(
-        stage(net), 8, base_cond(said, z), base_cond(said, z, keep=False), [1, 2], Dials(steps=1)
-    )
+    made = sample_base(stage(net), 8, base_cond(said, z), base_cond(said, z, keep=False), [1, 2], Dials(steps=1))
     assert made.shape == (2, 3, 8, 8)
     x_t = net.calls[0][0]
     assert x_t.shape == (2, 7, 8, 8)

@@ -20,9 +20,7 @@ from t2i.store.registry import list_models, resolve
 
 CLIP = StageEntry("clip", "clip", "clip")
 PRIOR = StageEntry("prior", "prior", "prior", Defaults(steps=10, guidance=1.0))
-BASE = StageEntry(
-    "base", "base", "base", Defaults(steps=8, guidance=1.5, sampler="dpmpp_2m", threshold=(0.995, 1.5))
-)
+BASE = StageEntry("base", "base", "base", Defaults(steps=8, guidance=1.5, sampler="dpmpp_2m", threshold=(0.995, 1.5)))
 UP = StageEntry("upsampler256", "upsampler", "upsampler256", Defaults(steps=2))
 WIDTHS: dict[str, dict[str, int]] = {
     "clip": {"embed_dim": 4, "text_dim": 8, "context": 24, "vocab": 50},
@@ -204,9 +202,7 @@ def test_damaged_weights_are_named(toy: Path, name: str) -> None:
     assert caught.value.exit_code == 3
 
 
-@pytest.mark.parametrize(
-    "relative", ["base/model.safetensors", "base/config.json", "tokenizer.json", "bundle.json"]
-)
+@pytest.mark.parametrize("relative", ["base/model.safetensors", "base/config.json", "tokenizer.json", "bundle.json"])
 def test_missing_files_are_named(toy: Path, relative: str) -> None:
     (toy / relative).unlink()
     with pytest.raises(InputError, match=Path(relative).name):
@@ -245,9 +241,7 @@ def test_manifests_that_are_no_json(toy: Path, text: str) -> None:
         read_bundle(toy)
 
 
-def test_a_name_is_found_where_it_should_be(
-    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_is_found_where_it_should_be(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("T2I_HOME", str(tmp_path / "home"))
     (tmp_path / "home" / "models").mkdir(parents=True)
     toy.rename(tmp_path / "home" / "models" / "toy")
@@ -264,9 +258,7 @@ def test_a_name_is_found_where_it_should_be(
             resolve(name)
 
 
-def test_a_damaged_model_is_listed_with_its_fault(
-    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_model_is_listed_with_its_fault(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("T2I_HOME", str(tmp_path))
     (tmp_path / "models").mkdir()
     toy.rename(tmp_path / "models" / "toy")

@@ -1,7 +1,7 @@
 """The built-in world: an endless, exactly captioned, deterministic supply of illustrated scenes.
 
-    world = World(WorldConfig(vocabulary="shapes"))
-    batch = world.batch(seed=0, indices=range(64), size=64)   # pixels, captions, scene graphs
+world = World(WorldConfig(vocabulary="shapes"))
+batch = world.batch(seed=0, indices=range(64), size=64)   # pixels, captions, scene graphs
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from t2i.data.scenes.graph import Group, Item, Relation, Scene, Thing
-from t2i.data.scenes.language import caption
+from t2i.data.scenes.language import Form, Lang, caption
 from t2i.data.scenes.layout import Layout, WorldConfig
 from t2i.data.scenes.places import PLACES
 from t2i.data.scenes.render import render
@@ -46,7 +46,12 @@ class World:
     """
 
     def __init__(
-        self, config: WorldConfig, sprites: Path | str | None = None, *, resolution: int = 128, device: torch.device | str = "cpu"
+        self,
+        config: WorldConfig,
+        sprites: Path | str | None = None,
+        *,
+        resolution: int = 128,
+        device: torch.device | str = "cpu",
     ):
         self.config, self.things = config, things()
         shapes = config.vocabulary == "shapes"
@@ -82,7 +87,7 @@ class World:
             pixels, owned = render(scenes, self.atlas, size, poses=self._poses, light=self.config.light, masks=masks)
             return pixels.mul_(2).sub_(1), owned
 
-    def caption(self, scene: Scene, lang: Literal["en", "zh"] | None = None, form: Literal["dense", "short", "telegraphic"] | None = None, take: int = 0) -> str:  # fmt: skip
+    def caption(self, scene: Scene, lang: Lang | None = None, form: Form | None = None, take: int = 0) -> str:
         """Words for the scene; language, form and wording are drawn from (seed, index, take) where not given."""
         rng = Random(f"{scene.seed}/{scene.index}/{take}/words")
         drawn_lang: Literal["en", "zh"] = "zh" if rng.random() < self.config.chinese else "en"

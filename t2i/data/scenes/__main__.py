@@ -31,12 +31,8 @@ BATCH = 256  # scenes of one batch of the benchmark
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m t2i.data.scenes", description=__doc__)
-    parser.add_argument(
-        "-o", "--out", type=Path, default=Path("scenes.png"), metavar="FILE", help="the sheet to write"
-    )
-    parser.add_argument(
-        "--sprites", type=Path, metavar="FOLDER", help="the sprite library; without it, drawn shapes"
-    )
+    parser.add_argument("-o", "--out", type=Path, default=Path("scenes.png"), metavar="FILE", help="the sheet to write")
+    parser.add_argument("--sprites", type=Path, metavar="FOLDER", help="the sprite library; without it, drawn shapes")
     parser.add_argument(
         "--vocabulary", choices=("shapes", "core", "all"), help="default: core with --sprites, else shapes"
     )
@@ -45,17 +41,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=int, default=6)
     parser.add_argument("--columns", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--side", choices=("train", "held-out", "any"), default="train", help="of the held-out rule"
-    )
+    parser.add_argument("--side", choices=("train", "held-out", "any"), default="train", help="of the held-out rule")
     parser.add_argument("--lang", choices=tuple(LANGS), default="both")
     parser.add_argument("--captions", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument(
-        "--font", type=Path, metavar="FILE", help="a TrueType or OpenType font for the captions"
-    )
-    parser.add_argument(
-        "--benchmark", action="store_true", help="print scenes a second at 64 px on one thread"
-    )
+    parser.add_argument("--font", type=Path, metavar="FILE", help="a TrueType or OpenType font for the captions")
+    parser.add_argument("--benchmark", action="store_true", help="print scenes a second at 64 px on one thread")
     return parser
 
 
@@ -63,9 +53,7 @@ def make_world(args: argparse.Namespace) -> World:
     """The world that the options ask for. Raises UsageError, InputError."""
     vocabulary: Vocabulary = args.vocabulary or ("core" if args.sprites else "shapes")
     if vocabulary != "shapes" and args.sprites is None:
-        raise UsageError(
-            f"the vocabulary {vocabulary!r} needs a sprite library.", "Name its folder with --sprites."
-        )
+        raise UsageError(f"the vocabulary {vocabulary!r} needs a sprite library.", "Name its folder with --sprites.")
     styles = tuple(args.styles.split(",")) if args.styles else WorldConfig.styles
     config = WorldConfig(vocabulary=vocabulary, styles=styles, side=args.side)
     return World(config, args.sprites, resolution=256 if args.size > 256 else 128)
@@ -126,9 +114,7 @@ def write_sheet(args: argparse.Namespace) -> list[Path]:
         raise UsageError("the sheet needs a --size of 16 to 1024 and at least one row and column.")
     world = make_world(args)
     scenes = [world.scene(args.seed, i) for i in range(args.rows * args.columns)]
-    captions = [
-        [world.caption(scene, lang) for lang in LANGS[args.lang]] if args.captions else [] for scene in scenes
-    ]
+    captions = [[world.caption(scene, lang) for lang in LANGS[args.lang]] if args.captions else [] for scene in scenes]
     written = [args.out]
     face = find_face("".join("".join(texts) for texts in captions), args.font)
     shown: list[list[str]] = [list(texts) for texts in captions]

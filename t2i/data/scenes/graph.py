@@ -28,7 +28,9 @@ class Thing:
     measure: str  # Chinese measure word: "只"
     synonyms_en: tuple[str, ...]  # "kitty", singular forms with the same plural rule (+s) or "mouse/mice"
     synonyms_zh: tuple[str, ...]
-    category: str  # animal, plant, food, vehicle, building, household, tool, sport, music, clothing, person, weather, shape
+    category: (
+        str  # animal, plant, food, vehicle, building, household, tool, sport, music, clothing, person, weather, shape
+    )
     pose: str  # stand (feet on the ground), lie (rests on the ground), fly, swim, hang (floats anywhere)
     size: float  # natural height relative to a person (1.0); used to scale neighbours, .3 to 3
     colour: str  # the colour word that fits its own pixels, or "" when it is many-coloured

@@ -30,7 +30,19 @@ HEADS: dict[str, tuple[float, float, float]] = {
 """Where a head is on the sprite: x and y of its top and its width, as shares of the tight box' longer side,
 measured on the 3D sprites, which all face left before a flip."""
 
-HOLDABLE = ("balloon", "umbrella", "apple", "book", "key", "rose", "tulip", "ice_cream", "soccer_ball", "gift", "guitar")
+HOLDABLE = (
+    "balloon",
+    "umbrella",
+    "apple",
+    "book",
+    "key",
+    "rose",
+    "tulip",
+    "ice_cream",
+    "soccer_ball",
+    "gift",
+    "guitar",
+)
 PLATFORMS = ("house", "car", "bus", "elephant", "turtle", "chair", "gift", "book", "train", "castle", "horse", "whale")
 
 
@@ -77,13 +89,25 @@ class Layout:
             if self.config.side == "any" or scene_held_out(scene) == (self.config.side == "held-out"):
                 return scene
 
-    def compose(self, groups: Sequence[Group], place: str, *, shade: str | None = None, style: str | None = None,
-                relation: Relation | None = None, position: str | None = None, seed: int = 0, index: int = 0) -> Scene:  # fmt: skip
+    def compose(
+        self,
+        groups: Sequence[Group],
+        place: str,
+        *,
+        shade: str | None = None,
+        style: str | None = None,
+        relation: Relation | None = None,
+        position: str | None = None,
+        seed: int = 0,
+        index: int = 0,
+    ) -> Scene:
         """A scene of the given content; only its geometry is drawn at random. Ignores the held-out rule."""
         rng = Random(f"{seed}/{index}/compose")
         items = self._place_items(rng, tuple(groups), place, relation, position)
         chance = tuple(rng.random() for _ in range(CHANCE))
-        return Scene(seed, index, place, shade, style or self.config.styles[0], tuple(groups), items, relation, position, chance)
+        return Scene(
+            seed, index, place, shade, style or self.config.styles[0], tuple(groups), items, relation, position, chance
+        )
 
     def _draw(self, rng: Random, seed: int, index: int) -> Scene:
         config = self.config

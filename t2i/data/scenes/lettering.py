@@ -22,9 +22,7 @@ NAMES = (
 """How the files of usable fonts begin, the ones that show Chinese first."""
 
 ABSENT = "\U0010fffe"  # a noncharacter: every font draws its "no such glyph" for it
-FALLBACK = (
-    "No font here shows these captions: name one with --font, or install one (Debian: fonts-wqy-zenhei)."
-)
+FALLBACK = "No font here shows these captions: name one with --font, or install one (Debian: fonts-wqy-zenhei)."
 
 
 @dataclass(frozen=True)

@@ -92,11 +92,7 @@ class Package:
         with tarfile.open(self.fetch(into)) as archive:
             for member in archive:
                 path = Path(member.name)
-                if (
-                    member.isfile()
-                    and path.parent.as_posix() == self.folder
-                    and path.name.endswith(self.suffix)
-                ):
+                if member.isfile() and path.parent.as_posix() == self.folder and path.name.endswith(self.suffix):
                     file = archive.extractfile(member)
                     assert file is not None, member.name
                     yield path.name.removesuffix(self.suffix), file.read()
@@ -132,9 +128,7 @@ SETS: dict[str, tuple[Repository | Package, ...]] = {
         Repository(*FLUENT, "_flat.svg"),
         Icons("@iconify-json/fluent-emoji-flat", "1.2.6", "package", ".json"),
     ),
-    "noto": (
-        Repository("https://github.com/googlefonts/noto-emoji", "b3e3051", "png/512", "emoji_u", ".png"),
-    ),
+    "noto": (Repository("https://github.com/googlefonts/noto-emoji", "b3e3051", "png/512", "emoji_u", ".png"),),
     "twemoji": (Package("@discordapp/twemoji", "16.0.1", "package/dist/svg", ".svg"),),
 }
 """Where each set comes from; what the first source lacks is looked for in the next."""
@@ -239,9 +233,7 @@ def wanted_sprites() -> dict[str, str]:
     return {canonical(t.sprite): t.sprite for t in things().values() if not is_shape(t)}
 
 
-def build(
-    out: Path, sets: Sequence[str], everything: bool, sources: Path
-) -> dict[str, tuple[int, list[str]]]:
+def build(out: Path, sets: Sequence[str], everything: bool, sources: Path) -> dict[str, tuple[int, list[str]]]:
     """Build the library; returns how many sprites of each set were made, and which of the vocabulary lack."""
     needed = wanted_sprites()
     report = {}
@@ -261,12 +253,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m t2i.data.scenes.library", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("sprites"), metavar="FOLDER")
     parser.add_argument("--sets", default=",".join(SETS), metavar="A,B", help=f"of {', '.join(SETS)}")
-    parser.add_argument(
-        "--all", action="store_true", help="every emoji of the sources, not only the vocabulary's"
-    )
-    parser.add_argument(
-        "--sources", type=Path, metavar="FOLDER", help="where the sources are kept or already lie"
-    )
+    parser.add_argument("--all", action="store_true", help="every emoji of the sources, not only the vocabulary's")
+    parser.add_argument("--sources", type=Path, metavar="FOLDER", help="where the sources are kept or already lie")
     return parser
 
 
@@ -284,9 +272,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             tail = f", lacks {len(missing)} of the vocabulary: {' '.join(missing)}" if missing else ""
             sys.stdout.write(f"{args.out / name}: {count} sprites{tail}\n")
         if lacking:
-            raise InputError(
-                "the library is incomplete.", "A style that lacks a sprite cannot draw its thing."
-            )
+            raise InputError("the library is incomplete.", "A style that lacks a sprite cannot draw its thing.")
     except T2IError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -62,9 +62,7 @@ class Pen:
         """A stroke with round ends and joints."""
         s = self.side
         for a, b in itertools.pairwise(points):
-            self._draw.line(
-                [(a[0] * s, a[1] * s), (b[0] * s, b[1] * s)], self._fill(colour), round(width * s)
-            )
+            self._draw.line([(a[0] * s, a[1] * s), (b[0] * s, b[1] * s)], self._fill(colour), round(width * s))
         for x, y in points:
             self.disc(x, y, width / 2, colour)
 
@@ -102,9 +100,7 @@ def shade(image: Image.Image) -> Image.Image:
     margin = max(w, h) // 10
     wide = Image.new("L", (w + 2 * margin, h + 2 * margin), 0)
     wide.paste(alpha, (margin, margin))
-    inner = wide.filter(ImageFilter.GaussianBlur(max(w, h) * 0.022)).crop(
-        (margin, margin, margin + w, margin + h)
-    )
+    inner = wide.filter(ImageFilter.GaussianBlur(max(w, h) * 0.022)).crop((margin, margin, margin + w, margin + h))
     rim = 1 - np.asarray(ImageChops.multiply(inner, alpha), dtype=np.float32)[..., None] / 255
     yy, xx = np.mgrid[0 : 1 : h * 1j, 0 : 1 : w * 1j].astype(np.float32)
     light = (1.06 - 0.14 * (0.35 * xx + 0.65 * yy))[..., None]

@@ -118,9 +118,7 @@ def autumn(p: Pad) -> None:
     n = 9
     rows = p.rows(0.05, 0.8)
     hill = p.ridge(2, p.h, 0.015, 1.0)
-    for k, shade in enumerate(
-        (p.col[5].lerp(p.low, 0.5), p.col[4].lerp(p.low, 0.12), p.col[5].lerp(p.col[4], 0.2))
-    ):
+    for k, shade in enumerate((p.col[5].lerp(p.low, 0.5), p.col[4].lerp(p.low, 0.12), p.col[5].lerp(p.col[4], 0.2))):
         x = (scatter(p.u(3 + k), n, k) + const(tuple(float(j) for j in range(n)), p.device)) / n
         tall = scatter(p.u(6 + k), n, 3)
         r = 0.05 + 0.03 * tall
@@ -169,9 +167,7 @@ def fronds(p: Pad, i: int) -> None:
     p.paint(p.col[5], p.boxes(x - 0.005, x + 0.005, length * 0 - 0.1, length, rows), rows)
     d = (p.x - 0.5).abs_().neg_().add_(0.5)  # distance to the nearer edge
     side = (p.x > 0.5).float()
-    for k, (up, long, down) in enumerate(
-        ((0.16, 0.24, 0.3), (0.3, 0.2, 0.22), (0.06, 0.3, 0.2), (0.2, 0.26, 0.1))
-    ):
+    for k, (up, long, down) in enumerate(((0.16, 0.24, 0.3), (0.3, 0.2, 0.22), (0.06, 0.3, 0.2), (0.2, 0.26, 0.1))):
         rows = p.rows(0.3, 0.98)
         foot = 0.74 + 0.06 * (k % 2) + 0.12 * (p.u(i + 3) * side + p.u(i + 4) * (1 - side))
         s = d / (long * (0.8 + 0.4 * p.u(i + 5 + k)))
@@ -195,9 +191,7 @@ def garden(p: Pad) -> None:
     y = (p.y - p.h + 0.12)[:, :, rows].clamp_(min=0.05)
     stripe = ((p.x - 0.5) / y).mul_(5.0).add_(p.u(6) * TAU).sin_().mul_(3).clamp_(-1, 1).mul_(0.14).add_(0.14)
     p.paint(p.near * 0.9, stripe.mul_(p.below(p.h, rows)), rows)
-    hues = const((0.95, 0.3, 0.42, 1.0, 0.82, 0.25, 1.0, 1.0, 1.0, 0.75, 0.45, 0.9), p.device).view(
-        4, 1, 3, 1, 1
-    )
+    hues = const((0.95, 0.3, 0.42, 1.0, 0.82, 0.25, 1.0, 1.0, 1.0, 0.75, 0.45, 0.9), p.device).view(4, 1, 3, 1, 1)
     n, h = 14, p.h.view(-1, 1)
     for k in range(4):  # beds along the hedge and at the near corners
         x, t = scatter(p.u(7 + k), n, k), scatter(p.u(11 + k), n, k + 4)
@@ -227,9 +221,7 @@ def volcano(p: Pad) -> None:
     y = p.y[:, :, rows]
     m = p.below(cone, rows, steep=True)
     p.paint(p.col[4], m, rows)
-    p.paint(
-        p.col[4] * 0.7, p.cover((dx + 0.02 * (y * 30).sin_()).sub_((y - top) * 0.1)).mul_(m).mul_(0.8), rows
-    )
+    p.paint(p.col[4] * 0.7, p.cover((dx + 0.02 * (y * 30).sin_()).sub_((y - top) * 0.1)).mul_(m).mul_(0.8), rows)
     for k2 in range(3):  # lava runs down the cone
         bend = cx + (k2 - 1) * (0.025 + 0.42 * (p.y - top)) * p.u(6 + k2, 0.6, 1.0)
         bend = bend + 0.014 * (p.y * 24 + p.u(9 + k2) * TAU).sin_()
@@ -245,11 +237,6 @@ def volcano(p: Pad) -> None:
     p.soil(p.ridge(15, p.h, 0.02, 1.3))
     rows = p.rows(0.54)  # glowing cracks
     t = p.deep()[:, :, rows]
-    crack = (
-        (p.x * 7 + (p.y[:, :, rows] * 22 + p.u(16) * 9).sin_() * 0.8)
-        .add_((t + 0.15).log().mul_(4))
-        .sin_()
-        .abs_()
-    )
+    crack = (p.x * 7 + (p.y[:, :, rows] * 22 + p.u(16) * 9).sin_() * 0.8).add_((t + 0.15).log().mul_(4)).sin_().abs_()
     crack = (0.2 - crack).mul_(4.5).clamp_(0, 0.9).mul_((t * 5).clamp_(0, 1))
     p.paint(fire, crack, rows)

@@ -20,9 +20,7 @@ TAU = 2 * pi
 @lru_cache(maxsize=512)
 def palette(spec: str, device: torch.device) -> Tensor:
     """Hex colours, columns apart by spaces, rows by "|" -> (rows, columns, 3) in [0, 1]."""
-    rows = [
-        [[int(h[i : i + 2], 16) / 255 for i in (0, 2, 4)] for h in row.split()] for row in spec.split("|")
-    ]
+    rows = [[[int(h[i : i + 2], 16) / 255 for i in (0, 2, 4)] for h in row.split()] for row in spec.split("|")]
     assert len({len(row) for row in rows}) == 1, spec
     return torch.tensor(rows, device=device)
 
@@ -91,9 +89,7 @@ def below(y: Tensor, h: Tensor, size: int, steep: bool = False) -> Tensor:
 class Pad:
     """The pictures of b scenes of one place while they are painted; see the module."""
 
-    def __init__(
-        self, chance: Tensor, size: int, colours: str, horizon: tuple[float, float] = (1.0, 1.0)
-    ) -> None:
+    def __init__(self, chance: Tensor, size: int, colours: str, horizon: tuple[float, float] = (1.0, 1.0)) -> None:
         self.c, self.S, self.device = chance, size, chance.device
         self.b = chance.shape[0]
         self.x, self.y = axes(size, self.device)
@@ -130,15 +126,11 @@ class Pad:
         """Coverage of what lies under the line y = h(x). steep: h is jagged, smooth its flanks too."""
         return below(self.y[:, :, rows], h, self.S, steep)
 
-    def disc(
-        self, cx: Tensor, cy: Tensor, r: Tensor, squash: float = 1.0, rows: slice = slice(None)
-    ) -> Tensor:
+    def disc(self, cx: Tensor, cy: Tensor, r: Tensor, squash: float = 1.0, rows: slice = slice(None)) -> Tensor:
         d = (self.x - cx).square_() + (self.y[:, :, rows] - cy).mul_(squash).square_()
         return d.neg_().add_(r * r).mul_(self.S / 2 / r).add_(0.5).clamp_(0, 1)
 
-    def glow(
-        self, cx: Tensor, cy: Tensor, rx: Tensor | float, ry: Tensor | float, rows: slice = slice(None)
-    ) -> Tensor:
+    def glow(self, cx: Tensor, cy: Tensor, rx: Tensor | float, ry: Tensor | float, rows: slice = slice(None)) -> Tensor:
         return bump((self.x - cx) / rx) * bump((self.y[:, :, rows] - cy) / ry)
 
     def splats(self, x: Tensor, y: Tensor, r: Tensor, weight: Tensor | None = None, rows: slice = slice(None),
@@ -173,9 +165,7 @@ class Pad:
         cy = self.cover(torch.minimum(y - y0.unsqueeze(-1), y1.unsqueeze(-1) - y))
         return torch.bmm(cy.transpose(1, 2), cx).clamp_(max=1).unsqueeze(1)
 
-    def pills(
-        self, x: Tensor, y: Tensor, hx: Tensor, hy: Tensor, r: Tensor, rows: slice = slice(None)
-    ) -> Tensor:
+    def pills(self, x: Tensor, y: Tensor, hx: Tensor, hy: Tensor, r: Tensor, rows: slice = slice(None)) -> Tensor:
         """Union of n boxes with half sides (b, n), rounded by r: (b, 1, rows, S)."""
         v = lambda t: t.view(t.shape[0], -1, 1, 1)  # noqa: E731
         dx = (self.x - v(x)).abs_().sub_(v(hx)).clamp_(min=0).square_()
@@ -184,9 +174,7 @@ class Pad:
         return self.cover(d.neg_())
 
     # ---- lines over x: (b, 1, 1, S) ------------------------------------------------------------------
-    def ridge(
-        self, i: int, base: Tensor | float, amp: Tensor | float, freq: float, rough: float = 1.0
-    ) -> Tensor:
+    def ridge(self, i: int, base: Tensor | float, amp: Tensor | float, freq: float, rough: float = 1.0) -> Tensor:
         """Soft hills around `base`, shaped by chance i."""
         return ridge(self.x, self.u(i), freq, rough).mul_(amp).add_(base)
 
@@ -222,9 +210,7 @@ class Pad:
         """Soft lying patches on the ground, wider to the front."""
         rows = self.rows(0.44)
         t = self.deep()[:, :, rows]
-        bent = (
-            (self.x * across + self.u(i) * 9).sin_().add_((self.x * across * 2.3).sin_(), alpha=0.5).mul_(0.9)
-        )
+        bent = (self.x * across + self.u(i) * 9).sin_().add_((self.x * across * 2.3).sin_(), alpha=0.5).mul_(0.9)
         m = (bent + ((t + 0.12).log() * down + self.u(i) * TAU)).sin_()
         self.paint(
             self.far if colour is None else colour,

@@ -69,9 +69,7 @@ def beach(p: Pad) -> None:
     rows = p.rows(0.4, 0.75)
     t = ((p.y - sea) / (shore - sea)).clamp_(0, 1)
     p.paint(p.col[4].lerp(p.col[5], t)[:, :, rows], p.below(sea, rows), rows)
-    glint = (
-        ((p.y[:, :, rows] - sea) * 260).sin_().mul((p.x * 23 + p.u(8) * 9).sin_()).clamp_(min=0).mul_(0.25)
-    )
+    glint = ((p.y[:, :, rows] - sea) * 260).sin_().mul((p.x * 23 + p.u(8) * 9).sin_()).clamp_(min=0).mul_(0.25)
     p.paint(p.low, glint.mul_(p.below(sea, rows)), rows)
     edge = p.ridge(8, shore, 0.018, 1.0)
     p.paint(p.white, p.below(edge - 0.016, rows).mul_(0.9), rows)
@@ -219,9 +217,7 @@ def sunset(p: Pad) -> None:
     s = ((p.y - sea) / 0.13).clamp_(0, 1)
     p.paint(p.low.lerp(p.top * 0.8, s.sqrt())[:, :, rows], p.below(sea, rows), rows)
     path = ((p.x - cx) / (r * (0.8 + s[:, :, rows]))).square_().neg_().exp_()
-    path.mul_(((p.y[:, :, rows] - sea) * 300 + (p.x * 31).sin_()).sin_().mul_(0.35).add_(0.5)).mul_(
-        p.below(sea, rows)
-    )
+    path.mul_(((p.y[:, :, rows] - sea) * 300 + (p.x * 31).sin_()).sin_().mul_(0.35).add_(0.5)).mul_(p.below(sea, rows))
     p.paint(p.col[5], path, rows)
     p.soil(p.ridge(7, p.h, 0.025, 0.8))
     p.mottle(8, 0.35, 5.0, 3.0, p.far.lerp(p.low, 0.35))

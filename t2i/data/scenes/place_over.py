@@ -21,9 +21,7 @@ STRIP = 0.03
 """How far the strip reaches above the feet, at most, as a share of the canvas; below, the same."""
 
 
-def strip(
-    kind: str, chance: Tensor, base: Tensor, horizon: Tensor, far: Tensor, near: Tensor, size: int
-) -> Tensor:
+def strip(kind: str, chance: Tensor, base: Tensor, horizon: Tensor, far: Tensor, near: Tensor, size: int) -> Tensor:
     """Premultiplied RGBA (b, 4, S, S): opaque just below a ragged upper edge near `base`, then fading out.
 
     chance (b, CHANCE); base, horizon (b, 1, 1, 1); far, near (b, 3, 1, 1), the colours of the ground.

@@ -91,9 +91,7 @@ def space(p: Pad) -> None:
     p.paint(base, ball, rows)
     stripe = (ry * (16 / r) * 0.55).sin_().mul_(0.5).clamp_(min=0)
     p.paint(base * 0.8, stripe.mul_(ball), rows)
-    dark = (
-        ((p.x - cx + r * 0.35).square_() + (y - cy + r * 0.35).square_()).div_(r * r).sub_(0.55).clamp_(0, 1)
-    )
+    dark = ((p.x - cx + r * 0.35).square_() + (y - cy + r * 0.35).square_()).div_(r * r).sub_(0.55).clamp_(0, 1)
     p.paint(p.top, dark.mul_(ball).mul_(0.75), rows)
     p.paint(base.lerp(p.white, 0.5), band.mul_(front), rows)
 
@@ -175,12 +173,7 @@ def room(p: Pad) -> None:
     board = p.cover((0.46 - (k.frac() - 0.5).abs_()) * (t + 0.22) / 4.2)
     on = p.below(p.h, rows)
     p.paint(p.near * 0.82, (1 - board).mul_(on).mul_(0.6).expand(-1, -1, -1, p.S), rows)
-    seam = (
-        ((p.x - 0.5) / (t + 0.9) * 3.2 + hash_cells(k.floor(), p.u(14), 0.4) * 5 + 20)
-        .frac_()
-        .sub_(0.5)
-        .abs_()
-    )
+    seam = ((p.x - 0.5) / (t + 0.9) * 3.2 + hash_cells(k.floor(), p.u(14), 0.4) * 5 + 20).frac_().sub_(0.5).abs_()
     p.paint(p.near * 0.82, p.cover((seam - 0.485) * (t + 0.9) / 3.2).mul_(0.5).mul_(on), rows)
     skirt = p.cover(both(p.y - p.h + 0.03, p.h - p.y))[:, :, rows]
     p.paint(p.col[5], skirt.expand(-1, -1, -1, p.S), rows)
@@ -202,9 +195,7 @@ def sky(p: Pad) -> None:
     p.clouds(7, p.col[4], 0.05, 0.4, 0.7, 0.085, 0.95, n=3)
     for k in (0, 1):
         n = 8
-        x = (
-            const(tuple(j / (n - 1) for j in range(n)), p.device) + 0.1 * scatter(p.u(8 + k), n, 1)
-        ).contiguous()
+        x = (const(tuple(j / (n - 1) for j in range(n)), p.device) + 0.1 * scatter(p.u(8 + k), n, 1)).contiguous()
         y = 0.93 + 0.08 * k + 0.1 * (scatter(p.u(10 + k), n, 2) - 0.6)
         m = p.puffs(x, y, 0.085 + 0.06 * scatter(p.u(12 + k), n, 3), None, p.rows(0.5), soft=0.3)
         p.paint(p.col[5 - k], m, p.rows(0.5))

@@ -30,9 +30,7 @@ class PlaceInfo:
 
     key: str
     ground: bool  # things stand on a ground
-    tint: tuple[
-        float, float, float
-    ]  # the usual light on things there; the backdrop's `light` is the exact one
+    tint: tuple[float, float, float]  # the usual light on things there; the backdrop's `light` is the exact one
     haze: float  # how much far things fade
     shadow: float  # strength of the contact shadow
     draw: Callable[[Pad], None]
@@ -168,9 +166,7 @@ def draw_places(
     return Backdrop(image, horizon, facts.light, haze, facts.numbers[:, 0], facts.numbers[:, 1])
 
 
-def foreground(
-    keys: Sequence[str], chance: Tensor, base_y: Tensor, size: int, device: torch.device | str
-) -> Tensor:
+def foreground(keys: Sequence[str], chance: Tensor, base_y: Tensor, size: int, device: torch.device | str) -> Tensor:
     """What stands in front of feet at height base_y (B,): premultiplied RGBA, (B, 4, S, S).
 
     A strip that reaches STRIP above and below base_y; nothing where the ground is hard or there is none.

@@ -64,7 +64,9 @@ def render(
         lit = (rgb * tint[:, :, None, None]).mul_(1 - fade)
         lit.add_((backdrop.haze[index][:, :, None, None] * fade) * alpha)
         part = (part * (1 - alpha)).add_(lit)
-        cover, at = _cover([i for i in down if keys[rows[i]] in STRIPS], [keys[b] for b in rows], chance[index], base, size)
+        cover, at = _cover(
+            [i for i in down if keys[rows[i]] in STRIPS], [keys[b] for b in rows], chance[index], base, size
+        )
         if cover is not None:
             part[at] = part[at] * (1 - cover[:, 3:]) + cover[:, :3]
         if whole:
@@ -98,10 +100,14 @@ def _rests(scene: Scene, item: Item, poses: dict[str, str]) -> bool:
     return aloft.get(relation.kind) != item.group
 
 
-def _sprites(scenes: Sequence[Scene], rows: Sequence[int], items: Sequence[Item], atlas: Atlas, size: int) -> tuple[Tensor, Tensor]:
+def _sprites(
+    scenes: Sequence[Scene], rows: Sequence[int], items: Sequence[Item], atlas: Atlas, size: int
+) -> tuple[Tensor, Tensor]:
     """The items on full canvases (n, 4, S, S) and the height of each one's feet (n,)."""
     device = atlas.aspect.device
-    places = [atlas.index[scenes[b].style, scenes[b].groups[item.group].thing] for b, item in zip(rows, items, strict=True)]
+    places = [
+        atlas.index[scenes[b].style, scenes[b].groups[item.group].thing] for b, item in zip(rows, items, strict=True)
+    ]
     colours = [scenes[b].groups[item.group].colour for b, item in zip(rows, items, strict=True)]
     index = torch.tensor(places, device=device)
     pose = torch.tensor([(i.x, i.y, i.scale, -1.0 if i.flip else 1.0, i.angle) for i in items], device=device)

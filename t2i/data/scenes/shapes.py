@@ -231,9 +231,7 @@ def _balloon(p: Pen) -> None:
 def _rocket(p: Pen) -> None:
     p.poly([(0.4, 0.78), (0.5, 0.99), (0.6, 0.78)], YELLOW)
     for side in (-1, 1):
-        p.poly(
-            [(0.5 + side * 0.14, 0.5), (0.5 + side * 0.33, 0.72), (0.5 + side * 0.3, 0.86), (0.5, 0.76)], RED
-        )
+        p.poly([(0.5 + side * 0.14, 0.5), (0.5 + side * 0.33, 0.72), (0.5 + side * 0.3, 0.86), (0.5, 0.76)], RED)
     t = np.linspace(0, math.pi, 60)
     hull = [(0.5 - 0.21 * math.sin(a) ** 0.8, 0.02 + 0.78 * (1 - math.cos(a)) / 2) for a in t]
     p.poly([*hull, *[(1 - x, y) for x, y in reversed(hull)]], mix(RED, WHITE, 0.86))
