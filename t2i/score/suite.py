@@ -63,7 +63,7 @@ def read_suite(path: Path) -> list[Prompt]:
                     row.get("side", "train"),
                 )
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path}, line {number}, is not a prompt of a suite: {error}") from error
     if not prompts:
         raise InputError(f"the suite {path} is empty")
