@@ -36,25 +36,17 @@ def train(
     ctx: typer.Context,
     stage: Annotated[str, typer.Argument(metavar="|".join(STAGES), help="What to train.")] = "all",
     recipe: Annotated[str, typer.Option(metavar="NAME|FILE", help="The recipe.")] = "tiny",
-    data: Annotated[
-        str, typer.Option(metavar="scenes|FOLDER|SHARDS", help="The pictures and captions.")
-    ] = "scenes",
+    data: Annotated[str, typer.Option(metavar="scenes|FOLDER|SHARDS", help="The pictures and captions.")] = "scenes",
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The bundle to write.")] = Path("my-model"),
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the resolved recipe, sizes and time; train nothing.")
     ] = False,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe.")
-    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe.")] = None,
     steps: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Steps of the stage, instead of the recipe's.")
     ] = None,
-    sprites: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The sprite library for scenes.")
-    ] = None,
+    sprites: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The sprite library for scenes.")] = None,
     seed: Annotated[
         int | None, typer.Option(metavar="S", min=0, help="Seed of the run, instead of the recipe's.")
     ] = None,
@@ -144,9 +136,7 @@ class _Reporter:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-            words = [
-                TextColumn(f"{{task.{field}}}", markup=False) for field in ("description", "fields[said]")
-            ]
+            words = [TextColumn(f"{{task.{field}}}", markup=False) for field in ("description", "fields[said]")]
             columns = (words[0], BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), words[1])
             self.bars = Progress(*columns, console=Console(stderr=True))
             self.bars.start()
@@ -171,9 +161,7 @@ class _Reporter:
         name = f"{facts['stage']} {facts['event']}" if facts["event"] == "embed" else str(facts["stage"])
         if name not in self.tasks:
             self.tasks[name] = self.bars.add_task(name, total=facts["steps"], said="")
-        kept: dict[str, Any] = {
-            k: facts[k] for k in ("loss", "mse", "top1", "rate", "left", "skipped") if k in facts
-        }
+        kept: dict[str, Any] = {k: facts[k] for k in ("loss", "mse", "top1", "rate", "left", "skipped") if k in facts}
         said = _sentence({"event": "step", **kept}).removeprefix(": ")
         self.bars.update(self.tasks[name], completed=facts["step"], said=said)
 
@@ -215,10 +203,7 @@ def _show_plan(ui: UI, plan: dict[str, Any]) -> None:
 
     columns = list(plan["stages"][0])
     rows = [[str(row[c]) for c in columns] for row in plan["stages"]]
-    totals = {
-        c: str(round(sum(row[c] for row in plan["stages"]), 1))
-        for c in ("parameters", "shipped_mb", "seconds")
-    }
+    totals = {c: str(round(sum(row[c] for row in plan["stages"]), 1)) for c in ("parameters", "shipped_mb", "seconds")}
     ui.table(
         "plan",
         columns,

@@ -41,16 +41,12 @@ def find(path: Path) -> list[Entry]:
         return [entry for shard in _expand(str(path)) for entry in _shard(shard)]
     if not path.is_dir():
         what = "is not a folder" if path.exists() else "does not exist"
-        raise unusable(
-            f"the data folder {path} {what}", "Name a folder with pictures and captions, or scenes."
-        )
+        raise unusable(f"the data folder {path} {what}", "Name a folder with pictures and captions, or scenes.")
     try:
         tables = sorted(path.rglob("metadata.jsonl"))
         if tables:
             return [entry for table in tables for entry in _table(table)]
-        files = sorted(
-            f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")
-        )
+        files = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
         if files:
             return [Entry(str(f.relative_to(path)), f, _lines(f.with_suffix(".txt"))) for f in files]
         return [entry for shard in sorted(path.glob("*.tar")) for entry in _shard(shard)]
@@ -88,11 +84,7 @@ def _table(path: Path) -> Iterator[Entry]:
         try:
             row = json.loads(line)
             name = row["file_name"]
-            if (
-                not isinstance(name, str)
-                or PurePosixPath(name).is_absolute()
-                or ".." in PurePosixPath(name).parts
-            ):
+            if not isinstance(name, str) or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                 raise ValueError
         except (ValueError, TypeError, KeyError):
             raise unusable(
@@ -136,9 +128,7 @@ def _shard(path: Path) -> Iterator[Entry]:
                         picture.size,
                     )
     except tarfile.TarError as error:
-        raise unusable(
-            f"the shard {path} cannot be read: {error}", "Is it a complete, uncompressed .tar?"
-        ) from error
+        raise unusable(f"the shard {path} cannot be read: {error}", "Is it a complete, uncompressed .tar?") from error
     except OSError as error:
         raise unusable(f"cannot read the shard {path}: {explain_os_error(error)}") from error
 

@@ -48,8 +48,9 @@ class WorldSource:
         return self.world.caption(self.world.scene(seed, index), take=take)
 
     def describe(self) -> str:
-        c = self.world.config
-        return f"the built-in world: {len(self.world.keys)} objects, {len(set(self.world.places))} places, styles {', '.join(c.styles)}"
+        things, places = len(self.world.keys), len(set(self.world.places))
+        styles = ", ".join(self.world.config.styles)
+        return f"the built-in world: {things} objects, {places} places, styles {styles}"
 
 
 def _content(scene: Scene) -> Any:

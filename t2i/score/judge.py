@@ -144,7 +144,9 @@ class JudgeNet(nn.Module):
         for name, module in other.named_modules():
             if isinstance(module, ConvNorm):
                 assert isinstance(module.norm, nn.BatchNorm2d)
-                bias = self.get_submodule(name).conv.bias  # type: ignore[union-attr]
+                own = self.get_submodule(name)
+                assert isinstance(own, ConvNorm) and own.conv.bias is not None
+                bias = own.conv.bias
                 hooks.append(module.norm.register_forward_pre_hook(partial(_take_statistics, bias)))
         other(pixels)
         for hook in hooks:
@@ -239,9 +241,7 @@ class Judge:
         blob = safetensors.torch.save(weights, metadata={"format": "pt"})
         (folder / "model.safetensors").write_bytes(blob)
         record = {"schema": SCHEMA, "sha256": hashlib.sha256(blob).hexdigest(), **asdict(net.config)}
-        (folder / "config.json").write_text(
-            json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        (folder / "config.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path | str) -> Judge:
@@ -253,16 +253,10 @@ class Judge:
             if record.pop("schema") != SCHEMA:
                 raise InputError(f"the judge in {folder} has another schema", "train it again or update t2i")
             if hashlib.sha256(blob).hexdigest() != record.pop("sha256"):
-                raise InputError(
-                    f"the judge in {folder} is damaged: its checksum differs", "fetch the folder again"
-                )
-            fields = {
-                key: tuple(value) if isinstance(value, list) else value for key, value in record.items()
-            }
+                raise InputError(f"the judge in {folder} is damaged: its checksum differs", "fetch the folder again")
+            fields = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
             net = JudgeNet(JudgeConfig(**fields))  # type: ignore[arg-type]
             net.load_state_dict({name: t.float() for name, t in safetensors.torch.load(blob).items()})
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise InputError(
-                f"no judge can be read from {folder}", f"{type(error).__name__}: {error}"
-            ) from error
+            raise InputError(f"no judge can be read from {folder}", f"{type(error).__name__}: {error}") from error
         return cls(net)

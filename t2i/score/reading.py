@@ -117,9 +117,7 @@ def check(reading: Reading, expectation: Expectation) -> dict[str, bool]:
     if expectation.relation is not None:
         kind, subject, target = expectation.relation
         out["position"] = any(
-            a is not b and _RELATIONS[kind](a.x - b.x, a.y - b.y)
-            for a in found[subject]
-            for b in found[target]
+            a is not b and _RELATIONS[kind](a.x - b.x, a.y - b.y) for a in found[subject] for b in found[target]
         )
     elif expectation.position is not None:
         where = _POSITIONS[expectation.position]
@@ -132,8 +130,7 @@ def check(reading: Reading, expectation: Expectation) -> dict[str, bool]:
 def expectation_of(scene: Scene, *, counts: bool = True) -> Expectation:
     """What the full caption of a scene says. Without `counts`, only numbers above one are asked for."""
     objects = tuple(
-        Wanted(group.thing, group.count if counts or group.count > 1 else None, group.colour)
-        for group in scene.groups
+        Wanted(group.thing, group.count if counts or group.count > 1 else None, group.colour) for group in scene.groups
     )
     relation = scene.relation
     return Expectation(

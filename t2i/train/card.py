@@ -65,11 +65,7 @@ def write_card(recipe: Recipe, training: dict[str, Any]) -> str:
             mark = "`" if key == "command" else ""
             lines += [f"- {', '.join(stages)}: {mark}{text}{mark}" for text, stages in said.items()]
     sources = [ATTRIBUTION[s] for s in recipe.world.styles if s in ATTRIBUTION]
-    if (
-        recipe.world.vocabulary != "shapes"
-        and sources
-        and any("built-in" in f["data"] for f in training.values())
-    ):
+    if recipe.world.vocabulary != "shapes" and sources and any("built-in" in f["data"] for f in training.values()):
         lines += ["", "## Attributions", "", "Trained on pictures composed from:", ""]
         lines += [f"- {source}" for source in sources]
     lines += ["", "## Recipe", "", "Every number of it, as it was resolved:", ""]

@@ -31,9 +31,7 @@ def entry_of(recipe: Recipe, stage: str) -> tuple[StageEntry, dict[str, Any]]:
             "widths": {"cond_dim": b.net.cond_dim, "text_dim": b.net.text_dim, "size": b.size},
             "size": b.size,
         }
-        defaults = Defaults(
-            steps=s.base_steps, guidance=s.base_guidance, sampler=s.sampler, schedule="uniform_t"
-        )
+        defaults = Defaults(steps=s.base_steps, guidance=s.base_guidance, sampler=s.sampler, schedule="uniform_t")
         return StageEntry(stage, "base", stage, defaults), config
     if stage == "prior":
         p = recipe.prior.net
@@ -104,9 +102,7 @@ def check(recipe: Recipe, stages: tuple[str, ...], bundle: Bundle | None) -> Non
         check_fit(manifest, configs)
     except InputError as error:
         if bundle is None:
-            raise UsageError(
-                f"the recipe {recipe.name!r} cannot be used: {error.message}", code="config"
-            ) from error
+            raise UsageError(f"the recipe {recipe.name!r} cannot be used: {error.message}", code="config") from error
         hint = "Train with the recipe that the model was started with, or choose another --out."
         raise InputError(error.message, hint, "mismatch") from error
 

@@ -118,9 +118,7 @@ def fit(objective: Objective, schedule: Schedule, run: Run) -> State:
     return state
 
 
-def _steps(
-    objective: Objective, schedule: Schedule, run: Run, state: State, facts: dict[str, Any], log: Log
-) -> None:
+def _steps(objective: Objective, schedule: Schedule, run: Run, state: State, facts: dict[str, Any], log: Log) -> None:
     module, optimizer = state.module, state.optimizer
     bad, window = 0, list[dict[str, float]]()
     started = since = time.perf_counter()
@@ -170,9 +168,7 @@ def _steps(
             try:
                 _sheet(objective, state, run)
             except Exception as error:  # hours of training must not be lost for a picture of it
-                run.report(
-                    {"event": "no sheet", "stage": objective.name, "step": state.step, "reason": repr(error)}
-                )
+                run.report({"event": "no sheet", "stage": objective.name, "step": state.step, "reason": repr(error)})
             since += time.perf_counter() - began  # drawing is no training: the rate stays true
         if last:
             break

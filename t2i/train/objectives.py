@@ -41,16 +41,12 @@ def random_masks(n: int, size: int, share: float, g: torch.Generator) -> Tensor:
     for i in chosen.nonzero().flatten().tolist():
         cx, cy = 0.15 + 0.7 * u[i, 0], 0.15 + 0.7 * u[i, 1]
         dx, dy = (axis - cx).abs() / (0.12 + 0.33 * u[i, 2]), (axis - cy).abs() / (0.12 + 0.33 * u[i, 3])
-        inside = (
-            torch.maximum(dx[None, :], dy[:, None]) if u[i, 4] < 0.6 else dx[None, :] ** 2 + dy[:, None] ** 2
-        )
+        inside = torch.maximum(dx[None, :], dy[:, None]) if u[i, 4] < 0.6 else dx[None, :] ** 2 + dy[:, None] ** 2
         masks[i, 0] = (inside <= 1).float()
     return masks
 
 
-def contrastive_loss(
-    z_img: Tensor, z_text: Tensor, scale: Tensor, bias: Tensor, examples: Examples
-) -> Tensor:
+def contrastive_loss(z_img: Tensor, z_text: Tensor, scale: Tensor, bias: Tensor, examples: Examples) -> Tensor:
     """SigLIP's sigmoid loss (Zhai 2023, eq. 1) with true multi-positives from the content of the scenes.
 
     z_img, z_text: (B, E) unit vectors. Pairs that say nearly the same (same things in the same place, another

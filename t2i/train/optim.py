@@ -43,9 +43,7 @@ class MuonAdamW(torch.optim.Optimizer):
         for name, p in params:
             is_matrix = muon and p.ndim >= 2 and min(p.shape[0], p[0].numel()) > 8
             (matrices if is_matrix and not any(word in name for word in exclude) else others).append(p)
-        groups = [
-            {"params": group, "muon": kind} for kind, group in ((True, matrices), (False, others)) if group
-        ]
+        groups = [{"params": group, "muon": kind} for kind, group in ((True, matrices), (False, others)) if group]
         super().__init__(
             groups,
             {"lr": lr, "betas": betas, "momentum": momentum, "weight_decay": weight_decay, "muon": False},

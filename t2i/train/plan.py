@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from t2i.train.run import Trainer
 
 CAPTIONS = 2000  # enough for a tokenizer that gives sentences of the usual length
-STATE = (
-    20  # bytes a parameter: weight, gradient, average and two moments in fp32; activations are not counted
-)
+STATE = 20  # bytes a parameter: weight, gradient, average and two moments in fp32; activations are not counted
 
 
 def plan(trainer: Trainer, stages: Sequence[str]) -> dict[str, Any]:

@@ -57,9 +57,7 @@ class Schedule:
 @dataclass(frozen=True)
 class TokenizerRecipe:
     captions: int = 60_000  # drawn from the world to learn the merges
-    vocabulary: Literal["shapes", "core", "all"] = (
-        "all"  # whose words: larger than the world's leaves room to grow
-    )
+    vocabulary: Literal["shapes", "core", "all"] = "all"  # whose words: larger than the world's leaves room to grow
 
 
 @dataclass(frozen=True)
@@ -78,9 +76,7 @@ class ClipRecipe:
 class BaseRecipe:
     net: UNetConfig = field(default_factory=UNetConfig)
     schedule: Schedule = field(default_factory=Schedule)
-    objective: Objective = field(
-        default_factory=lambda: Objective(levels=Levels(mean=0.4, std=1.0, stratified=True))
-    )
+    objective: Objective = field(default_factory=lambda: Objective(levels=Levels(mean=0.4, std=1.0, stratified=True)))
     size: int = 64
     drop_z: float = 0.1
     drop_text: float = 0.3
@@ -104,9 +100,7 @@ class PriorRecipe:
 class UpsamplerRecipe:
     net: UpsamplerConfig = field(default_factory=UpsamplerConfig)
     schedule: Schedule = field(default_factory=lambda: Schedule(batch=32))
-    objective: Objective = field(
-        default_factory=lambda: Objective(levels=Levels(mean=0.0, std=1.2, stratified=True))
-    )
+    objective: Objective = field(default_factory=lambda: Objective(levels=Levels(mean=0.0, std=1.2, stratified=True)))
     size: int = 256
     crop: int = 64  # side of the high-resolution crop
     crops: int = 4  # taken from each picture

@@ -59,9 +59,7 @@ def train(
     Raises UsageError for a bad recipe, InputError for bad data, no checkpoint or one of another training.
     """
     if stage not in ("all", *ORDER):
-        raise UsageError(
-            f"there is no stage {stage!r}.", f"Did you mean {(nearest(stage, ORDER, 1) or ['all'])[0]}?"
-        )
+        raise UsageError(f"there is no stage {stage!r}.", f"Did you mean {(nearest(stage, ORDER, 1) or ['all'])[0]}?")
     changes = {key.strip(): value.strip() for key, _, value in (text.partition("=") for text in overrides)}
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes)
     if seed is not None:
@@ -256,17 +254,16 @@ class Trainer:
         tokenizer.save(own)
         if self.bundle() is None:
             card = write_card(self.recipe, {})
-            write_bundle(
-                self.out, Manifest("unclip", self.recipe.name, (), ()), {}, tokenizer.backend.to_str(), card
-            )
+            write_bundle(self.out, Manifest("unclip", self.recipe.name, (), ()), {}, tokenizer.backend.to_str(), card)
         return tokenizer
 
     def _go_on(self, objective: Objective) -> None:
         """Take the weights of the bundle `start`, for CLIP those of its base too. Raises InputError."""
         assert self.start is not None
         bundle = read_bundle(self.start)
-        clip = isinstance(objective, ClipObjective)
-        nets = {"clip": objective.clip, "base": objective.base} if clip else {objective.name: objective.module}
+        nets: dict[str, nn.Module] = {objective.name: objective.module}
+        if isinstance(objective, ClipObjective):
+            nets = {"clip": objective.clip, "base": objective.base}
         for name, net in nets.items():
             if name not in bundle.configs:
                 raise InputError(f"{self.start} has no stage {name!r} to start from.", "Train without --start.", "data")
@@ -283,9 +280,7 @@ class Trainer:
         path = self.folder("clip") / TENSORS
         if not self.recipe.base.warm_start or not path.is_file():
             return
-        average = {
-            k.removeprefix("ema/base."): t for k, t in load_file(path).items() if k.startswith("ema/base.")
-        }
+        average = {k.removeprefix("ema/base."): t for k, t in load_file(path).items() if k.startswith("ema/base.")}
         own = base.state_dict()
         if {k: t.shape for k, t in average.items()} == {k: t.shape for k, t in own.items()}:
             base.load_state_dict(average)

@@ -45,9 +45,7 @@ def draw_base(base: UNet, recipe: Recipe, size: int, z: Tensor | None, text: Tex
     return sample_base(stage, size, cond, uncond, range(rows), dials)
 
 
-def upsampler_rows(
-    net: Upsampler, recipe: Recipe, config: UpsamplerRecipe, name: str, high: Tensor
-) -> Tensor:
+def upsampler_rows(net: Upsampler, recipe: Recipe, config: UpsamplerRecipe, name: str, high: Tensor) -> Tensor:
     """(4, C, 3, S, S): the small picture, its bicubic enlargement, ours, the truth, `high` (C, 3, S', S')."""
     scale = net.config.scale
     side = min(config.size, WINDOW)

@@ -62,9 +62,7 @@ class State:
         """
         path = folder / TENSORS
         if not path.is_file():
-            raise InputError(
-                f"there is no checkpoint to resume in {folder}", "start without --resume", "data"
-            )
+            raise InputError(f"there is no checkpoint to resume in {folder}", "start without --resume", "data")
         try:
             tensors = load_file(path)
             facts: dict[str, Any] = json.loads(_metadata(path)["facts"])

@@ -33,12 +33,8 @@ class UpsamplerObjective:
     def crops(self, step: int, g: torch.Generator) -> Tensor:
         """(B, 3, crop, crop) aligned to the low-resolution grid."""
         c, scale = self.config, self.upsampler.config.scale
-        pictures = self.source.batch(
-            self.recipe.seed + 3, step, -(-c.schedule.batch // c.crops), c.size
-        ).pixels
-        places = (
-            torch.randint((c.size - c.crop) // scale + 1, (len(pictures), c.crops, 2), generator=g) * scale
-        )
+        pictures = self.source.batch(self.recipe.seed + 3, step, -(-c.schedule.batch // c.crops), c.size).pixels
+        places = torch.randint((c.size - c.crop) // scale + 1, (len(pictures), c.crops, 2), generator=g) * scale
         rows = [
             picture[:, y : y + c.crop, x : x + c.crop]
             for picture, spots in zip(pictures, places.tolist(), strict=True)
@@ -63,9 +59,7 @@ class UpsamplerObjective:
 
     def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
         """Four rows: the small picture, its bicubic enlargement, ours, the truth."""
-        high = self.source.batch(self.recipe.seed + SEED, 0, COLUMNS // 2, self.config.size).pixels.to(
-            self.device
-        )
+        high = self.source.batch(self.recipe.seed + SEED, 0, COLUMNS // 2, self.config.size).pixels.to(self.device)
         with torch.no_grad(), averaged(self.module, average):
             return upsampler_rows(self.upsampler, self.recipe, self.config, self.name, high)
 

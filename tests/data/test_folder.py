@@ -42,9 +42,7 @@ def fill(path: Path, colours: list[str]) -> Path:
 def shard(path: Path, colours: list[str], table: bool = False) -> None:
     with tarfile.open(path, "w") as tar:
         for i, colour in enumerate(colours):
-            said = (
-                json.dumps({"caption": f"a {colour} wall"}).encode() if table else f"a {colour} wall".encode()
-            )
+            said = json.dumps({"caption": f"a {colour} wall"}).encode() if table else f"a {colour} wall".encode()
             for suffix, data in (("png", picture(colour)), ("json" if table else "txt", said)):
                 info = tarfile.TarInfo(f"{i:04d}.{suffix}")
                 info.size = len(data)
@@ -67,9 +65,7 @@ def check_batch(source: FolderSource, colours: list[str]) -> None:
 def test_text_files(tmp_path: Path) -> None:
     source = FolderSource(fill(tmp_path, ["red", "green", "blue"]))
     check_batch(source, ["red", "green", "blue"])
-    assert {source.captions(0, 0, take) for take in range(6)} == set(
-        source.entries[source._index(0, 0)].captions
-    )
+    assert {source.captions(0, 0, take) for take in range(6)} == set(source.entries[source._index(0, 0)].captions)
     assert "3 captioned pictures" in source.describe()
 
 
@@ -133,9 +129,7 @@ def test_broken_pictures_are_counted_named_and_replaced(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
     records: list[dict[str, Any]] = []
     source = FolderSource(tmp_path, records.append)
-    assert records == [
-        {"event": "data", "pictures": 2, "without_caption": 1, "broken": 1, "broken_files": "red.png"}
-    ]
+    assert records == [{"event": "data", "pictures": 2, "without_caption": 1, "broken": 1, "broken_files": "red.png"}]
     captions = " ".join(source.batch(0, 0, 30, 8).captions)
     assert "red" not in captions and "green" in captions and "blue" in captions
 

@@ -14,9 +14,7 @@ from t2i.errors import InputError
 from t2i.score.judge import GRID, Judge, JudgeConfig, JudgeNet, Maps, decode, to_input
 from t2i.score.judge_loss import Mark, Truth, damage, focal, loss, targets
 
-CONFIG = JudgeConfig(
-    ("circle", "star", "fish"), ("red", "own"), ("plain", "snow"), ("white", "grey"), (16, 24, 32, 24)
-)
+CONFIG = JudgeConfig(("circle", "star", "fish"), ("red", "own"), ("plain", "snow"), ("white", "grey"), (16, 24, 32, 24))
 
 
 def perfect(truths: list[Truth], config: JudgeConfig = CONFIG) -> Maps:
@@ -169,8 +167,7 @@ def test_it_learns_three_shapes_in_seconds() -> None:
     for reading, truth in zip(Judge(net).read(pixels), truths, strict=True):
         mark = truth.marks[0]
         right += any(
-            f.thing == mark.thing and f.colour == mark.colour and abs(f.x - mark.x) < 0.06
-            for f in reading.objects
+            f.thing == mark.thing and f.colour == mark.colour and abs(f.x - mark.x) < 0.06 for f in reading.objects
         )
         right += reading.shade == truth.shade
     assert right >= 0.9 * 128

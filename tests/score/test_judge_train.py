@@ -32,8 +32,7 @@ def test_training_is_repeatable_and_lowers_the_loss(world: World) -> None:
     lines: list[str] = []
     config = judge_config(world)
     nets = [
-        train(world, config, steps=3, minutes=5, batch=8, rate=1e-3, bf16=False, say=lines.append)
-        for _ in range(2)
+        train(world, config, steps=3, minutes=5, batch=8, rate=1e-3, bf16=False, say=lines.append) for _ in range(2)
     ]
     for a, b in zip(nets[0].state_dict().values(), nets[1].state_dict().values(), strict=True):
         assert torch.equal(a, b)

@@ -93,10 +93,7 @@ def draw_folder(path: Path) -> Path:
     for shape in SHAPES:
         for colour in COLOURS:
             group = Group(f"shape_{shape}", 1, colour)
-            scenes = [
-                world.layout.compose([group], "plain", shade="white", seed=7, index=i)
-                for i in range(VARIANTS)
-            ]
+            scenes = [world.layout.compose([group], "plain", shade="white", seed=7, index=i) for i in range(VARIANTS)]
             pixels, _ = world.draw(scenes, 32)
             for i, picture in enumerate(pixels):
                 save_image(to_pil(picture), path / f"{shape}-{colour}-{i}.png")
@@ -123,6 +120,4 @@ def test_prompts_change_the_picture_in_the_right_direction(tmp_path: Path) -> No
     for i, colour in enumerate(COLOURS):
         others = (middle[i].sum() - middle[i, i]) / 2
         assert middle[i, i] > others + 0.15, f"{colour}: {middle[i].tolist()}"
-        assert middle[:, i].argmax() == i, (
-            f"the prompt that says {colour} has the most of it: {middle[:, i].tolist()}"
-        )
+        assert middle[:, i].argmax() == i, f"the prompt that says {colour} has the most of it: {middle[:, i].tolist()}"

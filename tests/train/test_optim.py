@@ -50,9 +50,7 @@ def test_orthogonalise_brings_the_singular_values_near_one(shape: tuple[int, int
 def test_muon_is_torchs_muon(shape: tuple[int, int]) -> None:
     ours, theirs = nn.Parameter(randn(*shape)), nn.Parameter(randn(*shape))
     mine = MuonAdamW([("w", ours)], lr=1e-2, weight_decay=0.1, momentum=0.95)
-    other = torch.optim.Muon(
-        [theirs], lr=1e-2, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw"
-    )
+    other = torch.optim.Muon([theirs], lr=1e-2, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
     assert mine.param_groups[0]["muon"]
     for step in range(5):
         ours.grad = randn(*shape, seed=step + 1)

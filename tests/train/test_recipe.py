@@ -67,9 +67,7 @@ def test_overrides_take_effect() -> None:
     assert (recipe.seed, recipe.base.schedule.lr, recipe.base.schedule.warmup) == (7, 1e-4, 5)
     assert (recipe.clip.net.patch, recipe.world.places, recipe.name) == (4, ("snow",), "mine")
     plain = load_recipe("tiny")
-    assert (
-        plain.seed == 1 and plain.base.schedule.batch == recipe.base.schedule.batch and plain.name == "tiny"
-    )
+    assert plain.seed == 1 and plain.base.schedule.batch == recipe.base.schedule.batch and plain.name == "tiny"
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -85,10 +83,7 @@ def test_a_shipped_recipe_is_whole(name: str) -> None:
 def test_a_shipped_recipe_stays_within_its_budget(name: str, millions: int) -> None:
     t = trainer(load_recipe(name))
     with torch.device("meta"):
-        assert (
-            sum(p.numel() for stage in FIRST_FOUR for p in t.build(stage).parameters())
-            <= millions * 1_000_000
-        )
+        assert sum(p.numel() for stage in FIRST_FOUR for p in t.build(stage).parameters()) <= millions * 1_000_000
 
 
 @pytest.mark.parametrize(
@@ -101,9 +96,7 @@ def test_a_shipped_recipe_stays_within_its_budget(name: str, millions: int) -> N
         ("prior.net.embed_dim", "96", "the width of the image embedding"),
     ],
 )
-def test_sizes_that_do_not_fit_are_refused_before_training(
-    key: str, value: str, words: str, tmp_path: Path
-) -> None:
+def test_sizes_that_do_not_fit_are_refused_before_training(key: str, value: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=words):
         train("all", "tiny", [f"{key}={value}"], out=tmp_path / "m")
     assert not (tmp_path / "m").exists()
@@ -114,9 +107,7 @@ def test_a_stage_that_does_not_fit_the_model_is_refused_before_training(micro: s
     entry, config = entry_of(recipe, "clip")
     assert isinstance(entry, StageEntry)
     weights = {"w": torch.zeros(2)}
-    write_bundle(
-        tmp_path, Manifest("unclip", "micro", (entry,), ()), {"clip": (config, weights)}, "{}", "# micro\n"
-    )
+    write_bundle(tmp_path, Manifest("unclip", "micro", (entry,), ()), {"clip": (config, weights)}, "{}", "# micro\n")
     with pytest.raises(InputError, match="embedding") as error:
         train("base", micro, ["base.net.cond_dim=24"], out=tmp_path)
     assert error.value.code == "mismatch" and not (tmp_path / ".train").exists()
@@ -127,9 +118,7 @@ def test_a_stage_of_no_steps_is_left_out_or_refused(micro: str, tmp_path: Path) 
         train("upsampler1024", micro, out=tmp_path / "m")
     with pytest.raises(UsageError, match="upsampler256"):
         train("upsampler265", micro, out=tmp_path / "m")
-    plan = train(
-        "all", micro, ["upsampler1024.steps=2", "upsampler1024.size=256"], out=tmp_path / "m", dry_run=True
-    )
+    plan = train("all", micro, ["upsampler1024.steps=2", "upsampler1024.size=256"], out=tmp_path / "m", dry_run=True)
     assert isinstance(plan, dict)
     assert [row["stage"] for row in plan["stages"]] == list(STAGES)
     assert all(row["parameters"] > 0 and row["seconds"] >= 0 for row in plan["stages"])

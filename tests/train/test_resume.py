@@ -50,9 +50,7 @@ def same(a: Path, b: Path) -> bool:
 def test_killed_and_resumed_equals_straight_to_the_bit(micro: str, tmp_path: Path) -> None:
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     train("clip", micro, out=straight)
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, "clip", micro, str(killed), "7"], env=ENV, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", SCRIPT, "clip", micro, str(killed), "7"], env=ENV, check=False)
     assert done.returncode == -signal.SIGKILL
     assert json.loads((killed / ".train/clip" / FACTS).read_text())["step"] == 5
     assert not (killed / "clip").exists()  # no half-trained stage in the bundle

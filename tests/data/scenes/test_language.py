@@ -111,9 +111,7 @@ def mentioned(scene: Scene, text: str, lang: Lang) -> set[str]:
     shade = (scene.shade or "plain") if lang == "en" else COLOURS[scene.shade][0] if scene.shade else "纯色"
     drop = [d.replace("a {}", article(shade)).format(shade) if "{" in d else d for d in drop]
     for phrase in sorted(drop, key=len, reverse=True):
-        text = re.sub(
-            rf"\b{re.escape(phrase)}\b" if lang == "en" else re.escape(phrase) + "(?![人花])", " ", text
-        )
+        text = re.sub(rf"\b{re.escape(phrase)}\b" if lang == "en" else re.escape(phrase) + "(?![人花])", " ", text)
     own = set().union(*(forms_of(group.thing, lang) for group in scene.groups))
     found: set[str] = set()
     for form in sorted(own, key=len, reverse=True):
@@ -198,9 +196,7 @@ def test_dense_captions_say_colour_size_count_position_and_relation() -> None:
             assert "behind" in en or "in front of" in en, en
             assert "后面" in zh or "前面" in zh, zh
         place = PLACES_WORDS[scene.place]
-        assert any(
-            p.replace("a {}", article(scene.shade or "plain")).format(scene.shade) in en for p in place.en
-        ), en
+        assert any(p.replace("a {}", article(scene.shade or "plain")).format(scene.shade) in en for p in place.en), en
 
 
 def test_relations_keep_their_direction() -> None:
@@ -236,9 +232,7 @@ def test_style_is_said_as_often_as_asked() -> None:
     named = [word for style in P.STYLES["twemoji"] for word in style]
     scene = one("cat", style="twemoji")
     assert not any(w in caption(scene, rng, "en", "dense", say_style=0) for _ in range(50) for w in named)
-    assert all(
-        any(w in caption(scene, rng, "en", "dense", say_style=1).lower() for w in named) for _ in range(50)
-    )
+    assert all(any(w in caption(scene, rng, "en", "dense", say_style=1).lower() for w in named) for _ in range(50))
 
 
 def test_every_drawn_place_has_words() -> None:

@@ -129,8 +129,7 @@ def test_a_colour_word_matches_the_pixels(world: World, colour: str) -> None:
     shade = "green" if colour in ("purple", "pink", "blue", "red") else "purple"
     keys = ("shape_circle", "shape_star", "shape_fish", "shape_hexagon")
     scenes = [
-        world.layout.compose((Group(key, colour=colour),), "plain", shade=shade, index=i)
-        for i, key in enumerate(keys)
+        world.layout.compose((Group(key, colour=colour),), "plain", shade=shade, index=i) for i, key in enumerate(keys)
     ]
     pixels, masks = world.draw(scenes, 64, masks=True)
     assert masks is not None
@@ -158,9 +157,7 @@ def test_grey_words_are_in_order_of_light(world: World, dark: str, light: str) -
 # Geometry
 
 
-def _composed(
-    kind: str, index: int, things: tuple[str, str] = ("shape_cat", "shape_boat")
-) -> tuple[Scene, Layout]:
+def _composed(kind: str, index: int, things: tuple[str, str] = ("shape_cat", "shape_boat")) -> tuple[Scene, Layout]:
     layout = Layout(CONFIG, _TABLE, (), tuple(PLACES))
     groups = (Group(things[0]), Group(things[1]))
     place = tuple(PLACES)[index % len(PLACES)]
@@ -202,9 +199,7 @@ def test_a_hat_is_on_a_head() -> None:
 def test_a_position_is_what_its_word_says(world: World, position: str) -> None:
     place = "plain" if position in ("top", "bottom") else "snow"
     for index in range(20):
-        scene = world.layout.compose(
-            (Group("shape_star"),), place, shade="grey", position=position, index=index
-        )
+        scene = world.layout.compose((Group("shape_star"),), place, shade="grey", position=position, index=index)
         (item,) = scene.items
         right = {
             "left": item.x < 0.4,
@@ -337,10 +332,7 @@ def test_the_contact_sheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.splitlines()[0] == str(sheet)
     assert sheet.stat().st_size > 2000
     assert main(["-o", str(sheet), "--vocabulary", "core"]) == 2
-    assert (
-        main(["-o", str(tmp_path / "none" / "sheet.png"), "--rows", "1", "--columns", "1", "--size", "32"])
-        == 3
-    )
+    assert main(["-o", str(tmp_path / "none" / "sheet.png"), "--rows", "1", "--columns", "1", "--size", "32"]) == 3
 
 
 def test_captions_are_wrapped() -> None:
