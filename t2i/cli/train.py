@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -77,7 +73,7 @@ def train(
     from t2i.store.registry import resolve
     from t2i.train.run import train as run
 
-    with _stop_on_signal(ui) as signals, _Reporter(ui) as report:
+    with ui.finishing("this step") as signals, _Reporter(ui) as report:
         result: Any = run(
             stage,
             recipe,
@@ -101,25 +97,6 @@ def train(
         _show_plan(ui, result)
     elif not ui.json:
         ui.line(str(out))
-
-
-@contextmanager
-def _stop_on_signal(ui: UI) -> Iterator[list[int]]:
-    """The first SIGINT or SIGTERM asks for a checkpoint and an end; the second ends at once."""
-    signals: list[int] = []
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if signals:
-            raise KeyboardInterrupt
-        signals.append(number)
-        ui.warn("stopping after this step; once more to stop at once")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Reporter:

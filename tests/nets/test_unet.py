@@ -160,4 +160,19 @@ def test_config() -> None:
 
 
 def test_default_size() -> None:
-    assert sum(p.numel() for p in UNet(UNetConfig()).parameters()) == 6_684_620
+    assert sum(p.numel() for p in UNet(UNetConfig()).parameters()) == 6_733_900
+
+
+def test_the_map_puts_the_embedding_in_its_place() -> None:
+    """Where x_t is flat, only the map can tell one spot from another; without it the inside of the picture is flat."""
+    for grid, flat in ((0, True), (4, False)):
+        config = UNetConfig(channels=(16, 32), blocks=(1, 1), attention=(), z_grid=grid, z_channels=4, text_dim=0)
+        net = UNet(config)
+        g = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for p in net.parameters():
+                p.copy_(torch.randn(p.shape, generator=g) * 0.05)
+        z = torch.randn(1, config.cond_dim, generator=g) / config.cond_dim**0.5
+        out = net(torch.zeros(1, 7, 128, 128), torch.ones(1), UNetCond(z=z))
+        inside = out[0, :, 48:80:4, 48:80:4].flatten(1)  # away from the zero padding, one pixel of each block
+        assert (inside.std(1).max() < 1e-5) == flat

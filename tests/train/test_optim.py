@@ -69,11 +69,11 @@ def test_muon_takes_convolutions_and_leaves_small_and_named_ones() -> None:
         "bias": (32,),
         "token_embedding.weight": (99, 32),
     }
-    names |= {"conv1.weight": (32, 3, 8, 8), "thin": (4, 64)}
+    names |= {"visual.conv1.weight": (32, 3, 8, 8), "blocks.0.conv1.weight": (16, 8, 3, 3), "thin": (4, 64)}
     params = [(name, nn.Parameter(randn(*shape))) for name, shape in names.items()]
     groups = MuonAdamW(params, lr=1e-3).param_groups
     assert [group["muon"] for group in groups] == [True, False]
-    assert [tuple(p.shape) for p in groups[0]["params"]] == [(16, 16, 3, 3), (32, 32)]
+    assert [tuple(p.shape) for p in groups[0]["params"]] == [(16, 16, 3, 3), (32, 32), (16, 8, 3, 3)]
     for _, p in params:
         p.grad = torch.ones_like(p)
     before = params[0][1].detach().clone()

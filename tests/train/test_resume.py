@@ -106,7 +106,13 @@ def test_a_signal_saves_and_ends(number: signal.Signals, code: int, micro: str, 
         str(out),
         "--json",
     ]
-    process = subprocess.Popen(args, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def heed() -> None:  # a test run in the background is started with SIGINT ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    process = subprocess.Popen(
+        args, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
+    )
     assert process.stdout is not None
     for line in process.stdout:
         if json.loads(line).get("event") == "step":
