@@ -33,6 +33,8 @@ class Model:
 
         if n < 1:
             raise UsageError(f"n={n} asks for no picture.")
+        if seed is not None and (not isinstance(seed, int) or seed < 0):
+            raise UsageError(f"seed={seed!r} is not a seed.", "A seed is a whole number from 0 on.")
         known = [f.name for f in fields(SampleSettings) if f.name != "keep_stages"]
         for name in settings:
             if name not in known:

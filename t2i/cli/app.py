@@ -25,6 +25,7 @@ from t2i.errors import (
     UnavailableError,
     UsageError,
 )
+from t2i.files import explain_os_error
 
 EPILOG = """Examples:
 
@@ -97,9 +98,17 @@ def run(args: list[str]) -> int:
         ui.close(error)
         sys.stdout.flush()
     except (BrokenPipeError, ReaderGone):  # the reader of our results has gone: nothing left to say it to
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return InputError.exit_code
+        return _reader_gone()
+    except OSError as fault:  # the last results cannot be written, for example to a full disk
+        ui.fail(InputError(f"cannot write the results: {explain_os_error(fault)}.", code="output"))
+        return _reader_gone()
     return code
+
+
+def _reader_gone() -> int:
+    """Nothing more can be said on stdout, also not by the interpreter on its way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return InputError.exit_code
 
 
 def _invoke(args: list[str], ui: UI) -> tuple[int, T2IError | None]:
@@ -160,6 +169,8 @@ def _parser_hint(error: Exception, ui: UI) -> str:
 
 def _prepare_streams() -> None:
     """Paths must come out as the bytes they are, and no message may fail on a narrow terminal encoding."""
+    if sys.stdout is None:  # started with its output closed, `>&-`: the results go nowhere
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it lives as long as the process
     for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

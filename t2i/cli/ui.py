@@ -18,7 +18,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from t2i.errors import T2IError
+from t2i.errors import InputError, T2IError
+from t2i.files import explain_os_error
 
 SCHEMA = 1
 #: on_step(stage, step 1..n, n, the estimate so far, which nobody shows yet)
@@ -86,6 +87,9 @@ class UI:
             sys.stdout.flush()
         except BrokenPipeError as error:
             raise ReaderGone from error
+        except OSError as error:
+            what = f"cannot write the results to standard output: {explain_os_error(error)}."
+            raise InputError(what, "Make room there.", "output") from error
 
     def record(self, table: dict[str, Any]) -> None:
         """One NDJSON record of the result."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from t2i.errors import InputError
+from t2i.files import explain_os_error
 from t2i.score.reading import Expectation, Reading, Wanted, check
 
 T95 = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 7: 2.365, 10: 2.228, 15: 2.131, 20: 2.086, 30: 2.042, 60: 2.0}
@@ -46,8 +47,10 @@ def read_suite(path: Path) -> list[Prompt]:
     """Raises InputError naming the line that cannot be read."""
     try:
         lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the suite {path}: {error}") from error
+    except OSError as error:
+        raise InputError(f"cannot read the suite {path}: {explain_os_error(error)}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"the suite {path} is not text in UTF-8.") from error
     prompts = []
     for number, line in enumerate(lines, 1):
         if not line.strip():

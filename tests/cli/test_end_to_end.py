@@ -222,3 +222,12 @@ def test_two_runs_into_one_folder(place: Path) -> None:
     assert len(set(paths)) == 8
     assert sorted(p.name for p in (place / "out").iterdir()) == sorted(Path(path).name for path in paths)
     assert len({load_image(path).tobytes() for path in paths}) == 8
+
+
+def test_results_that_cannot_be_written_are_an_output_error(place: Path) -> None:
+    """A full disk behind stdout is the user's to mend (3), and a closed one gets no results and no traceback (0)."""
+    for redirect, code in ((">/dev/full", 3), (">&-", 0)):
+        line = f'"{sys.executable}" -c "from t2i.cli.app import main; main()" models list {redirect}'
+        done = subprocess.run(["sh", "-c", line], stderr=subprocess.PIPE, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr and "fault of ours" not in done.stderr
