@@ -14,7 +14,7 @@ import typer
 
 from t2i import __version__
 from t2i.cli import info, models, sample, score, train
-from t2i.cli.ui import UI, ReaderGone, safe
+from t2i.cli.ui import UI, ReaderGone, safe, unwritten
 from t2i.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -25,7 +25,6 @@ from t2i.errors import (
     UnavailableError,
     UsageError,
 )
-from t2i.files import explain_os_error
 
 EPILOG = """Examples:
 
@@ -99,8 +98,9 @@ def run(args: list[str]) -> int:
         sys.stdout.flush()
     except (BrokenPipeError, ReaderGone):  # the reader of our results has gone: nothing left to say it to
         return _reader_gone()
-    except OSError as fault:  # the last results cannot be written, for example to a full disk
-        ui.fail(InputError(f"cannot write the results: {explain_os_error(fault)}.", code="output"))
+    except (OSError, InputError) as fault:  # the closing record cannot be written, for example to a full disk
+        if error is None:  # else the reason has been said
+            ui.fail(fault if isinstance(fault, InputError) else unwritten(fault))
         return _reader_gone()
     return code
 

@@ -10,7 +10,6 @@ import typer
 
 from t2i.cli import options as opt
 from t2i.cli.ui import UI
-from t2i.errors import UnavailableError
 
 if TYPE_CHECKING:
     from t2i.score.reading import Reading
@@ -41,10 +40,10 @@ def score(
     ui: UI = ctx.obj
     opt.environment(offline, False)
     from t2i.score.suite import read_suite, summarise
-    from t2i.store.registry import resolve
+    from t2i.store.registry import resolve, resolve_judge
 
     prompts = read_suite(suite)
-    bundle, judge_folder = resolve(model), _judge_folder()
+    bundle, judge_folder = resolve(model), resolve_judge()
 
     import torch
 
@@ -76,12 +75,3 @@ def score(
         return
     rows = [[task, f"{m.mean:.3f}", f"{m.low:.3f} to {m.high:.3f}", str(m.prompts)] for task, m in table.items()]
     ui.table("score", ["task", "share", "95% interval", "prompts"], rows)
-
-
-def _judge_folder() -> Path:
-    from t2i.store.registry import roots
-
-    for _, root in roots():
-        if (root / "judge" / "config.json").is_file():
-            return root / "judge"
-    raise UnavailableError("the judge's weights are not installed.", "Install t2i again.")

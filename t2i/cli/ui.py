@@ -31,6 +31,12 @@ class ReaderGone(BaseException):
     """Nobody reads stdout any more. Not an OSError: typer would take that for itself and exit 1."""
 
 
+def unwritten(error: OSError) -> InputError:
+    """Standard output refuses our results."""
+    what = f"cannot write the results to standard output: {explain_os_error(error)}."
+    return InputError(what, "Make room there.", "output")
+
+
 def safe(text: str) -> str:
     """``text`` with every character that could act on a terminal shown as an escape; newlines too."""
     return "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp") else _escape(c) for c in text)
@@ -88,8 +94,7 @@ class UI:
         except BrokenPipeError as error:
             raise ReaderGone from error
         except OSError as error:
-            what = f"cannot write the results to standard output: {explain_os_error(error)}."
-            raise InputError(what, "Make room there.", "output") from error
+            raise unwritten(error) from error
 
     def record(self, table: dict[str, Any]) -> None:
         """One NDJSON record of the result."""

@@ -61,6 +61,14 @@ def resolve(name_or_path: str | Path = DEFAULT) -> Path:
     raise UnavailableError(f"there is no model {text!r}.", hint, "model")
 
 
+def resolve_judge() -> Path:
+    """The folder of the judge that scores read pictures with. Raises UnavailableError."""
+    for _, root in roots():
+        if (root / "judge" / "config.json").is_file():
+            return root / "judge"
+    raise UnavailableError("the judge's weights are not installed.", "Install t2i again.")
+
+
 @dataclass(frozen=True)
 class ModelInfo:
     """One model that was found; ``manifest`` is None and ``fault`` a sentence when it cannot be read."""

@@ -85,6 +85,7 @@ def command_line(
     sprites: Path | None,
     seed: int | None,
     steps: int | None,
+    start: Path | None = None,
 ) -> str:
     """The command line of this training, with the last parts of paths only."""
     words = ["t2i train", *([stage] if stage != "all" else []), f"--recipe {Path(recipe).name}"]
@@ -93,4 +94,5 @@ def command_line(
     words += [f"--set {text}" for text in overrides]
     words += [f"--steps {steps}"] if steps is not None else []
     words += [f"--seed {seed}"] if seed is not None else []
+    words += [f"--start {start.name}"] if start else []
     return " ".join(words)

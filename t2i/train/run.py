@@ -76,7 +76,7 @@ def train(
             "config",
         )
     command = command_line(
-        stage, recipe if isinstance(recipe, str) else loaded.name, overrides, data, sprites, seed, steps
+        stage, recipe if isinstance(recipe, str) else loaded.name, overrides, data, sprites, seed, steps, start
     )
     trainer = Trainer(loaded, Path(out), data, sprites, torch.device(device), report, stop, command, start)
     check(loaded, stages, trainer.bundle())
@@ -87,7 +87,7 @@ def train(
     started = [name for name in stages if (trainer.folder(name) / TENSORS).is_file()]
     if resume and not started:
         raise InputError(f"there is no checkpoint to resume in {out}", "start without --resume", "data")
-    assert trainer.source is not None  # built here: a fault in the data is said before anything is made
+    _ = trainer.source  # built here: a fault in the data is said before anything is made
     for name in stages:
         # "all" with --resume goes on where it was: finished stages are kept, the broken-off one continues.
         if resume and stage == "all" and trainer.finished(name):

@@ -226,7 +226,7 @@ def test_two_runs_into_one_folder(place: Path) -> None:
 
 def test_results_that_cannot_be_written_are_an_output_error(place: Path) -> None:
     """A full disk behind stdout is the user's to mend (3), and a closed one gets no results and no traceback (0)."""
-    for redirect, code in ((">/dev/full", 3), (">&-", 0)):
+    for redirect, code in ((">/dev/full", 3), ("--json >/dev/full", 3), (">&-", 0)):
         line = f'"{sys.executable}" -c "from t2i.cli.app import main; main()" models list {redirect}'
         done = subprocess.run(["sh", "-c", line], stderr=subprocess.PIPE, text=True, check=False)
         assert done.returncode == code, done.stderr

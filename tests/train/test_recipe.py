@@ -133,3 +133,10 @@ def test_new_weights_are_a_function_of_the_seed_and_the_stage() -> None:
     assert all(torch.equal(a[key], b[key]) for key in a)
     other = trainer(load_recipe("tiny", {"seed": "2"})).build("prior").state_dict()
     assert not all(torch.equal(a[key], other[key]) for key in a)
+
+
+def test_the_command_that_a_card_shows_says_where_training_started() -> None:
+    from t2i.train.card import command_line
+
+    said = command_line("clip", "first", ["clip.steps=9"], "scenes", Path("a/sprites"), 2, None, Path("weights/small"))
+    assert said == "t2i train clip --recipe first --sprites sprites --set clip.steps=9 --seed 2 --start small"
