@@ -47,7 +47,7 @@ def convert(hint: Any, value: Any, path: str) -> Any:
                 return convert(option, value, path)
             except ValueError:
                 continue
-        raise ValueError(f"{path} has the wrong type")
+        raise ValueError(f"{path} is {value!r}, which is not of its type")
     if dataclasses.is_dataclass(hint):
         return build(hint, value, path)
     if origin is tuple and isinstance(value, (list, tuple)):
@@ -61,7 +61,11 @@ def convert(hint: Any, value: Any, path: str) -> Any:
         return float(value)
     if hint in (int, str, bool) and type(value) is hint:
         return value
-    raise ValueError(f"{path} has the wrong type")
+    raise ValueError(f"{path} is {value!r}, not {KINDS.get(hint) or KINDS.get(origin, 'what it should be')}")
+
+
+KINDS = {float: "a number", int: "a whole number", str: "a text", bool: "true or false", tuple: "such a list",
+         dict: "a table"}  # fmt: skip
 
 
 def _join(path: str, key: str) -> str:

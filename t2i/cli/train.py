@@ -35,6 +35,7 @@ def train(
     data: Annotated[str, typer.Option(metavar="scenes|FOLDER|SHARDS", help="The pictures and captions.")] = "scenes",
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The bundle to write.")] = Path("my-model"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train anew a stage that --out holds.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the resolved recipe, sizes and time; train nothing.")
     ] = False,
@@ -89,6 +90,7 @@ def train(
             steps=steps,
             device=opt.pick_device(device),
             stop=lambda: bool(signals),
+            overwrite=overwrite,
         )
     if signals:
         ui.note(f"stopped and saved; go on with --resume --out {out}")

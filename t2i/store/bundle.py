@@ -78,9 +78,9 @@ class StageEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """bundle.json. ``sizes`` are the picture sizes the cascade can stop at, ascending; ``files`` maps a
-    relative path to its sha256 and is filled by :func:`write_bundle`; ``notes`` holds free facts (recipe,
-    hours, scores)."""
+    """bundle.json. ``sizes`` are the picture sizes the cascade can stop at, ascending; ``stop`` is where it
+    stops unless told otherwise, None for the largest; ``files`` maps a relative path to its sha256 and is
+    filled by :func:`write_bundle`; ``notes`` holds free facts (recipe, hours, scores)."""
 
     family: str
     name: str
@@ -92,6 +92,12 @@ class Manifest:
     schema: int = SCHEMA
     files: dict[str, str] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    stop: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Side in pixels of the pictures that are made when no size is asked for."""
+        return self.stop if self.stop in self.sizes and self.stop else self.sizes[-1]
 
     def stage(self, name: str) -> StageEntry:
         """The stage called ``name``. Raises KeyError."""

@@ -85,11 +85,11 @@ def check(recipe: Recipe, stages: tuple[str, ...], bundle: Bundle | None) -> Non
         part = getattr(recipe, name)
         if isinstance(part, UpsamplerRecipe):
             unit = part.net.unshuffle
-            rules.append((part.crop <= part.size, f"{name}.crop is larger than {name}.size"))
+            rules.append((part.crop <= (part.drawn or part.size), f"{name}.crop is larger than its pictures"))
             rules.append(
                 (
-                    part.crop % unit == 0 == part.size % unit,
-                    f"{name}.crop and .size are not multiples of {unit}",
+                    part.crop % unit == 0 == part.size % unit == (part.drawn or 0) % unit,
+                    f"{name}.crop, .size and .drawn are not multiples of {unit}",
                 )
             )
     for fine, sentence in rules:

@@ -11,7 +11,7 @@ import torch
 from t2i.nets.clip import Clip
 from t2i.train.loop import autocast, pick_precision
 from t2i.train.objectives import PriorObjective
-from t2i.train.recipe import Schedule
+from t2i.train.recipe import STAGES, Schedule
 
 if TYPE_CHECKING:
     from t2i.text.tokenizer import Tokenizer
@@ -36,7 +36,10 @@ def plan(trainer: Trainer, stages: Sequence[str]) -> dict[str, Any]:
         rows.append({"stage": name, "parameters": shipped, "steps": schedule.steps, "batch": schedule.batch,
                      "samples": schedule.steps * schedule.batch, "state_mb": round(trained * STATE / 2**20),
                      "shipped_mb": round(shipped * 2 / 2**20, 1), "seconds": round(seconds)})  # fmt: skip
-    return {"recipe": trainer.recipe.to_dict(), "stages": rows, "out": str(trainer.out), "data": trainer.data}
+    recipe = {
+        key: part for key, part in trainer.recipe.to_dict().items() if key not in STAGES or part["schedule"]["steps"]
+    }
+    return {"recipe": recipe, "stages": rows, "out": str(trainer.out), "data": trainer.data}
 
 
 def _measure(trainer: Trainer, stage: str, tokenizer: Tokenizer, schedule: Schedule) -> tuple[float, int]:

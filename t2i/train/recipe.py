@@ -102,6 +102,7 @@ class UpsamplerRecipe:
     schedule: Schedule = field(default_factory=lambda: Schedule(batch=32))
     objective: Objective = field(default_factory=lambda: Objective(levels=Levels(mean=0.0, std=1.2, stratified=True)))
     size: int = 256
+    drawn: int | None = None  # side of the pictures that crops are cut from, if not `size`: none need be enlarged
     crop: int = 64  # side of the high-resolution crop
     crops: int = 4  # taken from each picture
     blur: float = 0.5  # chance of a Gaussian blur of the low-resolution input
@@ -110,8 +111,10 @@ class UpsamplerRecipe:
 
 @dataclass(frozen=True)
 class SampleDefaults:
-    """What the bundle says about sampling; chosen by sweeps, see docs/decisions.md."""
+    """What the bundle says about sampling; chosen by sweeps, see docs/decisions.md. size: where the cascade stops
+    unless told otherwise, None for the largest."""
 
+    size: int | None = None
     prior_steps: int = 10
     prior_guidance: float = 1.0
     base_steps: int = 8
@@ -155,8 +158,10 @@ def load_recipe(name: str, overrides: Mapping[str, str] | None = None) -> Recipe
     """
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
-        near = ", ".join(nearest(name, recipe_names()) or recipe_names())
-        raise UsageError(f"there is no recipe {name!r}", f"known: {near}", "config")
+        near = nearest(name, recipe_names(), 1)
+        guess = f"Did you mean {near[0]}? " if near else ""
+        hint = f"{guess}Recipes are {', '.join(recipe_names())}, or the path of a .toml file."
+        raise UsageError(f"there is no recipe {name!r}.", hint, "config")
     try:
         raw = tomllib.loads(path.read_text("utf-8"))
         for key, text in (overrides or {}).items():

@@ -49,6 +49,7 @@ def train(
     out: Path | str = "my-model", resume: bool = False, dry_run: bool = False,
     report: Report = lambda record: None, *, sprites: Path | None = None, seed: int | None = None,
     steps: int | None = None, device: str = "cpu", start: Path | None = None, stop: Callable[[], bool] = lambda: False,
+    overwrite: bool = False,
 ) -> Bundle | dict[str, Any]:  # fmt: skip
     """Train `stage` ("all", which leaves out stages of 0 steps, or one of ORDER) and return the bundle in
     `out`; with `dry_run`, what would be done.
@@ -56,6 +57,7 @@ def train(
     `start` is a bundle whose weights (and tokenizer) training goes on from, with a fresh optimiser.
     `overrides` are "key=value" strings; `data` is "scenes", a folder of pictures and captions, or shards.
     `stop` is asked after every step: when it says yes, a checkpoint is written and the training ends early.
+    A stage that `out` holds already is trained anew only with `overwrite`.
     Raises UsageError for a bad recipe, InputError for bad data, no checkpoint or one of another training.
     """
     if stage not in ("all", *ORDER):
@@ -85,6 +87,12 @@ def train(
 
         return plan(trainer, stages)
     started = [name for name in stages if (trainer.folder(name) / TENSORS).is_file()]
+    bundle = trainer.bundle()
+    trained = [e.name for e in bundle.manifest.stages] if bundle else []
+    there = [name for name in stages if name in started or name in trained]
+    if there and not resume and not overwrite:
+        hint = "Go on with --resume, train anew with --overwrite, or choose another --out."
+        raise InputError(f"{out} holds {' and '.join(there)} already.", hint, "output")
     if resume and not started:
         raise InputError(f"there is no checkpoint to resume in {out}", "start without --resume", "data")
     _ = trainer.source  # built here: a fault in the data is said before anything is made
@@ -255,7 +263,13 @@ class Trainer:
         tokenizer.save(own)
         if self.bundle() is None:
             card = write_card(self.recipe, {})
-            write_bundle(self.out, Manifest("unclip", self.recipe.name, (), ()), {}, tokenizer.backend.to_str(), card)
+            write_bundle(
+                self.out,
+                Manifest("unclip", self.recipe.name, (), (), stop=self.recipe.sample.size),
+                {},
+                tokenizer.backend.to_str(),
+                card,
+            )
         return tokenizer
 
     def _go_on(self, objective: Objective) -> None:

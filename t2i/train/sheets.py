@@ -48,8 +48,8 @@ def draw_base(base: UNet, recipe: Recipe, size: int, z: Tensor | None, text: Tex
 def upsampler_rows(net: Upsampler, recipe: Recipe, config: UpsamplerRecipe, name: str, high: Tensor) -> Tensor:
     """(4, C, 3, S, S): the small picture, its bicubic enlargement, ours, the truth, `high` (C, 3, S', S')."""
     scale = net.config.scale
-    side = min(config.size, WINDOW)
-    top = (config.size - side) // 2 // scale * scale
+    side = min(high.shape[-1], WINDOW)
+    top = (high.shape[-1] - side) // 2 // scale * scale
     high = high[:, :, top : top + side, top : top + side]
     low = F.interpolate(high, scale_factor=1 / scale, mode="area")
     dials = Dials(steps=recipe.sample.upsampler_steps)

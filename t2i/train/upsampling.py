@@ -33,8 +33,9 @@ class UpsamplerObjective:
     def crops(self, step: int, g: torch.Generator) -> Tensor:
         """(B, 3, crop, crop) aligned to the low-resolution grid."""
         c, scale = self.config, self.upsampler.config.scale
-        pictures = self.source.batch(self.recipe.seed + 3, step, -(-c.schedule.batch // c.crops), c.size).pixels
-        places = torch.randint((c.size - c.crop) // scale + 1, (len(pictures), c.crops, 2), generator=g) * scale
+        size = c.drawn or c.size
+        pictures = self.source.batch(self.recipe.seed + 3, step, -(-c.schedule.batch // c.crops), size).pixels
+        places = torch.randint((size - c.crop) // scale + 1, (len(pictures), c.crops, 2), generator=g) * scale
         rows = [
             picture[:, y : y + c.crop, x : x + c.crop]
             for picture, spots in zip(pictures, places.tolist(), strict=True)
@@ -59,7 +60,8 @@ class UpsamplerObjective:
 
     def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
         """Four rows: the small picture, its bicubic enlargement, ours, the truth."""
-        high = self.source.batch(self.recipe.seed + SEED, 0, COLUMNS // 2, self.config.size).pixels.to(self.device)
+        size = self.config.drawn or self.config.size
+        high = self.source.batch(self.recipe.seed + SEED, 0, COLUMNS // 2, size).pixels.to(self.device)
         with torch.no_grad(), averaged(self.module, average):
             return upsampler_rows(self.upsampler, self.recipe, self.config, self.name, high)
 

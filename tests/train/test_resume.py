@@ -150,7 +150,11 @@ def test_a_checkpoint_of_another_training_is_refused(micro: str, tmp_path: Path)
 
 def test_a_new_clip_drops_what_learned_from_the_old_one(micro: str, tmp_path: Path) -> None:
     train("all", micro, ["clip.steps=1"], steps=1, out=tmp_path)
-    bundle = train("clip", micro, ["seed=5"], steps=1, out=tmp_path)
+    before = (tmp_path / "bundle.json").read_bytes()
+    with pytest.raises(InputError, match="holds clip already") as error:
+        train("clip", micro, ["seed=5"], steps=1, out=tmp_path)
+    assert "--overwrite" in error.value.hint and (tmp_path / "bundle.json").read_bytes() == before
+    bundle = train("clip", micro, ["seed=5"], steps=1, out=tmp_path, overwrite=True)
     assert not isinstance(bundle, dict)
     assert [entry.name for entry in bundle.manifest.stages] == ["clip", "upsampler256"]
     assert set(bundle.manifest.notes["training"]) == {"clip", "upsampler256"}

@@ -67,7 +67,6 @@ class World:
                 raise UsageError(f"the world has no {kind} called {missing[0]!r}")
         self.atlas = load_atlas(self.things, keys, styles, Path(sprites) if sprites else None, resolution).to(device)
         self.layout = Layout(replace(config, styles=styles), self.things, keys, places)
-        self._poses = {key: thing.pose for key, thing in self.things.items()}
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -84,7 +83,7 @@ class World:
         """Pixels (B, 3, S, S) in [-1, 1] of scene graphs, and the masks of their items if asked."""
         # Inside a training step's autocast the drawing would lose half of its grey levels.
         with torch.no_grad(), torch.autocast(self.atlas.aspect.device.type, enabled=False):
-            pixels, owned = render(scenes, self.atlas, size, poses=self._poses, light=self.config.light, masks=masks)
+            pixels, owned = render(scenes, self.atlas, size, things=self.things, light=self.config.light, masks=masks)
             return pixels.mul_(2).sub_(1), owned
 
     def caption(self, scene: Scene, lang: Lang | None = None, form: Form | None = None, take: int = 0) -> str:
@@ -92,7 +91,8 @@ class World:
         rng = Random(f"{scene.seed}/{scene.index}/{take}/words")
         drawn_lang: Literal["en", "zh"] = "zh" if rng.random() < self.config.chinese else "en"
         drawn_form = rng.choices(("dense", "short", "telegraphic"), self.config.forms)[0]
-        return caption(scene, rng, lang or drawn_lang, form or drawn_form, say_style=self.config.say_style)  # type: ignore[arg-type]
+        says = {"say_style": self.config.say_style, "say_place": self.config.say_place}
+        return caption(scene, rng, lang or drawn_lang, form or drawn_form, **says)  # type: ignore[arg-type]
 
     def batch(self, seed: int, indices: Sequence[int], size: int, masks: bool = False) -> Batch:
         scenes = [self.layout(seed, index) for index in indices]

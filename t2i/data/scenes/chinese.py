@@ -121,6 +121,8 @@ class Chinese(Words):
             text = self.clause(relation.kind, a, b)
             if rest:
                 text += "，还有" + self.several(rest)
+            if not self.placed:
+                return text, False
             first = rng.random() < 0.6
             return (f"{self.front(where, text)}，{text}" if first else text + self.backdrop()), False
         verb = None
@@ -130,9 +132,13 @@ class Chinese(Words):
             core, verb = self.several(self.shuffled()), self.verb()
         if self.position:
             at, roll = rng.choice(P.POSITIONS_ZH[self.position]), rng.random()
+            if not self.placed:
+                return (f"{core}在{at}" if roll < 0.5 else f"{at}有{core}"), False
             if roll < 0.35:
                 return f"{self.front(where, core)}，{at}有{core}", False
             return (f"{core}在{at}{self.backdrop()}" if roll < 0.7 else f"{at}是{where}的{core}"), False
+        if not self.placed:
+            return (f"一张画着{core}的图片", False) if rng.random() < 0.1 else (core, True)
         if verb:
             return (f"{core}{verb[1]}在{where}" if verb[2] else f"{core}在{where}{verb[1]}"), False
         roll = rng.random()
@@ -160,7 +166,8 @@ class Chinese(Words):
                 parts.append(f"{first}在{second}{P.RELATIONS_ZH[relation.kind][-1].lstrip('的')}")
             groups = rest
         parts += [self.bare(group) for group in groups]
-        parts.append(rng.choice(self.place.tag_zh).format(self.shade()))
+        if self.placed:
+            parts.append(rng.choice(self.place.tag_zh).format(self.shade()))
         return rng.choice((" ", " ", "，")).join(parts), False
 
     def bare(self, group: Group, worn: bool = False) -> str:

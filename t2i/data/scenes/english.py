@@ -94,6 +94,13 @@ class English(Words):
             be = "is" if groups[0].count == 1 else "are"
         at = rng.choice(P.POSITIONS_EN[self.position]) if self.position else ""
         roll = rng.random()
+        if not self.placed:
+            if at:
+                return (f"{at}, {core}" if roll < 0.25 else f"{core} {at}"), True
+            core = f"{core} {verb[0]}" if verb else core
+            if roll < 0.1 and self.form == "dense":
+                return f"there {be} {core}", False
+            return (f"a picture of {core}", False) if roll < 0.2 else (core, True)
         if at:
             if roll < 0.25:
                 return f"{at}, {core} {where}", True
@@ -120,7 +127,8 @@ class English(Words):
             parts.append(f"{first} {P.RELATIONS_EN.get(relation.kind, (relation.kind,))[-1]} {second}")
             groups = rest
         parts += [self.bare(group) for group in groups]
-        parts.append(self.shaded(self.rng.choice(self.place.tag_en)))
+        if self.placed:
+            parts.append(self.shaded(self.rng.choice(self.place.tag_en)))
         return (", " if self.rng.random() < 0.75 else " ").join(parts), False
 
     def bare(self, group: Group, worn: bool = False) -> str:

@@ -19,16 +19,20 @@ from t2i.data.scenes.vocabulary import Lang
 __all__ = ["PLACES_WORDS", "Form", "Lang", "PlaceWords", "article", "caption"]
 
 
-def caption(scene: Scene, rng: Random, lang: Lang, form: Form, *, say_style: float = 0.2) -> str:
+def caption(
+    scene: Scene, rng: Random, lang: Lang, form: Form, *, say_style: float = 0.2, say_place: float = 1.0
+) -> str:  # fmt: skip
     """One caption of the scene.
 
     dense says everything in the graph; short says the objects, their colours and relation and the place, and
     may drop sizes and positions; telegraphic strings keywords together. `say_style` is the share of captions
-    that name the style, halved in the short form; the telegraphic form follows it too.
+    that name the style, halved in the short form; the telegraphic form follows it too. `say_place` is the share
+    that names the place: who asks for "a red apple" has said nothing of where.
     Every draw comes from `rng`: the same generator state gives the same caption.
     """
     assert scene.groups and scene.place in PLACES_WORDS, f"nothing to say about {scene.place!r}"
-    words: English | Chinese = English(scene, rng, form) if lang == "en" else Chinese(scene, rng, form)
+    placed = rng.random() < say_place
+    words: English | Chinese = (English if lang == "en" else Chinese)(scene, rng, form, placed)
     text, nominal = words.keywords() if form == "telegraphic" else words.sentence()
     styles = P.STYLES.get(scene.style)
     if styles and rng.random() < say_style * (0.5 if form == "short" else 1.0):

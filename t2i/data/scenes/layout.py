@@ -56,10 +56,11 @@ class WorldConfig:
     shades: tuple[str, ...] = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "grey", "black")
     styles: tuple[str, ...] = ("fluent3d",)
     say_style: float = 0.0  # how often the caption names the style
+    say_place: float = 0.9  # how often the caption names the place
     groups: tuple[float, ...] = (0.72, 0.24, 0.03, 0.01)  # chances of 1, 2, 3, 4 groups
     counts: tuple[float, ...] = (0.84, 0.09, 0.04, 0.03)  # chances of 1, 2, 3, 4 equal things in a lone group
     relations: tuple[str, ...] = ("left", "right", "above", "below", "next", "behind", "on", "wearing", "holding")
-    colour: float = 0.3  # how often a recolourable thing is recoloured
+    colour: float = 0.3  # how often a thing's colour is chosen, among those it can have, and said
     size: float = 0.12  # how often a size is chosen and said
     position: float = 0.12  # how often a lone group stands off centre and it is said
     scale: tuple[float, float] = (0.5, 0.7)  # of a lone thing of no said size
@@ -133,9 +134,10 @@ class Layout:
     def _group(self, rng: Random, key: str, count: int, shade: str | None, allow_size: bool = True) -> Group:
         thing, config = self.things[key], self.config
         colour = size = None
-        if thing.colours and rng.random() < config.colour:
+        known = tuple(dict.fromkeys((*thing.colours, *([thing.colour] if thing.colour else []))))
+        if known and rng.random() < config.colour:
             # A thing of the colour of the wall behind it cannot be seen.
-            choices = [c for c in thing.colours if c != shade]
+            choices = [c for c in known if c != shade]
             colour = rng.choice(choices) if choices else None
         if allow_size and count == 1 and rng.random() < config.size:
             size = rng.choice(("large", "small"))

@@ -6,13 +6,13 @@ Shape legend: B scenes, K things a scene, S canvas side. Colours are sRGB in [0,
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from t2i.data.scenes.graph import Item, Scene
+from t2i.data.scenes.graph import Item, Scene, Thing
 from t2i.data.scenes.place_over import STRIPS, WEATHER
 from t2i.data.scenes.places import PLACES, draw_places, foreground, weather
 from t2i.data.scenes.sprites import LUMA, MARGIN, Atlas
@@ -27,8 +27,9 @@ def shade_rgb(shade: str | None) -> tuple[float, float, float] | None:
 
 
 def render(
-    scenes: Sequence[Scene], atlas: Atlas, size: int, *, poses: dict[str, str], light: float = 1.0, masks: bool = False
-) -> tuple[Tensor, Tensor | None]:
+    scenes: Sequence[Scene], atlas: Atlas, size: int, *, things: Mapping[str, Thing], light: float = 1.0,
+    masks: bool = False,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """Draw the scenes at `size` pixels a side on the atlas' device.
 
     Returns pixels (B, 3, S, S) in [0, 1] and, when asked, the share of each pixel that each thing owns
@@ -47,12 +48,12 @@ def render(
         rows = [b for b, order in enumerate(orders) if slot < len(order)]
         items = [scenes[b].items[orders[b][slot]] for b in rows]
         index = torch.tensor(rows, device=device)
-        sprite, base = _sprites(scenes, rows, items, atlas, size)
+        sprite, base = _sprites(scenes, rows, items, atlas, things, size)
         whole = len(rows) == len(scenes)
         part = canvas if whole else canvas[index]
         down = [
             i for i, (b, item) in enumerate(zip(rows, items, strict=True))
-            if PLACES[keys[b]].ground and _rests(scenes[b], item, poses)
+            if PLACES[keys[b]].ground and _rests(scenes[b], item, things)
         ]  # fmt: skip
         if down:
             at = torch.tensor(down, device=device)
@@ -89,8 +90,8 @@ def render(
     return canvas.clamp_(0, 1), owned
 
 
-def _rests(scene: Scene, item: Item, poses: dict[str, str]) -> bool:
-    if poses[scene.groups[item.group].thing] not in ("stand", "lie"):
+def _rests(scene: Scene, item: Item, things: Mapping[str, Thing]) -> bool:
+    if things[scene.groups[item.group].thing].pose not in ("stand", "lie"):
         return False
     relation = scene.relation
     if relation is None:
@@ -101,14 +102,17 @@ def _rests(scene: Scene, item: Item, poses: dict[str, str]) -> bool:
 
 
 def _sprites(
-    scenes: Sequence[Scene], rows: Sequence[int], items: Sequence[Item], atlas: Atlas, size: int
-) -> tuple[Tensor, Tensor]:
+    scenes: Sequence[Scene], rows: Sequence[int], items: Sequence[Item], atlas: Atlas, things: Mapping[str, Thing],
+    size: int,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The items on full canvases (n, 4, S, S) and the height of each one's feet (n,)."""
     device = atlas.aspect.device
     places = [
         atlas.index[scenes[b].style, scenes[b].groups[item.group].thing] for b, item in zip(rows, items, strict=True)
     ]
-    colours = [scenes[b].groups[item.group].colour for b, item in zip(rows, items, strict=True)]
+    groups = [scenes[b].groups[item.group] for b, item in zip(rows, items, strict=True)]
+    # A red apple needs no paint, which would take the brown from its stem and the green from its leaf.
+    colours = [None if group.colour == things[group.thing].colour else group.colour for group in groups]
     index = torch.tensor(places, device=device)
     pose = torch.tensor([(i.x, i.y, i.scale, -1.0 if i.flip else 1.0, i.angle) for i in items], device=device)
     x, y, scale, flip, angle = pose.unbind(1)

@@ -20,8 +20,8 @@ VERB = 0.45  # how often a thing is said to do something
 class Words:
     """What both languages share: which of the scene's facts this caption tells."""
 
-    def __init__(self, scene: Scene, rng: Random, form: Form) -> None:
-        self.scene, self.rng, self.form = scene, rng, form
+    def __init__(self, scene: Scene, rng: Random, form: Form, placed: bool = True) -> None:
+        self.scene, self.rng, self.form, self.placed = scene, rng, form, placed
         self.table = things()
         self.place = PLACES_WORDS[scene.place]
         keep = form == "dense"
