@@ -88,6 +88,18 @@ def test_a_bundle_grows_stage_by_stage(tmp_path: Path) -> None:
     bundle.verify()
 
 
+def test_a_cascade_may_stop_before_its_largest_size(tmp_path: Path) -> None:
+    made, manifest = stages(), Manifest("unclip", "toy", (CLIP,), (), stop=64)
+    write_bundle(tmp_path, manifest, {"clip": made["clip"]}, "{}", "card")
+    sizes = []
+    for entry in (UP, BASE):  # until the size it stops at is there, the largest
+        if bundle_sizes := update_stage(tmp_path, entry, made[entry.name]).manifest.sizes:
+            sizes.append((bundle_sizes, read_bundle(tmp_path).manifest.size))
+    assert sizes[-1] == ((64, 256), 64)
+    assert replace(read_bundle(tmp_path).manifest, stop=None).size == 256
+    assert replace(read_bundle(tmp_path).manifest, stop=128).size == 256
+
+
 @pytest.mark.parametrize(
     ("stage", "change", "sentence"),
     [
