@@ -1,14 +1,25 @@
-"""The library in two calls: ``t2i.load("small").sample("a cat in the snow", n=4)`` gives four PIL images."""
+"""The library in two calls: ``t2i.load("small").sample("a cat in the snow", n=4)`` gives four PIL images.
+
+Every picture has the pixels that the command of the same name writes. Pictures that go in are PIL images of any mode
+or paths of files; pictures that come out are upright RGB images.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from typing import TypeAlias
 
-    from t2i.pipeline import Pipeline
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from t2i.pipeline import Pipeline, SampleSettings
+
+    Picture: TypeAlias = Image | str | PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -17,35 +28,111 @@ class Model:
 
     pipeline: Pipeline
 
-    def sample(self, prompt: str | list[str], n: int = 1, seed: int | None = None, **settings: Any) -> list[Image]:
+    def sample(
+        self, prompt: str | Sequence[str], n: int = 1, seed: int | None = None, *, batch: int = 8, **settings: Any
+    ) -> list[Image]:
         """Draw ``n`` pictures of each prompt; picture i of a prompt has seed ``seed + i`` (random when None).
 
         ``settings`` are the fields of :class:`t2i.pipeline.SampleSettings`: size, steps, guidance, sampler,
-        negative, threshold; steps and guidance as {"base": 8}.  Returns upright RGB images, those of the
-        first prompt first.  Raises UsageError for a prompt, a number or a setting that makes no sense.
+        negative, threshold …; steps and guidance as {"base": 8}.  ``batch`` pictures are drawn together, fewer
+        where memory does not suffice; that changes none of them.  Returns the pictures of the first prompt first.
+        Raises UsageError for a prompt, a number or a setting that makes no sense, UnavailableError (code
+        ``memory``).
         """
-        from dataclasses import fields
-
-        from t2i.errors import UsageError, nearest
+        from t2i.batching import in_halves
         from t2i.images import to_pil
-        from t2i.pipeline import SampleSettings
-        from t2i.prompts import check_prompt, random_seed
+        from t2i.prompts import check_prompt
 
-        if n < 1:
-            raise UsageError(f"n={n} asks for no picture.")
-        if seed is not None and (not isinstance(seed, int) or seed < 0):
-            raise UsageError(f"seed={seed!r} is not a seed.", "A seed is a whole number from 0 on.")
-        known = [f.name for f in fields(SampleSettings) if f.name != "keep_stages"]
-        for name in settings:
-            if name not in known:
-                near = nearest(name, known, 1) or known
-                raise UsageError(f"there is no setting {name!r}.", f"Did you mean {', '.join(near)}?")
         texts = [check_prompt(text) for text in ([prompt] if isinstance(prompt, str) else prompt)]
-        first = random_seed() if seed is None else seed
-        prompts = [text for text in texts for _ in range(n)]
-        seeds = [first + i for _ in texts for i in range(n)]
-        samples = self.pipeline.sample(prompts, seeds, SampleSettings(**settings))
-        return [to_pil(pixels) for pixels in samples.images]
+        seeds, dials = _seeds(n, seed), _settings(settings)
+        jobs = [(text, s) for text in texts for s in seeds]
+        if batch < 1:
+            raise _usage(f"batch={batch} draws nothing.")
+
+        def draw(some: list[tuple[str, int]]) -> list[Image]:
+            samples = self.pipeline.sample([text for text, _ in some], [s for _, s in some], dials)
+            return [to_pil(pixels) for pixels in samples.images]
+
+        parts = [jobs[i : i + batch] for i in range(0, len(jobs), batch)]
+        return [image for part in parts for _, images in in_halves(draw, part) for image in images]
+
+    def inpaint(
+        self,
+        image: Picture,
+        prompt: str,
+        mask: Picture,
+        n: int = 1,
+        seed: int | None = None,
+        *,
+        feather: int | None = None,
+        **settings: Any,
+    ) -> list[Image]:
+        """Repaint the part of ``image`` where ``mask``, a picture of the same size, is white: ``n`` pictures.
+
+        Outside the mask and its ``feather`` (pixels) the values are those of ``image``.  ``settings`` as in
+        :meth:`sample`.  Raises UsageError for a mask of another size, or one that is empty or full.
+        """
+        from t2i.edit.inpaint import inpaint
+        from t2i.images import to_pil
+        from t2i.prompts import check_prompt
+
+        text, seeds, dials = check_prompt(prompt), _seeds(n, seed), _settings(settings)
+        pixels, white = _pixels(image), _pixels(mask).mean(dim=0, keepdim=True)
+        if pixels.shape[1:] != white.shape[1:]:
+            raise _usage("the mask and the picture differ in size.", "Draw the mask on the picture itself.")
+        hard = (white > 0).float()
+        if not 0 < float(hard.mean()) < 1:
+            raise _usage("the mask is all white or all black.", "White is repainted, black is kept.")
+        made = inpaint(self.pipeline, pixels, hard, [text] * n, seeds, dials, feather=feather)
+        return [to_pil(picture) for picture in made]
+
+    def upscale(
+        self, image: Picture, scale: float | None = None, to: int | None = None, seed: int = 0, **settings: Any
+    ) -> Image:
+        """``image`` enlarged ``scale`` times, or until its longer side has ``to`` pixels. Raises UsageError unless
+        one of the two is given and makes the picture larger."""
+        from t2i.edit.upscaling import upscale
+        from t2i.images import to_pil
+
+        pixels = _pixels(image)
+        height, width = pixels.shape[1:]
+        if (scale is None) == (to is None):
+            raise _usage("upscale takes scale or to.", "Write upscale(picture, scale=4) or upscale(picture, to=1024).")
+        factor = scale if scale is not None else (to or 0) / max(height, width)
+        if not 1 <= factor <= 16:
+            raise _usage(
+                f"the picture would become {factor:g} times as large.", "It can become 1 to 16 times as large."
+            )
+        size = round(height * factor), round(width * factor)
+        return to_pil(upscale(self.pipeline, pixels, size, seed, _settings(settings)).image)
+
+    def score(self, pictures: Sequence[Picture], prompt: str | Sequence[str]) -> list[float]:
+        """How well each picture fits its prompt: the cosine, -1 to 1, of their embeddings by this model's own CLIP.
+
+        ``prompt`` is one for all or one for each.  A picture is looked at in its middle square.  A model that drew
+        a picture is not its best judge: `t2i score` takes others.  Raises UsageError when the numbers differ.
+        """
+        import torch
+        import torch.nn.functional as F
+
+        from t2i.images import to_tensor
+        from t2i.prompts import check_prompt
+        from t2i.score.extract import fit
+
+        texts = [prompt] * len(pictures) if isinstance(prompt, str) else list(prompt)
+        if len(texts) != len(pictures):
+            raise _usage(
+                f"there are {len(pictures)} pictures and {len(texts)} prompts.", "Give one prompt, or one each."
+            )
+        if not texts:
+            return []
+        clip = self.pipeline.clip
+        device, side = clip.text_projection.device, clip.config.image_size
+        with torch.inference_mode():
+            pooled = self.pipeline.encode([check_prompt(text) for text in texts])[0].pooled
+            seen = [clip.encode_image(to_tensor(fit(_rgb(p), side))[None].to(device)) for p in pictures]
+            cosines = (F.normalize(torch.cat(seen), dim=-1) * F.normalize(pooled, dim=-1)).sum(dim=-1)
+        return [float(cosine) for cosine in cosines]
 
 
 def load(model: str = "small", device: str = "cpu", dtype: str = "float32") -> Model:
@@ -55,3 +142,57 @@ def load(model: str = "small", device: str = "cpu", dtype: str = "float32") -> M
     from t2i.store.registry import resolve
 
     return Model(Pipeline.load(resolve(model), device=device, dtype=dtype))
+
+
+def _seeds(n: int, seed: int | None) -> list[int]:
+    from t2i.prompts import MAX_SEED, random_seed
+
+    if n < 1:
+        raise _usage(f"n={n} asks for no picture.")
+    if seed is not None and (type(seed) is not int or not 0 <= seed <= MAX_SEED - n):
+        raise _usage(f"seed={seed!r} is not a seed.", "A seed is a whole number from 0 on.")
+    first = random_seed() if seed is None else seed
+    return [first + i for i in range(n)]
+
+
+def _settings(settings: dict[str, Any]) -> SampleSettings:
+    from dataclasses import fields
+
+    from t2i.errors import nearest
+    from t2i.pipeline import SampleSettings
+
+    known = [f.name for f in fields(SampleSettings) if f.name != "keep_stages"]
+    for name in settings:
+        if name not in known:
+            near = nearest(name, known, 1) or known
+            raise _usage(f"there is no setting {name!r}.", f"Did you mean {', '.join(near)}?")
+    return SampleSettings(**settings)
+
+
+def _rgb(picture: Any) -> Image:
+    from PIL import Image as Pillow
+
+    from t2i.images import load_image
+
+    if not isinstance(picture, Pillow.Image):
+        return load_image(picture)
+    if "A" not in picture.getbands() and "transparency" not in picture.info:
+        return picture.convert("RGB")
+    # as from a file: white shows through, the colour hidden under transparent parts never does
+    rgba = picture.convert("RGBA")
+    white = Pillow.new("RGBA", rgba.size, "white")
+    white.alpha_composite(rgba)
+    return white.convert("RGB")
+
+
+def _pixels(picture: Any) -> Tensor:
+    """(3, H, W) in [-1, 1]."""
+    from t2i.images import to_tensor
+
+    return to_tensor(_rgb(picture))
+
+
+def _usage(message: str, hint: str = "") -> Exception:
+    from t2i.errors import UsageError
+
+    return UsageError(message, hint)

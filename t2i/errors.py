@@ -16,14 +16,19 @@ EXIT_UNAVAILABLE = 4
 EXIT_INCONCLUSIVE = 5
 EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130
+EXIT_PIPE = 141  # the reader of stdout has gone; what a program killed by SIGPIPE leaves
 EXIT_TERMINATED = 143
 
 #: code -> (exit code, what it means). A test checks that every code used anywhere in the package is listed.
 CODES: dict[str, tuple[int, str]] = {
+    "gate": (EXIT_GATE, "a quality gate failed; nothing else exits 1"),
+    "inconclusive": (EXIT_INCONCLUSIVE, "a gate could not decide, under `--strict`"),
     "usage": (EXIT_USAGE, "an option or argument makes no sense"),
     "config": (EXIT_USAGE, "a recipe or an override has an unknown key or a value of the wrong type"),
     "prompt": (EXIT_USAGE, "a prompt that cannot be used: empty, too long, or not text"),
     "input": (EXIT_INPUT, "a file that was given cannot be used"),
+    "few": (EXIT_INPUT, "too few pictures for what is to be measured"),
+    "recipe": (EXIT_INPUT, "two scores were not made in the same way and are not compared"),
     "image": (EXIT_INPUT, "a picture cannot be read"),
     "bundle": (EXIT_INPUT, "a bundle is damaged, incomplete or not a bundle"),
     "mismatch": (EXIT_INPUT, "the stages of a bundle do not fit together"),
@@ -33,6 +38,10 @@ CODES: dict[str, tuple[int, str]] = {
     "unavailable": (EXIT_UNAVAILABLE, "something that is needed is not here"),
     "model": (EXIT_UNAVAILABLE, "no model of that name"),
     "device": (EXIT_UNAVAILABLE, "no such device on this machine"),
+    "metric": (
+        EXIT_UNAVAILABLE,
+        "a metric cannot be had here: its weights, its expectations or its prompts are missing",
+    ),
     "dependency": (EXIT_UNAVAILABLE, "an optional library is not installed"),
     "memory": (EXIT_UNAVAILABLE, "not enough memory for what was asked"),
     "internal": (EXIT_INTERNAL, "a fault of ours"),
@@ -61,6 +70,20 @@ class T2IError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
+
+
+class GateError(T2IError):
+    """A quality gate failed (exit 1)."""
+
+    exit_code = EXIT_GATE
+    default_code = "gate"
+
+
+class InconclusiveError(T2IError):
+    """A gate could not decide, and ``--strict`` was given (exit 5)."""
+
+    exit_code = EXIT_INCONCLUSIVE
+    default_code = "inconclusive"
 
 
 class UsageError(T2IError):

@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from t2i.errors import InputError
 
@@ -127,11 +127,48 @@ def write_together(files: dict[Path, bytes], last: Path) -> None:
 def retry_name(path: Path, write: Callable[[Path], Any]) -> Path:
     """Call ``write`` with ``path``, then ``path``-2, -3 … until it does not raise FileExistsError; return the
     name."""
-    number, candidate = 1, path
+    number = 1
     while True:
         try:
-            write(candidate)
-            return candidate
+            write(variant(path, number))
+            return variant(path, number)
         except FileExistsError:
             number += 1
-            candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def variant(path: Path, number: int) -> Path:
+    """``path`` for 1, then ``path``-2, -3 …"""
+    return path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append one line to ``path``, whole, also when other processes append to it at the same time.
+
+    A line that an earlier, killed process left unfinished is closed first. Raises InputError (code
+    ``output``).
+    """
+    assert b"\n" not in line
+    try:
+        with open(path, "a+b") as file, _locked(file):
+            end = file.seek(0, os.SEEK_END)
+            if end:
+                file.seek(end - 1)
+                if file.read(1) != b"\n":
+                    line = b"\n" + line
+            file.write(line + b"\n")
+            file.flush()
+    except OSError as error:
+        what = f"cannot write {path}: {explain_os_error(error)}."
+        raise InputError(what, "Choose another place with -o, or make room there.", "output") from error
+
+
+@contextlib.contextmanager
+def _locked(file: IO[bytes]) -> Iterator[None]:
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system: appending is nearly as good
+        yield
+        return
+    with contextlib.suppress(OSError):  # a network file system without locks
+        fcntl.flock(file, fcntl.LOCK_EX)  # closing the file lets go of it
+    yield

@@ -10,6 +10,8 @@ from __future__ import annotations
 import io
 import math
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +26,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMATS",
+    "Picture",
     "Record",
     "check_suffix",
     "contact_sheet",
+    "lanczos",
     "load_image",
+    "load_picture",
     "read_metadata",
+    "resize",
+    "save_animation",
     "save_image",
     "to_pil",
     "to_tensor",
@@ -40,12 +47,30 @@ MAX_PIXELS = 64_000_000
 MAX_FILE = 512 << 20
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A picture file, read. image: upright RGB; alpha: its transparency (L, 255 = opaque), or None where it has none;
+    frames: how many it holds, of which the first was taken; icc: the colour profile of an RGB file, to be written
+    again, or None."""
+
+    image: Image.Image
+    alpha: Image.Image | None
+    frames: int
+    icc: bytes | None
+
+
 def load_image(path: Path | str, background: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
-    """A picture file as an upright RGB image.
+    """A picture file as an upright RGB image: what :func:`load_picture` finds in it."""
+    return load_picture(path, background).image
+
+
+def load_picture(path: Path | str, background: tuple[int, int, int] = (255, 255, 255)) -> Picture:
+    """A picture file, read.
 
     PNG, JPEG and WebP only, at most 64 megapixels.  The camera's orientation is applied, transparent parts
-    show ``background`` (never the colour hidden under them), 16-bit grey is scaled to 8 bits, CMYK converted;
-    an animation gives its first frame.  Raises InputError (code ``image``) naming the file.
+    show ``background`` (never the colour hidden under them), 16-bit grey is scaled to 8 bits, CMYK converted
+    by its colour profile; an animation gives its first frame.  Raises InputError (code ``image``) naming the
+    file.
     """
     path = Path(path)
     image = _open(_bytes(path), path)
@@ -55,9 +80,16 @@ def load_image(path: Path | str, background: tuple[int, int, int] = (255, 255, 2
             if image.format == "PNG":  # decoding alone does not look at the checksums
                 with Image.open(io.BytesIO(_bytes(path)), formats=["PNG"]) as twin:
                     twin.verify()
+            frames = int(getattr(image, "n_frames", 1))
             image.load()
-            image = ImageOps.exif_transpose(image)
-            return _to_rgb(image, background)
+            icc = image.info.get("icc_profile")
+            upright: Image.Image = ImageOps.exif_transpose(image)
+            return Picture(
+                _to_rgb(upright, background, icc),
+                _alpha(upright),
+                frames,
+                icc if isinstance(icc, bytes) and upright.mode in ("RGB", "RGBA", "P", "PA") else None,
+            )
     except Exception as error:  # a decoder fed with rubbish raises nearly anything
         raise _unreadable(path, "it is damaged or cut short") from error
 
@@ -108,6 +140,31 @@ def to_pil(pixels: Tensor) -> Image.Image:
     return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
 
 
+def resize(pixels: Tensor, height: int, width: int) -> Tensor:
+    """(B, 3, H, W) -> (B, 3, height, width) in [-1, 1]: by area where it shrinks by a whole number, else by bicubic
+    filtering without aliasing."""
+    import torch.nn.functional as F
+
+    h, w = pixels.shape[-2:]
+    if (h, w) == (height, width):
+        return pixels
+    if h % height == 0 and w % width == 0:
+        return F.interpolate(pixels, size=(height, width), mode="area")
+    return F.interpolate(pixels, size=(height, width), mode="bicubic", antialias=True, align_corners=False).clamp(-1, 1)
+
+
+def lanczos(pixels: Tensor, height: int, width: int) -> Tensor:
+    """(3, H, W) -> (3, height, width) by Pillow's Lanczos filter, in floating point, not cut to [-1, 1]."""
+    import numpy as np
+    import torch
+
+    planes = [
+        Image.fromarray(plane.numpy()).resize((width, height), Image.Resampling.LANCZOS)
+        for plane in pixels.detach().to("cpu", torch.float32).contiguous()
+    ]
+    return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes]))
+
+
 def contact_sheet(pixels: Tensor) -> Image.Image:
     """(B, 3, H, W) pictures as one image, in a grid about as wide as it is high, two pixels apart."""
     count, _, height, width = pixels.shape
@@ -126,16 +183,45 @@ def check_suffix(path: Path) -> str:
         raise UsageError(f"{path.name!r} does not end in .png, .jpg or .webp.", "Name one of these.") from None
 
 
-def save_image(image: Image.Image, path: Path, record: Record | None = None, *, exclusive: bool = False) -> None:
-    """Write ``image`` with its marks to ``path``, whole or not at all.
+def save_image(
+    image: Image.Image,
+    path: Path,
+    record: Record | None = None,
+    *,
+    exclusive: bool = False,
+    icc: bytes | None = None,
+) -> None:
+    """Write ``image`` with its marks, and a colour profile, to ``path``, whole or not at all.
 
     The ending of ``path`` chooses the format.  With ``exclusive`` an existing file raises FileExistsError.
     Raises UsageError (ending), InputError (code ``output``).
     """
     kind = check_suffix(path)
     data = io.BytesIO()
-    image.save(data, format=kind, **save_options(kind, record))
+    image.save(data, format=kind, **save_options(kind, record), **({"icc_profile": icc} if icc else {}))
+    whole: bytes | memoryview = data.getbuffer()
+    if record is not None and record.seal is not None:  # the signature covers every other byte: it comes last
+        whole = record.seal.apply(data.getvalue(), kind, record)
     with atomic_file(path, exclusive=exclusive) as file:
+        file.write(whole)
+
+
+def save_animation(
+    images: Sequence[Image.Image], path: Path, record: Record | None = None, *, milliseconds: int = 120
+) -> None:
+    """Write the pictures as one that moves, forth and back without end; ``path`` ends in .webp or .gif.
+
+    A GIF has 256 colours a frame and room for a comment only.  Raises UsageError (ending), InputError (code
+    ``output``).
+    """
+    kind = {".webp": "WEBP", ".gif": "GIF"}.get(path.suffix.lower())
+    if kind is None:
+        raise UsageError(f"{path.name!r} does not end in .webp or .gif.", "Name one of these.")
+    frames = [*images, *images[-2:0:-1]]
+    marks = save_options(kind, record) if kind == "WEBP" else {"comment": record.source_uri if record else ""}
+    data = io.BytesIO()
+    frames[0].save(data, format=kind, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, **marks)
+    with atomic_file(path) as file:
         file.write(data.getbuffer())
 
 
@@ -170,7 +256,24 @@ def _open(data: bytes, path: Path) -> Image.Image:
     return image
 
 
-def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+def _alpha(image: Image.Image) -> Image.Image | None:
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        alpha = image.convert("RGBA").getchannel("A")
+        return None if alpha.getextrema() == (255, 255) else alpha
+    return None
+
+
+def _to_rgb(image: Image.Image, background: tuple[int, int, int], icc: bytes | None = None) -> Image.Image:
+    if image.mode == "CMYK" and icc:
+        from PIL import ImageCms
+
+        try:
+            inks, screen = ImageCms.ImageCmsProfile(io.BytesIO(icc)), ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(image, inks, screen, outputMode="RGB")
+            assert converted is not None  # only a conversion in place gives nothing
+            return converted
+        except (OSError, ImageCms.PyCMSError):  # a profile that is none, or another ink's
+            return image.convert("RGB")
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit grey: 65535 / 257 = 255 exactly
         import numpy as np
 

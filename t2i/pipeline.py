@@ -9,28 +9,26 @@ its neighbours in the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from t2i.diffusion.process import from_config
-from t2i.diffusion.schedule import sigmas
-from t2i.errors import InputError, T2IError, UsageError
-from t2i.nets.clip import Clip, ClipConfig
-from t2i.nets.prior import PriorConfig, build_prior
-from t2i.nets.unet import UNet, UNetConfig
-from t2i.nets.upsampler import Upsampler, UpsamplerConfig
+from t2i.errors import InputError, UsageError
+from t2i.images import resize
+from t2i.nets.clip import Clip
+from t2i.nets.unet import UNetCond
 from t2i.stages.base import base_cond, sample_base
+from t2i.stages.loading import PIXELS, build_stage, check_whole, load_net
 from t2i.stages.prior import sample_prior
-from t2i.stages.stage import Dials, OnStep, Stage
+from t2i.stages.stage import Dials, Known, OnStep, Stage, Start
 from t2i.stages.upsampler import sample_upsampler
-from t2i.store.bundle import Bundle, Manifest, StageEntry, read_bundle
+from t2i.store.bundle import Manifest, StageEntry, read_bundle
 from t2i.text.cond import TextCond
+from t2i.text.memory import Remembered
 from t2i.text.tokenizer import Tokenizer
 from t2i.text.words import Words
 
@@ -39,7 +37,9 @@ from t2i.text.words import Words
 class SampleSettings:
     """What differs from the bundle's defaults. steps and guidance: stage name -> value. size: where the
     cascade stops. sampler and threshold (percentile in (0, 1], cap) are the base's. negative: what not to
-    draw; it takes the place of "no text" in the base's guidance."""
+    draw; it takes the place of "no text" in the base's guidance. prior: "diffusion", or "none": the base reads
+    the text alone, or, if it reads none, the text's embedding in the place of an image's (DALL-E 2, section 5.1).
+    best_of: how many embeddings the prior draws, of which the one nearest to the text is kept."""
 
     size: int | None = None
     steps: Mapping[str, int] = field(default_factory=dict)
@@ -48,6 +48,22 @@ class SampleSettings:
     negative: str | None = None
     threshold: tuple[float, float] | None = None
     keep_stages: bool = False
+    prior: str = "diffusion"
+    best_of: int | None = None
+
+
+PRIORS = ("diffusion", "none")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What B pictures shall show, None for what is left open: text, image embeddings z (B, E), and the same of what
+    they shall not show."""
+
+    text: TextCond | None = None
+    z: Tensor | None = None
+    negative: TextCond | None = None
+    z_negative: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,7 @@ class Pipeline:
     def __init__(self, manifest: Manifest, clip: Clip, tokenizer: Tokenizer, stages: Mapping[str, Stage]) -> None:
         self.manifest, self.clip, self.tokenizer, self.stages = manifest, clip, tokenizer, stages
         self.words = Words.from_notes(manifest.notes)
+        self.texts = Remembered()
 
     @classmethod
     def load(cls, path: Path | str, device: str = "cpu", dtype: str = "float32") -> Pipeline:
@@ -78,13 +95,13 @@ class Pipeline:
         nets: dict[str, nn.Module] = {}
         stages: dict[str, Stage] = {}
         for entry in bundle.manifest.stages:
-            net = _load_net(bundle, entry).to(device).eval().requires_grad_(False)
+            net = load_net(bundle, entry).to(device).eval().requires_grad_(False)
             if entry.kind in PIXELS:
                 net.to(getattr(torch, dtype)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             nets[entry.kind] = net
             if entry.kind != "clip":
-                stages[entry.name] = _stage(bundle, entry, net)
-        _check_whole(bundle.manifest, nets)
+                stages[entry.name] = build_stage(bundle, entry, net)
+        check_whole(bundle.manifest, nets)
         clip = nets["clip"]
         assert isinstance(clip, Clip)
         tokenizer = Tokenizer.parse(bundle.tokenizer_json() or "", str(bundle.path / "tokenizer.json"))
@@ -97,16 +114,25 @@ class Pipeline:
     def encode(self, prompts: Sequence[str]) -> tuple[TextCond, list[str | None]]:
         """The prompts encoded, (B, ...), and of each the part that did not fit, or None.
 
-        Each distinct prompt is encoded once, alone, so that its numbers do not depend on the others.
+        Each distinct prompt is encoded once, also over several calls, and alone, so that its numbers do not depend
+        on the others.
         """
         distinct = list(dict.fromkeys(prompts))
-        device = self.clip.text_projection.device
-        ids, cut = self.tokenizer.encode(distinct, self.clip.config.context)
-        outs = [self.clip.encode_text(row[None].to(device)) for row in ids]
-        tokens, mask, pooled = (torch.cat([getattr(o, k) for o in outs]) for k in ("tokens", "mask", "pooled"))
-        row = {prompt: i for i, prompt in enumerate(distinct)}
-        rows = [row[prompt] for prompt in prompts]
-        return TextCond(tokens, mask, pooled).select(rows), [cut[i] for i in rows]
+        found = {prompt: self.texts.get(prompt) for prompt in distinct}
+        known = {prompt: row for prompt, row in found.items() if row is not None}
+        fresh = [prompt for prompt in distinct if prompt not in known]
+        if fresh:
+            device = self.clip.text_projection.device
+            ids, cut = self.tokenizer.encode(fresh, self.clip.config.context)
+            for prompt, row, left in zip(fresh, ids, cut, strict=True):
+                out = self.clip.encode_text(row[None].to(device))
+                known[prompt] = TextCond(out.tokens, out.mask, out.pooled), left
+                self.texts.put(prompt, *known[prompt])
+        outs = [known[prompt] for prompt in distinct]
+        parts = ([getattr(row, k) for row, _ in outs] for k in ("tokens", "mask", "pooled"))
+        place = {prompt: i for i, prompt in enumerate(distinct)}
+        rows = [place[prompt] for prompt in prompts]
+        return TextCond(*map(torch.cat, parts)).select(rows), [outs[i][1] for i in rows]
 
     @torch.inference_mode()
     def sample(
@@ -119,43 +145,160 @@ class Pipeline:
         """One picture a (prompt, seed) pair. Raises UsageError for a size the bundle does not have."""
         assert len(prompts) == len(seeds) > 0, "one seed a prompt"
         settings = settings or SampleSettings()
-        size = settings.size or self.manifest.sizes[-1]
+        self.check_size(settings)
+        subject, cut = self.subject(prompts, seeds, settings, on_step)
+        return self.draw(subject, seeds, settings, on_step, prompts=prompts, truncated=cut)
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        subject: Subject,
+        seeds: Sequence[int],
+        settings: SampleSettings,
+        on_step: OnStep | None = None,
+        *,
+        start: Start | None = None,
+        prompts: Sequence[str] = (),
+        truncated: Sequence[str | None] = (),
+    ) -> Samples:
+        """The cascade from its base on: one picture a seed. `start`: where the base begins, if not at noise."""
+        self.check_size(settings)
+        images = self.paint(subject, seeds, settings, on_step, start=start)
+        kept: dict[str, Tensor] = {}
+        if settings.keep_stages:
+            if subject.z is not None and self.manifest.of_kind("prior"):
+                kept[self.manifest.of_kind("prior")[0].name] = subject.z.float().cpu()
+            kept[self.manifest.of_kind("base")[0].name] = images.float().cpu()
+        images = self.finish(images, seeds, settings, on_step, kept=kept if settings.keep_stages else None)
+        unknown = [self.words.unknown(prompt) for prompt in prompts] or [[] for _ in seeds]
+        return Samples(images.float().cpu(), kept, list(truncated) or [None] * len(seeds), unknown)
+
+    def check_size(self, settings: SampleSettings) -> int:
+        """Where the cascade stops. Raises UsageError for a size or a prior that the bundle does not have."""
+        size = settings.size or self.manifest.size
         if size not in self.manifest.sizes:
             sizes = ", ".join(map(str, self.manifest.sizes))
             name = self.manifest.name
             raise UsageError(f"the model {name!r} makes no pictures of {size} pixels.", f"It makes {sizes}.")
+        if settings.prior not in PRIORS:
+            raise UsageError(f"there is no prior {settings.prior!r}.", f"Choose one of {', '.join(PRIORS)}.")
+        return size
+
+    @torch.inference_mode()
+    def subject(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        settings: SampleSettings,
+        on_step: OnStep | None = None,
+        *,
+        key: str = "",
+    ) -> tuple[Subject, list[str | None]]:
+        """The prompts, and the negative prompt of the settings, encoded and taken through the prior; and of each
+        prompt the part that did not fit. `key` sets several draws for the same seeds apart."""
         text, cut = self.encode(prompts)
-        negative = self.encode([settings.negative] * len(prompts))[0] if settings.negative else None
-        z = z_negative = images = None
-        kept: dict[str, Tensor] = {}
-        for entry in self.manifest.stages:
-            if entry.kind == "clip" or (images is not None and images.shape[-1] >= size):
-                continue
+        z = self.imagine(text, seeds, settings, on_step, key=key)
+        if settings.negative is None or not settings.negative.strip():
+            return Subject(text, z), cut
+        negative = self.encode([settings.negative] * len(prompts))[0]
+        return Subject(text, z, negative, self.imagine(negative, seeds, settings, key=key)), cut
+
+    @torch.inference_mode()
+    def imagine(
+        self,
+        text: TextCond,
+        seeds: Sequence[int],
+        settings: SampleSettings,
+        on_step: OnStep | None = None,
+        *,
+        key: str = "",
+    ) -> Tensor | None:
+        """Unit image embeddings (B, E) of encoded prompts; None where there is no prior to draw them."""
+        entries = self.manifest.of_kind("prior")
+        if settings.prior == "none":
+            reads_text = bool(self.base[1].config.text_dim)
+            return None if reads_text else F.normalize(text.pooled, dim=-1)
+        if not entries:
+            return None
+        entry = entries[0]
+        best_of = settings.best_of or int(entry.defaults.extra.get("best_of", 1))
+        return sample_prior(
+            self.stages[entry.name], text, seeds, self.dials(entry, settings), best_of, on_step, key=key
+        )
+
+    @torch.inference_mode()
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Unit CLIP image embeddings (B, E) of square pictures (B, 3, S, S) of any size."""
+        side, device = self.clip.config.image_size, self.clip.text_projection.device
+        small = resize(pixels.to(device, torch.float32), side, side)
+        # one at a time: an embedding must not depend on its neighbours
+        return torch.cat([F.normalize(self.clip.encode_image(row[None]), dim=-1) for row in small])
+
+    @property
+    def base(self) -> tuple[StageEntry, Stage]:
+        """The base stage and its entry in the manifest."""
+        entry = self.manifest.of_kind("base")[0]
+        return entry, self.stages[entry.name]
+
+    def conds(self, subject: Subject) -> tuple[UNetCond, UNetCond]:
+        """The base's condition and what guidance leads away from: the negative prompt, or the learned null."""
+        stage = self.base[1]
+        text, z, negative, z_negative = subject.text, subject.z, subject.negative, subject.z_negative
+        if not stage.config.text_dim:
+            text = negative = None
+        if not stage.config.cond_dim:
+            z = z_negative = None
+        like_text, like_z = (text if text is not None else negative), (z if z is not None else z_negative)
+        is_negative = subject.negative is not None
+        cond = base_cond(like_text, like_z, keep_text=text is not None, keep_z=z is not None)
+        uncond = base_cond(
+            negative if negative is not None else like_text,
+            z_negative if z_negative is not None else like_z,
+            keep_text=is_negative and negative is not None,
+            keep_z=is_negative and z_negative is not None,
+        )
+        return cond, uncond
+
+    @torch.inference_mode()
+    def paint(
+        self,
+        subject: Subject,
+        seeds: Sequence[int],
+        settings: SampleSettings,
+        on_step: OnStep | None = None,
+        *,
+        key: str = "",
+        start: Start | None = None,
+        known: Known | None = None,
+    ) -> Tensor:
+        """The base's pictures (B, 3, S, S) in [-1, 1]."""
+        entry, stage = self.base
+        cond, uncond = self.conds(subject)
+        low = self.manifest.sizes[0]
+        dials = self.dials(entry, settings)
+        return sample_base(stage, low, cond, uncond, seeds, dials, on_step, key=key, start=start, known=known)
+
+    @torch.inference_mode()
+    def finish(
+        self,
+        images: Tensor,
+        seeds: Sequence[int],
+        settings: SampleSettings,
+        on_step: OnStep | None = None,
+        *,
+        kept: dict[str, Tensor] | None = None,
+    ) -> Tensor:
+        """The base's pictures taken through the upsamplers to the size where the cascade stops."""
+        size = self.check_size(settings)
+        for entry in self.manifest.of_kind("upsampler"):
+            if images.shape[-1] >= size:
+                break
+            level = float(entry.defaults.extra.get("noise", 0.0))
             stage, dials = self.stages[entry.name], self.dials(entry, settings)
-            extra = entry.defaults.extra
-            if entry.kind == "prior":
-                best_of = int(extra.get("best_of", 1))
-                made = z = sample_prior(stage, text, seeds, dials, best_of, on_step)
-                if negative is not None:
-                    z_negative = sample_prior(stage, negative, seeds, dials, best_of)
-            elif entry.kind == "base":
-                reads_text = bool(stage.config.text_dim)
-                cond = base_cond(text if reads_text else None, z)
-                if negative is None:
-                    uncond = base_cond(text if reads_text else None, z, keep=False)
-                else:
-                    uncond = base_cond(negative if reads_text else None, z_negative)
-                low = self.manifest.sizes[0]
-                made = images = sample_base(stage, low, cond, uncond, seeds, dials, on_step)
-            else:
-                assert images is not None, "the manifest orders the base before the upsamplers"
-                level = float(extra.get("noise", 0.0))
-                made = images = sample_upsampler(stage, images, seeds, dials, level, on_step)
-            if settings.keep_stages:
-                kept[entry.name] = made.float().cpu()
-        assert images is not None
-        unknown = [self.words.unknown(prompt) for prompt in prompts]
-        return Samples(images.float().cpu(), kept, cut, unknown)
+            images = sample_upsampler(stage, images, seeds, dials, level, on_step)
+            if kept is not None:
+                kept[entry.name] = images.float().cpu()
+        return images
 
     def dials(self, entry: StageEntry, settings: SampleSettings) -> Dials:
         """How a stage is sampled under `settings`."""
@@ -165,78 +308,3 @@ class Pipeline:
         if entry.kind == "base":
             dials = dials.changed(sampler=settings.sampler, threshold=settings.threshold)
         return dials
-
-
-NETS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
-    "clip": lambda config: Clip(ClipConfig.from_dict(config)),
-    "prior": lambda config: build_prior(PriorConfig.from_dict(config)),
-    "base": lambda config: UNet(UNetConfig.from_dict(config)),
-    "upsampler": lambda config: Upsampler(UpsamplerConfig.from_dict(config)),
-}
-"""How each kind of stage builds its network from its config."""
-PIXELS = ("base", "upsampler")
-
-
-class Unfilled(TorchFunctionMode):
-    """Networks built in it get no first weights, which the file's replace at once.
-
-    On the meta device alone a single `normal_` imports torch._dynamo and sympy: 1.4 s of a cold start.
-    """
-
-    FILLS = frozenset(
-        ["normal_", "trunc_normal_", "uniform_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_"]
-        + ["zero_", "zeros_", "ones_", "fill_", "constant_"]
-    )
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__name__", "") in self.FILLS:
-            return args[0] if args else kwargs["tensor"]  # nn.init passes on everything by name
-        return func(*args, **kwargs)
-
-
-def _load_net(bundle: Bundle, entry: StageEntry) -> nn.Module:
-    config, state = bundle.load_stage(entry.name)
-    try:
-        with torch.device("meta"), Unfilled():
-            net = NETS[entry.kind](config["net"])
-        net.load_state_dict(state, assign=True)
-    except (T2IError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise _strange(bundle, entry, "its weights and its config.json do not belong together", error) from error
-    return net
-
-
-def _stage(bundle: Bundle, entry: StageEntry, net: nn.Module) -> Stage:
-    d, config = entry.defaults, bundle.configs[entry.name]
-    try:
-        interval = tuple(d.extra["interval"]) if d.extra.get("interval") else None
-        dials = Dials().changed(
-            steps=d.steps,
-            guidance=d.guidance,
-            sampler=d.sampler,
-            schedule=d.schedule,
-            threshold=d.threshold,
-            interval=interval,
-        )
-        process = from_config(config["process"])
-        sigmas(dials.schedule, process, dials.steps)  # an unknown schedule is seen here, not at the first picture
-        return Stage(entry.name, net, process, config["prediction"], dials)
-    except (T2IError, LookupError, TypeError, ValueError) as error:
-        raise _strange(bundle, entry, "its settings cannot be understood", error) from error
-
-
-def _strange(bundle: Bundle, entry: StageEntry, what: str, error: Exception) -> InputError:
-    why = error.message if isinstance(error, T2IError) else str(error).strip().split("\n")[-1].strip()
-    hint = f"It says: {why[:200]}" if why else "Fetch or train this model again."
-    return InputError(f"{bundle.path / entry.folder} cannot be used: {what}.", hint, "bundle")
-
-
-def _check_whole(manifest: Manifest, nets: Mapping[str, nn.Module]) -> None:
-    """Raise InputError unless the stages that are there can draw a prompt."""
-    base = nets.get("base")
-    missing = next((kind for kind in ("clip", "base") if kind not in nets), None)
-    if missing is None and isinstance(base, UNet) and not base.cond.config.text_dim and "prior" not in nets:
-        missing = "prior"  # nothing would tell the base what to draw
-    if missing:
-        hint = f"Train it first: t2i train {missing} --out …"
-        raise InputError(f"the model {manifest.name!r} is not complete: it has no {missing}.", hint, "bundle")

@@ -3,12 +3,18 @@ line."""
 
 from __future__ import annotations
 
+import itertools
+import re
 import secrets
+import unicodedata
 
 from t2i.errors import UsageError
 
 MAX_PROMPT = 64 << 10  # bytes
 MAX_SEED = 2**63 - 1
+MAX_EXPANSION = 10_000  # prompts from one with alternatives
+
+_ALTERNATIVES = re.compile(r"(?<!\\)\{([^{}]*\|[^{}]*)\}")
 
 
 def check_prompt(text: str, where: str = "the prompt") -> str:
@@ -31,6 +37,34 @@ def check_text(text: str, where: str) -> str:
     if size > MAX_PROMPT:
         raise UsageError(f"{where} is {size} bytes long; at most {MAX_PROMPT} are taken.", code="prompt")
     return text
+
+
+def unseen(text: str) -> list[str]:
+    """The characters of ``text`` that do not show and could act on a terminal or turn the text around: C0 and
+    C1 controls, bidirectional marks, line separators. Each once, in order; joiners inside emoji are not among
+    them."""
+    odd = (c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") and c != "\u200d")
+    return list(dict.fromkeys(odd))
+
+
+def expand(prompt: str) -> list[str]:
+    r"""``a {red|blue} {cat|dog}`` as its four prompts, the last alternative turning fastest.
+
+    Braces without a bar stay as they are, and so do ``\{a|b}``, whose backslash goes. Alternatives may be
+    empty; the white space around them closes up. Raises UsageError (code ``prompt``) for more than 10,000.
+    """
+    parts = _ALTERNATIVES.split(prompt)
+    if len(parts) == 1:
+        return [prompt.replace("\\{", "{")]
+    choices = [part.split("|") if i % 2 else [part.replace("\\{", "{")] for i, part in enumerate(parts)]
+    count = 1
+    for choice in choices:
+        count *= len(choice)
+    if count > MAX_EXPANSION:
+        shown = f"the alternatives in the prompt make {count} prompts"
+        raise UsageError(f"{shown}; at most {MAX_EXPANSION} are taken.", "Use fewer {a|b}.", "prompt")
+    texts = ("".join(pick) for pick in itertools.product(*choices))
+    return [re.sub(r"  +", " ", text).strip() for text in texts]
 
 
 def random_seed() -> int:

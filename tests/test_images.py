@@ -15,7 +15,17 @@ import torch
 from PIL import Image
 
 from t2i.errors import InputError, InternalError, UsageError
-from t2i.images import load_image, read_metadata, save_image, to_pil, to_tensor
+from t2i.images import (
+    lanczos,
+    load_image,
+    load_picture,
+    read_metadata,
+    resize,
+    save_animation,
+    save_image,
+    to_pil,
+    to_tensor,
+)
 from t2i.marks import Record
 
 RECORD = Record(
@@ -191,3 +201,70 @@ def test_a_picture_that_is_not_there(tmp_path: Path) -> None:
     for path in (tmp_path / "no.png", tmp_path, "a\0b.png"):
         with pytest.raises(InputError):
             load_image(path)
+
+
+def test_transparency_is_kept_apart(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (2, 1), (255, 0, 0, 0))
+    image.putpixel((1, 0), (0, 0, 255, 255))
+    alpha = load_picture(write(tmp_path / "a.png", image)).alpha
+    assert alpha is not None
+    assert np.asarray(alpha).tolist() == [[0, 255]]
+    opaque = picture().convert("RGBA")
+    assert load_picture(write(tmp_path / "b.png", opaque)).alpha is None
+    palette = picture().convert("P")
+    used = palette.getpixel((0, 0))
+    assert load_picture(write(tmp_path / "c.png", palette, transparency=used)).alpha is not None
+    assert load_picture(write(tmp_path / "d.jpg", picture())).alpha is None
+
+
+def test_an_animation_says_how_many_frames_it_has(tmp_path: Path) -> None:
+    more = [picture().rotate(180), picture().rotate(90)]
+    moving = write(tmp_path / "a.webp", picture(), save_all=True, append_images=more, lossless=True)
+    read = load_picture(moving)
+    assert read.frames == 3
+    assert read.image.tobytes() == picture().tobytes()
+    assert load_picture(write(tmp_path / "b.png", picture())).frames == 1
+
+
+def test_colour_profiles(tmp_path: Path) -> None:
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert load_picture(write(tmp_path / "a.jpg", picture(), icc_profile=profile)).icc == profile
+    assert load_picture(write(tmp_path / "b.jpg", picture())).icc is None
+    # a profile that is none, or that of another kind of colour: converted without it
+    for wrong in (b"rubbish", profile):
+        read = load_picture(write(tmp_path / "c.jpg", picture("CMYK"), icc_profile=wrong))
+        assert (read.image.mode, read.icc) == ("RGB", None)
+    save_image(picture(), tmp_path / "d.webp", RECORD, icc=profile)
+    assert load_picture(tmp_path / "d.webp").icc == profile
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".gif"])
+def test_animations_go_forth_and_back(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.new("RGB", (8, 8), (60 * i, 10, 10)) for i in range(4)]
+    path = tmp_path / f"a{suffix}"
+    save_animation(frames, path, RECORD)
+    with Image.open(path) as moving:
+        assert moving.n_frames == 6  # type: ignore[attr-defined]
+        assert moving.info["loop"] == 0
+        moving.seek(4)
+        assert abs(moving.convert("RGB").getpixel((4, 4))[0] - 120) < 12  # type: ignore[index,operator]
+    if suffix == ".webp":
+        assert read_metadata(path)["digital_source_type"] == "trainedAlgorithmicMedia"
+    with pytest.raises(UsageError, match=r"\.webp or \.gif"):
+        save_animation(frames, tmp_path / "a.mp4")
+
+
+def test_resizing() -> None:
+    values = torch.rand(1, 3, 12, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert resize(values, 12, 16) is values
+    assert torch.allclose(resize(values, 6, 4), values.reshape(1, 3, 6, 2, 4, 4).mean((3, 5)), atol=1e-6)
+    assert resize(values, 5, 31).shape == (1, 3, 5, 31)
+    assert float(resize(values, 40, 40).abs().max()) <= 1
+    flat = torch.full((3, 7, 9), 0.3)
+    assert float((lanczos(flat, 20, 31) - 0.3).abs().max()) < 1e-5
+    image = to_pil(0.4 * values[0])  # Pillow's own cuts what overshoots between its two passes
+    whole = image.resize((33, 50), Image.Resampling.LANCZOS)
+    ours = to_pil(lanczos(to_tensor(image), 50, 33))
+    assert np.abs(np.asarray(whole).astype(int) - np.asarray(ours).astype(int)).max() <= 1

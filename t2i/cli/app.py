@@ -13,11 +13,13 @@ from typing import Annotated, NoReturn
 import typer
 
 from t2i import __version__
-from t2i.cli import info, models, sample, score, train
+from t2i.batching import out_of_memory
+from t2i.cli import info, inpaint, models, sample, score, train, upscale
 from t2i.cli.ui import UI, ReaderGone, safe, unwritten
 from t2i.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
+    EXIT_PIPE,
     EXIT_TERMINATED,
     InputError,
     InternalError,
@@ -36,7 +38,7 @@ EPILOG = """Examples:
   t2i train --recipe tiny --out my-model
 
 Exit codes: 0 done, 1 a quality gate failed, 2 usage, 3 bad input or output, 4 something needed is not here,
-5 inconclusive, 70 a fault of ours, 130 interrupted, 143 terminated.
+5 inconclusive, 70 a fault of ours, 130 interrupted, 141 the reader of the results has gone, 143 terminated.
 """
 
 app = typer.Typer(
@@ -48,6 +50,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 app.command("sample", epilog=sample.EPILOG)(sample.sample)
+app.command("inpaint", epilog=inpaint.EPILOG)(inpaint.inpaint)
+app.command("upscale", epilog=upscale.EPILOG)(upscale.upscale)
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("score", epilog=score.EPILOG)(score.score)
 app.command("info", epilog=info.EPILOG)(info.info)
@@ -96,19 +100,20 @@ def run(args: list[str]) -> int:
             ui.fail(error)
         ui.close(error)
         sys.stdout.flush()
-    except (BrokenPipeError, ReaderGone):  # the reader of our results has gone: nothing left to say it to
-        return _reader_gone()
+    except (BrokenPipeError, ReaderGone):  # `| head -1`: no failure, and nobody to tell it to
+        _close_stdout()
+        return EXIT_PIPE
     except (OSError, InputError) as fault:  # the closing record cannot be written, for example to a full disk
         if error is None:  # else the reason has been said
             ui.fail(fault if isinstance(fault, InputError) else unwritten(fault))
-        return _reader_gone()
+        _close_stdout()
+        return InputError.exit_code
     return code
 
 
-def _reader_gone() -> int:
+def _close_stdout() -> None:
     """Nothing more can be said on stdout, also not by the interpreter on its way out."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return InputError.exit_code
 
 
 def _invoke(args: list[str], ui: UI) -> tuple[int, T2IError | None]:
@@ -130,19 +135,23 @@ def _invoke(args: list[str], ui: UI) -> tuple[int, T2IError | None]:
         return EXIT_INTERRUPTED, _stopped("interrupted.")
     except Terminated:
         return EXIT_TERMINATED, _stopped("terminated.")
-    except MemoryError as error:
+    except Exception as error:
+        if not out_of_memory(error):
+            return _fault(error, ui)
         memory = UnavailableError("there is not enough memory for this.", "Try a smaller -n or --size.", "memory")
         memory.__cause__ = error
         return memory.exit_code, memory
-    except Exception as error:
-        fault = InternalError(
-            f"a fault of ours: {type(error).__name__}: {safe(str(error))[:300]}",
-            "Run it again with --debug and report what it prints." if not ui.debug else "",
-        )
-        fault.__cause__ = error
-        return fault.exit_code, fault
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _fault(error: Exception, ui: UI) -> tuple[int, T2IError]:
+    fault = InternalError(
+        f"a fault of ours: {type(error).__name__}: {safe(str(error))[:300]}",
+        "Run it again with --debug and report what it prints." if not ui.debug else "",
+    )
+    fault.__cause__ = error
+    return fault.exit_code, fault
 
 
 class _Stopped(T2IError):

@@ -42,12 +42,11 @@ def pages() -> list[tuple[str, str]]:
 
 def render() -> str:
     """The whole page."""
-    from t2i.errors import CODES, EXIT_GATE, EXIT_INCONCLUSIVE, EXIT_TERMINATED
+    from t2i.errors import CODES, EXIT_PIPE, EXIT_TERMINATED
 
     rows = [(exit_code, f"`{code}`", meaning) for code, (exit_code, meaning) in CODES.items()]
     rows += [
-        (EXIT_GATE, "", "a quality gate failed; nothing else exits 1"),
-        (EXIT_INCONCLUSIVE, "", "a measurement was inconclusive and `--strict` was given"),
+        (EXIT_PIPE, "", "the reader of the results has gone, as in `| head -1`: nothing is said"),
         (EXIT_TERMINATED, "`interrupted`", "ended by SIGTERM"),
     ]
     table = "".join(f"| {number} | {code} | {meaning} |\n" for number, code, meaning in sorted(rows))

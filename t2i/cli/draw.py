@@ -2,168 +2,215 @@
 
 from __future__ import annotations
 
-import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from t2i.batching import in_halves
 from t2i.cli import options as opt
-from t2i.cli.jobs import Job, Names, content_key, find_done, variants
-from t2i.cli.ui import UI, shorten
-from t2i.errors import InputError, InternalError, UnavailableError
-from t2i.files import explain_os_error, retry_name
+from t2i.cli.jobs import Job, Names, content_key, variants
+from t2i.cli.shelf import Manifests, Shelf
+from t2i.cli.timing import Clock
+from t2i.cli.ui import UI, OnStep, shorten
+from t2i.errors import InputError, InternalError
+from t2i.files import explain_os_error
+from t2i.prompts import unseen
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
+    from t2i.c2pa import Seal
+    from t2i.cli.show import Screen
     from t2i.marks import Record
     from t2i.pipeline import Pipeline, Samples, SampleSettings
     from t2i.store.bundle import Bundle
 
+    #: how jobs with equal dials become pictures where it is not by `Pipeline.sample`: from pictures, for example
+    Paint = Callable[[Pipeline, list[Job], SampleSettings, OnStep], Samples]
+
 PATIENCE = 10  # pictures in a row that may fail before anything was drawn
 MOST_WORDS = 5  # unknown words of a prompt that are told one by one
+AHEAD = 8  # batches of jobs that may wait for others with the same dials, or be told later than they were drawn
 
 
 @dataclass(frozen=True)
 class Request:
-    """A checked request: everything that decides a picture but its prompt and seed."""
+    """What a run was asked for, beside its jobs."""
 
     bundle: Bundle
     names: Names
-    size: int
-    steps: dict[str, int]
-    guidance: dict[str, float]
-    sampler: str | None
-    threshold: tuple[float, float] | None
-    negative: str
-    dtype: str
-    keep_stages: bool
-    overwrite: bool
-    private: bool
-
-    def settings(self) -> dict[str, Any]:
-        """The resolved settings as they enter the key and the picture's record."""
-        stages: dict[str, Any] = {}
-        for entry in self.bundle.manifest.stages:
-            if entry.kind == "clip" or self.bundle.configs[entry.name]["widths"].get("size", 0) > self.size:
-                continue
-            defaults = entry.defaults
-            threshold = (self.threshold if entry.kind == "base" else None) or defaults.threshold
-            table = {
-                "steps": self.steps.get(entry.name, defaults.steps),
-                "guidance": self.guidance.get(entry.name, defaults.guidance),
-                "sampler": self.sampler if self.sampler and entry.kind == "base" else defaults.sampler,
-                "schedule": defaults.schedule,
-                # JSON has no infinity: a threshold without a cap is written with null
-                "threshold": threshold and [x if math.isfinite(x) else None for x in threshold],
-            }
-            stages[entry.name] = {key: value for key, value in table.items() if value is not None}
-        return {"size": self.size, "dtype": self.dtype, "stages": stages}
-
-    def engine_settings(self) -> SampleSettings:
-        """The same for the pipeline."""
-        from t2i.pipeline import SampleSettings
-
-        return SampleSettings(
-            size=self.size,
-            steps=self.steps,
-            guidance=self.guidance,
-            sampler=self.sampler,
-            negative=self.negative or None,
-            threshold=self.threshold,
-            keep_stages=self.keep_stages,
-        )
+    keep_stages: bool = False
+    overwrite: bool = False
+    private: bool = False
+    seal: Seal | None = None
+    icc: bytes | None = None  # colour profile of the picture that was edited, to be written again
 
     def record(self, job: Job, cut: str | None = None) -> Record:
         """What the picture of ``job`` will say about itself."""
         from t2i.marks import Record
 
-        settings = self.settings()
+        dials = job.dials
         return Record(
-            key=content_key(self.bundle.digest, job.prompt, self.negative, job.seed, settings),
+            key=self.key(job),
             command="sample",
             prompt=job.prompt,
             seed=job.seed,
             model=self.bundle.manifest.name,
-            weights=self.bundle.digest,
-            size=(self.size, self.size),
-            settings=settings,
-            negative=self.negative,
+            weights=self.digest,
+            size=(dials.size, dials.size),
+            settings=dials.settings,
+            negative=dials.negative,
             cut=cut,
             private=self.private,
+            files=_weights(self.bundle, list(dials.settings["stages"])),
+            seal=self.seal,
         )
+
+    @cached_property
+    def digest(self) -> str:
+        """The model's; asked for with every picture, and worked out once."""
+        return self.bundle.digest
+
+    def key(self, job: Job) -> str:
+        """By what the picture of ``job`` is known."""
+        return content_key(self.digest, job.prompt, job.dials.negative, job.seed, job.dials.settings)
+
+
+def _weights(bundle: Bundle, stages: list[str]) -> dict[str, str]:
+    """sha256 of the weights that a picture came from: the text encoder's and its stages'."""
+    manifest = bundle.manifest
+    used = [entry for entry in manifest.stages if entry.kind == "clip" or entry.name in stages]
+    return {entry.name: manifest.files.get(f"{entry.folder}/model.safetensors", "") for entry in used}
 
 
 class Drawing:
     """One run: draws what is not there yet and reports every picture in the order asked for.
 
-    Raises InputError (code ``partial``) when a picture came out as no picture, typer.Exit after a signal.
+    Jobs with equal dials are drawn together, also when others stand between them; a picture is saved as soon as
+    it is drawn and told as soon as those before it have been.  Raises typer.Exit after a signal.
     """
 
-    def __init__(self, ui: UI, request: Request, jobs: list[Job], device: str, batch: int) -> None:
+    def __init__(
+        self,
+        ui: UI,
+        request: Request,
+        jobs: Sequence[Job],
+        device: str,
+        batch: int,
+        screen: Screen | None = None,
+        remember: bool = False,
+        paint: Paint | None = None,
+    ) -> None:
         self.ui, self.request, self.jobs, self.device, self.batch = ui, request, jobs, device, batch
+        self.screen, self.paint = screen, paint
         self.pipeline: Pipeline | None = None
-        self.drawn: dict[str, Path] = {}  # key -> its file, of this run
-        self.told: set[str] = set()  # prompts that have been warned of
-        self.waiting: dict[str, Job] = {}  # key -> job
+        self.remember = remember
+        self.paths: dict[int, Path] = {}  # index -> its picture, if they are to be remembered
+        self._shelf = Shelf(ui.warn)
+        self._manifests = Manifests(not request.names.single)
+        self._drawn: dict[str, str] = {}  # key -> its file, of this run
+        self._mine: set[str] = set()  # these files
+        self._warned: set[int] = set()  # prompts that have been warned of
+        self._waiting: dict[str, dict[str, Job]] = {}  # dials -> key -> job
+        self._ready: dict[int, tuple[Path, dict[str, Any], Image | None] | None] = {}
+        self._next = 0  # index of the next picture to tell
+        self._done = 0
+        self._started = time.monotonic()
 
     def run(self) -> None:
         """All of it."""
-        started = time.monotonic()
         for job in self.jobs:
-            record = self.request.record(job)
-            if record.key in self.waiting:  # asked for twice
-                self.flush()
-            done = self.drawn.get(record.key)
-            if done is None and not self.request.overwrite:
-                done = find_done(self.request.names.path(job), record.key)
-            if done is not None:
-                self.flush()
-                self.ui.picture(done, {**record.table(), "skipped": True})
-                continue
-            self.waiting[record.key] = job
-            if len(self.waiting) == self.batch:
-                self.flush()
-        self.flush()
-        if self.drawn:
-            count = f"{len(self.drawn)} picture{'s' * (len(self.drawn) > 1)}"
-            self.ui.note(f"{count} in {time.monotonic() - started:.1f} s")
+            self._take(job)
+        while self._waiting:
+            self._flush(next(iter(self._waiting)))
+        if self._drawn:
+            count = f"{len(self._drawn)} picture{'s' * (len(self._drawn) > 1)}"
+            self.ui.note(f"{count} in {time.monotonic() - self._started:.1f} s")
+
+    def finish(self) -> None:
+        """Raise InputError (code ``partial``) when a picture came out as no picture."""
         if self.ui.failed:
             failed = f"{self.ui.failed} of {len(self.jobs)} pictures failed."
             raise InputError(failed, "See above.", "partial")
 
-    def flush(self) -> None:
-        """Draw and save the pictures that wait; a signal in between is obeyed afterwards."""
-        if not self.waiting:
-            return
-        jobs = list(self.waiting.values())
+    def _take(self, job: Job) -> None:
+        """Tell a picture that is there; let one that is not wait for its batch."""
+        key = self.request.key(job)
+        group = job.dials.group
+        if key in self._waiting.get(group, {}):  # asked for twice
+            self._flush(group)
+        found: tuple[Path, dict[str, Any]] | None = None
+        if key in self._drawn:
+            found = Path(self._drawn[key]), self.request.record(job).table()
+        elif not self.request.overwrite:
+            found = self._shelf.find(self.request.names.path(job), key)
+        if found is not None:
+            self._manifests.add(*found)
+            self._tell(job, found[0], {**found[1], "skipped": True})
+        else:
+            self._waiting.setdefault(group, {})[key] = job
+            if len(self._waiting[group]) >= self.batch:
+                self._flush(group)
+        most = AHEAD * self.batch
+        while self._waiting and max(sum(map(len, self._waiting.values())), len(self._ready)) > most:
+            self._flush(next(iter(self._waiting)))  # the group that has waited longest
+
+    def _flush(self, group: str) -> None:
+        """Draw and save the jobs of a group; a signal in between is obeyed afterwards."""
+        jobs = list(self._waiting.pop(group).values())
         if self.pipeline is None:
             from t2i.pipeline import Pipeline
 
             device, path = opt.pick_device(self.device), self.request.bundle.path
-            self.pipeline = Pipeline.load(path, device=device, dtype=self.request.dtype)
+            dtype = jobs[0].dials.settings["dtype"]
+            self.pipeline = Pipeline.load(path, device=device, dtype=dtype)
         first, last = jobs[0].index + 1, jobs[-1].index + 1
         span = f"picture {first}" if first == last else f"pictures {first}-{last}"
         with self.ui.finishing(span) as signals:
-            with self.ui.progress(f"{span} of {len(self.jobs)}") as on_step:
-                groups = draw(self.pipeline, self.request, jobs, on_step)
-            for group, samples in groups:
-                for i, job in enumerate(group):
-                    self.save(job, samples, i)
-        self.waiting.clear()
+            with self.ui.progress(f"{span} of {len(self.jobs)}", self._done, len(self.jobs), self.screen) as on_step:
+                groups = self._draw(jobs, on_step)
+            for some, (samples, clock) in groups:
+                for i, job in enumerate(some):
+                    self._save(job, samples, i, clock.table(len(some)))
         if signals:
+            for index in sorted(self._ready):  # what was drawn out of turn
+                self._say(self._ready.pop(index))
             raise typer.Exit(128 + signals[0])
 
-    def save(self, job: Job, samples: Samples, i: int) -> None:
+    def _draw(self, jobs: list[Job], on_step: OnStep) -> list[tuple[list[Job], tuple[Samples, Clock]]]:
+        pipeline = self.pipeline
+        assert pipeline is not None
+
+        def draw(some: list[Job]) -> tuple[Samples, Clock]:
+            clock = Clock()
+            prompts, seeds = [job.prompt for job in some], [job.seed for job in some]
+            settings = some[0].dials.engine(self.request.keep_stages)
+            if self.paint is not None:
+                return self.paint(pipeline, some, settings, clock.watch(on_step)), clock
+            return pipeline.sample(prompts, seeds, settings, on_step=clock.watch(on_step)), clock
+
+        def halved(size: int) -> None:
+            self.batch = max(1, min(self.batch, size))
+            self.ui.note(f"not enough memory for this batch; going on with {self.batch} at a time")
+
+        return in_halves(draw, jobs, halved)
+
+    def _save(self, job: Job, samples: Samples, i: int, timing: dict[str, Any]) -> None:
         """Write one picture and report it; count it as failed where it is no picture."""
+        from t2i.images import to_pil
+
         cut = samples.truncated[i]
-        self.warn(job, cut, samples.unknown[i])
+        self._warn(job, cut, samples.unknown[i])
         record = self.request.record(job, cut)
         try:
-            path = self.write(self.request.names.path(job), samples.images[i], record)
+            image = to_pil(samples.images[i])
+            path = self._write(self.request.names.path(job), image, record)
             stages = {}
             for name, pixels in samples.stages.items() if self.request.keep_stages else ():
                 if pixels.ndim == 4:  # not the prior's embeddings
@@ -171,18 +218,47 @@ class Drawing:
         except InternalError as error:
             self.ui.failed += 1
             self.ui.fail(error)
-            if self.ui.failed >= PATIENCE and not self.drawn:
+            if self.ui.failed >= PATIENCE and not self._drawn:
                 hint = "The model, or its numbers in this --dtype, cannot draw this."
                 raise InputError(f"the first {PATIENCE} pictures all failed.", hint, "partial") from error
+            self._tell(job, None, {})
             return
-        self.drawn[record.key] = path
-        self.ui.picture(path, {**record.table(), "skipped": False, **({"stages": stages} if stages else {})})
+        self._drawn[record.key] = str(path)
+        self._mine.add(str(path))
+        table = record.table()
+        self._manifests.add(path, table)
+        told = {**table, "skipped": False, **({"stages": stages} if stages else {}), **timing}
+        self._tell(job, path, told, image if self.screen else None)
 
-    def warn(self, job: Job, cut: str | None, unknown: list[str]) -> None:
+    def _tell(self, job: Job, path: Path | None, table: dict[str, Any], image: Image | None = None) -> None:
+        """Report a picture, once all before it have been reported; ``path`` is None for one that failed."""
+        self._done += 1
+        if path is not None and self.remember:
+            self.paths[job.index] = path
+        if job.label:
+            table = {**table, "sweep": list(job.label)}
+        self._ready[job.index] = None if path is None else (path, table, image)
+        while self._next in self._ready:
+            self._say(self._ready.pop(self._next))
+            self._next += 1
+
+    def _say(self, told: tuple[Path, dict[str, Any], Image | None] | None) -> None:
+        if told is not None:
+            path, table, image = told
+            self.ui.picture(path, table)
+            if self.screen is not None and self.screen.show:
+                self.screen.picture(path, image)
+
+    def _warn(self, job: Job, cut: str | None, unknown: list[str]) -> None:
         """Say once a prompt what of it the model does not read."""
-        if job.prompt in self.told:
+        name = hash(job.prompt)
+        if name in self._warned:
             return
-        self.told.add(job.prompt)
+        self._warned.add(name)
+        odd = unseen(job.prompt)
+        if odd:
+            shown = ", ".join(f"U+{ord(c):04X}" for c in odd[:MOST_WORDS])
+            self.ui.warn(f"the prompt holds characters that do not show ({shown}): “{shorten(job.prompt)}”")
         if cut:
             self.ui.warn(f"the prompt is longer than the model reads; it did not see “{shorten(cut)}”")
         assert self.pipeline is not None
@@ -192,37 +268,26 @@ class Drawing:
         if len(unknown) > MOST_WORDS:
             self.ui.warn(f"nor {len(unknown) - MOST_WORDS} other words of the prompt")
 
-    def write(self, path: Path, pixels: Tensor, record: Record) -> Path:
-        """Save a picture under its name, or the first free one after it."""
-        from t2i.images import save_image, to_pil
+    def _write(self, path: Path, image: Image, record: Record) -> Path:
+        """Save a picture under its name, or the first free one after it. Where another run has drawn the same
+        picture meanwhile, that one is taken."""
+        from t2i.images import save_image
 
-        image = to_pil(pixels)
-        _make_folder(path.parent)
+        make_folder(path.parent)
         if self.request.overwrite:  # but never a picture of this very run
-            mine = set(self.drawn.values())
-            path = next(name for name in variants(path) if name not in mine)
-            save_image(image, path, record)
+            path = next(name for name in variants(path) if str(name) not in self._mine)
+            save_image(image, path, record, icc=self.request.icc)
             return path
-        return retry_name(path, lambda name: save_image(image, name, record, exclusive=True))
-
-
-def draw(pipeline: Pipeline, request: Request, jobs: list[Job], on_step: Any) -> list[tuple[list[Job], Samples]]:
-    """Sample ``jobs`` together; where memory does not suffice, in halves. The pictures are the same either
-    way."""
-    import torch
-
-    try:
-        prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
-        return [(jobs, pipeline.sample(prompts, seeds, request.engine_settings(), on_step=on_step))]
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        if len(jobs) == 1:
-            raise UnavailableError(
-                "there is not enough memory for one picture.", "Try a smaller --size.", "memory"
-            ) from error
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    half = len(jobs) // 2
-    return [*draw(pipeline, request, jobs[:half], on_step), *draw(pipeline, request, jobs[half:], on_step)]
+        while True:
+            free = self._shelf.free(path)
+            try:
+                save_image(image, free, record, exclusive=True, icc=self.request.icc)
+                self._shelf.put(path, free, record.key)
+                return free
+            except FileExistsError:
+                found = self._shelf.find(path, record.key)
+                if found is not None:
+                    return found[0]
 
 
 def _write_stage(path: Path, stage: str, pixels: Tensor, record: Record) -> Path:
@@ -235,7 +300,8 @@ def _write_stage(path: Path, stage: str, pixels: Tensor, record: Record) -> Path
     return beside
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and those above it. Raises InputError (code ``output``)."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

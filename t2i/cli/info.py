@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json as json_
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,30 +16,56 @@ EPILOG = """Examples:
 \b
   t2i info out/a-cat-in-the-snow-7.png
   t2i info picture.webp --json
+  t2i info signed.png --trust roots.pem
 """
 
 
 def info(
     ctx: typer.Context,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A PNG, JPEG or WebP file.")],
+    trust: Annotated[
+        Path | None, typer.Option(metavar="PEM", help="Roots to believe in a signature.", show_default=False)
+    ] = None,
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Show how a picture was made: prompt, seed, settings, model, and its mark as a generated picture."""
+    """Show how a picture was made: prompt, seed, settings, model, its mark as a generated picture, and whether its
+    Content Credentials hold. Pictures of AUTOMATIC1111 and ComfyUI are read, too."""
     ui: UI = ctx.obj
+    from t2i.c2pa import read_claim
     from t2i.images import read_metadata
 
     facts = read_metadata(image)
+    facts["c2pa"] = read_claim(image, facts["format"], trust)
     if ui.json:
         ui.picture(image, facts)
         return
     ui.line(f"{safe(str(image))}: {facts['format']}, {facts['width']}x{facts['height']}")
-    for name, value in (facts["t2i"] or {}).items():
-        if value not in ("", None):
-            ui.line(f"  {safe(str(name))}: {safe(str(value))}")
-    if facts["t2i"] is None and facts["parameters"]:
+    for name, value in (facts["t2i"] or facts["generator"] or {}).items():
+        if value not in ("", None, {}):
+            ui.line(f"  {safe(str(name))}: {safe(_text(value))}")
+    if facts["t2i"] is None and facts["generator"] is None and facts["parameters"]:
         ui.line(f"  parameters: {safe(facts['parameters'])}")
     if facts["digital_source_type"]:
         ui.line(f"  source type: {safe(facts['digital_source_type'])}")
-    if facts["t2i"] is None and not facts["parameters"]:
+    if facts["c2pa"]:
+        ui.line(f"  content credentials: {safe(_credentials(facts['c2pa']))}")
+    if not any(facts[name] for name in ("t2i", "generator", "parameters", "digital_source_type", "c2pa")):
         ui.note("it says nothing about how it was made")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json_.dumps(value, ensure_ascii=False)
+
+
+def _credentials(claim: dict[str, Any]) -> str:
+    words = {
+        "Trusted": "valid, from a trusted signer",
+        "Valid": "valid: unchanged since it was signed; the signer is not known",
+        "Invalid": "BROKEN: the picture was changed after it was signed, or the signature is not its own",
+        "not checked": "there, not checked; pip install 't2i[c2pa]'",
+    }
+    said = [words.get(claim["state"], claim["state"])]
+    said += [f"signed by {claim['signer']}"] if claim["signer"] else []
+    said += [", ".join(claim["actions"])] if claim["actions"] else []
+    return "; ".join(said + [problem for problem in claim["problems"] if problem])

@@ -92,27 +92,31 @@ def verify(
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Read every file of a model, compare the hashes, look for broken weights. Exits 3 if one is not
-    whole."""
+    """Read every file of a model, compare the hashes, look for broken weights. Every model is looked at; exits
+    3 if one is not whole."""
     ui: UI = ctx.obj
     from t2i.errors import InputError
     from t2i.store.bundle import read_bundle
     from t2i.store.registry import list_models, resolve
 
-    # every name is looked up before the first file is read
-    places = [(name, resolve(name)) for name in models] if models else [(m.name, m.path) for m in list_models()]
+    if models and len(models) == 1:
+        resolve(models[0])  # the one that was asked for is not there: that is the whole answer
+    names = [(name, None) for name in models] if models else [(m.name, m.path) for m in list_models()]
     broken = 0
-    for name, path in places:
+    for name, known in names:
         fault: T2IError | None = None
+        path, files = known, []
         try:
+            path = known or resolve(name)
             files = read_bundle(path).verify()
         except T2IError as error:
-            fault, broken, files = error, broken + 1, []
+            fault, broken = error, broken + 1
             ui.fail(error)
         if ui.json:
-            ui.record({"name": name, "path": str(path), "ok": fault is None, "fault": fault and fault.message})
+            said = {"ok": fault is None, "files": len(files), "fault": fault and fault.message}
+            ui.record({"name": name, "path": path and str(path), **said})
         elif fault is None:
-            ui.line(f"{name}: whole, {len(files)} files")
+            ui.line(f"{safe(name)}: whole, {len(files)} files")
     if broken:
-        count = f"{broken} of {len(places)} models" if len(places) > 1 else f"the model {places[0][0]!r}"
+        count = f"{broken} of {len(names)} models" if len(names) > 1 else f"the model {names[0][0]!r}"
         raise InputError(f"{count} cannot be used.", code="bundle")

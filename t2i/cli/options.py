@@ -18,6 +18,7 @@ from t2i.files import explain_os_error
 from t2i.prompts import MAX_SEED
 
 if TYPE_CHECKING:
+    from t2i.c2pa import Seal
     from t2i.store.bundle import Manifest, StageEntry
 
 #: checked here so that a misspelt name costs no import; a test compares them with diffusion/samplers.py
@@ -32,6 +33,40 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stder
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
 Deterministic = Annotated[bool, typer.Option("--deterministic", help="Bit-identical kernels, where they exist.")]
+SignCert = Annotated[
+    Path | None, typer.Option(metavar="PEM", help="Sign each picture (C2PA): certificate chain.", show_default=False)
+]
+SignKey = Annotated[Path | None, typer.Option(metavar="PEM", help="… and its private key.", show_default=False)]
+MAX_COUNT = 100_000
+
+
+def check_count(n: int | None) -> None:
+    """Raise UsageError for a number of pictures that nobody means."""
+    if n is not None and n < 1:
+        raise UsageError(f"-n {n} asks for no picture.", "Write -n 1 or more.")
+    if n is not None and n > MAX_COUNT:
+        raise UsageError(f"-n {n} is more than {MAX_COUNT} pictures.", "Run it several times with other seeds.")
+
+
+def is_given(ctx: typer.Context, name: str) -> bool:
+    """Whether the user wrote an option, rather than leaving it at its default."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def read_seal(cert: Path | None, key: Path | None) -> Seal | None:
+    """Who signs the pictures, from --sign-cert and --sign-key; None where neither was given.
+
+    Raises UsageError for one without the other, UnavailableError without t2i[c2pa], InputError for files that cannot
+    sign.
+    """
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        raise UsageError("--sign-cert and --sign-key go together.", "Name both PEM files.")
+    from t2i.c2pa import Seal
+
+    return Seal.load(cert, key)
 
 
 def parse_seeds(text: str | None, n: int | None) -> list[int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,17 +10,24 @@ import typer
 from t2i.cli import options as opt
 from t2i.cli.ui import UI
 from t2i.errors import InputError, UsageError
-from t2i.prompts import check_prompt, check_text, random_seed
+from t2i.prompts import check_prompt, random_seed
 
-MAX_COUNT = 100_000
 EPILOG = """Examples:
 
 \b
   t2i sample "a cat in the snow" -n 4
-  t2i sample "一只猫在雪地里玩耍" --seed 7
+  t2i sample "一只猫在雪地里玩耍" --seed 7 --show
   t2i sample "a red apple" --size 64 --steps base=8,up=2 --guidance 2
   t2i sample -f prompts.txt -o out/            # one prompt a line, # comments; run it again to resume
+  t2i sample -f jobs.jsonl --json > done.jsonl # {"prompt": "a cat", "seed": 7, "n": 4, "steps": 8} a line
   t2i sample "a dog" -o "{slug}/{index:03}.png" --seed 7..14
+  t2i sample "a {red|blue} {apple|cat}" --seed 1,2,3 --grid
+  t2i sample "a cat" --seed 1..4 --sweep guidance=1,2,4
+  t2i sample --replay out/a-cat-7.png          # says identical, or how far off
+  t2i sample --like photo.png -n 4             # variations of a picture
+  t2i sample --blend cat.png dog.png --frames 9 --animate webp
+  t2i sample --text-diff cat.png "a cat" "a dog" --theta 0.25..0.5
+  t2i sample "a castle" --init sketch.png --strength 0.8
   generate-prompts | t2i sample -f - --json > done.jsonl
 """
 
@@ -28,9 +36,16 @@ def sample(
     ctx: typer.Context,
     prompt: Annotated[
         str | None,
-        typer.Argument(metavar="PROMPT", help="What to draw, in English or Chinese.", show_default=False),
+        typer.Argument(
+            metavar="PROMPT", help="What to draw, in English or Chinese; {a|b} is each in turn.", show_default=False
+        ),
     ] = None,
-    file: Annotated[str | None, typer.Option("--file", "-f", metavar="FILE|-", help="Prompts, one a line.")] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", "-f", metavar="FILE|-", help="Prompts, one a line, or jobs in JSON lines.")
+    ] = None,
+    replay: Annotated[
+        Path | None, typer.Option(metavar="IMAGE", help="Draw a picture again and compare.", show_default=False)
+    ] = None,
     n: Annotated[
         int | None, typer.Option("--count", "-n", metavar="N", help="Pictures of each prompt.  [default: 1]")
     ] = None,
@@ -52,11 +67,60 @@ def sample(
     threshold: Annotated[
         str | None, typer.Option(metavar="P,CAP", help="Dynamic thresholding, as in 0.995,1.5.")
     ] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIAL=A,B,…", help="Each value in turn, and a labelled sheet; may come more than once."),
+    ] = None,
+    grid: Annotated[bool, typer.Option("--grid", help="All pictures of the run as one, too.")] = False,
     keep_stages: Annotated[bool, typer.Option("--keep-stages", help="Save what each stage made, too.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Draw again and replace what is there.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite/--skip-existing", help="Draw again and replace what is there.")
+    ] = False,
+    like: Annotated[
+        Path | None, typer.Option(metavar="IMAGE", help="Variations of a picture.", show_default=False)
+    ] = None,
+    blend: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="A B", help="The way from one picture to another.", show_default=False),
+    ] = None,
+    text_diff: Annotated[
+        tuple[Path, str, str] | None,
+        typer.Option(metavar="IMAGE FROM TO", help="A picture moved from one text to another.", show_default=False),
+    ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(metavar="IMAGE", help="Start from a picture: a sketch, another style.", show_default=False),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(metavar="0..1", help="How far from the picture given.  [default: like 1, init 0.6, others 0]"),
+    ] = None,
+    theta: Annotated[
+        str | None, typer.Option(metavar="A..B|A,B", help="How far to move in --text-diff.  [default: 0.25..0.5]")
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(metavar="N", help="Frames of --blend and --text-diff.  [default: 9 and 5]")
+    ] = None,
+    animate: Annotated[
+        str | None, typer.Option(metavar="webp|gif", help="The frames as one moving picture, too.")
+    ] = None,
+    rerank: Annotated[
+        int | None,
+        typer.Option(metavar="K", min=2, max=1000, help="Draw K for each picture and keep the best, by CLIP."),
+    ] = None,
+    prior: Annotated[
+        str | None, typer.Option(metavar="diffusion|none", help="Whether the text goes through the prior.")
+    ] = None,
+    prior_best_of: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=1000, help="Embeddings that the prior draws, to keep one.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Show each picture in the terminal.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Show the pictures coming into being.")] = False,
     no_prompt_metadata: Annotated[
         bool, typer.Option("--no-prompt-metadata", help="Keep the prompt out of the files.")
     ] = False,
+    sign_cert: opt.SignCert = None,
+    sign_key: opt.SignKey = None,
     batch: Annotated[
         int, typer.Option(metavar="N", min=1, max=1024, help="Pictures drawn together; changes none of them.")
     ] = 8,
@@ -71,57 +135,68 @@ def sample(
     """Draw pictures from a prompt, or from a file of prompts.
 
     The path of each picture goes to stdout, one a line. A picture that is there already, with the same
-    weights, prompt, settings and seed, is not drawn again; its path is printed all the same.
+    weights, prompt, settings and seed, is not drawn again; its path is printed all the same. Each output folder
+    gets a manifest.jsonl with a line a picture.
     """
     ui: UI = ctx.obj
+    from t2i.cli.dials import check_words, read_dials
     from t2i.cli.draw import Drawing, Request
-    from t2i.cli.jobs import Names, plan, read_prompts
+    from t2i.cli.jobs import Names
+    from t2i.cli.like import Wish
+    from t2i.cli.lines import Line, plan, read_lines
+    from t2i.cli.sheets import write_sheets
+    from t2i.cli.show import Screen
+    from t2i.cli.sweep import parse_sweep
     from t2i.store.bundle import read_bundle
     from t2i.store.registry import resolve
 
-    if n is not None and n < 1:
-        raise UsageError(f"-n {n} asks for no picture.", "Write -n 1 or more.")
-    if n is not None and n > MAX_COUNT:
-        raise UsageError(f"-n {n} is more than {MAX_COUNT} pictures.", "Run it several times with other seeds.")
-    if (prompt is None) == (file is None):
+    opt.check_count(n)
+    opt.check_choice("dtype", dtype, opt.DTYPES)
+    opt.check_device(device)
+    if replay is not None:
+        if file is not None:
+            raise UsageError("--replay takes no prompt file.", "Write t2i sample --replay out/a-cat-7.png")
+        from t2i.cli.replay import replay as draw_again
+
+        opt.environment(offline, deterministic)
+        draw_again(ui, replay, prompt, model if opt.is_given(ctx, "model") else None, device)
+        return
+    wish = Wish.read(
+        ui, like=like, blend=blend, text_diff=text_diff, init=init, theta=theta, frames=frames, strength=strength,
+        rerank=rerank, prior=prior, best_of=prior_best_of, animate=animate,
+    )  # fmt: skip
+    wish.check(prompt, file, sweep)
+    if wish.needs_prompt and (prompt is None) == (file is None):
         what = "there is no prompt." if prompt is None else "there is a prompt and a prompt file."
         raise UsageError(what, 'Write t2i sample "a cat in the snow", or t2i sample -f prompts.txt')
     seeds = opt.parse_seeds(seed, n)
-    check_text(negative, "the negative prompt")
-    if sampler is not None:
-        opt.check_choice("sampler", sampler, opt.SAMPLERS)
-    opt.check_choice("dtype", dtype, opt.DTYPES)
-    opt.check_device(device)
-    cut = opt.parse_threshold(threshold)
-    prompts = [check_prompt(prompt)] if prompt is not None else read_prompts(file or "-")
+    given = {"size": size, "steps": steps, "guidance": guidance, "sampler": sampler, "threshold": threshold}
+    words = {"negative": negative, **{name: str(value) for name, value in given.items() if value is not None}}
+    check_words(words)
+    axes = parse_sweep(sweep or [])
+    lines = [] if wish.way else [Line(check_prompt(prompt))] if prompt is not None else read_lines(file or "-")
+    seal = opt.read_seal(sign_cert, sign_key)
 
     bundle = read_bundle(resolve(model))
-    manifest = bundle.manifest
-    if not manifest.sizes:
-        hint = "Train its base first: t2i train base --out …"
-        raise InputError(f"the model {manifest.name!r} is not complete: it has no stage that draws.", hint, "bundle")
-    if size is not None and size not in manifest.sizes:
-        made = ", ".join(str(s) for s in manifest.sizes)
-        raise UsageError(f"--size {size}: the model {manifest.name!r} stops at {made}.", "Choose one of these.")
-    request = Request(
-        bundle=bundle,
-        names=Names(output, manifest.name),
-        size=size or manifest.sizes[-1],
-        steps={k: int(v) for k, v in opt.per_stage("steps", steps, manifest, 1, 1000, whole=True).items()},
-        guidance=opt.per_stage("guidance", guidance, manifest, 0, 100, kinds=("prior", "base")),
-        sampler=sampler,
-        threshold=cut,
-        negative=negative.strip(),
-        dtype=dtype,
-        keep_stages=keep_stages,
-        overwrite=overwrite,
-        private=no_prompt_metadata,
-    )
-    fallback = random_seed()
-    jobs = plan(prompts, n or 1, seeds, file is not None, fallback)
-    for folder in request.names.folders(jobs):
+    if not bundle.manifest.sizes:
+        what = f"the model {bundle.manifest.name!r} is not complete: it has no stage that draws."
+        raise InputError(what, "Train its base first: t2i train base --out …", "bundle")
+    names = Names(output, bundle.manifest.name)
+    request = Request(bundle, names, keep_stages, overwrite, no_prompt_metadata, seal)
+    fallback = random_seed() if prompt is not None or wish.way else None
+    if wish.way is not None:
+        first = seeds if seeds is not None else range(fallback or 0, (fallback or 0) + (n or 1))
+        jobs = wish.jobs(prompt or "", first, read_dials(bundle, dtype, words))
+    else:
+        jobs = plan(lines, n, seeds, words, lambda said: wish.dials(read_dials(bundle, dtype, said)), axes, fallback)
+    for folder in names.folders(jobs):
         opt.check_writable(folder)
-    if seeds is None and file is None:
+    if seeds is None and fallback is not None:
         ui.note(f"seed {fallback}")
     opt.environment(offline, deterministic)
-    Drawing(ui, request, jobs, device, batch).run()
+    screen, remember = Screen.wanted(ui, show, preview), bool(grid or axes or animate)
+    drawing = Drawing(ui, request, jobs, device, batch, screen, remember, wish.paint if wish.asked else None)
+    drawing.run()
+    write_sheets(ui, request, jobs, drawing, grid)
+    wish.animation(ui, request, jobs, drawing)
+    drawing.finish()

@@ -1,77 +1,185 @@
-"""`t2i score`: how often a model draws what a suite of prompts asks for."""
+"""`t2i score`: how good pictures are, and whether they are worse than before."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from t2i.cli import options as opt
 from t2i.cli.ui import UI
-
-if TYPE_CHECKING:
-    from t2i.score.reading import Reading
+from t2i.errors import GateError, InconclusiveError, InputError, UsageError
 
 EPILOG = """Examples:
 
 \b
-  t2i score --suite prompts.jsonl -n 4
-  t2i score --suite prompts.jsonl --model my-model --json
+  t2i score out/                                          # prompts from the pictures themselves
+  t2i score --suite scenes --limit 100 --size 64          # draws the built-in list, judges and scores
+  t2i score --suite scenes --save-baseline base.json
+  t2i score --suite scenes --baseline base.json --max-drop 2% --model new-model
+  t2i score out/ --against golden/ --junit s.xml --html s.html
+  t2i score out/ --before old/ --tier close               # the same pictures still?
+  t2i score out/ --labels "cat,dog,bear"
+  t2i score out/ --extractor open_clip:ViT-B-32 --weights b32.safetensors
+
+Exit codes: 0 done or passed, 1 a regression, 2 usage, 3 bad input, 4 a metric cannot be had,
+5 inconclusive under --strict.
 """
+
+Places = Annotated[list[Path] | None, typer.Argument(metavar="[PICTURES]...", help="Files and folders of pictures.")]
 
 
 def score(
     ctx: typer.Context,
-    suite: Annotated[Path, typer.Option(metavar="FILE", help="Prompts with what to see, one JSON object a line.")],
+    places: Places = None,
+    suite: Annotated[
+        str | None, typer.Option(metavar="scenes|FILE", help="Prompts; drawn unless pictures are given.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="About so many prompts of the suite, of all tasks.")] = None,
     n: Annotated[int, typer.Option("--count", "-n", min=1, metavar="N", help="Pictures of each prompt.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Picture i of every prompt has seed S+i.")] = 0,
     model: opt.Model = "small",
-    batch: Annotated[int, typer.Option(min=1, help="Pictures drawn together.")] = 32,
-    device: opt.Device = "auto",
+    size: Annotated[str | None, typer.Option(metavar="PX", help="Where the cascade stops.")] = None,
+    steps: Annotated[str | None, typer.Option(metavar="N|STAGE=N,…", help="As in sample.")] = None,
+    guidance: Annotated[str | None, typer.Option(metavar="W|STAGE=W,…", help="As in sample.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where a suite's pictures go. [out/score/…]")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help='What pictures show: {"file_name", "prompt"} a line.')
+    ] = None,
+    labels: Annotated[str | None, typer.Option(metavar="A,B,…", help="Which of these each picture shows.")] = None,
+    metrics: Annotated[str | None, typer.Option(metavar="A,B,…", help="Only these metrics.")] = None,
+    extractor: Annotated[
+        str, typer.Option(metavar="clip|judge|open_clip:ARCH", help="The network whose features are compared.")
+    ] = "clip",
+    weights: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights of open_clip:ARCH.")] = None,
+    sha256: Annotated[str | None, typer.Option(metavar="HEX", help="What the weights must hash to.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="DIR|FILE.npz", help="Compare as sets: FD, KID, CMMD, precision, …")
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(min=0.0, max=0.5, help="With --against: fail when KID's p is below.")
+    ] = None,
+    save_stats: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Write this set's statistics.")] = None,
+    before: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The same prompts and seeds, before: pixel by pixel.")
+    ] = None,
+    tier: Annotated[
+        str, typer.Option(metavar="exact|close|far", help="With --before: fail when a pair is less alike.")
+    ] = "far",
+    baseline: Annotated[Path | None, typer.Option(metavar="FILE", help="Compare with this score.")] = None,
+    save_baseline: Annotated[Path | None, typer.Option(metavar="FILE", help="Write this score as a baseline.")] = None,
+    update_baseline: Annotated[
+        bool, typer.Option("--update-baseline", help="Replace --baseline by this score, whatever it says.")
+    ] = False,
+    max_drop: Annotated[
+        str, typer.Option(metavar="X%|X", help="How far the leading metric may fall; a share holds for all.")
+    ] = "5%",
+    margin: Annotated[
+        str | None, typer.Option(metavar="METRIC=X,…", help="Margins of single metrics, in their units.")
+    ] = None,
+    primary: Annotated[str | None, typer.Option(metavar="METRIC", help="Which metric leads the gate.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 5 when the gate cannot decide.")] = False,
     sheet: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write all pictures as one.")] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page that needs no network.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Look again at pictures that were seen before.")] = False,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures drawn, or looked at, together.")] = 32,
+    device: opt.Device = "auto",
     offline: opt.Offline = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Draw a suite's prompts, let the shipped judge look, and print each task's share with its 95% interval."""
+    """Score pictures: whether they show what was asked, how far they lie from others, and whether a model got worse.
+
+    Pictures come from files and folders, or are drawn from a suite; running the same command again draws only what
+    is missing. With --baseline it is a gate.
+    """
     ui: UI = ctx.obj
     opt.environment(offline, False)
-    from t2i.score.suite import read_suite, summarise
-    from t2i.store.registry import resolve, resolve_judge
+    device = opt.check_device(device)
+    _check_usage(
+        (not places and suite is None, "there is nothing to score.", "Give pictures, or --suite scenes."),
+        (update_baseline and baseline is None, "--update-baseline replaces nothing.", "Say --baseline FILE."),
+        (update_baseline and save_baseline is not None, "--update-baseline writes --baseline.", "Say one of the two."),
+        (alpha is not None and against is None, "--alpha is about --against.", "Give the other set."),
+        (tier != "far" and before is None, "--tier is about --before.", "Give the pictures before."),
+        (limit is not None and suite is None, "--limit is about --suite.", "Leave it out."),
+        (weights is not None and ":" not in extractor, "--weights needs its network.", "Say --extractor open_clip:…"),
+    )
+    from t2i.score.gate import Drop, parse_margins
+    from t2i.score.metrics import check_names
+    from t2i.score.pairs import parse_tier
 
-    prompts = read_suite(suite)
-    bundle, judge_folder = resolve(model), resolve_judge()
+    wanted = _words(metrics)
+    check_names([*wanted, *([primary.split(":")[0]] if primary else [])])
+    drop, margins, allowed = Drop.parse(max_drop), parse_margins(margin), parse_tier(tier)
+    for path in (sheet, junit, html, save_stats, save_baseline, baseline if update_baseline else None):
+        if path is not None:
+            opt.check_writable(path.parent)
+    if save_baseline is not None and save_baseline.exists():
+        what = f"{save_baseline} is there already; a baseline is not written over by chance."
+        raise InputError(what, "Say --baseline FILE --update-baseline, or name another file.", "output")
 
-    import torch
+    from t2i.cli import score_run as run
+    from t2i.score import baseline as base
+    from t2i.score.report import Report, collapse
 
-    from t2i.images import contact_sheet
-    from t2i.pipeline import Pipeline, SampleSettings
-    from t2i.score.judge import Judge
+    earlier = base.load(baseline) if baseline else None
+    asked = run.read_suite(suite, limit)
+    eyes = run.Look(ui, model, device, batch, fresh, extractor, weights, sha256)
+    if places:
+        pictures = run.find(ui, places, prompts)
+    else:
+        assert suite is not None
+        words = {k: v for k, v in (("size", size), ("steps", steps), ("guidance", guidance)) if v is not None}
+        pictures = run.draw(ui, suite, asked, n, seed, model, words, out, batch, device)
+    judged = any(p.expectation.objects or p.expectation.place for p in asked)
+    seen, clock = eyes.at(pictures, judged)
+    rows = run.score_rows(seen, eyes.extractor, asked, _words(labels), wanted)
+    now = run.score_of(rows, eyes, asked if judged else [], _words(labels))
+    report = Report(now, rows, clock, warnings=collapse(rows))
+    if earlier is not None and baseline is not None:
+        from t2i.score.gate import compare
+        from t2i.score.recipe import refuse
 
-    pipeline = Pipeline.load(bundle, device=opt.pick_device(device))
-    judge = Judge.load(judge_folder)
-    # The judge looks at 64 pixels; a cascade is drawn to the end, so that its upsamplers are judged too.
-    jobs = [(prompt.text, seed + i) for prompt in prompts for i in range(n)]
-    readings: list[Reading] = []
-    thumbs: list[torch.Tensor] = []
-    for start in range(0, len(jobs), batch):
-        part = jobs[start : start + batch]
-        images = pipeline.sample([text for text, _ in part], [s for _, s in part], SampleSettings()).images
-        readings += judge.read(images)
-        if sheet is not None:
-            thumbs.append(torch.nn.functional.interpolate(images, size=(96, 96), mode="area"))
-        ui.note(f"{len(readings)} of {len(jobs)} pictures")
-    grouped = [readings[i : i + n] for i in range(0, len(readings), n)]
-    table = summarise(prompts, grouped)
+        refuse(now.recipe, earlier.recipe, str(baseline))
+        report.before = earlier
+        new = base.check_covered(earlier, now, str(baseline))
+        if new:
+            ui.note(f"{len(new)} prompts are not in the baseline and are not compared")
+        report.outcome = compare(earlier, now, drop, margins, primary)
+    run.sets(report, eyes, against, save_stats, alpha)
+    run.pairs(report, ui, pictures, before, allowed)
+
+    run.tell(ui, report, suite, asked)
     if sheet is not None:
-        contact_sheet(torch.cat(thumbs)).save(sheet)
-    if ui.json:
-        tasks = {task: asdict(mean) for task, mean in table.items()}
-        name = pipeline.manifest.name
-        ui.record({"suite": str(suite), "model": name, "pictures": len(jobs), "tasks": tasks})
-        return
-    rows = [[task, f"{m.mean:.3f}", f"{m.low:.3f} to {m.high:.3f}", str(m.prompts)] for task, m in table.items()]
-    ui.table("score", ["task", "share", "95% interval", "prompts"], rows)
+        run.write_sheet(sheet, rows)
+    run.write_reports(report, junit, html, os.environ.get("GITHUB_STEP_SUMMARY"))
+    if not ui.failed:
+        if save_baseline is not None:
+            base.save(save_baseline, now)
+        if update_baseline and baseline is not None:
+            base.save(baseline, now, earlier)
+            ui.note(f"{baseline} is replaced")
+    if report.verdict == "regression" and not update_baseline:
+        raise GateError(f"a regression: {report.headline()}.", "The report names the prompts that fell furthest.")
+    if ui.failed:
+        raise InputError(f"{ui.failed} pictures could not be read.", "See above.", "partial")
+    if strict and report.verdict == "inconclusive":
+        remarks = " ".join(report.remarks()[1:])
+        raise InconclusiveError("the gate cannot decide.", remarks or "Score more prompts.")
+
+
+def _check_usage(*rules: tuple[bool, str, str]) -> None:
+    for wrong, what, hint in rules:
+        if wrong:
+            raise UsageError(what, hint)
+
+
+def _words(text: str | None) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()] if text else []

@@ -16,19 +16,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from t2i.errors import InputError, T2IError
 from t2i.files import explain_os_error
 
+if TYPE_CHECKING:
+    from t2i.cli.progress import Lines
+    from t2i.cli.show import Screen
+
 SCHEMA = 1
-#: on_step(stage, step 1..n, n, the estimate so far, which nobody shows yet)
+#: on_step(stage, step 1..n, n, the estimate so far)
 OnStep = Callable[[str, int, int, Any], None]
 EVERY = 5.0  # seconds between plain progress lines
 
 
 class ReaderGone(BaseException):
-    """Nobody reads stdout any more. Not an OSError: typer would take that for itself and exit 1."""
+    """Nobody reads stdout any more: we leave as other programs do. Not an OSError, which typer would take for
+    itself and exit 1."""
 
 
 def unwritten(error: OSError) -> InputError:
@@ -64,6 +69,9 @@ class UI:
     debug: bool = False
     pictures: int = 0
     failed: int = 0
+    started: float | None = None  # when the first picture was begun
+    done_before: int = 0  # pictures that were there by then
+    lines: Lines | None = None
 
     @classmethod
     def from_args(cls, args: list[str]) -> UI:
@@ -103,6 +111,13 @@ class UI:
     def picture(self, path: Path, table: dict[str, Any]) -> None:
         """A picture that is there: its path, or its record."""
         self.pictures += 1
+        if self.json:
+            self.record({"path": str(path), **{key: value for key, value in table.items() if key != "path"}})
+        else:
+            self.line(str(path))
+
+    def sheet(self, path: Path, table: dict[str, Any]) -> None:
+        """A sheet of pictures, which is not counted as one."""
         if self.json:
             self.record({"path": str(path), **table})
         else:
@@ -163,42 +178,34 @@ class UI:
                 signal.signal(number, handler)
 
     @contextmanager
-    def progress(self, what: str) -> Iterator[OnStep]:
+    def progress(self, what: str, done: int = 0, total: int = 0, screen: Screen | None = None) -> Iterator[OnStep]:
         """A callback (stage, step, total, x0_hat) that draws a bar for each stage on a terminal, and a line
-        now and then elsewhere; ``what`` says which pictures are being made."""
+        now and then elsewhere; ``what`` says which pictures are being made.
+
+        ``done`` of ``total`` pictures are there already; from these follows the time left. ``screen`` may show
+        the picture as it comes into being.
+        """
+        from t2i.cli.progress import Lines, bars
+
+        if self.started is None:
+            self.started, self.done_before = time.monotonic(), done
+        left = time_left(time.monotonic() - self.started, done - self.done_before, total - done)
         if self.quiet:
             yield lambda stage, step, total, x0_hat: None
         elif sys.stderr.isatty():
-            with _bars(what) as on_step:
+            with bars(what, left, screen) as on_step:
                 yield on_step
         else:
-            yield self._lines(what)
-
-    def _lines(self, what: str) -> OnStep:
-        last = time.monotonic()
-
-        def on_step(stage: str, step: int, total: int, x0_hat: Any) -> None:
-            nonlocal last
-            if time.monotonic() - last >= EVERY:
-                last = time.monotonic()
-                self.note(f"{what}: {stage} {step}/{total}")
-
-        return on_step
+            if self.lines is None:
+                self.lines = Lines(self.note, EVERY)
+            yield self.lines.about(what, left)
 
 
-@contextmanager
-def _bars(what: str) -> Iterator[OnStep]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    name = TextColumn("{task.description}", markup=False)
-    columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def on_step(stage: str, step: int, total: int, x0_hat: Any) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(safe(f"{what}  {stage}"), total=total)
-            bars.update(tasks[stage], completed=step, total=total)
-
-        yield on_step
+def time_left(passed: float, made: int, to_make: int) -> str:
+    """``about 3 min left``, from how long the ``made`` took; empty while nothing can be said."""
+    if made < 1 or to_make < 1:
+        return ""
+    seconds = passed / made * to_make
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s left"
+    return f"about {round(seconds / 60)} min left" if seconds < 5400 else f"about {seconds / 3600:.1f} h left"

@@ -111,13 +111,21 @@ class JudgeNet(nn.Module):
             self.cells.bias.zero_()  # type: ignore[union-attr]
             self.cells.bias[0] = -4.0  # type: ignore[index]  # few cells hold a centre (RetinaNet's prior)
 
-    def forward(self, pixels: Tensor) -> Maps:
+    def trunk(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """States at 16 and at 8 cells a side."""
         x = F.pixel_unshuffle(pixels, 2).contiguous(memory_format=torch.channels_last)
-        x16 = self.at16(F.relu(self.to16(F.relu(self.stem(x)))))
-        x8 = self.at8(F.relu(self.to8(x16)))
+        x16: Tensor = self.at16(F.relu(self.to16(F.relu(self.stem(x)))))
+        return x16, self.at8(F.relu(self.to8(x16)))
+
+    def pooled(self, x16: Tensor, x8: Tensor) -> Tensor:
+        """What the background is read from: (B, D) means over the cells."""
+        return torch.cat([x8.mean((2, 3)), x16.mean((2, 3))], dim=1)
+
+    def forward(self, pixels: Tensor) -> Maps:
+        x16, x8 = self.trunk(pixels)
         up = F.interpolate(self.back(x8), scale_factor=2.0, mode="nearest")
         cells = self.cells(F.relu(self.head(F.relu(x16 + up)))).float()
-        whole = self.whole(torch.cat([x8.mean((2, 3)), x16.mean((2, 3))], dim=1)).float()
+        whole = self.whole(self.pooled(x16, x8)).float()
         centre, thing, colour, box = torch.split(cells, list(self.sizes), dim=1)
         place, shade = torch.split(whole, [len(self.config.places), len(self.config.shades)], dim=1)
         return Maps(centre[:, 0], thing, colour, box.sigmoid(), place, shade)
@@ -231,6 +239,13 @@ class Judge:
         for part in torch.split(pixels, batch):
             out += decode(self.net(to_input(part.to(device, torch.float32))), self.config)
         return out
+
+    @torch.no_grad()
+    def features(self, pixels: Tensor, batch: int = 64) -> Tensor:
+        """Features (B, D) float32 of pictures (B, 3, H, W) in [-1, 1]: the pooled states of the trunk."""
+        device = next(self.net.parameters()).device
+        parts = [self.net.trunk(to_input(p.to(device, torch.float32))) for p in torch.split(pixels, batch)]
+        return torch.cat([self.net.pooled(*part) for part in parts]).float().cpu()
 
     def save(self, folder: Path | str) -> None:
         """Write config.json and model.safetensors (fp16, batch norms folded)."""

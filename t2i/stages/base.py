@@ -8,19 +8,64 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from t2i.diffusion.denoiser import Net
 from t2i.diffusion.guidance import map_cond
 from t2i.nets.unet import UNetCond
-from t2i.stages.stage import Dials, OnStep, Stage
+from t2i.stages.stage import Dials, Known, OnStep, Stage, Start
 from t2i.text.cond import TextCond
 
+RESAMPLES = 5
+"""How often each step is taken by a base without mask channels: RePaint's figure 3 flattens there."""
+RESAMPLES_SEEN = 3
+"""The same for a base that sees what is known. Taken once, what the shipped one paints differs in light and colour from
+what surrounds it; three times is enough for the two to agree."""
 
-def base_cond(text: TextCond | None, z: Tensor | None, keep: bool = True) -> UNetCond:
-    """The condition of B pictures, or with keep=False the learned null in the same shape."""
-    tokens_keep = None if text is None else torch.full_like(text.mask[:, 0], keep)
-    z_keep = None if z is None else torch.full_like(z[:, 0], keep, dtype=torch.bool)
+
+def base_cond(
+    text: TextCond | None,
+    z: Tensor | None,
+    keep: bool = True,
+    *,
+    keep_text: bool | None = None,
+    keep_z: bool | None = None,
+) -> UNetCond:
+    """The condition of B pictures, or with keep=False the learned null in the same shape; keep_text and keep_z
+    choose for each."""
+    keep_text, keep_z = (keep if k is None else k for k in (keep_text, keep_z))
+    tokens_keep = None if text is None else torch.full_like(text.mask[:, 0], keep_text)
+    z_keep = None if z is None else torch.full_like(z[:, 0], keep_z, dtype=torch.bool)
     if text is None:
         return UNetCond(z=z, z_keep=z_keep)
     return UNetCond(z=z, z_keep=z_keep, tokens=text.tokens, mask=text.mask, tokens_keep=tokens_keep)
+
+
+def reads_masks(stage: Stage) -> bool:
+    """Whether the base was built to see what is known: noisy RGB, mask, known RGB (GLIDE, section 4)."""
+    return int(stage.config.in_channels) > 3
+
+
+def bound_net(stage: Stage, known: Known | None = None) -> Net:
+    """The base as net(x_t, t, cond); its mask channels, if it has them, say what is known."""
+    extra = int(stage.config.in_channels) - 3
+
+    def net(x_t: Tensor, t: Tensor, cond: UNetCond) -> Tensor:
+        if extra and known is None:
+            blank = x_t.new_zeros(x_t.shape[0], extra, *x_t.shape[2:])
+            blank[:, 0] = 1  # the mask: repaint all; the known picture behind it is empty
+            x_t = torch.cat([x_t, blank], dim=1)
+        elif extra and known is not None:
+            shown = torch.cat([known.mask, known.x0 * (1 - known.mask)], dim=1).to(x_t)
+            x_t = torch.cat([x_t, shown.repeat(x_t.shape[0] // shown.shape[0], 1, 1, 1)], dim=1)  # twice, if guided
+        out: Tensor = stage.net(x_t, t, cond)
+        return out
+
+    return net
+
+
+def typed_cond(stage: Stage, cond: UNetCond) -> UNetCond:
+    """The condition in the network's number format."""
+    typed: UNetCond = map_cond(lambda v: v.to(stage.dtype) if v.is_floating_point() else v, cond)
+    return typed
 
 
 def sample_base(
@@ -31,21 +76,18 @@ def sample_base(
     seeds: Sequence[int],
     dials: Dials,
     on_step: OnStep | None = None,
+    *,
+    key: str = "",
+    start: Start | None = None,
+    known: Known | None = None,
 ) -> Tensor:
-    """Pictures (B, 3, size, size) in [-1, 1], one a seed. A base with mask channels is told to paint
-    everything."""
-    extra = int(stage.config.in_channels) - 3
-
-    def typed(v: Tensor) -> Tensor:
-        return v.to(stage.dtype) if v.is_floating_point() else v
-
-    def net(x_t: Tensor, t: Tensor, cond: UNetCond) -> Tensor:
-        if extra:
-            blank = x_t.new_zeros(x_t.shape[0], extra, *x_t.shape[2:])
-            blank[:, 0] = 1  # the mask: repaint all; the known picture behind it is empty
-            x_t = torch.cat([x_t, blank], dim=1)
-        out: Tensor = stage.net(x_t, t, cond)
-        return out
-
-    cond, uncond = map_cond(typed, cond), map_cond(typed, uncond)
-    return stage.run(net, (3, size, size), cond, uncond, dials, seeds, on_step).clamp(-1, 1)
+    """Pictures (B, 3, size, size) in [-1, 1], one a seed. A base with mask channels is told to paint everything,
+    or what is not `known`. What is known is kept by RePaint's sampler, whatever dials.sampler says."""
+    cond, uncond = typed_cond(stage, cond), typed_cond(stage, uncond)
+    resamples = 0 if known is None else RESAMPLES_SEEN if reads_masks(stage) else RESAMPLES
+    net = bound_net(stage, known)
+    shape = (3, size, size)
+    made = stage.run(
+        net, shape, cond, uncond, dials, seeds, on_step, key=key, start=start, known=known, resamples=resamples
+    )
+    return made.clamp(-1, 1)

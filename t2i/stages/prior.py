@@ -20,18 +20,20 @@ def sample_prior(
     dials: Dials,
     best_of: int = 1,
     on_step: OnStep | None = None,
+    *,
+    key: str = "",
 ) -> Tensor:
     """Unit image embeddings z_img (B, E) of B encoded prompts, one a seed.
 
     best_of: draw as many and keep the one of the largest dot product with the text embedding; the paper draws
-    two.
+    two. key: sets several draws for the same seeds apart.
     """
     keep = torch.ones(len(text), dtype=torch.bool, device=text.mask.device)
     cond = PriorCond(text.tokens, text.mask, text.pooled, keep)
     null = PriorCond(text.tokens, text.mask, text.pooled, ~keep)
     shape, draws = text.pooled.shape[1:], []
     for take in range(best_of):
-        z = stage.run(stage.net, shape, cond, null, dials, seeds, on_step, key=f"/{take}")
+        z = stage.run(stage.net, shape, cond, null, dials, seeds, on_step, key=f"{key}/{take}")
         draws.append(F.normalize(z, dim=-1))
     return pick_best(torch.stack(draws), text.pooled)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -13,9 +15,9 @@ from t2i.diffusion.denoiser import Denoiser, Net, NetDenoiser, Prediction
 from t2i.diffusion.guidance import classifier_free, dynamic_threshold
 from t2i.diffusion.process import VP, Flow
 from t2i.diffusion.samplers import SAMPLERS
-from t2i.diffusion.schedule import sigmas
+from t2i.diffusion.schedule import sigmas, start_at
 from t2i.errors import UsageError, nearest
-from t2i.rng import SeededNoise, noise
+from t2i.rng import NoiseSource, SeededNoise, noise
 
 #: on_step(stage, step 1..n, n, the estimate x0_hat (B, ...))
 OnStep = Callable[[str, int, int, Tensor], None]
@@ -40,6 +42,35 @@ class Dials:
             near = ", ".join(nearest(new.sampler, list(SAMPLERS)) or SAMPLERS)
             raise UsageError(f"there is no sampler {new.sampler!r}.", f"Did you mean {near}?")
         return new
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins, if not at the seeds' own noise.
+
+    eps (B, *shape): unit noise in its place, for example of an inverted picture. x0 (B, *shape): a picture that the run
+    starts from, noised to where the last `strength` in (0, 1] of the steps begin (SDEdit: Meng 2021, arXiv 2108.01073).
+    """
+
+    eps: Tensor | None = None
+    x0: Tensor | None = None
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a run must keep: x0 (B, *shape) and a mask (B, 1, ...) of 0 and 1, 1 where it may paint."""
+
+    x0: Tensor
+    mask: Tensor
+
+    def hold(self, denoiser: Denoiser) -> Denoiser:
+        """The estimate, with what is known in the place of what was guessed of it (GLIDE, section 4)."""
+
+        def held(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+            return torch.lerp(self.x0, denoiser(x, sigma, cond), self.mask)
+
+        return held
 
 
 @dataclass
@@ -67,6 +98,24 @@ class Stage:
         """Where the network is."""
         return next(self.net.parameters()).device
 
+    def levels(self, dials: Dials) -> list[float]:
+        """The noise levels (sigma) of a run, decreasing, the last one 0."""
+        return sigmas(dials.schedule, self.process, dials.steps)
+
+    def denoiser(self, net: Net, uncond: Any, dials: Dials) -> Denoiser:
+        """The network, of which `net` has the fixed inputs bound, guided and thresholded by `dials`."""
+        dtype = self.dtype
+
+        def typed(x_t: Tensor, t: Tensor, cond: Any) -> Tensor:
+            return net(x_t.to(dtype), t, cond)
+
+        denoiser: Denoiser = NetDenoiser(typed, self.process, self.prediction)
+        denoiser = classifier_free(denoiser, uncond, dials.guidance, dials.interval)
+        if dials.threshold:
+            percentile, cap = dials.threshold
+            denoiser = dynamic_threshold(denoiser, percentile * 100, cap)
+        return denoiser
+
     def run(
         self,
         net: Net,
@@ -78,28 +127,66 @@ class Stage:
         on_step: OnStep | None = None,
         *,
         key: str = "",
+        start: Start | None = None,
+        known: Known | None = None,
+        resamples: int = 0,
     ) -> Tensor:
-        """From unit noise to x_0 (B, *shape) float32 by `dials`; row i is a function of seeds[i] and cond[i].
+        """From unit noise, or from `start`, to x_0 (B, *shape) float32; row i is a function of seeds[i] and cond[i].
 
-        `net` is the network with its fixed inputs bound. `key` sets several draws of one stage apart.
+        `net` is the network with its fixed inputs bound. `key` sets several draws of one stage apart. `known` is kept;
+        with `resamples` by RePaint's sampler, which lets the rest agree with it.
         """
         name = self.name + key
-        eps = noise(seeds, name, 0, shape).to(self.device)
-        dtype = self.dtype
-
-        def typed(x_t: Tensor, t: Tensor, cond: Any) -> Tensor:
-            return net(x_t.to(dtype), t, cond)
-
-        denoiser: Denoiser = NetDenoiser(typed, self.process, self.prediction)
-        denoiser = classifier_free(denoiser, uncond, dials.guidance, dials.interval)
-        if dials.threshold:
-            percentile, cap = dials.threshold
-            denoiser = dynamic_threshold(denoiser, percentile * 100, cap)
-        levels = sigmas(dials.schedule, self.process, dials.steps)
+        start = start or Start()
+        eps = noise(seeds, name, 0, shape).to(self.device) if start.eps is None else start.eps.to(self.device)
+        levels = self.levels(dials)
+        if start.x0 is None:
+            x = self.process.start(eps, levels[0])
+        else:
+            levels = start_at(levels, start.strength)
+            x = start.x0.to(self.device) + levels[0] * eps
+        denoiser, source = self.denoiser(net, uncond, dials), SeededNoise(tuple(seeds), name)
 
         def tell(step: int, n: int, x: Tensor, x0_hat: Tensor) -> None:
             if on_step:
                 on_step(self.name, step, n, x0_hat)
 
-        start = self.process.start(eps, levels[0])
-        return SAMPLERS[dials.sampler](denoiser, start, levels, cond, SeededNoise(tuple(seeds), name), tell)
+        if known is not None:
+            denoiser = known.hold(denoiser)
+            if resamples:
+                return repaint(denoiser, x, levels, cond, source, tell, known=known, resamples=resamples)
+        return SAMPLERS[dials.sampler](denoiser, x, levels, cond, source, tell)
+
+
+def repaint(
+    denoiser: Denoiser,
+    x: Tensor,
+    levels: Sequence[float],
+    cond: Any,
+    source: NoiseSource,
+    on_step: Callable[[int, int, Tensor, Tensor], None] | None = None,
+    *,
+    known: Known,
+    resamples: int,
+) -> Tensor:
+    """RePaint (Lugmayr 2022, arXiv 2201.09865, algorithm 1): replacement, each step taken `resamples` times.
+
+    What is known is noised to the level of the step and put into x; going back up a step and down again lets the rest
+    agree with it. On x = x_t / alpha_t going up from b to a adds sqrt(a^2 - b^2) of noise, whatever the process.
+    """
+    n, draws = len(levels) - 1, 0
+    for i, (a, b) in enumerate(pairwise(levels)):
+        for take in range(resamples if b > 0 else 1):
+            draws += 2
+            x = torch.lerp(known.x0 + a * source(draws - 1, x), x, known.mask)
+            x0 = denoiser(x, x.new_full((x.shape[0],), a), cond)
+            up = b * math.sqrt(1 - (b / a) ** 2)
+            down = math.sqrt(b**2 - up**2)
+            fresh = source(draws, x)
+            x = x0 + (down / a) * (x - x0) + up * fresh
+            if take + 1 < (resamples if b > 0 else 1):
+                draws += 1
+                x = x + math.sqrt(a**2 - b**2) * source(draws, x)
+        if on_step:
+            on_step(i + 1, n, x, x0)
+    return torch.lerp(known.x0, x, known.mask)

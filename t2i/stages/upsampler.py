@@ -3,14 +3,15 @@ Saharia 2022, section 2.4)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from t2i.rng import noise
-from t2i.stages.stage import Dials, OnStep, Stage
+from t2i.stages.stage import Dials, Known, OnStep, Stage
 
 
 def sample_upsampler(
@@ -20,20 +21,80 @@ def sample_upsampler(
     dials: Dials,
     level: float = 0.0,
     on_step: OnStep | None = None,
+    *,
+    tile: int = 0,
+    known: Known | None = None,
+    key: str = "",
 ) -> Tensor:
     """(B, 3, h, w) -> (B, 3, h*scale, w*scale), both in [-1, 1]. level: noise-conditioning augmentation in
     [0, 1].
 
-    It reads no text, so there is nothing to guide by: dials.guidance is not used.
+    It reads no text, so there is nothing to guide by: dials.guidance is not used. With `tile` the network sees at most
+    that many small pixels a side at once: each step is taken in overlapping tiles, of one noise for the whole picture.
+    `key` sets several uses of the stage apart.
     """
     scale = int(stage.config.scale)
     shape = (3, low.shape[2] * scale, low.shape[3] * scale)
     if level:
-        low = low + level * noise(seeds, f"{stage.name}/augment", 0, low.shape[1:]).to(low.device)
+        low = low + level * noise(seeds, f"{stage.name}{key}/augment", 0, low.shape[1:]).to(low.device)
     cond = (low, torch.full((low.shape[0],), level, device=low.device))
 
-    def net(x_t: Tensor, t: Tensor, cond: tuple[Tensor, Tensor]) -> Tensor:
+    def whole(x_t: Tensor, t: Tensor, cond: tuple[Tensor, Tensor]) -> Tensor:
         out: Tensor = stage.net(x_t, t, *cond)
         return out
 
-    return stage.run(net, shape, cond, cond, replace(dials, guidance=1.0), seeds, on_step).clamp(-1, 1)
+    def tiled(x_t: Tensor, t: Tensor, cond: tuple[Tensor, Tensor]) -> Tensor:
+        small, levels = cond
+        out = torch.empty_like(x_t)
+        for core, halo in tiles(small.shape[2], small.shape[3], tile, reach(stage)):
+            part = whole(x_t[halo.times(scale).slices], t, (small[halo.slices], levels))
+            out[core.times(scale).slices] = part[core.within(halo).times(scale).slices].to(out.dtype)
+        return out
+
+    net = tiled if tile and max(low.shape[2:]) > tile else whole
+    dials = replace(dials, guidance=1.0)
+    return stage.run(net, shape, cond, cond, dials, seeds, on_step, key=key, known=known).clamp(-1, 1)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of a picture: rows top to bottom, columns left to right, the ends not included."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def slices(self) -> tuple[Any, ...]:
+        """The part, of a tensor (..., H, W)."""
+        return (..., slice(self.top, self.bottom), slice(self.left, self.right))
+
+    def times(self, scale: int) -> Box:
+        """The same part of a picture `scale` times as large."""
+        return Box(self.top * scale, self.left * scale, self.bottom * scale, self.right * scale)
+
+    def within(self, other: Box) -> Box:
+        """The same part, seen from the corner of another."""
+        return Box(self.top - other.top, self.left - other.left, self.bottom - other.top, self.right - other.left)
+
+
+def reach(stage: Stage) -> int:
+    """How many small pixels away the network looks: two convolutions a block, one at each end, and bicubic's two."""
+    config = stage.config
+    return int((2 * config.depth + 2) * config.unshuffle // config.scale + 2)
+
+
+def tiles(height: int, width: int, tile: int, margin: int) -> Iterator[tuple[Box, Box]]:
+    """Parts that fill (height, width), each with the surrounding that it is computed from, `margin` pixels wide.
+
+    The margin is what the network sees, so a part is what it would be in the whole picture, and there are no seams.
+    """
+    step = max(tile - 2 * margin, tile // 4, 1)
+    for top in range(0, height, step):
+        for left in range(0, width, step):
+            bottom, right = min(top + step, height), min(left + step, width)
+            around = Box(
+                max(top - margin, 0), max(left - margin, 0), min(bottom + margin, height), min(right + margin, width)
+            )
+            yield Box(top, left, bottom, right), around

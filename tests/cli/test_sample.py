@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from t2i.cli.app import run
-from t2i.cli.jobs import MAX_SLUG, seed_of, slug
+from t2i.cli.jobs import MAX_SLUG, slug
+from t2i.cli.lines import seed_of
 from t2i.images import load_image, read_metadata
 from t2i.store.bundle import Defaults, Manifest, StageEntry, write_bundle
 from t2i.text.words import Words
@@ -197,7 +198,7 @@ def test_a_picture_of_no_numbers_is_skipped_and_counted(
     out, err = sample(capsys, "a cat", "-n", "3", "--seed", "0", "--json", code=3)
     envelope = json.loads(out[-1])
     assert (envelope["pictures"], envelope["failed"], envelope["error"]["code"]) == (2, 1, "partial")
-    assert sorted(p.name for p in (place / "out").iterdir()) == ["a-cat-0.png", "a-cat-2.png"]
+    assert sorted(p.name for p in (place / "out").glob("*.png")) == ["a-cat-0.png", "a-cat-2.png"]
     assert "not numbers" in err
 
 
@@ -230,7 +231,7 @@ def test_a_full_disk_leaves_what_was_there(
     monkeypatch.setattr("os.fsync", full)
     _, err = sample(capsys, "a cat", "--seed", "1", "--steps", "9", "--overwrite", code=3)
     assert "No space left on device" in err
-    assert [p.name for p in (place / "out").iterdir()] == ["a-cat-1.png"]
+    assert [p.name for p in (place / "out").glob("*.png")] == ["a-cat-1.png"]
     assert (place / first[0]).read_bytes() == before
 
 
@@ -258,7 +259,7 @@ def test_stopped_in_the_middle(
     assert json.loads(out[0])["seed"] == 0
     assert json.loads(out[-1])["ok"] is False
     assert word in err
-    assert [p.name for p in (place / "out").iterdir()] == ["a-cat-0.png"]
+    assert [p.name for p in (place / "out").glob("*.png")] == ["a-cat-0.png"]
 
 
 def test_a_cut_prompt_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from t2i.errors import UsageError
 from t2i.nets.prior import PriorCond
 from t2i.stages.base import base_cond, sample_base
 from t2i.stages.prior import pick_best, sample_prior
-from t2i.stages.stage import Dials, Stage
+from t2i.stages.stage import Dials, Known, Stage, Start
 from t2i.stages.upsampler import sample_upsampler
 from t2i.text.cond import TextCond
 
@@ -121,3 +121,47 @@ def test_networks_compute_in_their_own_dtype_and_samplers_in_float32() -> None:
 def test_an_unknown_sampler_is_refused() -> None:
     with pytest.raises(UsageError, match="there is no sampler 'eular'"):
         Dials().changed(sampler="eular")
+
+
+class Believing(Spy):
+    """Takes all that it sees for the picture: x0_hat = x_t / alpha_t."""
+
+    def forward(self, x_t: Tensor, t: Tensor, *cond: Any) -> Tensor:
+        self.calls.append((x_t, t, cond))
+        return x_t / (1 - t).view(-1, 1, 1, 1)
+
+
+def test_a_run_starts_from_a_picture_or_from_other_noise() -> None:
+    net = Believing()
+    x0 = torch.linspace(-1, 1, 16).view(1, 1, 4, 4)
+    eps = torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(3))
+    made = stage(net, steps=4)
+    dials = made.dials
+
+    def run(start: Start | None) -> Tensor:
+        net.calls.clear()
+        return made.run(lambda x, t, cond: net(x, t), (1, 4, 4), None, None, dials, [7], start=start)
+
+    levels = made.levels(dials)
+    half = run(Start(eps=eps, x0=x0, strength=0.5))
+    assert len(net.calls) == 2
+    assert torch.allclose(half, x0 + levels[2] * eps, atol=1e-4)
+    assert torch.allclose(run(Start(eps=eps)), levels[0] * eps, rtol=1e-4)
+    own = run(None)
+    assert torch.equal(run(Start()), own)
+    assert not torch.allclose(own, levels[0] * eps)
+
+
+def test_what_is_known_is_held_to_the_bit() -> None:
+    net = Believing()
+    x0 = torch.linspace(-1, 1, 32).view(2, 1, 4, 4)
+    mask = torch.zeros(2, 1, 4, 4)
+    mask[:, :, :2] = 1
+    made = stage(net, steps=4, sampler="dpmpp_2m")
+    known = Known(x0, mask)
+    for resamples in (0, 3):
+        out = made.run(
+            lambda x, t, cond: net(x, t), (1, 4, 4), None, None, made.dials, [7, 8], known=known, resamples=resamples
+        )
+        assert torch.equal(out[:, :, 2:], x0[:, :, 2:])
+        assert not torch.equal(out[:, :, :2], x0[:, :, :2])

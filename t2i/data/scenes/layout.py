@@ -60,6 +60,7 @@ class WorldConfig:
     groups: tuple[float, ...] = (0.72, 0.24, 0.03, 0.01)  # chances of 1, 2, 3, 4 groups
     counts: tuple[float, ...] = (0.84, 0.09, 0.04, 0.03)  # chances of 1, 2, 3, 4 equal things in a lone group
     relations: tuple[str, ...] = ("left", "right", "above", "below", "next", "behind", "on", "wearing", "holding")
+    related: float = 0.75  # how often two groups stand in one of the relations, and it is said; else in a row
     colour: float = 0.3  # how often a thing's colour is chosen, among those it can have, and said
     size: float = 0.12  # how often a size is chosen and said
     position: float = 0.12  # how often a lone group stands off centre and it is said
@@ -145,7 +146,7 @@ class Layout:
 
     def _pick_related(self, rng: Random, n: int) -> tuple[list[str], Relation | None]:
         keys = rng.sample(self.keys, n)
-        if n > 2 or not self.config.relations:
+        if n > 2 or not self.config.relations or rng.random() >= self.config.related:
             return keys, None
         kind = rng.choice(self.config.relations)
         pools = {

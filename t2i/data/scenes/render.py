@@ -112,7 +112,10 @@ def _sprites(
     ]
     groups = [scenes[b].groups[item.group] for b, item in zip(rows, items, strict=True)]
     # A red apple needs no paint, which would take the brown from its stem and the green from its leaf.
-    colours = [None if group.colour == things[group.thing].colour else group.colour for group in groups]
+    colours = [
+        None if group.colour == things[group.thing].colour and atlas.fits[at] else group.colour
+        for group, at in zip(groups, places, strict=True)
+    ]
     index = torch.tensor(places, device=device)
     pose = torch.tensor([(i.x, i.y, i.scale, -1.0 if i.flip else 1.0, i.angle) for i in items], device=device)
     x, y, scale, flip, angle = pose.unbind(1)

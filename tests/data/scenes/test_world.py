@@ -80,6 +80,14 @@ def test_the_style_is_said_as_often_as_its_dial_says() -> None:
     assert said(0.0) == 0 and said(1.0) > 30
 
 
+def test_the_place_is_said_as_often_as_its_dial_says() -> None:
+    quiet, loud = (World(replace(CONFIG, say_place=share, chinese=0.0), resolution=32) for share in (0.0, 1.0))
+    scene = quiet.layout.compose((Group("shape_cat"),), "snow")
+    scenes = [replace(scene, index=i) for i in range(40)]
+    assert not any("snow" in quiet.caption(s) for s in scenes)
+    assert all("snow" in loud.caption(s) for s in scenes)
+
+
 # Pixels
 
 
@@ -348,3 +356,49 @@ def test_captions_are_wrapped() -> None:
 def test_no_font_shows_everything() -> None:
     assert find_face("plain letters", places=[]).complete
     assert not find_face("一只猫", places=[]).complete
+
+
+# Natural colours
+
+
+def _library(folder: Path) -> Path:
+    """Two sets of sprites: in the first an apple is red and a whale blue, in the second the whale is grey."""
+    from PIL import Image, ImageDraw
+
+    for style, whale in (("one", (70, 140, 235)), ("two", (150, 160, 165))):
+        (folder / style).mkdir(parents=True)
+        for key, body in (("apple", (225, 40, 50)), ("whale", whale)):
+            picture = Image.new("RGBA", (64, 64))
+            pen = ImageDraw.Draw(picture)
+            pen.ellipse((4, 14, 60, 62), fill=(*body, 255))
+            pen.rectangle((29, 2, 35, 16), fill=(120, 78, 40, 255))  # a stem, which no paint should reach
+            picture.save(folder / style / f"{things()[key].sprite}.webp", lossless=True)
+    return folder
+
+
+def test_what_has_the_colour_by_nature_is_not_painted(tmp_path: Path) -> None:
+    config = WorldConfig(things=("apple", "whale"), styles=("one", "two"))
+    world = World(config, _library(tmp_path), resolution=64)
+    assert [
+        world.atlas.fits[world.atlas.index[s, k]]
+        for s, k in (("one", "apple"), ("two", "apple"), ("one", "whale"), ("two", "whale"))
+    ] == [True, True, True, False]
+
+    def drawn(key: str, colour: str | None, style: str) -> Tensor:
+        scene = world.layout.compose((Group(key, 1, colour),), "plain", shade="white", style=style)
+        return world.draw([scene], 64)[0]
+
+    for style in ("one", "two"):
+        assert torch.equal(drawn("apple", "red", style), drawn("apple", None, style))
+        assert not torch.equal(drawn("apple", "green", style), drawn("apple", None, style))
+    assert torch.equal(drawn("whale", "blue", "one"), drawn("whale", None, "one"))
+    painted, own = (drawn("whale", colour, "two")[0, :, 36, 32] for colour in ("blue", None))
+    assert painted[2] - painted[0] > 0.3 > own[2] - own[0]  # a grey whale is painted when a blue one is asked for
+
+
+def test_a_natural_colour_is_among_those_a_caption_may_say() -> None:
+    layout = _layout(colour=1.0, groups=(1.0, 0.0, 0.0, 0.0), side="any")
+    said = {(g.thing, g.colour) for i in range(4000) for g in layout(7, i).groups}
+    assert ("banana", "yellow") in said and ("whale", "blue") in said  # nothing else could be said of them
+    assert {c for thing, c in said if thing == "banana"} <= {"yellow", None}
+    assert all(c != s.shade for i in range(2000) for s in [layout(8, i)] for g in s.groups for c in [g.colour] if c)

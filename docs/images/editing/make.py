@@ -1,0 +1,126 @@
+"""Makes the pictures of docs/editing.md with the commands that the page shows: python docs/images/editing/make.py"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from t2i.cli.app import run
+
+HERE = Path(__file__).resolve().parent
+SIDE, GAP = 128, 3
+
+
+def t2i(*args: str) -> None:
+    """One command; its faults end the run."""
+    sys.stderr.write("t2i " + " ".join(args) + "\n")
+    if run([*args, "--quiet"]):
+        sys.exit(1)
+
+
+def sheet(name: str, *rows: list[str]) -> None:
+    """Picture files in rows, at one height."""
+    drawn = []
+    for row in rows:
+        images = [Image.open(path).convert("RGB") for path in row]
+        scaled = [i.resize((round(i.width * SIDE / i.height), SIDE), Image.Resampling.LANCZOS) for i in images]
+        line = Image.new("RGB", (sum(i.width + GAP for i in scaled) - GAP, SIDE), "white")
+        x = 0
+        for i in scaled:
+            line.paste(i, (x, 0))
+            x += i.width + GAP
+        drawn.append(line)
+    whole = Image.new("RGB", (max(i.width for i in drawn), sum(SIDE + GAP for _ in drawn) - GAP), "white")
+    for number, line in enumerate(drawn):
+        whole.paste(line, (0, number * (SIDE + GAP)))
+    whole.save(HERE / f"{name}.png", optimize=True)
+    sys.stderr.write(f"{name}.png\n")
+
+
+def sketch() -> None:
+    """A house as a child draws it."""
+    image = Image.new("RGB", (256, 256), (150, 205, 250))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, 170, 256, 256), fill=(110, 190, 90))
+    draw.rectangle((70, 105, 186, 205), fill=(240, 220, 180))
+    draw.polygon([(55, 108), (128, 45), (201, 108)], fill=(200, 60, 50))
+    draw.rectangle((112, 150, 145, 205), fill=(120, 70, 40))
+    image.save("sketch.png")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        os.chdir(place)
+        t2i("sample", "a dog in the garden", "--seed", "7", "-o", "dog.png")
+        t2i("sample", "a cat in the snow", "--seed", "7", "-o", "cat.png")
+        t2i("inpaint", "dog.png", "a cat", "--mask-text", "the dog", "--show-mask", "--seed", "1", "-o", "a.png")
+        t2i("inpaint", "dog.png", "a house", "--mask-text", "the dog", "--seed", "1", "-o", "b.png")
+        t2i("inpaint", "dog.png", "--mask-text", "the dog", "--seed", "1", "-o", "c.png")
+        sheet("inpaint", ["dog.png", "dog.mask.png", "a.png", "b.png", "c.png"])
+        t2i(
+            "inpaint",
+            "cat.png",
+            "the snow",
+            "--outpaint",
+            "left=50%,right=50%",
+            "--seed",
+            "1",
+            "-o",
+            "wide.png",
+        )
+        sheet("outpaint", ["cat.png", "wide.png"])
+        t2i("sample", "--like", "cat.png", "-n", "3", "--seed", "1", "-o", "like.png")
+        t2i("sample", "--like", "cat.png", "-n", "3", "--seed", "1", "--strength", "0.3", "-o", "near.png")
+        sheet(
+            "like",
+            ["cat.png", "like.png", "like-2.png", "like-3.png"],
+            ["cat.png", "near.png", "near-2.png", "near-3.png"],
+        )
+        t2i("sample", "--blend", "cat.png", "dog.png", "--frames", "7", "--seed", "1", "-o", "blend{n}.png")
+        sheet("blend", [f"blend{i}.png" for i in range(7)])
+        t2i(
+            "sample",
+            "--text-diff",
+            "cat.png",
+            "a cat",
+            "a house",
+            "--theta",
+            "0..0.6",
+            "--seed",
+            "1",
+            "-o",
+            "diff{n}.png",
+        )
+        sheet("text-diff", ["cat.png", *[f"diff{i}.png" for i in range(5)]])
+        sketch()
+        for strength in ("0.4", "0.6", "0.8"):
+            t2i(
+                "sample",
+                "a house",
+                "--init",
+                "sketch.png",
+                "--strength",
+                strength,
+                "--seed",
+                "1",
+                "-o",
+                f"init{strength}.png",
+            )
+        sheet("init", ["sketch.png", "init0.4.png", "init0.6.png", "init0.8.png"])
+        t2i("sample", "a bear wearing a crown", "--seed", "1,2,3", "-o", "one.png")
+        t2i("sample", "a bear wearing a crown", "--seed", "1,2,3", "--rerank", "4", "-o", "best.png")
+        sheet("rerank", ["one.png", "one-2.png", "one-3.png"], ["best.png", "best-2.png", "best-3.png"])
+        t2i("upscale", "cat.png", "--to", "512", "-o", "big")
+        part = (20, 64, 84, 128)
+        Image.open("cat.png").crop(part).save("part.png")
+        Image.open("cat.png").resize((512, 512), Image.Resampling.LANCZOS).crop([2 * v for v in part]).save("plain.png")
+        Image.open("big/cat.png").crop([2 * v for v in part]).save("ours.png")
+        sheet("upscale", ["part.png", "plain.png", "ours.png"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Memory that does not suffice: the batch is drawn in halves. The pictures are the same either way."""
+
+from __future__ import annotations
+
+import gc
+import re
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from t2i.errors import UnavailableError
+
+T = TypeVar("T")
+R = TypeVar("R")
+# torch says it on a GPU with a class of its own, on a CPU with a RuntimeError and a sentence
+SAID = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|bad_alloc|ALLOC_FAILED|could not create a memory",
+    re.IGNORECASE,
+)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that there is not enough memory, on whatever device."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(SAID.search(str(error))))
+
+
+def in_halves(
+    draw: Callable[[list[T]], R], items: list[T], on_halving: Callable[[int], None] = lambda size: None
+) -> list[tuple[list[T], R]]:
+    """``draw(items)``, or where memory does not suffice, of each half of them: [(items, what was drawn), …].
+
+    ``on_halving`` hears of the size that is tried next. Raises UnavailableError (code ``memory``) when one
+    item alone does not fit; other errors pass.
+    """
+    try:
+        return [(items, draw(items))]
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        if len(items) == 1:
+            raise UnavailableError(
+                "there is not enough memory for one picture.", "Try a smaller --size.", "memory"
+            ) from error
+    # outside the except block: the exception holds on to the frames and their tensors
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    half = len(items) // 2
+    on_halving(half)
+    return [*in_halves(draw, items[:half], on_halving), *in_halves(draw, items[half:], on_halving)]

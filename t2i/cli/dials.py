@@ -1,0 +1,161 @@
+"""The dials of a picture: everything that decides it but weights, prompt and seed. They come from options, from a
+line of a jobs file, from a sweep or from another picture's record, and are read here, once."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from t2i.cli import options as opt
+from t2i.errors import UsageError
+from t2i.prompts import check_text
+
+if TYPE_CHECKING:
+    from t2i.pipeline import SampleSettings
+    from t2i.store.bundle import Bundle
+
+#: the options that are dials, as they are called on the command line, in a jobs file and in a sweep
+NAMES = ("size", "steps", "guidance", "sampler", "threshold", "negative")
+
+
+@dataclass(frozen=True, eq=False)
+class Dials:
+    """Resolved dials. ``settings`` is how they enter a picture's key and record; pictures whose ``group`` is
+    equal may be drawn together."""
+
+    size: int
+    steps: dict[str, int]
+    guidance: dict[str, float]
+    sampler: str | None
+    threshold: tuple[float, float] | None
+    negative: str
+    settings: dict[str, Any] = field(repr=False)
+    group: str = field(repr=False)
+
+    def engine(self, keep_stages: bool) -> SampleSettings:
+        """The same for the pipeline."""
+        from t2i.pipeline import SampleSettings
+
+        return SampleSettings(
+            size=self.size,
+            steps=self.steps,
+            guidance=self.guidance,
+            sampler=self.sampler,
+            negative=self.negative or None,
+            threshold=self.threshold,
+            keep_stages=keep_stages,
+        )
+
+    def with_settings(self, more: dict[str, Any]) -> Dials:
+        """The same with more that decides the pictures, for their keys and records."""
+        settings = {**self.settings, **more}
+        group = json.dumps([settings, self.negative], sort_keys=True)
+        return Dials(**{**self.__dict__, "settings": settings, "group": group})
+
+
+def check_words(words: dict[str, str]) -> None:
+    """What can be said against ``words`` without knowing the model. Raises UsageError."""
+    check_text(words.get("negative", ""), "the negative prompt")
+    if "sampler" in words:
+        opt.check_choice("sampler", words["sampler"], opt.SAMPLERS)
+    opt.parse_threshold(words.get("threshold"))
+
+
+def read_dials(bundle: Bundle, dtype: str, words: dict[str, str]) -> Dials:
+    """Dials from the words of a user, option -> text; what is not there stays at the bundle's default.
+
+    Raises UsageError for words that make no sense to this model.
+    """
+    check_words(words)
+    manifest = bundle.manifest
+    size = manifest.size
+    if "size" in words:
+        made = ", ".join(str(s) for s in manifest.sizes)
+        if words["size"] not in {str(s) for s in manifest.sizes}:
+            what = f"--size {words['size']}: the model {manifest.name!r} stops at {made}."
+            raise UsageError(what, "Choose one of these.")
+        size = int(words["size"])
+    steps = opt.per_stage("steps", words.get("steps"), manifest, 1, 1000, whole=True)
+    dials = Dials(
+        size=size,
+        steps={stage: int(value) for stage, value in steps.items()},
+        guidance=opt.per_stage("guidance", words.get("guidance"), manifest, 0, 100, kinds=("prior", "base")),
+        sampler=words.get("sampler"),
+        threshold=opt.parse_threshold(words.get("threshold")),
+        negative=words.get("negative", "").strip(),
+        settings={},
+        group="",
+    )
+    settings = _settings(bundle, dtype, dials)
+    group = json.dumps([settings, dials.negative], sort_keys=True)
+    return Dials(**{**dials.__dict__, "settings": settings, "group": group})
+
+
+def _settings(bundle: Bundle, dtype: str, dials: Dials) -> dict[str, Any]:
+    stages: dict[str, Any] = {}
+    for entry in bundle.manifest.stages:
+        if entry.kind == "clip" or bundle.configs[entry.name]["widths"].get("size", 0) > dials.size:
+            continue
+        defaults = entry.defaults
+        threshold = (dials.threshold if entry.kind == "base" else None) or defaults.threshold
+        table = {
+            "steps": dials.steps.get(entry.name, defaults.steps),
+            "guidance": dials.guidance.get(entry.name, defaults.guidance),
+            "sampler": dials.sampler if dials.sampler and entry.kind == "base" else defaults.sampler,
+            "schedule": defaults.schedule,
+            # JSON has no infinity: a threshold without a cap is written with null
+            "threshold": threshold and [x if math.isfinite(x) else None for x in threshold],
+        }
+        stages[entry.name] = {key: value for key, value in table.items() if value is not None}
+    return {"size": dials.size, "dtype": dtype, "stages": stages}
+
+
+def as_words(table: dict[str, Any]) -> dict[str, str]:
+    """The dials in a line of a jobs file, as they would stand on the command line: {"steps": {"base": 8}} is
+    ``--steps base=8``. Raises UsageError for a value that has no such form."""
+    words = {}
+    for name, value in table.items():
+        text = _word(value)
+        if name not in NAMES or text is None:
+            raise UsageError(f"{name}: {json.dumps(value)[:60]} cannot be read.", 'Write it as in "steps": {"base": 8}')
+        words[name] = text
+    return words
+
+
+def _word(value: Any) -> str | None:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _number(value)
+    if isinstance(value, list) and value and all(type(x) in (int, float) for x in value):
+        return ",".join(_number(x) for x in value)
+    if isinstance(value, dict) and value and all(type(x) in (int, float) for x in value.values()):
+        return ",".join(f"{stage}={_number(x)}" for stage, x in value.items())
+    return None
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == value and abs(value) < 1e15 and value == int(value) else repr(value)
+
+
+def from_record(settings: dict[str, Any], negative: str) -> dict[str, str]:
+    """The words that give the dials of a picture back from its record. Raises ValueError for a record that
+    holds no settings of ours: a file may say anything."""
+    stages = settings.get("stages")
+    if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()):
+        raise ValueError("no stages")
+    words = {"size": _word(settings.get("size")) or "", "negative": negative}
+    for dial in ("steps", "guidance"):
+        table = {name: stage[dial] for name, stage in stages.items() if dial in stage}
+        text = _word({name: value for name, value in table.items() if value is not None})
+        if text:
+            words[dial] = text
+    base: dict[str, Any] = next((stage for name, stage in stages.items() if name == "base"), {})
+    if isinstance(base.get("sampler"), str):
+        words["sampler"] = base["sampler"]
+    threshold = base.get("threshold")
+    if isinstance(threshold, list) and len(threshold) == 2:
+        words["threshold"] = ",".join(str(x) for x in threshold if x is not None)
+    return words

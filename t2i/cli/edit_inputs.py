@@ -1,0 +1,151 @@
+"""Pictures and masks that a command is given: read, checked and joined before any model is loaded. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from t2i.cli.ui import UI
+from t2i.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from t2i.images import Picture
+
+MODES = ("replace", "keep")
+SIDES = ("left", "top", "right", "bottom")
+MOST = 64_000_000  # pixels of a picture to be made, as of one that is read
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture that was given: its path, its pixels, what it says about itself, and a name for its pixels."""
+
+    path: Path
+    picture: Picture
+    marks: dict[str, Any]
+
+    @property
+    def image(self) -> Image:
+        """Upright RGB."""
+        return self.picture.image
+
+    @property
+    def digest(self) -> str:
+        """sha256 of size, pixels and transparency: equal for equal pictures, in whatever file."""
+        alpha = self.picture.alpha
+        data = repr(self.image.size).encode() + self.image.tobytes() + (alpha.tobytes() if alpha else b"")
+        return hashlib.sha256(data).hexdigest()
+
+
+def read_source(ui: UI, path: Path, strict: bool = False) -> Source:
+    """Read a picture. Of an animation the first frame is taken, with a warning, or none under ``strict``.
+
+    Raises InputError (code ``image``).
+    """
+    from t2i.images import load_picture, read_metadata
+
+    picture = load_picture(path)
+    if picture.frames > 1:
+        what = f"{path} is an animation of {picture.frames} frames"
+        if strict:
+            raise InputError(f"{what}.", "Save one of them as a picture.", "image")
+        ui.warn(f"{what}; the first is taken")
+    return Source(path, picture, read_metadata(path))
+
+
+def read_mask(path: Path, size: tuple[int, int], mode: str = "replace") -> Image:
+    """A mask file as L, 255 = repaint. Raises UsageError for one of another size, InputError for a damaged one.
+
+    Transparent parts count as black. ``mode`` keep: what is white is kept.
+    """
+    from PIL import ImageChops
+
+    from t2i.images import load_picture
+
+    mask = load_picture(path, background=(0, 0, 0)).image.convert("L")
+    if mask.size != size:
+        what = f"the mask {path} is {mask.width}x{mask.height}, and the picture is {size[0]}x{size[1]}."
+        raise UsageError(what, "Make the mask as large as the picture.")
+    return ImageChops.invert(mask) if mode == "keep" else mask
+
+
+def parse_box(text: str) -> tuple[int, int, int, int]:
+    """``x,y,w,h`` in pixels. Raises UsageError."""
+    found = re.fullmatch(r"\s*(\d{1,6})\s*,\s*(\d{1,6})\s*,\s*(\d{1,6})\s*,\s*(\d{1,6})\s*", text, re.ASCII)
+    numbers = [int(number) for number in found.groups()] if found else [0, 0, 0, 0]
+    if not numbers[2] or not numbers[3]:
+        raise UsageError(f"--box {text!r} is not a box.", "Write x,y,width,height in pixels, as in 40,30,128,96.")
+    return numbers[0], numbers[1], numbers[2], numbers[3]
+
+
+def parse_outpaint(text: str, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """``left=50%,right=128`` as pixels (left, top, right, bottom): percent of the width or the height; a number alone,
+    or ``all=``, is for every side. Raises UsageError."""
+    width, height = size
+    margins = dict.fromkeys(SIDES, 0)
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(?:(\w+)\s*=)?\s*(\d{1,6}(?:\.\d+)?)\s*(%|px)?\s*", part, re.ASCII)
+        name = found[1] or "all" if found else ""
+        if not found or name not in (*SIDES, "all"):
+            raise UsageError(f"--outpaint {text!r} cannot be read.", "Write left=50%,right=128, or 25% for all sides.")
+        for side in SIDES if name == "all" else (name,):
+            whole = width if side in ("left", "right") else height
+            margins[side] = round(float(found[2]) / 100 * whole if found[3] == "%" else float(found[2]))
+    left, top, right, bottom = (margins[side] for side in SIDES)
+    if not any((left, top, right, bottom)):
+        raise UsageError(f"--outpaint {text!r} adds nothing.", "Write left=50%,right=128.")
+    if (width + left + right) * (height + top + bottom) > MOST:
+        raise UsageError(f"--outpaint {text!r} makes a picture of more than 64 megapixels.", "Add less.")
+    return left, top, right, bottom
+
+
+def boxes_mask(size: tuple[int, int], boxes: list[tuple[int, int, int, int]]) -> Image:
+    """Rectangles (x, y, w, h) as a mask. Raises UsageError for one that lies outside of the picture."""
+    from PIL import Image
+
+    mask = Image.new("L", size, 0)
+    for x, y, w, h in boxes:
+        if x >= size[0] or y >= size[1]:
+            raise UsageError(f"--box {x},{y},{w},{h} lies outside of the picture, which is {size[0]}x{size[1]}.")
+        mask.paste(255, (x, y, min(x + w, size[0]), min(y + h, size[1])))
+    return mask
+
+
+def check_mask(mask: Image) -> None:
+    """Raise UsageError unless the mask leaves something to paint and something to keep."""
+    low, high = mask.getextrema()
+    if high < 128:  # type: ignore[operator]  # one channel: two numbers
+        raise UsageError("the mask is blank: there is nothing to repaint.", "White is what is repainted.")
+    if low >= 128:  # type: ignore[operator]
+        what = "the mask covers the whole picture: there is nothing to keep."
+        raise UsageError(what, 'White is what is repainted; to draw all of it again: t2i sample "…" --init picture.png')
+
+
+def expand_paths(given: list[str]) -> list[tuple[Path, Path]]:
+    """(file, its path below where it was found) of every picture named: files, folders with all below them, and
+    patterns that the shell has left as they are. Raises InputError where nothing is there."""
+    import glob
+
+    from t2i.images import FORMATS
+
+    found: list[tuple[Path, Path]] = []
+    for text in given:
+        path = Path(text)
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in FORMATS and p.is_file())
+            if not inside:
+                raise InputError(f"the folder {path} holds no PNG, JPEG or WebP picture.", code="image")
+            found += [(p, p.relative_to(path)) for p in inside]
+        elif not path.exists() and glob.has_magic(text):
+            matches = sorted(Path(p) for p in glob.glob(text, recursive=True))
+            if not matches:
+                raise InputError(f"no file is called like {text}.", code="image")
+            found += [(p, Path(p.name)) for p in matches if p.is_file()]
+        else:
+            found.append((path, Path(path.name)))
+    return list(dict.fromkeys(found))

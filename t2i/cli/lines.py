@@ -1,0 +1,180 @@
+"""Prompt files and jobs files: one prompt a line, or one JSON object a line with settings of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from t2i.cli import options as opt
+from t2i.cli.dials import NAMES, Dials, as_words, check_words
+from t2i.cli.jobs import Job
+from t2i.cli.sweep import Axis, Point, at_point
+from t2i.errors import InputError, UsageError, nearest
+from t2i.files import explain_os_error
+from t2i.prompts import MAX_SEED, check_prompt, check_text, expand
+
+MAX_JOBS = 1_000_000  # pictures of one run
+JSON_LINES = (".jsonl", ".ndjson")
+FIELDS = ("prompt", "n", "seed", "name", *NAMES)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One prompt and what its line says of it; ``words`` are dials as on the command line. ``where`` names the
+    line in messages, and is empty for the prompt of the command line itself."""
+
+    prompt: str
+    n: int | None = None
+    seeds: list[int] | None = None
+    name: str = ""
+    words: dict[str, str] = field(default_factory=dict)
+    where: str = ""
+
+
+def read_lines(source: str) -> list[Line]:
+    """The prompts of a file, or of stdin for ``-``. Blank lines and ``#`` comments are passed over.
+
+    A file called .jsonl or .ndjson, and a stdin whose first line begins with ``{"``, holds one JSON object a
+    line.  Raises InputError for a file that cannot be read, holds no prompt or broken JSON, UsageError naming
+    the line for a prompt or a setting that makes no sense.
+    """
+    name = "stdin" if source == "-" else source
+    if source.lower().endswith(".json"):
+        raise UsageError(f"{name} is not a prompt file.", "Write one JSON object a line, in a .jsonl file.")
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(f"{name} is not UTF-8 text (line {line}).", "Save it as UTF-8.") from None
+    except (OSError, ValueError) as error:
+        what = explain_os_error(error) if isinstance(error, OSError) else str(error)
+        raise InputError(f"cannot read the prompts in {name}: {what}.") from error
+    told = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip() and line.lstrip()[:1] != "#"]
+    if not told:
+        raise InputError(f"{name} holds no prompt.", "Write one prompt a line.")
+    as_json = source.lower().endswith(JSON_LINES) or (source == "-" and re.match(r'\s*\{\s*"', told[0][1]))
+    read = _job if as_json else _plain
+    return [read(line, f"line {number} of {name}") for number, line in told]
+
+
+def _plain(line: str, where: str) -> Line:
+    return Line(check_prompt(line, f"the prompt in {where}"), where=where)
+
+
+def _job(line: str, where: str) -> Line:
+    try:
+        table = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where} is not JSON: {error}.", 'Write {"prompt": "a cat", "seed": 7}') from None
+    if not isinstance(table, dict):
+        raise InputError(f"{where} is not a JSON object.", 'Write {"prompt": "a cat", "seed": 7}')
+    for key in table:
+        if key not in FIELDS:
+            near = nearest(str(key), FIELDS, 1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"A line may hold {', '.join(FIELDS)}."
+            raise UsageError(f"{where} has the unknown field {key!r}.", hint)
+    if not isinstance(table.get("prompt"), str):
+        raise UsageError(f"{where} holds no prompt.", 'Write {"prompt": "a cat", "seed": 7}', "prompt")
+    prompt = check_prompt(table["prompt"], f"the prompt in {where}")
+    n, seed, name = table.get("n"), table.get("seed"), table.get("name", "")
+    with located(where):
+        if n is not None and (type(n) is not int or not 1 <= n <= opt.MAX_COUNT):
+            raise UsageError(f"n: {n!r} is not a number of pictures.", f"Write 1 to {opt.MAX_COUNT}.")
+        if not isinstance(name, str):
+            raise UsageError(f"name: {name!r} is not text.")
+        words = as_words({key: table[key] for key in NAMES if table.get(key) is not None})
+        check_words(words)
+        return Line(prompt, n, _seeds(seed, n), check_text(name.strip(), "the name"), words, where)
+
+
+def _seeds(seed: Any, n: int | None) -> list[int] | None:
+    if seed is None:
+        return None
+    if isinstance(seed, list) and seed and all(type(x) is int for x in seed):
+        seed = ",".join(map(str, seed))
+    if type(seed) is int:
+        seed = str(seed)
+    if not isinstance(seed, str):
+        raise UsageError(f"seed: {json.dumps(seed)[:60]} is not a seed.", 'Write 7, [1, 2, 3] or "7..14".')
+    return opt.parse_seeds(seed, n)
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Mistakes inside are told with the line they stand in."""
+    try:
+        yield
+    except UsageError as error:
+        if not where or where in error.message:
+            raise
+        raise UsageError(f"{where}: {error.message}", error.hint, error.code) from error
+
+
+def seed_of(prompt: str, occurrence: int) -> int:
+    """The seed of a line without one: from its text and how often it has come before, so that a rerun
+    resumes."""
+    return int.from_bytes(hashlib.sha256(f"{occurrence}\0{prompt}".encode()).digest()[:4], "big") >> 1
+
+
+def plan(
+    lines: list[Line],
+    n: int | None,
+    seeds: list[int] | None,
+    words: dict[str, str],
+    read: Callable[[dict[str, str]], Dials],
+    axes: Sequence[Axis] = (),
+    fallback: int | None = None,
+) -> list[Job]:
+    """The pictures to make, in order: for each line its alternatives, for each of these its seeds, for each
+    seed the points of a sweep.
+
+    ``n``, ``seeds`` and ``words`` are those of the command line, for what a line does not say itself; ``read``
+    makes dials of words. A prompt without a seed gets ``fallback``, or one derived from its text.  Raises
+    UsageError.
+    """
+    points = list(product(*(axis.points() for axis in axes)))
+    known: dict[str, Dials] = {}
+    jobs: list[Job] = []
+    seen: Counter[str] = Counter()
+
+    def dials_at(line: Line, point: tuple[Point, ...]) -> Dials:
+        said = at_point({**words, **line.words}, point)
+        name = json.dumps(said, sort_keys=True)
+        if name not in known:
+            known[name] = read(said)
+        return known[name]
+
+    for line in lines:
+        with located(line.where):
+            prompts = expand(line.prompt)
+            if not all(prompts):
+                raise UsageError("an alternative leaves an empty prompt.", "Write words beside the {…|…}.", "prompt")
+            dials = [(dials_at(line, point), tuple(p.label for p in point)) for point in points]
+        for prompt in prompts:
+            first = seed_of(prompt, seen[prompt]) if fallback is None else fallback
+            seen[prompt] += 1
+            for i, seed in enumerate(_seeds_of(line, n, seeds, first)):
+                for dial, label in dials:
+                    jobs.append(Job(prompt, seed, i, len(jobs), dial, line.name, label))
+            if len(jobs) > MAX_JOBS:
+                raise UsageError(f"this is more than {MAX_JOBS} pictures.", "Run it in parts.")
+    return jobs
+
+
+def _seeds_of(line: Line, n: int | None, seeds: list[int] | None, first: int) -> Sequence[int]:
+    if line.seeds is not None:
+        return line.seeds
+    if seeds is not None and line.n is None:
+        return seeds
+    start = seeds[0] if seeds else first
+    return range(start, min(start + (line.n or n or 1), MAX_SEED + 1))

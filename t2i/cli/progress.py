@@ -1,0 +1,58 @@
+"""Progress on stderr: bars on a terminal, a plain line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from t2i.cli.show import Screen
+    from t2i.cli.ui import OnStep
+
+
+class Lines:
+    """Lines at least ``every`` seconds apart, over all batches of a run."""
+
+    def __init__(self, say: Callable[[str], None], every: float) -> None:
+        self.say, self.every = say, every
+        self._last = time.monotonic()
+
+    def about(self, what: str, left: str) -> OnStep:
+        """The callback of one batch."""
+
+        def on_step(stage: str, step: int, total: int, x0_hat: Any) -> None:
+            if time.monotonic() - self._last >= self.every:
+                self._last = time.monotonic()
+                self.say(f"{what}: {stage} {step}/{total}" + (f", {left}" if left else ""))
+
+        return on_step
+
+
+@contextmanager
+def bars(what: str, left: str, screen: Screen | None = None) -> Iterator[OnStep]:
+    """A bar for each stage, with its time left; below them, with ``screen.preview``, the picture so far. All of it
+    goes away when the block ends."""
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    name = TextColumn("{task.description}", markup=False)
+    progress = Progress(name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    title = Text(what + (f"  {left}" if left else ""))
+    tasks: dict[str, Any] = {}
+    console = Console(stderr=True)
+    with Live(Group(title, progress), console=console, transient=True, refresh_per_second=10) as live:
+
+        def on_step(stage: str, step: int, total: int, x0_hat: Any) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(f"  {stage}", total=total)
+            progress.update(tasks[stage], completed=step, total=total)
+            if screen is not None and screen.preview:
+                picture = screen.estimate(x0_hat, console)
+                if picture is not None:
+                    live.update(Group(title, progress, picture))
+
+        yield on_step

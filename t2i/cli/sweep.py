@@ -1,0 +1,73 @@
+"""`--sweep guidance=1,2,4`: the same prompts and seeds at several values of a dial."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from t2i.cli.dials import NAMES
+from t2i.errors import UsageError, nearest
+
+MAX_AXES = 3
+MAX_VALUES = 64
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of one axis; ``stage`` is empty where none was named."""
+
+    option: str
+    stage: str
+    value: str
+
+    @property
+    def label(self) -> str:
+        """``guidance=2``, ``guidance.prior=2``"""
+        return f"{self.option}{'.' * bool(self.stage)}{self.stage}={self.value}"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A dial and the values it takes."""
+
+    option: str
+    stage: str
+    values: tuple[str, ...]
+
+    def points(self) -> list[Point]:
+        """A point for each value, in order."""
+        return [Point(self.option, self.stage, value) for value in self.values]
+
+
+def parse_sweep(texts: list[str]) -> list[Axis]:
+    """``guidance=1,2,4``, ``steps.up=1,2``, ``sampler=euler,heun`` as axes; the last turns fastest.
+
+    Values are checked where the dials are read. Raises UsageError.
+    """
+    axes = []
+    for text in texts:
+        dial, equals, rest = text.partition("=")
+        option, _, stage = dial.strip().partition(".")
+        values = tuple(value.strip() for value in rest.split(","))
+        if not equals or not all(values):
+            raise UsageError(f"--sweep {text!r} cannot be read.", "Write --sweep guidance=1,2,4")
+        if option not in NAMES or (stage and option not in ("steps", "guidance")):
+            near = nearest(option, NAMES, 1)
+            hint = f"Did you mean {near[0]}?" if near and near[0] != option else f"Sweep {', '.join(NAMES)}."
+            raise UsageError(f"--sweep: {dial.strip()!r} is no dial.", hint)
+        if len(set(values)) < len(values) or len(values) > MAX_VALUES:
+            raise UsageError(f"--sweep {text!r} names a value twice, or more than {MAX_VALUES}.", "Name each once.")
+        axes.append(Axis(option, stage, values))
+    if len({(axis.option, axis.stage) for axis in axes}) < len(axes) or len(axes) > MAX_AXES:
+        raise UsageError(f"--sweep takes up to {MAX_AXES} different dials.", "Name each dial once.")
+    return axes
+
+
+def at_point(words: dict[str, str], point: tuple[Point, ...]) -> dict[str, str]:
+    """``words`` with the values of ``point``; a value for one stage joins what is said of the others."""
+    out = dict(words)
+    for p in point:
+        if not p.stage:
+            out[p.option] = p.value
+        else:
+            out[p.option] = ",".join([*([out[p.option]] if p.option in out else []), f"{p.stage}={p.value}"])
+    return out

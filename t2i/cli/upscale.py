@@ -1,0 +1,106 @@
+"""`t2i upscale`: pictures, larger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from t2i.cli import options as opt
+from t2i.cli.ui import UI
+from t2i.errors import UnavailableError, UsageError
+from t2i.prompts import check_prompt
+
+EPILOG = """Examples:
+
+\b
+  t2i upscale out/a-cat-7.png --to 1024
+  t2i upscale *.png --to 1024 -o big/
+  t2i upscale photos/ --scale 2.5 -o big/                # folders keep their structure
+  t2i upscale photo.jpg --scale 4 --prompt "a cat in the snow"
+"""
+
+
+def upscale(
+    ctx: typer.Context,
+    pictures: Annotated[
+        list[str], typer.Argument(metavar="PICTURE…", help="PNG, JPEG or WebP files, folders, patterns.")
+    ],
+    to: Annotated[
+        int | None, typer.Option("--to", metavar="PIXELS", min=1, max=32_000, help="How long the longer side gets.")
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option(metavar="S", min=1.0, max=64.0, help="How many times as large; 2.5 will do.")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What is to be seen, for models whose upsampler reads text.")
+    ] = None,
+    sharp: Annotated[bool, typer.Option("--sharp", help="The model's adversarially tuned upsampler.")] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Keep all of the model's detail, also where Lanczos is nearer the truth.")
+    ] = False,
+    seed: Annotated[int, typer.Option(metavar="S", min=0, help="Of the detail that is drawn.")] = 0,
+    model: opt.Model = "small",
+    output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="Where the pictures go.")] = "out",
+    steps: Annotated[str | None, typer.Option(metavar="N|STAGE=N,…", help="Sampling steps.")] = None,
+    tile: Annotated[
+        int,
+        typer.Option(metavar="PX", min=32, max=4096, help="Pixels a side that the model sees at once."),
+    ] = 160,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite/--skip-existing", help="Enlarge again and replace what is there.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse an animation instead of its first frame.")] = False,
+    no_prompt_metadata: Annotated[
+        bool, typer.Option("--no-prompt-metadata", help="Keep every prompt out of the files.")
+    ] = False,
+    sign_cert: opt.SignCert = None,
+    sign_key: opt.SignKey = None,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "float32",
+    offline: opt.Offline = False,
+    deterministic: opt.Deterministic = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Enlarge pictures of any size and shape, in tiles without seams.
+
+    How much of the model's detail is kept is measured on each picture, against Lanczos; a line on stderr says how
+    much. One picture that fails does not stop the others, but makes the exit code 3. The path of each goes to stdout.
+    """
+    ui: UI = ctx.obj
+    from t2i.cli.edit_inputs import expand_paths
+    from t2i.cli.edit_upscale import Enlarging, Plan
+    from t2i.store.bundle import read_bundle
+    from t2i.store.registry import resolve
+
+    if (to is None) == (scale is None):
+        what = "nothing says how large." if to is None else "--to and --scale both say how large."
+        raise UsageError(what, "Write --to 1024, or --scale 4.")
+    opt.check_choice("dtype", dtype, opt.DTYPES)
+    opt.check_device(device)
+    text = check_prompt(prompt) if prompt is not None else ""
+    if not output or Path(output).suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"):
+        raise UsageError(f"-o {output!r} is not a folder.", "Write -o big/")
+    seal = opt.read_seal(sign_cert, sign_key)
+    files = expand_paths(pictures)
+
+    bundle = read_bundle(resolve(model))
+    name, upsamplers = bundle.manifest.name, bundle.manifest.of_kind("upsampler")
+    if sharp:
+        raise UnavailableError(f"the model {name!r} has no sharp upsampler.", "Leave --sharp out.")
+    if not upsamplers:
+        hint = "Train one: t2i train upsampler256 --out …"
+        raise UnavailableError(f"the model {name!r} has no upsampler.", hint)
+    counts = opt.per_stage("steps", steps, bundle.manifest, 1, 1000, whole=True, kinds=("upsampler",))
+    opt.check_writable(Path(output))
+    if text:
+        ui.warn(f"the upsampler of {name!r} reads no text: --prompt only goes into the record")
+    opt.environment(offline, deterministic)
+    plan = Plan(
+        bundle, Path(output), to, scale, text, seed, {k: int(v) for k, v in counts.items()}, tile,
+        not trust, dtype, overwrite, strict, no_prompt_metadata, seal,
+    )  # fmt: skip
+    Enlarging(ui, plan, files, device).run()

@@ -1,0 +1,139 @@
+"""Inpainting at any size: the square around the mask goes through the model, the result back into its place.
+
+Inside the base the known pixels go in beside the noisy ones, if it has channels for them (GLIDE, section 4), and
+replace them at every step, each taken several times (RePaint, Lugmayr 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from t2i.edit.masks import feathered, grow, windows
+from t2i.edit.upscaling import upscale
+from t2i.images import resize
+from t2i.pipeline import Pipeline, SampleSettings, Subject
+from t2i.stages.stage import Known, OnStep, Start
+from t2i.stages.upsampler import Box, sample_upsampler
+
+REMOVAL = 0.6
+"""The share of the base's steps that a removal takes, from a smooth surface on."""
+SWEEPS = 20
+
+
+@torch.inference_mode()
+def inpaint(
+    pipeline: Pipeline,
+    image: Tensor,
+    mask: Tensor,
+    prompts: Sequence[str] | None,
+    seeds: Sequence[int],
+    settings: SampleSettings | None = None,
+    *,
+    feather: int | None = None,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """`image` (3, H, W) repainted where `mask` (1, H, W) is above 0.5: (B, 3, H, W), one a prompt and seed.
+
+    prompts None: what is there is removed. The base then starts from what the surroundings lead to expect, a smooth
+    surface between them, and from its embedding.
+    feather: how far outside of the mask old and new blend, in pixels (None: a thirty-second of the square that goes
+    through the model). Farther away every number is that of `image`. The mask must be neither empty nor full: then
+    nothing would tell the model what to fit in with.
+    """
+    assert image.shape[1:] == mask.shape[1:], (tuple(image.shape), tuple(mask.shape))
+    hard = (mask > 0.5).float()
+    assert 0 < float(hard.mean()) < 1, "the mask is empty or full"
+    settings = settings or SampleSettings()
+    subject = None if prompts is None else pipeline.subject(prompts, seeds, settings, on_step)[0]
+    done = image.float().expand(len(seeds), -1, -1, -1).clone()
+    left = hard.clone()
+    for number, window in enumerate(windows(hard, pipeline.manifest.sizes[0])):
+        here = left[window.slices]
+        width = feather if feather is not None else (window.bottom - window.top) // 32
+        wide = grow(here, width)  # the model paints the feather too: blending needs something to blend with
+        wide = wide if float(wide.mean()) < 1 else here
+        made = _paint(pipeline, done[window.slices], wide, subject, seeds, settings, number, on_step)
+        soft = feathered(here, width)
+        # what an earlier window painted may be blended over, what was there from the beginning only near the mask
+        soft = torch.minimum(soft, feathered(hard, width)[window.slices])
+        done[window.slices] = torch.where(soft > 0, torch.lerp(done[window.slices], made, soft), done[window.slices])
+        left[window.slices] = 0
+    return done.clamp(-1, 1)
+
+
+def _paint(
+    pipeline: Pipeline,
+    part: Tensor,
+    mask: Tensor,
+    subject: Subject | None,
+    seeds: Sequence[int],
+    settings: SampleSettings,
+    number: int,
+    on_step: OnStep | None,
+) -> Tensor:
+    """Squares (B, 3, S, S) with a mask (1, S, S) of 0 and 1 -> the same, painted, through the base and as many
+    upsamplers as their size needs."""
+    side, low, key = part.shape[-1], pipeline.manifest.sizes[0], f"/window{number}" if number else ""
+    device = pipeline.base[1].device
+    part = part.to(device)
+    known, start = _known(part, mask, low), None
+    if subject is None:
+        surface = smooth_fill(known.x0, known.mask)
+        z = pipeline.embed(surface) if pipeline.base[1].config.cond_dim else None
+        subject, start = Subject(z=z), Start(x0=surface, strength=REMOVAL)
+    images = pipeline.paint(subject, seeds, settings, on_step, key=key, start=start, known=known)
+    for entry in pipeline.manifest.of_kind("upsampler"):
+        if images.shape[-1] >= side:
+            break
+        stage = pipeline.stages[entry.name]
+        large = images.shape[-1] * int(stage.config.scale)
+        level, dials = float(entry.defaults.extra.get("noise", 0.0)), pipeline.dials(entry, settings)
+        known = _known(part, mask, large)
+        images = sample_upsampler(stage, images, seeds, dials, level, on_step, key=key, known=known)
+    images = images.float().cpu()
+    if images.shape[-1] >= side:
+        return resize(images, side, side)
+    return torch.stack([upscale(pipeline, x, (side, side), seed).image for x, seed in zip(images, seeds, strict=True)])
+
+
+def _known(part: Tensor, mask: Tensor, size: int) -> Known:
+    """What is known, at `size`: a cell of which any pixel is to be painted is painted."""
+    side = part.shape[-1]
+    m = mask.to(part).expand(len(part), -1, -1, -1)
+    if size <= side:
+        m = F.adaptive_max_pool2d(m, size)
+    else:
+        m = F.interpolate(m, size=(size, size), mode="nearest")
+    return Known(resize(part, size, size), m)
+
+
+def smooth_fill(x0: Tensor, mask: Tensor) -> Tensor:
+    """Pictures (B, 3, S, S) whose masked part (B, 1, S, S) is the smoothest surface between its edges: Laplace's
+    equation, solved from coarse to fine."""
+    size, known = x0.shape[-1], 1 - mask
+    if size > 4 and size % 2 == 0:
+        weight = F.avg_pool2d(known, 2)
+        coarse = F.avg_pool2d(x0 * known, 2) / weight.clamp_min(1e-6)
+        below = smooth_fill(coarse, (weight == 0).to(x0))
+        filled = F.interpolate(below, scale_factor=2.0, mode="bilinear", align_corners=False)
+    else:
+        filled = ((x0 * known).sum((2, 3), keepdim=True) / known.sum((2, 3), keepdim=True).clamp_min(1e-6)).expand_as(
+            x0
+        )
+    filled = torch.lerp(x0, filled, mask)
+    for _ in range(SWEEPS):
+        around = F.avg_pool2d(F.pad(filled, (1, 1, 1, 1), mode="replicate"), 3, 1)
+        filled = torch.lerp(x0, around, mask)
+    return filled
+
+
+def square_of(image: Tensor) -> Box:
+    """The largest square in the middle of a picture (..., H, W)."""
+    height, width = image.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return Box(top, left, top + side, left + side)

@@ -1,0 +1,182 @@
+"""Extractors: networks that turn a picture, and where they can a prompt, into a vector.
+
+    clip:NAME            the CLIP of a bundle of ours; needs nothing else
+    judge                the judge's pooled features; reads no prompts
+    open_clip:ARCH       any architecture of open_clip with weights from a local file
+
+Features are unit vectors for CLIP and raw for the judge. Shape legend: B pictures, S input side, D features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from t2i.errors import InputError, UnavailableError
+from t2i.files import explain_os_error
+from t2i.images import to_tensor
+from t2i.nets.clip import Clip, ClipConfig
+from t2i.score.judge import Judge
+from t2i.score.recipe import Network
+from t2i.store.bundle import read_bundle
+from t2i.text.tokenizer import Tokenizer
+
+FIT = "centre square, area down, bicubic up"
+BICUBIC = "centre square, bicubic antialiased"
+
+
+class Extractor(Protocol):
+    """What the score needs of a network. `prepare` runs in several threads, the others in one."""
+
+    network: Network
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        """(3, S, S) of an upright RGB image, as the network wants it."""
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, D) float32 on the CPU."""
+
+    def texts(self, texts: Sequence[str]) -> Tensor | None:
+        """(B, D) unit vectors in the space of the pictures', or None where it reads no text."""
+
+    def scale(self) -> float:
+        """What a cosine is multiplied by before a softmax over texts."""
+
+
+def fit(image: Image.Image, side: int, bicubic: bool = False) -> Image.Image:
+    """The picture's central square at ``side`` pixels."""
+    shrinks = min(image.size) > side and not bicubic
+    return ImageOps.fit(image, (side, side), Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC)
+
+
+class BundleClip:
+    """The CLIP of a bundle of ours."""
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        bundle = read_bundle(folder)
+        entries = bundle.manifest.of_kind("clip")
+        if not entries:
+            raise UnavailableError(f"the model in {folder} has no CLIP.", "Choose another --extractor.", "metric")
+        config, state = bundle.load_stage(entries[0].name)
+        self.net = Clip(ClipConfig.from_dict(config["net"]))
+        self.net.load_state_dict(state)
+        self.net.eval().requires_grad_(False).to(device)
+        self.tokenizer = Tokenizer.parse(bundle.tokenizer_json() or "", str(folder))
+        self.side, self.device = self.net.config.image_size, device
+        digest = bundle.manifest.files.get(f"{entries[0].folder}/model.safetensors", "")
+        self.network = Network(f"clip:{bundle.manifest.name}", digest, self.side, FIT)
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        return to_tensor(fit(image, self.side))
+
+    @torch.inference_mode()
+    def features(self, pixels: Tensor) -> Tensor:
+        return F.normalize(self.net.encode_image(pixels.to(self.device)), dim=-1).float().cpu()
+
+    @torch.inference_mode()
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        ids, _ = self.tokenizer.encode(list(texts), self.net.config.context)
+        # one at a time: a prompt's numbers must not depend on its neighbours
+        pooled = torch.cat([self.net.encode_text(row[None].to(self.device)).pooled for row in ids])
+        return F.normalize(pooled, dim=-1).float().cpu()
+
+    def scale(self) -> float:
+        return float(self.net.logit_scale.exp())
+
+
+class JudgeFeatures:
+    """The pooled states of the judge."""
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        self.judge = Judge.load(folder)
+        self.judge.net.to(device)
+        self.network = judge_network(folder)
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        return to_tensor(fit(image, self.network.side))
+
+    def features(self, pixels: Tensor) -> Tensor:
+        return self.judge.features(pixels)
+
+    def texts(self, texts: Sequence[str]) -> None:
+        return None
+
+    def scale(self) -> float:
+        return 1.0
+
+
+class OpenClip:
+    """An architecture of open_clip with the weights of a local file. Nothing is downloaded."""
+
+    def __init__(self, arch: str, weights: Path, device: str = "cpu", sha256: str | None = None) -> None:
+        digest = hash_file(weights)
+        if sha256 and digest != sha256.lower():
+            raise InputError(f"{weights} is another file: its sha256 is {digest}.", "Fetch it again.")
+        try:
+            import open_clip
+        except ImportError as error:
+            raise UnavailableError(
+                "open_clip is not installed.", "pip install open_clip_torch", "dependency"
+            ) from error
+        if arch not in open_clip.list_models():
+            raise UnavailableError(f"open_clip has no architecture {arch!r}.", "See open_clip.list_models().", "metric")
+        try:
+            self.net: Any = open_clip.create_model(arch, pretrained=str(weights), device=device)
+            self.tokenizer: Any = open_clip.get_tokenizer(arch)
+        except Exception as error:  # a checkpoint of another shape raises nearly anything
+            what = f"{weights} cannot be used as {arch}: {str(error).splitlines()[0][:200] if str(error) else error!r}"
+            raise InputError(what, "Name the architecture that it was saved from.") from error
+        self.net.eval().requires_grad_(False)
+        size = self.net.visual.image_size
+        self.side, self.device = (size[0] if isinstance(size, (tuple, list)) else int(size)), device
+        self.mean, self.std = (torch.tensor(v)[:, None, None] for v in _normalisation(self.net))
+        self.network = Network(f"open_clip:{arch}", digest, self.side, BICUBIC)
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        return ((to_tensor(fit(image, self.side, bicubic=True)) + 1) / 2 - self.mean) / self.std
+
+    @torch.inference_mode()
+    def features(self, pixels: Tensor) -> Tensor:
+        return F.normalize(self.net.encode_image(pixels.to(self.device)), dim=-1).float().cpu()
+
+    @torch.inference_mode()
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        rows = [self.net.encode_text(self.tokenizer([text]).to(self.device)) for text in texts]
+        return F.normalize(torch.cat(rows), dim=-1).float().cpu()
+
+    def scale(self) -> float:
+        return float(self.net.logit_scale.exp())
+
+
+def _normalisation(net: Any) -> tuple[Any, Any]:
+    from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+
+    visual = net.visual
+    return (
+        getattr(visual, "image_mean", None) or OPENAI_DATASET_MEAN,
+        getattr(visual, "image_std", None) or OPENAI_DATASET_STD,
+    )
+
+
+def judge_network(folder: Path) -> Network:
+    """What the recipe says of the judge in ``folder``."""
+    from t2i.score.judge import SIZE
+
+    return Network("judge", hash_file(folder / "model.safetensors"), SIZE, FIT)
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file. Raises UnavailableError (code ``metric``) where it is not there."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        what = f"the weights {path} cannot be read: {explain_os_error(error)}."
+        raise UnavailableError(what, "Fetch them first; nothing is downloaded here.", "metric") from error

@@ -1,0 +1,96 @@
+"""From a bundle's files to stages: networks built from their config, with the stored weights in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from t2i.diffusion.process import from_config
+from t2i.diffusion.schedule import sigmas
+from t2i.errors import InputError, T2IError
+from t2i.nets.clip import Clip, ClipConfig
+from t2i.nets.prior import PriorConfig, build_prior
+from t2i.nets.unet import UNet, UNetConfig
+from t2i.nets.upsampler import Upsampler, UpsamplerConfig
+from t2i.stages.stage import Dials, Stage
+from t2i.store.bundle import Bundle, Manifest, StageEntry
+
+NETS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
+    "clip": lambda config: Clip(ClipConfig.from_dict(config)),
+    "prior": lambda config: build_prior(PriorConfig.from_dict(config)),
+    "base": lambda config: UNet(UNetConfig.from_dict(config)),
+    "upsampler": lambda config: Upsampler(UpsamplerConfig.from_dict(config)),
+}
+"""How each kind of stage builds its network from its config."""
+PIXELS = ("base", "upsampler")
+
+
+class Unfilled(TorchFunctionMode):
+    """Networks built in it get no first weights, which the file's replace at once.
+
+    On the meta device alone a single `normal_` imports torch._dynamo and sympy: 1.4 s of a cold start.
+    """
+
+    FILLS = frozenset(
+        ["normal_", "trunc_normal_", "uniform_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_"]
+        + ["zero_", "zeros_", "ones_", "fill_", "constant_"]
+    )
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in self.FILLS:
+            return args[0] if args else kwargs["tensor"]  # nn.init passes on everything by name
+        return func(*args, **kwargs)
+
+
+def load_net(bundle: Bundle, entry: StageEntry) -> nn.Module:
+    """The network of a stage with its weights. Raises InputError where they do not belong together."""
+    config, state = bundle.load_stage(entry.name)
+    try:
+        with torch.device("meta"), Unfilled():
+            net = NETS[entry.kind](config["net"])
+        net.load_state_dict(state, assign=True)
+    except (T2IError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise _strange(bundle, entry, "its weights and its config.json do not belong together", error) from error
+    return net
+
+
+def build_stage(bundle: Bundle, entry: StageEntry, net: nn.Module) -> Stage:
+    """The stage around its network. Raises InputError for settings that cannot be understood."""
+    d, config = entry.defaults, bundle.configs[entry.name]
+    try:
+        interval = tuple(d.extra["interval"]) if d.extra.get("interval") else None
+        dials = Dials().changed(
+            steps=d.steps,
+            guidance=d.guidance,
+            sampler=d.sampler,
+            schedule=d.schedule,
+            threshold=d.threshold,
+            interval=interval,
+        )
+        process = from_config(config["process"])
+        sigmas(dials.schedule, process, dials.steps)  # an unknown schedule is seen here, not at the first picture
+        return Stage(entry.name, net, process, config["prediction"], dials)
+    except (T2IError, LookupError, TypeError, ValueError) as error:
+        raise _strange(bundle, entry, "its settings cannot be understood", error) from error
+
+
+def _strange(bundle: Bundle, entry: StageEntry, what: str, error: Exception) -> InputError:
+    why = error.message if isinstance(error, T2IError) else str(error).strip().split("\n")[-1].strip()
+    hint = f"It says: {why[:200]}" if why else "Fetch or train this model again."
+    return InputError(f"{bundle.path / entry.folder} cannot be used: {what}.", hint, "bundle")
+
+
+def check_whole(manifest: Manifest, nets: Mapping[str, nn.Module]) -> None:
+    """Raise InputError unless the stages that are there can draw a prompt."""
+    base = nets.get("base")
+    missing = next((kind for kind in ("clip", "base") if kind not in nets), None)
+    if missing is None and isinstance(base, UNet) and not base.cond.config.text_dim and "prior" not in nets:
+        missing = "prior"  # nothing would tell the base what to draw
+    if missing:
+        hint = f"Train it first: t2i train {missing} --out …"
+        raise InputError(f"the model {manifest.name!r} is not complete: it has no {missing}.", hint, "bundle")

@@ -1,0 +1,217 @@
+"""`t2i inpaint` with real networks: masks of every kind, what is kept to the byte, what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from t2i.cli.app import run
+from t2i.cli.edit_inputs import parse_outpaint
+from t2i.errors import UsageError
+from t2i.images import load_image, read_metadata
+
+CAT = "a cat in the snow"
+
+
+@pytest.fixture
+def place(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with photo.png (40x30) and mask.png, and the model `tiny` among this user's models."""
+    models = tmp_path / "home" / "models"
+    models.mkdir(parents=True)
+    shutil.copytree(tiny, models / "tiny")
+    monkeypatch.setenv("T2I_HOME", str(tmp_path / "home"))
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    photo().save("photo.png")
+    white((10, 8, 12, 9)).save("mask.png")
+    return here
+
+
+def photo(width: int = 40, height: int = 30) -> Image.Image:
+    values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def white(box: tuple[int, int, int, int], size: tuple[int, int] = (40, 30)) -> Image.Image:
+    x, y, w, h = box
+    mask = Image.new("L", size, 0)
+    mask.paste(255, (x, y, x + w, y + h))
+    return mask
+
+
+def inpaint(capsys: pytest.CaptureFixture[str], *args: str, code: int = 0) -> tuple[list[str], str]:
+    got = run(["inpaint", *args, "--model", "tiny", "--device", "cpu"])
+    out, err = capsys.readouterr()
+    assert got == code, err
+    assert "Traceback" not in err
+    return out.splitlines(), err
+
+
+def changed(path: str | Path, before: Image.Image) -> np.ndarray[Any, Any]:
+    """Which pixels of a picture file differ from those before, (H, W)."""
+    after, old = np.asarray(load_image(path)), np.asarray(before)
+    assert after.shape == old.shape
+    different: np.ndarray[Any, Any] = (after != old).any(-1)
+    return different
+
+
+def test_pixels_outside_of_the_mask_are_the_same_bytes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ("photo.png", CAT, "--mask", "mask.png", "--feather", "0", "-n", "2", "--seed", "7")
+    out, _ = inpaint(capsys, *args)
+    assert out == ["out/photo-a-cat-in-the-snow-7.png", "out/photo-a-cat-in-the-snow-8.png"]
+    inside = np.asarray(Image.open("mask.png")) > 0
+    for path in out:
+        different = changed(path, photo())
+        assert not different[~inside].any()
+        assert different[inside].mean() > 0.5
+    assert load_image(out[0]).tobytes() != load_image(out[1]).tobytes()
+    times = [Path(path).stat().st_mtime_ns for path in out]
+    assert inpaint(capsys, *args)[0] == out
+    assert [Path(path).stat().st_mtime_ns for path in out] == times
+
+
+def test_a_feather_reaches_as_far_as_it_says(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path,), _ = inpaint(capsys, "photo.png", CAT, "--box", "10,8,12,9", "--feather", "4", "--seed", "7")
+    different = changed(path, photo())
+    reach = np.asarray(white((6, 4, 20, 17))) > 0
+    assert not different[~reach].any()
+    assert different[reach & ~(np.asarray(white((10, 8, 12, 9))) > 0)].any()
+
+
+def test_the_modes_of_a_mask(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.eval(Image.open("mask.png"), lambda v: 255 - v).save("keep.png")
+    (one,), _ = inpaint(capsys, "photo.png", CAT, "--mask", "mask.png", "--seed", "7", "-o", "a")
+    (two,), _ = inpaint(capsys, "photo.png", CAT, "--mask", "keep.png", "--mask-mode", "keep", "--seed", "7", "-o", "b")
+    assert load_image(one).tobytes() == load_image(two).tobytes()
+
+
+def test_transparency_is_the_mask(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = photo().convert("RGBA")
+    image.putalpha(Image.eval(white((10, 8, 12, 9)), lambda v: 255 - v))
+    image.save("hole.png")
+    (path,), _ = inpaint(capsys, "hole.png", CAT, "--feather", "0", "--seed", "7")
+    inside = np.asarray(white((10, 8, 12, 9))) > 0
+    assert not changed(path, photo())[~inside].any()
+    # the colour hidden under the transparent part has no say
+    hidden = photo()
+    hidden.paste((255, 0, 0), (10, 8, 22, 17))
+    hidden.putalpha(image.getchannel("A"))
+    hidden.save("hole.png")
+    (again,), _ = inpaint(capsys, "hole.png", CAT, "--feather", "0", "--seed", "7", "-o", "again")
+    assert load_image(again).tobytes() == load_image(path).tobytes()
+
+
+def test_outpainting(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path,), _ = inpaint(capsys, "photo.png", CAT, "--outpaint", "left=50%,bottom=7", "--feather", "0", "--seed", "7")
+    made = load_image(path)
+    assert made.size == (60, 37)
+    assert made.crop((20, 0, 60, 30)).tobytes() == photo().tobytes()
+    assert read_metadata(path)["t2i"]["size"] == [60, 37]
+
+
+def test_sides_of_an_outpaint() -> None:
+    assert parse_outpaint("25%", (40, 30)) == (10, 8, 10, 8)
+    assert parse_outpaint("left=50%,right=128", (40, 30)) == (20, 0, 128, 0)
+    assert parse_outpaint("all=2px, top=0", (40, 30)) == (2, 0, 2, 2)
+    for wrong in ("", "0", "up=3", "left=", "left=-3", "left=3em", "50000%", "1e3"):
+        with pytest.raises(UsageError, match="--outpaint"):
+            parse_outpaint(wrong, (4000, 3000))
+
+
+def test_without_a_prompt_something_is_removed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path,), _ = inpaint(capsys, "photo.png", "--mask", "mask.png", "--seed", "7")
+    assert path == "out/photo-removed-7.png"
+    assert read_metadata(path)["t2i"]["prompt"] == ""
+
+
+def test_a_mask_from_text(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ("--mask-text", "zebra", "--mask-shape", "exact", "--mask-grow", "0", "--show-mask")
+    out, err = inpaint(capsys, "photo.png", CAT, *args, "--seed", "7", "--json")
+    assert "mask: out/photo.mask.png" in err
+    mask = np.asarray(Image.open("out/photo.mask.png").convert("L"))
+    assert set(np.unique(mask)) == {0, 255}
+    record = json.loads(out[0])
+    assert record["settings"]["inpaint"]["text"] == "zebra"
+
+
+def test_what_the_picture_says_of_itself(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path,), _ = inpaint(capsys, "photo.png", CAT, "--mask", "mask.png", "--seed", "7")
+    facts = read_metadata(path)
+    assert facts["digital_source_type"] == "compositeWithTrainedAlgorithmicMedia"
+    assert (facts["t2i"]["command"], facts["t2i"]["size"]) == ("inpaint", [40, 30])
+    run(["sample", CAT, "--model", "tiny", "--seed", "3", "--size", "16", "-o", "drawn.png", "--device", "cpu"])
+    capsys.readouterr()
+    (path,), _ = inpaint(capsys, "drawn.png", "一只猫", "--box", "2,2,5,5", "--seed", "7")
+    facts = read_metadata(path)
+    assert facts["digital_source_type"] == "trainedAlgorithmicMedia"
+    assert facts["t2i"]["source"]["t2i"]["prompt"] == CAT
+
+
+REFUSED: dict[str, tuple[list[str], int, str]] = {
+    "nothing said": (["photo.png", CAT], 2, "nothing says what to repaint"),
+    "blank": (["photo.png", CAT, "--mask", "black.png"], 2, "the mask is blank"),
+    "full": (["photo.png", CAT, "--mask", "black.png", "--mask-mode", "keep"], 2, "covers the whole picture"),
+    "other size": (["photo.png", CAT, "--mask", "small.png"], 2, "the mask small.png is 5x5"),
+    "no mask": (["photo.png", CAT, "--mask", "no.png"], 3, "cannot read no.png"),
+    "no picture": (["no.png", CAT, "--mask", "mask.png"], 3, "cannot read no.png"),
+    "text": (["text.png", CAT, "--mask", "mask.png"], 3, "text.png is not a PNG"),
+    "empty": (["empty.png", CAT, "--mask", "mask.png"], 3, "empty.png"),
+    "cut short": (["cut.png", CAT, "--mask", "mask.png"], 3, "cut.png"),
+    "damaged mask": (["photo.png", CAT, "--mask", "cut.png"], 3, "cut.png"),
+    "tiff": (["photo.tif", CAT, "--mask", "mask.png"], 3, "photo.tif is not a PNG"),
+    "box outside": (["photo.png", CAT, "--box", "40,0,5,5"], 2, "lies outside of the picture"),
+    "no box": (["photo.png", CAT, "--box", "4,0,0,5"], 2, "is not a box"),
+    "whole box": (["photo.png", CAT, "--box", "0,0,40,30"], 2, "covers the whole picture"),
+    "outpaint": (["photo.png", CAT, "--outpaint", "up=3"], 2, "--outpaint"),
+    "empty prompt": (["photo.png", " ", "--mask", "mask.png"], 2, "the prompt is empty"),
+    "NUL": (["photo.png", "a\0b", "--mask", "mask.png"], 2, "NUL"),
+    "mode": (["photo.png", CAT, "--mask", "mask.png", "--mask-mode", "swap"], 2, "--mask-mode 'swap'"),
+    "animation": (["moving.webp", CAT, "--box", "1,1,5,5", "--strict"], 3, "moving.webp is an animation of 2 frames"),
+    "model": (["photo.png", CAT, "--mask", "mask.png", "--model", "nothing"], 4, "nothing"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_before_the_model_loads(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    Image.new("L", (40, 30), 0).save("black.png")
+    Image.new("L", (5, 5), 255).save("small.png")
+    photo().save("photo.tif")
+    photo().save("moving.webp", save_all=True, append_images=[photo().rotate(180)])
+    Path("text.png").write_text("not a picture")
+    Path("empty.png").touch()
+    Path("cut.png").write_bytes(Path("photo.png").read_bytes()[:-300])
+    # a model that cannot be loaded: had it been, the message would be another
+    weights = place.parent / "home" / "models" / "tiny" / "base" / "model.safetensors"
+    weights.write_bytes(b"damaged")
+    args, code, sentence = REFUSED[name]
+    words = ["inpaint", *args, *([] if "--model" in args else ["--model", "tiny"])]
+    assert run(words) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert sentence in err
+    assert not Path("out").exists()
+
+
+def test_an_animation_gives_its_first_frame(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo().save("moving.webp", save_all=True, append_images=[photo().rotate(180)], lossless=True)
+    (path,), err = inpaint(capsys, "moving.webp", CAT, "--mask", "mask.png", "--feather", "0", "--seed", "7")
+    assert "moving.webp is an animation of 2 frames; the first is taken" in err
+    assert not changed(path, photo())[np.asarray(Image.open("mask.png")) == 0].any()
+
+
+def test_the_colour_profile_is_written_again(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    photo().save("photo.png", icc_profile=profile)
+    (path,), _ = inpaint(capsys, "photo.png", CAT, "--mask", "mask.png", "--seed", "7")
+    assert Image.open(path).info["icc_profile"] == profile

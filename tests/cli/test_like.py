@@ -1,0 +1,168 @@
+"""`t2i sample` from pictures: --like, --blend, --text-diff, --init; and --rerank, --prior, --prior-best-of."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from t2i.cli.app import run
+from t2i.cli.like import parse_theta
+from t2i.errors import UsageError
+from t2i.images import load_image, read_metadata
+
+CAT = "a cat in the snow"
+
+
+@pytest.fixture
+def place(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    models = tmp_path / "home" / "models"
+    models.mkdir(parents=True)
+    shutil.copytree(tiny, models / "tiny")
+    monkeypatch.setenv("T2I_HOME", str(tmp_path / "home"))
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for seed, name in enumerate(("a", "b")):
+        values = np.random.default_rng(seed).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        Image.fromarray(values).save(f"{name}.png")
+    return here
+
+
+def sample(capsys: pytest.CaptureFixture[str], *args: str, code: int = 0) -> tuple[list[str], str]:
+    got = run(["sample", *args, "--model", "tiny", "--device", "cpu"])
+    out, err = capsys.readouterr()
+    assert got == code, err
+    assert "Traceback" not in err
+    return out.splitlines(), err
+
+
+def pixels(path: str) -> bytes:
+    return load_image(path).tobytes()
+
+
+def test_variations(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = sample(capsys, "--like", "a.png", "-n", "2", "--seed", "7")
+    assert out == ["out/like-a-7.png", "out/like-a-8.png"]
+    assert pixels(out[0]) != pixels(out[1])
+    facts = read_metadata(out[0])
+    assert facts["digital_source_type"] == "trainedAlgorithmicMedia"
+    assert len(facts["t2i"]["settings"]["like"]["pictures"]) == 1
+    (other,), _ = sample(capsys, "--like", "b.png", "--seed", "7", "-o", "x")
+    assert pixels(other) != pixels(out[0])
+    (with_words,), _ = sample(capsys, CAT, "--like", "a.png", "--seed", "7", "-o", "y")
+    assert with_words == "y/like-a-a-cat-in-the-snow-7.png"
+    assert pixels(with_words) != pixels(out[0])
+    times = Path(out[0]).stat().st_mtime_ns
+    assert sample(capsys, "--like", "a.png", "-n", "2", "--seed", "7")[0] == out
+    assert Path(out[0]).stat().st_mtime_ns == times
+
+
+def test_a_blend_and_its_animation(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ("--blend", "a.png", "b.png", "--frames", "5", "--seed", "7", "--size", "16")
+    out, _ = sample(capsys, *args, "--animate", "webp", "--batch", "2")
+    assert out[:5] == [f"out/blend-a-b-{i:03}-7.png" for i in range(5)]
+    assert len({pixels(path) for path in out[:5]}) == 5
+    assert out[5] == "out/blend-a-b-000-7.frames.webp"
+    with Image.open(out[5]) as moving:
+        assert (moving.n_frames, moving.size) == (8, (16, 16))  # type: ignore[attr-defined]
+    assert read_metadata(out[5])["digital_source_type"] == "trainedAlgorithmicMedia"
+    assert [read_metadata(p)["t2i"]["settings"]["blend"]["at"] for p in out[:5]] == [0, 0.25, 0.5, 0.75, 1]
+    out, _ = sample(capsys, *args, "--animate", "gif", "--json")
+    assert json.loads(out[5])["path"] == "out/blend-a-b-000-7.frames.gif"
+    assert [json.loads(line)["skipped"] for line in out[:5]] == [True] * 5
+
+
+def test_a_text_diff(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ("--text-diff", "a.png", "a cat", "a zebra", "--theta", "0..0.5", "--frames", "3", "--seed", "7")
+    out, _ = sample(capsys, *args, "--size", "16")
+    assert out == [f"out/text-diff-a-a-cat-a-zebra-{i:03}-7.png" for i in range(3)]
+    assert len({pixels(path) for path in out}) == 3
+
+
+def test_from_a_sketch(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (weak,), _ = sample(capsys, CAT, "--init", "a.png", "--strength", "0.3", "--seed", "7", "--size", "16")
+    assert weak == "out/init-a-a-cat-in-the-snow-7.png"
+    (strong,), _ = sample(capsys, CAT, "--init", "a.png", "--strength", "1", "--seed", "7", "--size", "16", "-o", "x")
+    assert pixels(weak) != pixels(strong)
+    (other,), _ = sample(capsys, CAT, "--init", "b.png", "--strength", "0.3", "--seed", "7", "--size", "16", "-o", "y")
+    assert pixels(weak) != pixels(other)
+
+
+def test_the_prior_and_reranking_enter_the_key(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = {}
+    for name, args in {
+        "plain": [],
+        "none": ["--prior", "none"],
+        "best": ["--prior-best-of", "9"],
+        "rerank": ["--rerank", "4"],
+    }.items():
+        (path,), _ = sample(capsys, CAT, "--seed", "7", "--size", "16", "-o", name, *args)
+        made[name] = read_metadata(path)["t2i"]["key"], pixels(path)
+    assert len({key for key, _ in made.values()}) == 4
+    assert made["plain"][1] != made["none"][1]
+    (path,), _ = sample(capsys, CAT, "--seed", "7", "--size", "16", "-o", "named", "--prior", "diffusion")
+    assert read_metadata(path)["t2i"]["key"] == made["plain"][0]
+
+
+def test_replaying(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path,), _ = sample(capsys, CAT, "--seed", "7", "--size", "16", "--rerank", "3", "--prior", "none")
+    assert sample(capsys, "--replay", path)[0] == [f"{path}: identical"]
+    (path,), _ = sample(capsys, "--like", "a.png", "--seed", "7", "--size", "16")
+    _, err = sample(capsys, "--replay", path, code=3)
+    assert "was made from another picture (--like)" in err
+
+
+def test_thetas() -> None:
+    assert parse_theta("0.25..0.5", None) == (0.25, 0.3125, 0.375, 0.4375, 0.5)
+    assert parse_theta("0.25..0.5", 2) == (0.25, 0.5)
+    assert parse_theta("0.3", 7) == (0.3,)
+    assert parse_theta("0.1,0.9", None) == (0.1, 0.9)
+    for wrong in ("", "x", "0.1..2", "-1", "0.1..0.2..0.3", "nan"):
+        with pytest.raises(UsageError, match="--theta"):
+            parse_theta(wrong, None)
+
+
+REFUSED: dict[str, tuple[list[str], int, str]] = {
+    "two ways": (["--like", "a.png", "--blend", "a.png", "b.png"], 2, "--like and --blend do not go together"),
+    "init without words": (["--init", "a.png"], 2, "there is no prompt"),
+    "blend with words": ([CAT, "--blend", "a.png", "b.png"], 2, "--blend reads no prompt"),
+    "file": (["-f", "p.txt", "--like", "a.png"], 2, "--like and a prompt file"),
+    "sweep": (["--like", "a.png", "--sweep", "guidance=1,2"], 2, "--like and --sweep"),
+    "frames alone": ([CAT, "--frames", "3"], 2, "--frames needs"),
+    "one frame": (["--blend", "a.png", "b.png", "--frames", "1"], 2, "--frames 1"),
+    "theta alone": (["--like", "a.png", "--theta", "0.3"], 2, "--theta needs --text-diff"),
+    "strength alone": ([CAT, "--strength", "0.3"], 2, "--strength needs a picture"),
+    "strength": ([CAT, "--init", "a.png", "--strength", "1.3"], 2, "--strength 1.3"),
+    "no strength": ([CAT, "--init", "a.png", "--strength", "0"], 2, "--strength 0 changes nothing"),
+    "animate": ([CAT, "--animate", "gif"], 2, "--animate needs"),
+    "animate what": (["--blend", "a.png", "b.png", "--animate", "mp4"], 2, "--animate 'mp4'"),
+    "rerank": (["--like", "a.png", "--rerank", "3"], 2, "--rerank and --like"),
+    "prior": ([CAT, "--prior", "magic"], 2, "--prior 'magic'"),
+    "prior and like": (["--like", "a.png", "--prior", "none"], 2, "--prior and --like"),
+    "prior and best": ([CAT, "--prior", "none", "--prior-best-of", "2"], 2, "--prior none and --prior-best-of"),
+    "no picture": (["--like", "no.png"], 3, "cannot read no.png"),
+    "damaged": (["--blend", "a.png", "cut.png"], 3, "cut.png"),
+    "empty text": (["--text-diff", "a.png", " ", "a dog"], 2, "the first text of --text-diff is empty"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused(place: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    Path("cut.png").write_bytes(Path("a.png").read_bytes()[:-300])
+    Path("p.txt").write_text(CAT)
+    args, code, sentence = REFUSED[name]
+    out, err = sample(capsys, *args, code=code)
+    assert out == []
+    assert sentence in err
+    assert not Path("out").exists()
+
+
+def test_a_picture_that_is_not_square_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (30, 20), (10, 200, 30)).save("wide.png")
+    _, err = sample(capsys, "--like", "wide.png", "--seed", "7", "--size", "16")
+    assert "wide.png is 30x20; the model sees the square in its middle" in err

@@ -1,0 +1,127 @@
+"""`t2i upscale` with real networks: sizes, folders, batches in which something fails, marks that are carried over."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from t2i.cli.app import run
+from t2i.images import load_image, read_metadata
+
+
+@pytest.fixture
+def place(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    models = tmp_path / "home" / "models"
+    models.mkdir(parents=True)
+    shutil.copytree(tiny, models / "tiny")
+    monkeypatch.setenv("T2I_HOME", str(tmp_path / "home"))
+    here = tmp_path / "here"
+    (here / "photos" / "deep").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    photo(20, 12).save("photos/a.png")
+    photo(9, 16).save("photos/deep/b.jpg")
+    return here
+
+
+def photo(width: int, height: int) -> Image.Image:
+    values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def upscale(capsys: pytest.CaptureFixture[str], *args: str, code: int = 0) -> tuple[list[str], str]:
+    got = run(["upscale", *args, "--model", "tiny", "--device", "cpu"])
+    out, err = capsys.readouterr()
+    assert got == code, err
+    assert "Traceback" not in err
+    return out.splitlines(), err
+
+
+def test_folders_keep_their_structure_and_are_not_made_twice(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, err = upscale(capsys, "photos", "--to", "80", "-o", "big")
+    assert out == ["big/a.png", "big/deep/b.jpg"]
+    assert [load_image(path).size for path in out] == [(80, 48), (45, 80)]
+    assert [line.split(":")[0] for line in err.splitlines() if "detail" in line] == [
+        "photos/a.png",
+        "photos/deep/b.jpg",
+    ]
+    times = [Path(path).stat().st_mtime_ns for path in out]
+    assert upscale(capsys, "photos", "--to", "80", "-o", "big")[0] == out
+    assert [Path(path).stat().st_mtime_ns for path in out] == times
+    assert upscale(capsys, "photos/a.png", "--to", "40", "-o", "big")[0] == ["big/a-2.png"]
+    assert upscale(capsys, "photos/*.png", "--scale", "2.5", "-o", "glob")[0] == ["glob/a.png"]
+    assert load_image("glob/a.png").size == (50, 30)
+
+
+def test_one_failure_does_not_stop_the_rest(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("photos/b.png").write_bytes(Path("photos/a.png").read_bytes()[:-200])
+    Path("photos/c.webp").write_text("not a picture")
+    out, err = upscale(capsys, "photos", "nothing.png", "--scale", "2", "--json", code=3)
+    *records, envelope = [json.loads(line) for line in out]
+    assert [record["path"] for record in records] == ["out/a.png", "out/deep/b.jpg"]
+    assert (envelope["failed"], envelope["error"]["code"]) == (3, "partial")
+    for name in ("photos/b.png", "photos/c.webp", "nothing.png"):
+        assert name in err
+
+
+def test_the_picture_itself_is_never_replaced(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = Path("photos/a.png").read_bytes()
+    assert upscale(capsys, "photos/a.png", "--scale", "2", "-o", "photos", "--overwrite")[0] == ["photos/a-2.png"]
+    assert upscale(capsys, "photos/a.png", "--scale", "3", "-o", "photos")[0] == ["photos/a-3.png"]
+    assert Path("photos/a.png").read_bytes() == before
+
+
+def test_marks_are_carried_over(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(["sample", "a cat in the snow", "--model", "tiny", "--seed", "3", "-o", "cat.png", "--device", "cpu"])
+    capsys.readouterr()
+    (path,), _ = upscale(capsys, "cat.png", "--to", "100")
+    facts = read_metadata(path)
+    assert facts["digital_source_type"] == "trainedAlgorithmicMedia"
+    assert (facts["t2i"]["command"], facts["t2i"]["prompt"]) == ("upscale", "a cat in the snow")
+    assert facts["t2i"]["source"]["t2i"]["seed"] == 3
+    (path,), _ = upscale(capsys, "photos/a.png", "--to", "100")
+    assert read_metadata(path)["digital_source_type"] == "algorithmicallyEnhanced"
+
+
+def test_what_needs_no_enlarging_is_resized(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path,), err = upscale(capsys, "photos/a.png", "--to", "10")
+    assert load_image(path).size == (10, 6)
+    assert "nothing to enlarge" in err
+
+
+def test_sixteen_bits_transparency_and_animation(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wide = np.full((10, 10), 257 * 128, dtype=np.uint16)
+    Image.fromarray(wide).save("wide.png")
+    Image.new("RGBA", (10, 10), (255, 0, 0, 0)).save("clear.png")
+    photo(10, 10).save("moving.webp", save_all=True, append_images=[photo(10, 10).rotate(90)])
+    out, err = upscale(capsys, "wide.png", "clear.png", "moving.webp", "--scale", "4")
+    assert np.abs(np.asarray(load_image(out[0])).astype(int) - 128).max() <= 1
+    assert np.asarray(load_image(out[1])).min() >= 254
+    assert "moving.webp is an animation of 2 frames; the first is taken" in err
+    _, err = upscale(capsys, "moving.webp", "--scale", "4", "--strict", "-o", "strict", code=3)
+    assert "moving.webp is an animation of 2 frames." in err
+
+
+REFUSED: dict[str, tuple[list[str], int, str]] = {
+    "no size": (["photos"], 2, "nothing says how large"),
+    "two sizes": (["photos", "--to", "64", "--scale", "2"], 2, "both say how large"),
+    "sharp": (["photos", "--to", "64", "--sharp"], 4, "the model 'tiny' has no sharp upsampler"),
+    "not a folder": (["photos", "--to", "64", "-o", "a.png"], 2, "is not a folder"),
+    "empty folder": (["nothing", "--to", "64"], 3, "holds no PNG"),
+    "no match": (["x*.png", "--to", "64"], 3, "no file is called like x*.png"),
+    "shrinking": (["photos", "--scale", "0.5"], 2, "--scale"),
+    "steps": (["photos", "--to", "64", "--steps", "base=3"], 2, "no stage 'base'"),
+    "too large": (["photos/a.png", "--to", "32000"], 3, "megapixels"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused(place: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    Path("nothing").mkdir()
+    args, code, sentence = REFUSED[name]
+    _, err = upscale(capsys, *args, code=code)
+    assert sentence in err

@@ -1,0 +1,116 @@
+"""Variations, blends, text diffs, image to image, reranking: on real tiny networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from t2i.edit.rerank import candidates, rerank
+from t2i.edit.vary import blend, own_noise, redraw, squares, text_diff, text_direction, variations
+from t2i.errors import UsageError
+from t2i.pipeline import Pipeline, SampleSettings
+
+CAT = "a cat in the snow"
+LOW = SampleSettings(size=16)
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny: Path) -> Pipeline:
+    return Pipeline.load(tiny)
+
+
+def picture(seed: int = 1, height: int = 24, width: int = 24) -> Tensor:
+    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def far(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().max()) * 127.5
+
+
+def test_squares_are_the_middles() -> None:
+    image = picture(1, 20, 32)
+    assert torch.equal(squares([image], 20)[0], image[:, :, 6:26])
+    assert squares([image, picture(2, 50, 40)], 8).shape == (2, 3, 8, 8)
+
+
+def test_variations_are_functions_of_picture_and_seed(pipeline: Pipeline) -> None:
+    made = variations(pipeline, picture(), [1, 2, 3], LOW).images
+    assert made.shape == (3, 3, 16, 16)
+    assert far(made[0], made[1]) > 8
+    assert far(made[1:2], variations(pipeline, picture(), [2], LOW).images) <= 4
+    assert far(made[:1], variations(pipeline, picture(2), [1], LOW).images) > 4
+    assert far(made[:1], variations(pipeline, picture(), [1], LOW, prompts=[CAT]).images) > 1
+    led_away = SampleSettings(size=16, negative="a red apple")
+    assert far(made[:1], variations(pipeline, picture(), [1], led_away).images) > 1
+
+
+def test_at_strength_nothing_the_seed_says_nothing(pipeline: Pipeline) -> None:
+    still = variations(pipeline, picture(), [1, 2], LOW, strength=0.0).images
+    assert far(still[0], still[1]) <= 4
+    half = variations(pipeline, picture(), [1, 2], LOW, strength=0.5).images
+    assert far(half[0], half[1]) > 4
+
+
+def test_the_ends_of_a_blend_are_variations_of_its_pictures(pipeline: Pipeline) -> None:
+    a, b = picture(1), picture(2)
+    made = blend(pipeline, a, b, [0.0, 0.5, 1.0], [7, 7, 7], LOW).images
+    assert far(made[:1], variations(pipeline, a, [7], LOW, strength=0.0).images) <= 4
+    assert far(made[2:], variations(pipeline, b, [7], LOW, strength=0.0).images) <= 4
+    assert far(made[1], made[0]) > 1
+    seeds_own = blend(pipeline, a, b, [0.0, 1.0], [7, 7], LOW, strength=1.0).images
+    assert far(seeds_own[:1], variations(pipeline, a, [7], LOW).images) <= 4
+
+
+def test_a_text_diff_begins_at_the_picture_and_moves_on(pipeline: Pipeline) -> None:
+    made = text_diff(pipeline, picture(), "a cat", "a zebra", [0.0, 0.3, 0.6], [7, 7, 7], LOW).images
+    start = variations(pipeline, picture(), [7], LOW, strength=0.0).images
+    assert far(made[:1], start) <= 4
+    steps = [float((image - start[0]).abs().mean()) for image in made]
+    assert steps[0] < steps[1] < steps[2]
+    with pytest.raises(UsageError, match="the same to the model"):
+        text_direction(pipeline, CAT, CAT)
+    assert float(text_direction(pipeline, "a cat", "a zebra").norm()) == pytest.approx(1, abs=1e-5)
+
+
+def test_redrawing_takes_as_many_steps_as_its_strength(pipeline: Pipeline) -> None:
+    image = torch.linspace(-0.9, 0.9, 16).expand(3, 16, 16)
+    steps = []
+    for strength in (0.25, 0.5, 1.0):
+        told: list[str] = []
+        redraw(pipeline, image, [CAT], [7], LOW, strength=strength, on_step=lambda stage, *_: told.append(stage))  # noqa: B023
+        steps.append(told.count("base"))
+    assert steps == [1, 2, 4]
+    one, other = (redraw(pipeline, x, [CAT], [7], LOW, strength=0.5).images for x in (image, -image))
+    assert far(one, other) > 4
+    with pytest.raises(UsageError, match="strength"):
+        redraw(pipeline, image, [CAT], [7], LOW, strength=0.0)
+
+
+def test_the_noise_of_a_picture_does_not_depend_on_others(pipeline: Pipeline) -> None:
+    both = own_noise(pipeline, [picture(1), picture(2)])
+    assert torch.equal(both[1:], own_noise(pipeline, [picture(2)]))
+
+
+def test_the_best_is_kept_and_can_be_drawn_again(pipeline: Pipeline) -> None:
+    ranked = rerank(pipeline, [CAT, "two penguins"], [7, 8], 4)
+    assert ranked.scores.shape == (2, 4)
+    for row, (prompt, seed) in enumerate(((CAT, 7), ("two penguins", 8))):
+        best = int(ranked.scores[row].argmax())
+        assert ranked.seeds[row] == candidates(seed, 4)[best]
+        again = pipeline.sample([prompt], [ranked.seeds[row]]).images[0]
+        assert far(again, ranked.samples.images[row]) <= 4
+    assert candidates(7, 1) == [7]
+    assert len(set(candidates(7, 50) + candidates(8, 50))) == 100
+
+
+def test_without_the_prior_the_text_alone_is_read(pipeline: Pipeline) -> None:
+    with_prior = pipeline.sample([CAT], [7], LOW).images
+    without = pipeline.sample([CAT], [7], SampleSettings(size=16, prior="none")).images
+    assert far(with_prior, without) > 1
+    more = pipeline.sample([CAT], [7], SampleSettings(size=16, best_of=8)).images
+    assert far(with_prior, more) > 1
+    with pytest.raises(UsageError, match="no prior"):
+        pipeline.sample([CAT], [7], SampleSettings(prior="magic"))

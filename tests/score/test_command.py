@@ -1,0 +1,171 @@
+"""`t2i score` from the command line to its files and exit codes, with the networks of a tiny bundle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from t2i.cli.app import run
+from t2i.images import load_image, read_metadata, save_image
+
+PROMPTS = ["a cat in the snow", "a red apple on a blue background", "a zebra next to a house at night",
+           "two penguins in the snow", "一只猫在雪地里玩耍", "two cats"]  # fmt: skip
+EYE = ("--extractor", "clip:tiny")
+
+
+@pytest.fixture
+def place(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with the model `tiny` and a list of six prompts."""
+    models = tmp_path / "home" / "models"
+    models.mkdir(parents=True)
+    shutil.copytree(tiny, models / "tiny")
+    monkeypatch.setenv("T2I_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path("p.txt").write_text("\n".join(PROMPTS), "utf-8")
+    return tmp_path / "here"
+
+
+def score(capsys: pytest.CaptureFixture[str], *args: str, code: int = 0) -> tuple[list[str], str]:
+    got = run(["score", *args, "--device", "cpu", *EYE])
+    out, err = capsys.readouterr()
+    assert got == code, err
+    return out.splitlines(), err
+
+
+DRAW = ("--suite", "p.txt", "--model", "tiny", "--size", "16", "-n", "2")
+
+
+def test_a_suite_is_drawn_scored_kept_and_compared(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = score(capsys, *DRAW, "--save-baseline", "base.json", "--sheet", "sheet.png")
+    table = dict(line.split("\t")[:2] for line in out)
+    assert {"clip", "variety", "duplicate", "blank", "sharpness"} <= set(table)
+    pictures = sorted(Path("out/score/p-tiny").glob("*.png"))
+    assert len(pictures) == 12 and load_image("sheet.png").size[0] > 200
+    assert read_metadata(pictures[0])["t2i"]["command"] == "score"
+    times = [p.stat().st_mtime_ns for p in pictures]
+    pictures[3].unlink()
+    # resumed: one picture is drawn, all others are as they were; the same model is not worse than itself
+    out, err = score(capsys, *DRAW, "--baseline", "base.json", "--strict", "--max-drop", "1%")
+    assert [p.stat().st_mtime_ns for i, p in enumerate(pictures) if i != 3] == times[:3] + times[4:]
+    assert "11 of 12 pictures are there already" in err
+    assert out[-1].startswith("verdict\tpass")
+    # a baseline is written over only when told so, and remembers what it said
+    assert "there already" in score(capsys, *DRAW, "--save-baseline", "base.json", code=3)[1]
+    score(capsys, *DRAW, "--seed", "9", "--baseline", "base.json", "--update-baseline")
+    kept = json.loads(Path("base.json").read_text())
+    assert len(kept["history"]) == 1 and kept["recipe"]["extractor"]["name"] == "clip:tiny"
+
+
+def test_a_regression_is_exit_1_and_named(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score(capsys, *DRAW, "--save-baseline", "base.json")
+    for path in Path("out/score/p-tiny").glob("*.png"):  # a generator that draws one grey picture
+        record = read_metadata(path)["t2i"]
+        path.with_suffix(".txt").write_text(record["prompt"], "utf-8")
+        save_image(Image.new("RGB", (16, 16), (120, 120, 120)), path)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(place / "summary.md"))
+    reports = ("--junit", "s.xml", "--html", "s.html")
+    out, err = score(capsys, "out/score/p-tiny", "--baseline", "base.json", *reports, "--json", code=1)
+    *records, summary, envelope = [json.loads(line) for line in out]
+    assert len(records) == 12 and all(r["metrics"]["duplicate"] == r["metrics"]["blank"] == 1 for r in records)
+    assert summary["verdict"] == "regression" and {"duplicate", "blank"} <= set(summary["gate"]["fell"])
+    assert envelope["ok"] is False and envelope["error"]["code"] == "gate" and envelope["pictures"] == 12
+    assert "12 of 12 pictures repeat another" in err
+    gate = next(s for s in ElementTree.parse("s.xml").getroot() if s.get("name") == "gate")
+    assert int(gate.get("failures", 0)) >= 2
+    assert "regression" in Path("s.html").read_text("utf-8") and "regression" in Path("summary.md").read_text("utf-8")
+    # an update is a decision: it reports and does not fail
+    score(capsys, "out/score/p-tiny", "--baseline", "base.json", "--update-baseline")
+
+
+def test_undecided_is_exit_5_only_under_strict(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("two.txt").write_text("\n".join(PROMPTS[:2]), "utf-8")
+    draw = ("--suite", "two.txt", *DRAW[2:])
+    score(capsys, *draw, "--save-baseline", "base.json")
+    out, err = score(capsys, *draw, "--baseline", "base.json")
+    assert out[-1].startswith("verdict\tinconclusive") and "Fewer than five" in err
+    score(capsys, *draw, "--baseline", "base.json", "--strict", code=5)
+
+
+def test_sets_pairs_and_labels(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    score(capsys, *DRAW, "-o", "a", "--save-stats", "a.npz")
+    score(capsys, *DRAW, "-o", "b", "--seed", "40")
+    by_file, _ = score(capsys, "b", "--against", "a.npz")
+    by_folder, err = score(capsys, "b", "--against", "a")
+    assert by_file == by_folder and any(line.startswith("set: kid_p\t") for line in by_file)
+    assert "gates nothing" in err
+    score(capsys, "a", "--against", "a", "--alpha", "0.01")
+    score(capsys, "a", "--before", "a", "--tier", "exact")
+    out, _ = score(capsys, "b", "--before", "a", code=3)  # other seeds, other names: no pairs
+    shutil.copytree("a", "c")
+    victim = sorted(Path("c").glob("*.png"))[0]
+    record = read_metadata(victim)["t2i"]
+    victim.with_suffix(".txt").write_text(record["prompt"], "utf-8")
+    save_image(load_image(victim).rotate(180), victim)
+    out, err = score(capsys, "c", "--before", "a", "--tier", "close", "--html", "c.html", code=1)
+    assert next(line for line in out if "\tfar\t" in line).startswith(victim.name) and "11 exact, 0 close, 1 far" in err
+    out, _ = score(capsys, "a", "--labels", "cat,snow")
+    assert sum(int(line.split("\t")[1]) for line in out if line.startswith("label: ")) == 12
+    one = sorted(Path("a").glob("*.png"))[0]
+    assert "too small" in score(capsys, str(one), "--against", "b", code=3)[1]
+
+
+def test_files_in_another_order_score_the_same(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    score(capsys, *DRAW, "-o", "a")
+    files = sorted(str(p) for p in Path("a").glob("*.png"))
+    one, two = (score(capsys, *some, "--fresh", "--batch", "5")[0] for some in (files, files[::-1]))
+    assert one == two
+
+
+def test_scores_of_another_recipe_are_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    score(capsys, *DRAW, "--save-baseline", "base.json", "--save-stats", "s.npz")
+    table = json.loads(Path("base.json").read_text())
+    Path("edited.json").write_text(json.dumps({**table, "recipe": {**table["recipe"], "suite": "x"}}))
+    assert "digest" in score(capsys, *DRAW, "--baseline", "edited.json", code=3)[1]
+    got = run(["score", "out/score/p-tiny", "--extractor", "judge", "--against", "s.npz", "--device", "cpu"])
+    assert got == 3 and "was made in another way" in capsys.readouterr().err
+    Path("fewer.txt").write_text("\n".join(PROMPTS[1:]), "utf-8")
+    fewer = ("--suite", "fewer.txt", *DRAW[2:])
+    assert "1 of the 6 prompts" in score(capsys, *fewer, "--baseline", "base.json", code=3)[1]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        ([], 2, "nothing to score"),
+        (["p.txt"], 3, "not a PNG"),
+        (["nowhere"], 3, "nothing at"),
+        (["--suite", "p.txt", "--max-drop", "much"], 2, "--max-drop"),
+        (["--suite", "p.txt", "--metrics", "clipp"], 2, "Did you mean"),
+        (["--suite", "p.txt", "--update-baseline"], 2, "--baseline"),
+        (["--suite", "p.txt", "--baseline", "none.json"], 3, "cannot read the baseline"),
+        (["--suite", "none.txt"], 3, "cannot read the suite"),
+        (["--suite", "p.txt", "--model", "nobody"], 4, "no model"),
+        (["--suite", "p.txt", "--extractor", "open_clip:ViT-B-32"], 4, "weights"),
+        (["--suite", "p.txt", "--extractor", "inception"], 2, "not known"),
+        (["--suite", "p.txt", "--tier", "close"], 2, "--before"),
+    ],
+)
+def test_mistakes(place: Path, capsys: pytest.CaptureFixture[str], args: list[str], code: int, said: str) -> None:
+    assert run(["score", *args, "--device", "cpu"]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_a_metric_that_cannot_be_had_is_exit_4_never_0(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "suite" in score(capsys, *DRAW, "--metrics", "scene", code=4)[1]
+
+
+def test_part_of_a_set_that_cannot_be_read_is_exit_3(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    score(capsys, *DRAW, "-o", "a")
+    sorted(Path("a").glob("*.png"))[0].write_bytes(b"no picture")
+    out, err = score(capsys, "a", "--save-baseline", "b.json", code=3)
+    assert "1 pictures could not be read" in err and any(line.startswith("clip\t") for line in out)
+    assert not Path("b.json").exists()

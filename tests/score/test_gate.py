@@ -1,0 +1,134 @@
+"""Baselines and the gate: what is refused, what fails, what cannot be decided."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from t2i.errors import InputError, UnavailableError, UsageError
+from t2i.score import baseline as base
+from t2i.score.baseline import Score, check_covered
+from t2i.score.gate import Drop, compare, parse_margins
+from t2i.score.metrics import Unit, check_names, columns
+from t2i.score.recipe import Network, Recipe, differences, read_recipe, refuse
+
+CLIP = Network("clip:small", "a" * 64, 64, "area")
+RECIPE = Recipe(CLIP, Network("judge", "b" * 64, 64, "area"), {"scene": 1, "clip": 1}, "suite")
+TASKS = ("counting", "colours", "position")
+
+
+def score(seed: int = 0, fall: dict[str, float] | None = None, n: int = 90, **changes: float) -> Score:
+    """n prompts of three tasks; `fall` lowers the share of a task, `changes` set a metric for every prompt."""
+    rng = np.random.default_rng(seed)
+    easy = np.random.default_rng(99).uniform(0.5, 1.0, n)  # the same prompts are easy in every score
+    units = []
+    for i in range(n):
+        p = float(np.clip(easy[i] - (fall or {}).get(TASKS[i % 3], 0.0), 0, 1))
+        metrics = {"scene": rng.binomial(4, p) / 4, "clip": 60 + rng.normal(0, 2), "duplicate": 0.0, **changes}
+        units.append(Unit(f"prompt {i:03}", metrics, 4, TASKS[i % 3]))
+    return Score(RECIPE, tuple(units), ("w" * 64,), "2026-11-22T00:00:00+00:00")
+
+
+def test_the_same_model_with_fresh_seeds_is_not_failed() -> None:
+    verdicts = [compare(score(2 * s), score(2 * s + 1), Drop.parse("5%")).verdict for s in range(100)]
+    assert verdicts.count("regression") <= 5
+    wide = [compare(score(2 * s), score(2 * s + 1), Drop.parse("20%")).verdict for s in range(40)]
+    assert wide.count("pass") >= 38
+
+
+def test_a_task_that_fell_is_named() -> None:
+    outcome = compare(score(0), score(1, {"colours": 0.5}), Drop.parse("5%"))
+    assert outcome.verdict == "regression"
+    assert "scene: colours" in outcome.fell
+    assert not {"scene: counting", "scene: position", "clip"} & set(outcome.fell)
+    leads = outcome.checks[0]
+    assert leads.leads and leads.column == "scene" and leads.p_holm is None
+    assert leads.result.change.n == 90 and leads.result.mdd > 0
+
+
+def test_a_collapse_fails_though_nothing_else_fell() -> None:
+    outcome = compare(score(0), score(1, duplicate=1.0), Drop.parse("5%"))
+    assert outcome.fell == ("duplicate",)
+
+
+def test_margins() -> None:
+    before, after = score(0, clip=60.0), score(0, clip=58.0)
+    assert "clip" not in compare(before, after, Drop.parse("5%")).fell
+    assert compare(before, after, Drop.parse("5%"), {"clip": 1.0}).fell == ("clip",)
+    assert compare(before, after, Drop.parse("3%"), primary="clip").verdict == "regression"
+    assert compare(before, after, Drop.parse("2.5"), primary="clip").verdict == "pass"
+    assert (Drop.parse("2%").of(0.5), Drop.parse("0.02").of(0.5)) == (0.01, 0.02)
+    assert parse_margins("scene=0.05, clip=1") == {"scene": 0.05, "clip": 1.0}
+    for text in ("x", "-1%", "101%", "nan"):
+        with pytest.raises(UsageError):
+            Drop.parse(text)
+    for text in ("scene", "scene=-1", "sene=1"):
+        with pytest.raises(UsageError):
+            parse_margins(text)
+    with pytest.raises(UsageError, match="no metric"):
+        check_names(["sharpnes"])
+    with pytest.raises(UnavailableError):
+        compare(before, after, Drop.parse("5%"), primary="object")
+
+
+def test_few_prompts_decide_nothing() -> None:
+    outcome = compare(score(0, n=3), score(1, {"counting": 0.9}, n=3), Drop.parse("5%"))
+    assert outcome.verdict == "inconclusive"
+
+
+def test_another_recipe_is_refused() -> None:
+    others = {
+        "extractor's weights": replace(RECIPE, extractor=replace(CLIP, weights="c" * 64)),
+        "extractor's resize": replace(RECIPE, extractor=replace(CLIP, resize="bicubic")),
+        "extractor's side": replace(RECIPE, extractor=replace(CLIP, side=224)),
+        "judge's weights": replace(RECIPE, judge=replace(CLIP, name="judge", weights="d" * 64, resize="area")),
+        "'clip' has version": replace(RECIPE, metrics={"scene": 1, "clip": 2}),
+        "suite": replace(RECIPE, suite="other"),
+    }
+    for what, other in others.items():
+        assert other.digest != RECIPE.digest
+        with pytest.raises(InputError, match=what) as caught:
+            refuse(RECIPE, other, "base.json")
+        assert caught.value.code == "recipe"
+    assert differences(RECIPE, replace(RECIPE, metrics={**RECIPE.metrics, "blank": 1})) == []
+    raw = RECIPE.table()
+    assert read_recipe(raw, "x") == RECIPE
+    with pytest.raises(InputError, match="digest"):
+        read_recipe({**raw, "suite": "edited"}, "x")
+
+
+def test_a_baseline_is_kept_and_never_lost_by_chance(tmp_path: Path) -> None:
+    path, first, second = tmp_path / "base.json", score(0), score(1)
+    base.save(path, first)
+    assert base.load(path) == first
+    with pytest.raises(InputError, match="there already"):
+        base.save(path, second)
+    base.save(path, second, base.load(path))
+    kept = base.load(path)
+    assert kept == second and [h["means"] for h in kept.history] == [first.means()]
+    base.save(path, first, kept)
+    assert len(base.load(path).history) == 2
+    table = json.loads(path.read_text())
+    for damage in ({"schema": 9}, {"units": []}, {"recipe": {}}, {"units": [{"unit": 1}]}):
+        path.write_text(json.dumps({**table, **damage}))
+        with pytest.raises(InputError):
+            base.load(path)
+    path.write_text("{")
+    with pytest.raises(InputError, match="not JSON"):
+        base.load(path)
+
+
+def test_a_baseline_whose_prompts_were_not_all_scored_is_refused() -> None:
+    before, after = score(0), score(1)
+    with pytest.raises(InputError, match="2 of the 90 prompts"):
+        check_covered(before, replace(after, units=after.units[2:]), "base.json")
+    assert check_covered(replace(before, units=before.units[2:]), after, "x") == ["prompt 000", "prompt 001"]
+
+
+def test_columns_slice_the_leading_metric_by_task() -> None:
+    units = [Unit("a", {"clip": 1.0}, 1, "one"), Unit("b", {"clip": 3.0}, 1, "two")]
+    assert columns(units)["clip: two"] == {"b": 3.0}

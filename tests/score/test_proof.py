@@ -1,0 +1,155 @@
+"""The gate on the shipped model: it passes its own twin with fresh seeds, and fails it damaged in five ways.
+
+    pytest -m slow tests/score/test_proof.py
+
+Minutes on two idle cores: about 800 pictures of 64 pixels. Each repeat deals the four seeds of every prompt anew into
+a baseline and a run of two each, so that many repeats need few pictures.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from t2i.cli.score_draw import Order, draw_suite
+from t2i.cli.ui import UI
+from t2i.score.baseline import Score
+from t2i.score.extract import BundleClip, judge_network
+from t2i.score.gate import Drop, Outcome, compare
+from t2i.score.judge import Judge
+from t2i.score.listing import Picture
+from t2i.score.lists import read_list, suite_path
+from t2i.score.measure import Eyes, Memory, measure
+from t2i.score.metrics import Row, score_rows, units_of, versions
+from t2i.score.recipe import Recipe
+from t2i.score.suite import Prompt
+from t2i.score.tasks import sample
+from t2i.store.bundle import read_bundle, update_stage
+from t2i.store.registry import resolve, resolve_judge
+
+PROMPTS, SEEDS, EACH, REPEATS = 80, 4, 2, 200
+DROP = Drop.parse("10%")
+pytestmark = pytest.mark.slow
+
+
+class Lab:
+    """The shipped model, a part of the shipped suite, and the shipped judge."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.model = folder, resolve("small")
+        every = [p for p in read_list(suite_path("scenes")) if p.lang == "en"]
+        self.prompts: list[Prompt] = sample(every, PROMPTS)
+        self.eye = BundleClip(self.model)
+        judge = resolve_judge()
+        self.eyes = Eyes(self.eye, Judge.load(judge), judge_network(judge))
+        self.whole = self.rows(self.draw("whole", SEEDS))
+
+    def draw(self, name: str, n: int, model: Path | None = None, **words: str) -> list[Picture]:
+        bundle = read_bundle(model or self.model)
+        order = Order(bundle, self.prompts, n, 0, {"size": "64", **words}, self.folder / name, 20, "cpu")
+        return draw_suite(UI(quiet=True), order)
+
+    def rows(self, pictures: Sequence[Picture]) -> list[Row]:
+        return score_rows(measure(pictures, self.eyes, Memory(None))[0], self.eye, self.prompts)
+
+    def score(self, rows: Sequence[Row]) -> Score:
+        return Score(Recipe(self.eye.network, self.eyes.judged_by, versions(rows)), tuple(units_of(rows)))
+
+    def deal(self, seed: int) -> tuple[Score, Score]:
+        """Two scores of the same model, of different seeds for every prompt."""
+        rng = np.random.default_rng(seed)
+        groups: dict[str, list[Row]] = {}
+        for row in self.whole:
+            groups.setdefault(row.unit, []).append(row)
+        first, second = [], []
+        for group in groups.values():
+            hand = [group[i] for i in rng.permutation(len(group))]
+            first += hand[:EACH]
+            second += hand[EACH : 2 * EACH]
+        return self.score(first), self.score(second)
+
+    def against(self, rows: Sequence[Row]) -> Outcome:
+        """A damaged run of seeds 0 and 1 against a baseline of the seeds after them."""
+        fresh = [row for row in self.whole if (row.picture.seed or 0) >= EACH]
+        return compare(self.score(fresh), self.score(rows), DROP)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab(tmp_path_factory.mktemp("proof"))
+
+
+def show(name: str, outcome: Outcome) -> None:
+    lead = outcome.checks[0]
+    low, high = lead.result.change.low, lead.result.change.high
+    print(f"{name}: {outcome.verdict}, {lead.column} {lead.before:.3f} -> {lead.after:.3f} [{low:.3f}, {high:.3f}]",
+          f"mdd {lead.result.mdd:.3f}, fell: {', '.join(outcome.fell) or 'nothing'}")  # fmt: skip
+
+
+def test_the_same_model_with_fresh_seeds_passes(lab: Lab) -> None:
+    outcomes = [compare(*lab.deal(seed), DROP) for seed in range(REPEATS)]
+    failed = sum(outcome.verdict == "regression" for outcome in outcomes)
+    print(f"{failed} of {REPEATS} repeats failed; inconclusive {sum(o.verdict == 'inconclusive' for o in outcomes)}")
+    assert failed <= 0.05 * REPEATS
+
+
+def test_noised_weights_fail(lab: Lab, tmp_path: Path) -> None:
+    folder = tmp_path / "noised"
+    shutil.copytree(lab.model, folder)
+    bundle = read_bundle(folder)
+    (entry,) = bundle.manifest.of_kind("base")
+    config, state = bundle.load_stage(entry.name)
+    g = torch.Generator().manual_seed(0)
+    noised = {k: w + 0.5 * w.std() * torch.randn(w.shape, generator=g) if w.ndim > 1 else w for k, w in state.items()}
+    update_stage(folder, entry, (config, noised))
+    outcome = lab.against(lab.rows(lab.draw("noised", EACH, folder)))
+    show("weights noised", outcome)
+    assert outcome.verdict == "regression"
+
+
+def test_one_step_fails(lab: Lab) -> None:
+    outcome = lab.against(lab.rows(lab.draw("one", EACH, steps="base=1,prior=1")))
+    show("one step", outcome)
+    assert outcome.verdict == "regression" or unseen(outcome)
+
+
+def test_guidance_off_fails_where_it_can_be_seen(lab: Lab) -> None:
+    outcome = lab.against(lab.rows(lab.draw("plain", EACH, guidance="base=1")))
+    show("guidance off", outcome)
+    assert outcome.verdict == "regression" or unseen(outcome)
+
+
+def test_swapped_channels_fail(lab: Lab) -> None:
+    pictures = []
+    for row in (row for row in lab.whole if (row.picture.seed or 0) < EACH):
+        path = lab.folder / f"swapped-{row.picture.path.name}"
+        with Image.open(row.picture.path) as image:
+            r, g, b = image.convert("RGB").split()
+        Image.merge("RGB", (b, g, r)).save(path)
+        pictures.append(replace(row.picture, path=path))
+    outcome = lab.against(lab.rows(pictures))
+    show("channels swapped", outcome)
+    assert outcome.verdict == "regression"
+
+
+def test_shuffled_prompts_fail(lab: Lab) -> None:
+    rows = [row for row in lab.whole if (row.picture.seed or 0) < EACH]
+    texts = [row.picture.prompt for row in rows]
+    pictures = [replace(row.picture, prompt=text) for row, text in zip(rows, texts[34:] + texts[:34], strict=True)]
+    outcome = lab.against(lab.rows(pictures))
+    show("prompts shuffled", outcome)
+    assert outcome.verdict == "regression"
+    assert any(column.startswith("scene: ") for column in outcome.fell), "no task is named"
+
+
+def unseen(outcome: Outcome) -> bool:
+    """Whether the leading metric changed by less than the gate could have found beyond its margin."""
+    result = outcome.checks[0].result
+    return result.change.mean > -(result.margin + result.mdd)

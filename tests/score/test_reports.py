@@ -1,0 +1,172 @@
+"""JUnit, the summary and the page: well formed, honest, and usable without a network or a mouse."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image, ImageChops
+
+from t2i.score.baseline import Score
+from t2i.score.gate import Drop, compare
+from t2i.score.junit import append_summary, junit, markdown
+from t2i.score.listing import Picture
+from t2i.score.measure import Clock, Seen
+from t2i.score.metrics import Row, units_of
+from t2i.score.page import page
+from t2i.score.pairs import compare as compare_pair
+from t2i.score.pairs import match, worst_first
+from t2i.score.pixels import look
+from t2i.score.recipe import Network, Recipe
+from t2i.score.report import Report, collapse
+
+EVIL = 'a <script>alert(1)</script> | "cat" & \x1b[31mred\x00 `x`'
+RECIPE = Recipe(Network("clip:tiny", "a" * 64, 64, "area"), None, {"clip": 1})
+
+
+def draw(folder: Path, shift: int, n: int = 12) -> list[Picture]:
+    folder.mkdir(parents=True, exist_ok=True)
+    out = []
+    for i in range(n):
+        rng = np.random.default_rng(i)
+        image = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((64, 64))
+        image = ImageChops.offset(image, shift if i % 3 == 0 else 0, 0)
+        image.save(folder / f"{i:02}.png")
+        out.append(Picture(folder / f"{i:02}.png", f"{i:02}.png", EVIL if i == 0 else f"prompt {i}", i))
+    return out
+
+
+def rows(pictures: Sequence[Picture], fall: float) -> list[Row]:
+    out = []
+    for i, p in enumerate(pictures):
+        pixels, thumb = look(Image.open(p.path).convert("RGB"))
+        seen = Seen(pixels, np.ones(4, np.float32), thumb, None)
+        value = 60 + i - (fall if i % 3 == 0 else 0) + 0.1 * (i % 2)
+        out.append(Row(p, seen, p.prompt or "", {"clip": value, "blank": pixels.blank}, "colours"))
+    return out
+
+
+def score(made: list[Row], date: str) -> Score:
+    return Score(RECIPE, tuple(units_of(made)), ("w",), date)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    tmp = tmp_path_factory.mktemp("pages")
+    was, now = draw(tmp / "before", 0), draw(tmp / "after", 5)
+    before = score(rows(was, 0), "2026-11-20T00:00:00")
+    old = [{**before.entry(), "date": f"2026-11-1{i}", "means": {"clip": 63.0 + i}} for i in range(4)]
+    before = Score(before.recipe, before.units, before.models, before.date, tuple(old))
+    made = rows(now, 30)
+    after = score(made, "2026-11-22T00:00:00")
+    out = Report(after, made, Clock(10.0, 9.0, 12, 0), before)
+    out.outcome = compare(before, after, Drop.parse("2%"), {"clip": 2.0})
+    out.pairs, out.tier = worst_first([compare_pair(a, b) for a, b in match(was, now)[0]]), "close"
+    return out
+
+
+def test_junit_has_a_case_for_each_prompt_and_metric(report: Report) -> None:
+    root = ElementTree.fromstring(junit(report))
+    suites = {s.get("name"): s for s in root}
+    assert {"clip", "blank", "gate", "before and after"} <= set(suites)
+    assert len(suites["clip"]) == len(suites["blank"]) == 12
+    for suite in root:
+        assert suite.get("tests") == str(len(suite))
+        assert suite.get("failures") == str(len(suite.findall("testcase/failure")))
+        assert suite.get("skipped") == str(len(suite.findall("testcase/skipped")))
+    gate = {case.get("name"): case for case in suites["gate"]}
+    assert report.outcome is not None and report.outcome.checks[0].column == "clip"
+    assert suites["before and after"].get("failures") == "4"
+    assert gate["blank"].find("failure") is None
+
+
+def test_the_worst_pairs_come_first(report: Report) -> None:
+    assert [p.tier for p in report.pairs] == ["far"] * 4 + ["exact"] * 8
+    assert report.pair_verdict == "regression" == report.verdict
+    assert "same pictures" in report.headline()
+    psnrs = [p.psnr for p in report.pairs if p.psnr is not None]
+    assert psnrs == sorted(psnrs)
+
+
+def test_the_summary_cannot_be_broken_by_a_prompt(report: Report, tmp_path: Path) -> None:
+    text = markdown(report)
+    assert "regression" in text and "<script" not in text and "\x1b" not in text
+    for line in text.splitlines():
+        if line.startswith("| "):
+            assert line.count("|") in (4, 5, 7), line
+    path = tmp_path / "summary.md"
+    path.write_text("before\n")
+    append_summary(path, text)
+    assert path.read_text() == "before\n" + text
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_the_page_needs_nothing_else(report: Report) -> None:
+    text = page(report)
+    tags = Tags()
+    tags.feed(text)
+    kinds = [tag for tag, _ in tags.found]
+    assert kinds.count("script") == 1 and not {"link", "iframe", "object"} & set(kinds)
+    for tag, attributes in tags.found:
+        for name in ("src", "href"):
+            assert (attributes.get(name) or "data:").startswith("data:"), tag
+        if tag == "img":
+            assert attributes.get("alt")
+        if tag == "input":
+            assert attributes.get("aria-label") and attributes.get("type") == "range"
+    assert not re.search(r"https?://", text)
+    assert kinds.count("input") == 12 and "svg" in kinds
+    order = [text.index(f"<strong>prompt {i}") for i in (3, 1)]
+    assert order == sorted(order)  # a picture that moved stands before one that did not
+
+
+def test_a_collapse_is_said(tmp_path: Path) -> None:
+    made = rows(draw(tmp_path, 0), 0)
+    assert collapse(made) == []
+    for row in made[:4]:
+        row.values["duplicate"] = 1.0
+    made[0].values["blank"] = 1.0
+    assert collapse(made) == ["4 of 12 pictures repeat another", "1 of 12 pictures show nothing"]
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_the_page_in_a_browser(report: Report, tmp_path: Path) -> None:
+    """The slider moves the seam, the page fits a narrow window, and nothing is asked of the network."""
+    probe = """<script>const r=document.querySelector('input[type=range]');r.focus();r.stepUp(20);
+    r.dispatchEvent(new Event('input'));const b=r.closest('figure').querySelector('.two');
+    document.title=[document.activeElement===r,b.style.getPropertyValue('--at'),r.getAttribute('aria-valuetext'),
+    document.documentElement.scrollWidth<=innerWidth,performance.getEntriesByType('resource').filter(
+    e=>!e.name.startsWith('data:')).length,[...document.images].every(i=>i.naturalWidth>0)].join('|')</script>"""
+    file, shot = tmp_path / "page.html", tmp_path / "page.png"
+    file.write_text(page(report), "utf-8")
+    (tmp_path / "probe.html").write_text(page(report).replace("</body>", f"{probe}</body>"), "utf-8")
+    common = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000",
+              f"--user-data-dir={tmp_path / 'profile'}", "--window-size=700,1000"]  # fmt: skip
+
+    def browse(*args: str) -> str:
+        done = subprocess.run([*common, *args], capture_output=True, text=True, timeout=500, check=True)
+        return done.stdout
+
+    title = re.search(r"<title>(.*?)</title>", browse("--dump-dom", f"file://{tmp_path / 'probe.html'}"))
+    assert title is not None and title[1] == "true|70%|70% before|true|0|true"
+    browse(f"--screenshot={shot}", f"file://{file}")
+    with Image.open(shot) as image:
+        assert image.size == (700, 1000) and len(image.convert("RGB").getcolors(1 << 20) or []) > 50

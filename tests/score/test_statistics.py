@@ -1,0 +1,99 @@
+"""Intervals and verdicts: against scipy, and by repeating an experiment whose answer is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from t2i.score.statistics import (
+    FEWEST,
+    detectable,
+    difference,
+    holm,
+    incomplete_beta,
+    interval,
+    t_cdf,
+    t_quantile,
+)
+
+RUNS, PROMPTS, SEEDS = 500, 100, 4
+
+
+@pytest.mark.parametrize("df", [1, 2, 5, 30, 99, 2000])
+def test_students_t_against_scipy(df: int) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    for t in (-30.0, -2.0, -0.1, 0.0, 0.7, 1.96, 8.0):
+        assert t_cdf(t, df) == pytest.approx(stats.t.cdf(t, df), rel=1e-9, abs=1e-14)
+    for p in (0.025, 0.2, 0.5, 0.8, 0.975, 0.9995):
+        assert t_quantile(p, df) == pytest.approx(stats.t.ppf(p, df), rel=1e-9, abs=1e-12)
+
+
+def test_known_points() -> None:
+    assert t_quantile(0.975, 4) == pytest.approx(2.776445, abs=1e-6)
+    assert incomplete_beta(2, 3, 0.4) == pytest.approx(0.5248, abs=1e-12)
+    m = interval([0.0, 1.0, 1.0, 0.0, 1.0])
+    assert m.mean == pytest.approx(0.6)
+    assert m.high - m.mean == pytest.approx(2.776445 * math.sqrt(0.3 / 5), rel=1e-6)
+    assert interval([0.5]).high == math.inf
+
+
+def experiment(seed: int, fall: float) -> tuple[list[float], list[float], float]:
+    """Two runs of 100 prompts with four fresh seeds each: easy and hard prompts, and noise of the seeds."""
+    rng = np.random.default_rng(seed)
+    prompt = rng.normal(0, 1.0, (PROMPTS, 1))
+    before = (prompt + rng.normal(0, 1.0, (PROMPTS, SEEDS))).mean(1)
+    after = (prompt + rng.normal(0, 1.0, (PROMPTS, SEEDS))).mean(1) - fall
+    return list(before), list(after), math.sqrt(2 / SEEDS)
+
+
+def test_equal_models_are_seldom_told_apart() -> None:
+    """500 comparisons of a model with itself: 3 to 7% find a difference, and half of those a regression."""
+    results = [difference(*experiment(seed, 0.0)[:2]) for seed in range(RUNS)]
+    alarms = sum(r.change.low > 0 or r.change.high < 0 for r in results) / RUNS
+    assert 0.03 <= alarms <= 0.07
+    assert sum(r.verdict == "regression" for r in results) / RUNS < 0.05
+
+
+def test_a_planted_least_difference_is_found_four_times_in_five() -> None:
+    sd = experiment(0, 0.0)[2]
+    fall = detectable(sd, PROMPTS)
+    assert fall == pytest.approx(2.83 * sd / math.sqrt(PROMPTS), rel=0.01)
+    found = [difference(*experiment(seed, fall)[:2]).verdict == "regression" for seed in range(RUNS)]
+    assert 0.75 <= sum(found) / RUNS <= 0.85
+
+
+def test_the_verdict_follows_the_interval_and_the_margin() -> None:
+    before = [0.5] * 20
+    fallen = [0.4 + 0.01 * (-1) ** i for i in range(20)]  # -0.1, half width about 0.005
+    assert difference(before, fallen, 0.0).verdict == "regression"
+    assert difference(before, fallen, 0.08).verdict == "regression"
+    assert difference(before, fallen, 0.1).verdict == "inconclusive"
+    assert difference(before, fallen, 0.12).verdict == "pass"
+    assert difference(before, fallen, 0.0, better=-1).verdict == "pass"
+    assert difference(fallen, before, 0.0, better=-1).verdict == "regression"
+    same = difference(before, before, 0.0)
+    assert same.verdict == "pass" and same.mdd == 0 and same.p == 1
+    few = difference(before[: FEWEST - 1], fallen[: FEWEST - 1], 0.0)
+    assert few.verdict == "inconclusive"
+
+
+def test_p_agrees_with_the_verdict() -> None:
+    for seed in range(40):
+        before, after, _ = experiment(seed, 0.2)
+        r = difference(before, after, 0.05)
+        assert (r.verdict == "regression") == (r.p < 0.025)
+
+
+def test_enough_prompts_would_decide() -> None:
+    before, after, _ = experiment(3, 0.0)
+    r = difference(before, after, 0.1)
+    assert r.enough is not None
+    assert detectable(r.change.sd, r.enough, PROMPTS - 1) <= 0.1 < detectable(r.change.sd, r.enough - 2, PROMPTS - 1)
+
+
+def test_holm() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == []
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
