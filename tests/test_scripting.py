@@ -19,7 +19,8 @@ BLOCKS = re.findall(r"^```(bash|make)\n(.*?)^```$", PAGE.read_text(encoding="utf
 def place(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the tiny bundle as the model `small`, and `t2i` on the path."""
     place = tmp_path_factory.mktemp("scripts")
-    shutil.copytree(tiny, place / "home" / "models" / "small")
+    for name in ("small", "tiny"):  # a picture names its model as the model names itself
+        shutil.copytree(tiny, place / "home" / "models" / name)
     (place / "bin").mkdir()
     program = place / "bin" / "t2i"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m t2i "$@"\n')

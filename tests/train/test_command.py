@@ -59,7 +59,7 @@ def test_train_then_sample(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert records[-1]["ok"] and records[-1]["pictures"] == 2
-    pictures = sorted((tmp_path / "out").iterdir())
+    pictures = sorted((tmp_path / "out").glob("*.png"))
     assert len(pictures) == 2
     for path in pictures:
         with Image.open(path) as picture:

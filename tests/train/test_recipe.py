@@ -75,7 +75,7 @@ def test_a_shipped_recipe_is_whole(name: str) -> None:
     recipe = load_recipe(name)
     stages = tuple(stage for stage in STAGES if getattr(recipe, stage).schedule.steps)
     check(recipe, stages, None)
-    assert stages == FIRST_FOUR
+    assert stages[:4] == FIRST_FOUR
     assert isinstance(recipe.upsampler1024.schedule, Schedule)
 
 
