@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shlex
 import signal
@@ -13,11 +12,9 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from t2i.cli.app import run
 from t2i.images import load_image, read_metadata
 
 Draw = Callable[..., tuple[list[str], str]]
@@ -68,37 +65,36 @@ def test_a_kill_loses_nothing_that_was_drawn(draw: Draw, studio: Path) -> None:
     assert Counter(listed(studio / "cut")) == Counter(pictures(studio / "cut").keys())
 
 
-def _together(folder: str, home: str, steps: str, barrier: Any, codes: Any) -> None:
-    os.environ["T2I_HOME"] = home
-    os.chdir(folder)
-    import torch
-
-    torch.set_num_threads(1)
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    worst = 0
-    for number in range(REPEATS):
-        barrier.wait(600)
-        out = f"run{number:02}"
-        args = ["sample", CAT, "--seed", "1..2", "--size", "16", "--batch", "1", "--steps", steps, "-o", out]
-        args += ["-q", "--model", "tiny", "--device", "cpu"]
-        worst = max(worst, run(args))
-    codes.put(worst)
+TOGETHER = """
+import os, sys
+import torch
+from t2i.cli.app import run
+torch.set_num_threads(1)
+said, sys.stdout = sys.stdout, open(os.devnull, "w")
+args = ["sample", "a cat in the snow", "--seed", "1..2", "--size", "16", "--batch", "1", "--steps", sys.argv[1]]
+for folder in sys.stdin:
+    code = run([*args, "-o", folder.strip(), "-q", "--model", "tiny", "--device", "cpu"])
+    print(code, file=said, flush=True)
+"""
 
 
 def test_two_runs_into_one_folder_fifty_times(studio: Path) -> None:
     """Both draw two pictures with the names that the other wants, and one set that is the same: nothing is lost,
     nothing overwritten, nothing twice."""
-    home = str(studio.parent / "home")
-    context = multiprocessing.get_context("spawn")
-    barrier, codes = context.Barrier(3), context.Queue()
     runs = [
-        context.Process(target=_together, args=(str(studio), home, steps, barrier, codes)) for steps in ("1", "1", "2")
+        subprocess.Popen(
+            [sys.executable, "-c", TOGETHER, steps], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for steps in ("1", "1", "2")
     ]
+    for number in range(REPEATS):
+        for process in runs:
+            assert process.stdin is not None
+            process.stdin.write(f"run{number:02}\n")
+            process.stdin.flush()
+        assert [process.stdout and process.stdout.readline() for process in runs] == ["0\n"] * 3
     for process in runs:
-        process.start()
-    assert [codes.get(timeout=900) for _ in runs] == [0, 0, 0]
-    for process in runs:
-        process.join(60)
+        process.communicate(timeout=60)
     for number in range(REPEATS):
         folder = studio / f"run{number:02}"
         keys = Counter(read_metadata(path)["t2i"]["key"] for path in folder.glob("*.png"))
