@@ -18,7 +18,8 @@ def build(cls: Any, raw: Any, path: str = "") -> Any:
     for key in raw:
         if key not in hints:
             near = nearest(key, list(hints), 1)
-            raise ValueError(f"unknown key {_join(path, key)!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            guess = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(hints)}"
+            raise ValueError(f"unknown key {_join(path, key)!r}; {guess}")
     values: dict[str, Any] = {}
     for f in dataclasses.fields(cls):
         if f.name in raw:

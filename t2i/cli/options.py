@@ -213,4 +213,4 @@ def check_writable(folder: Path) -> None:
             pass
     except (OSError, ValueError) as error:
         what = explain_os_error(error) if isinstance(error, OSError) else str(error)
-        raise InputError(f"cannot write to {folder}: {what}.", "Choose another place with -o.", "output") from error
+        raise InputError(f"cannot write to {folder}: {what}.", "Choose another place.", "output") from error

@@ -123,9 +123,10 @@ class Bundle:
     @property
     def digest(self) -> str:
         """A name for exactly these weights and settings: sha256 of the sorted file hashes and the
-        defaults."""
+        defaults. The card is left out: it draws nothing."""
         stages = [asdict(entry) for entry in self.manifest.stages]
-        text = json.dumps([sorted(self.manifest.files.items()), stages], sort_keys=True)
+        files = sorted((name, digest) for name, digest in self.manifest.files.items() if name != self.manifest.card)
+        text = json.dumps([files, stages], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def load_stage(self, name: str) -> Stage:

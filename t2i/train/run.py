@@ -101,7 +101,8 @@ def train(
         if resume and stage == "all" and trainer.finished(name):
             report({"event": "kept", "stage": name})
             continue
-        trainer.run(name, resume=resume and name in started)
+        # asked now: a CLIP that has trained on takes with it what had learned from the one before
+        trainer.run(name, resume=resume and (trainer.folder(name) / TENSORS).is_file())
         if stop():
             break
     return read_bundle(out)
@@ -330,6 +331,10 @@ class Trainer:
             write_bundle(self.out, manifest, stages, text, card)
             for stage in gone:
                 shutil.rmtree(self.out / stage, ignore_errors=True)
+                shutil.rmtree(self.folder(stage), ignore_errors=True)
+            self.report(
+                {"event": "dropped", "stage": " and ".join(sorted(gone)), "why": "they learned from another CLIP"}
+            )
         else:
             update_stage(self.out, entry, (config, weights), tokenizer_json=text, card=card, notes=notes)
         self.report({"event": "written", "stage": name, "path": str(self.out / name)})

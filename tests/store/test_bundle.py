@@ -68,6 +68,8 @@ def test_equal_weights_give_equal_files(toy: Path, tmp_path: Path) -> None:
     again = write_bundle(tmp_path / "again", MANIFEST, stages(), '{"v": 1}', "# toy\n")
     assert again.manifest.files == read_bundle(toy).manifest.files
     assert again.digest == read_bundle(toy).digest
+    told = write_bundle(tmp_path / "told", MANIFEST, stages(), '{"v": 1}', "# toy, measured\n")
+    assert told.digest == again.digest  # another card, the same pictures
 
 
 def test_a_bundle_grows_stage_by_stage(tmp_path: Path) -> None:

@@ -158,8 +158,19 @@ def test_a_new_clip_drops_what_learned_from_the_old_one(micro: str, tmp_path: Pa
     assert not isinstance(bundle, dict)
     assert [entry.name for entry in bundle.manifest.stages] == ["clip", "upsampler256"]
     assert set(bundle.manifest.notes["training"]) == {"clip", "upsampler256"}
-    with pytest.raises(InputError, match=r"another CLIP|another seed"):
+    with pytest.raises(InputError, match="no checkpoint"):
         train("base", micro, out=tmp_path, resume=True)
+
+
+def test_a_clip_that_trains_on_is_learned_from_anew(micro: str, tmp_path: Path) -> None:
+    train("all", micro, steps=1, out=tmp_path)
+    seen: list[dict[str, Any]] = []
+    bundle = train("all", micro, steps=2, out=tmp_path, resume=True, report=seen.append)
+    assert not isinstance(bundle, dict)
+    assert [entry.name for entry in bundle.manifest.stages] == ["clip", "prior", "base", "upsampler256"]
+    assert [r["stage"] for r in seen if r["event"] == "dropped"] == ["base and prior"]
+    starts = {r["stage"]: r["step"] for r in seen if r["event"] == "start"}
+    assert starts == {"clip": 1, "base": 0, "prior": 0, "upsampler256": 1}
 
 
 @pytest.mark.slow
