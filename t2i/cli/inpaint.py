@@ -64,24 +64,17 @@ def inpaint(
     ] = None,
     show_mask: Annotated[bool, typer.Option("--show-mask", help="Save the mask beside the pictures, too.")] = False,
     n: Annotated[int | None, typer.Option("--count", "-n", metavar="N", help="Pictures to make.  [default: 1]")] = None,
-    seed: Annotated[
-        str | None, typer.Option(metavar="S|A,B|A..B", help="Picture i has seed S+i; without it, random.")
-    ] = None,
+    seed: opt.Seeds = None,
     model: opt.Model = "small",
-    output: Annotated[
-        str,
-        typer.Option("--output", "-o", metavar="DIR|TEMPLATE", help="Fields: {slug} {seed} {index:03} {n} {model}."),
-    ] = "out",
-    steps: Annotated[str | None, typer.Option(metavar="N|STAGE=N,…", help="Sampling steps.")] = None,
-    guidance: Annotated[str | None, typer.Option(metavar="G|STAGE=G,…", help="How closely to follow the text.")] = None,
+    output: opt.Output = "out",
+    steps: opt.Steps = None,
+    guidance: opt.Guidance = None,
     negative: Annotated[str, typer.Option(metavar="TEXT", help="What not to paint.", show_default=False)] = "",
     overwrite: Annotated[
         bool, typer.Option("--overwrite/--skip-existing", help="Paint again and replace what is there.")
     ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse an animation instead of its first frame.")] = False,
-    no_prompt_metadata: Annotated[
-        bool, typer.Option("--no-prompt-metadata", help="Keep the prompt out of the files.")
-    ] = False,
+    strict: opt.FirstFrame = False,
+    no_prompt_metadata: opt.NoPromptMetadata = False,
     sign_cert: opt.SignCert = None,
     sign_key: opt.SignKey = None,
     batch: Annotated[

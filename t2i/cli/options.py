@@ -37,6 +37,14 @@ SignCert = Annotated[
     Path | None, typer.Option(metavar="PEM", help="Sign each picture (C2PA): certificate chain.", show_default=False)
 ]
 SignKey = Annotated[Path | None, typer.Option(metavar="PEM", help="… and its private key.", show_default=False)]
+Seeds = Annotated[str | None, typer.Option(metavar="S|A,B|A..B", help="Picture i has seed S+i; without it, random.")]
+Output = Annotated[
+    str, typer.Option("--output", "-o", metavar="DIR|TEMPLATE", help="Fields: {slug} {seed} {index:03} {n} {model}.")
+]
+Steps = Annotated[str | None, typer.Option(metavar="N|STAGE=N,…", help="Sampling steps.")]
+Guidance = Annotated[str | None, typer.Option(metavar="G|STAGE=G,…", help="How closely to follow the text.")]
+FirstFrame = Annotated[bool, typer.Option("--strict", help="Refuse an animation instead of its first frame.")]
+NoPromptMetadata = Annotated[bool, typer.Option("--no-prompt-metadata", help="Keep the prompt out of the files.")]
 MAX_COUNT = 100_000
 
 

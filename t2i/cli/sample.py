@@ -49,19 +49,14 @@ def sample(
     n: Annotated[
         int | None, typer.Option("--count", "-n", metavar="N", help="Pictures of each prompt.  [default: 1]")
     ] = None,
-    seed: Annotated[
-        str | None, typer.Option(metavar="S|A,B|A..B", help="Picture i has seed S+i; without it, random.")
-    ] = None,
+    seed: opt.Seeds = None,
     model: opt.Model = "small",
-    output: Annotated[
-        str,
-        typer.Option("--output", "-o", metavar="DIR|TEMPLATE", help="Fields: {slug} {seed} {index:03} {n} {model}."),
-    ] = "out",
+    output: opt.Output = "out",
     size: Annotated[
         int | None, typer.Option(metavar="PIXELS", help="Where the cascade stops.  [default: all the way]")
     ] = None,
-    steps: Annotated[str | None, typer.Option(metavar="N|STAGE=N,…", help="Sampling steps.")] = None,
-    guidance: Annotated[str | None, typer.Option(metavar="G|STAGE=G,…", help="How closely to follow the text.")] = None,
+    steps: opt.Steps = None,
+    guidance: opt.Guidance = None,
     sampler: Annotated[str | None, typer.Option(metavar="|".join(opt.SAMPLERS), help="Sampler of the base.")] = None,
     negative: Annotated[str, typer.Option(metavar="TEXT", help="What not to draw.", show_default=False)] = "",
     threshold: Annotated[
@@ -116,9 +111,7 @@ def sample(
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Show each picture in the terminal.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show the pictures coming into being.")] = False,
-    no_prompt_metadata: Annotated[
-        bool, typer.Option("--no-prompt-metadata", help="Keep the prompt out of the files.")
-    ] = False,
+    no_prompt_metadata: opt.NoPromptMetadata = False,
     sign_cert: opt.SignCert = None,
     sign_key: opt.SignKey = None,
     batch: Annotated[

@@ -43,7 +43,7 @@ def upscale(
     seed: Annotated[int, typer.Option(metavar="S", min=0, help="Of the detail that is drawn.")] = 0,
     model: opt.Model = "small",
     output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="Where the pictures go.")] = "out",
-    steps: Annotated[str | None, typer.Option(metavar="N|STAGE=N,…", help="Sampling steps.")] = None,
+    steps: opt.Steps = None,
     tile: Annotated[
         int,
         typer.Option(metavar="PX", min=32, max=4096, help="Pixels a side that the model sees at once."),
@@ -51,7 +51,7 @@ def upscale(
     overwrite: Annotated[
         bool, typer.Option("--overwrite/--skip-existing", help="Enlarge again and replace what is there.")
     ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse an animation instead of its first frame.")] = False,
+    strict: opt.FirstFrame = False,
     no_prompt_metadata: Annotated[
         bool, typer.Option("--no-prompt-metadata", help="Keep every prompt out of the files.")
     ] = False,
@@ -73,6 +73,7 @@ def upscale(
     ui: UI = ctx.obj
     from t2i.cli.edit_inputs import expand_paths
     from t2i.cli.edit_upscale import Enlarging, Plan
+    from t2i.cli.jobs import SUFFIXES
     from t2i.store.bundle import read_bundle
     from t2i.store.registry import resolve
 
@@ -82,7 +83,7 @@ def upscale(
     opt.check_choice("dtype", dtype, opt.DTYPES)
     opt.check_device(device)
     text = check_prompt(prompt) if prompt is not None else ""
-    if not output or Path(output).suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"):
+    if not output or Path(output).suffix.lower() in SUFFIXES:
         raise UsageError(f"-o {output!r} is not a folder.", "Write -o big/")
     seal = opt.read_seal(sign_cert, sign_key)
     files = expand_paths(pictures)

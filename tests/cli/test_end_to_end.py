@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,15 +18,9 @@ CAT = "a cat in the snow"
 
 
 @pytest.fixture
-def place(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(studio: Path) -> Path:
     """A folder to work in, with the model `tiny` among this user's models."""
-    models = tmp_path / "home" / "models"
-    models.mkdir(parents=True)
-    shutil.copytree(tiny, models / "tiny")
-    monkeypatch.setenv("T2I_HOME", str(tmp_path / "home"))
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    return tmp_path / "here"
+    return studio
 
 
 def sample(capsys: pytest.CaptureFixture[str], *args: str, code: int = 0) -> tuple[list[str], str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,11 @@ CAT = "a cat in the snow"
 
 
 @pytest.fixture
-def place(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(studio: Path) -> Path:
     """A folder with photo.png (40x30) and mask.png, and the model `tiny` among this user's models."""
-    models = tmp_path / "home" / "models"
-    models.mkdir(parents=True)
-    shutil.copytree(tiny, models / "tiny")
-    monkeypatch.setenv("T2I_HOME", str(tmp_path / "home"))
-    here = tmp_path / "here"
-    here.mkdir()
-    monkeypatch.chdir(here)
     photo().save("photo.png")
     white((10, 8, 12, 9)).save("mask.png")
-    return here
+    return studio
 
 
 def photo(width: int = 40, height: int = 30) -> Image.Image:

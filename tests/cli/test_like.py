@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +18,11 @@ CAT = "a cat in the snow"
 
 
 @pytest.fixture
-def place(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    models = tmp_path / "home" / "models"
-    models.mkdir(parents=True)
-    shutil.copytree(tiny, models / "tiny")
-    monkeypatch.setenv("T2I_HOME", str(tmp_path / "home"))
-    here = tmp_path / "here"
-    here.mkdir()
-    monkeypatch.chdir(here)
+def place(studio: Path) -> Path:
     for seed, name in enumerate(("a", "b")):
         values = np.random.default_rng(seed).integers(0, 256, (24, 24, 3), dtype=np.uint8)
         Image.fromarray(values).save(f"{name}.png")
-    return here
+    return studio
 
 
 def sample(capsys: pytest.CaptureFixture[str], *args: str, code: int = 0) -> tuple[list[str], str]:

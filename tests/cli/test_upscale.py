@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +14,11 @@ from t2i.images import load_image, read_metadata
 
 
 @pytest.fixture
-def place(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    models = tmp_path / "home" / "models"
-    models.mkdir(parents=True)
-    shutil.copytree(tiny, models / "tiny")
-    monkeypatch.setenv("T2I_HOME", str(tmp_path / "home"))
-    here = tmp_path / "here"
-    (here / "photos" / "deep").mkdir(parents=True)
-    monkeypatch.chdir(here)
+def place(studio: Path) -> Path:
+    (studio / "photos" / "deep").mkdir(parents=True)
     photo(20, 12).save("photos/a.png")
     photo(9, 16).save("photos/deep/b.jpg")
-    return here
+    return studio
 
 
 def photo(width: int, height: int) -> Image.Image:
