@@ -1,6 +1,7 @@
 """CLIP: a ViT and a causal text transformer, in the parameter names and mathematics of open_clip's `CLIP`.
 
-A state_dict from here loads strictly into `open_clip.model.CLIP(**open_clip_config(config))` and back.
+A state_dict from here loads strictly into `open_clip.model.CLIP(**open_clip_config(config))` and back, unless the
+config gives the image tower `cell_dim`, which is ours.
 Shapes: B batch, L tokens, N patches + 1, W tower width, E embedding.
 Radford et al. 2021, arXiv 2103.00020; logit_bias: SigLIP, Zhai et al. 2023, arXiv 2303.15343.
 """
@@ -16,12 +17,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2i.nets.layers import NetConfig, attend
+from t2i.errors import UsageError
+from t2i.nets.layers import NetConfig, attend, zero_init
 
 
 @dataclass(frozen=True)
 class ClipConfig(NetConfig):
-    """Sizes of both towers. `init_logit_bias=None` builds no bias (InfoNCE), a number builds SigLIP's."""
+    """Sizes of both towers. `init_logit_bias=None` builds no bias (InfoNCE), a number builds SigLIP's.
+
+    cell_dim: numbers that each patch adds to the embedding by a projection of its own; 0: the class token alone
+    makes it, as in the paper and in open_clip.
+    """
 
     embed_dim: int = 256
     image_size: int = 64
@@ -29,6 +35,7 @@ class ClipConfig(NetConfig):
     vision_width: int = 192
     vision_layers: int = 5
     vision_head_width: int = 64
+    cell_dim: int = 0
     text_width: int = 256
     text_layers: int = 4
     text_heads: int = 4
@@ -116,13 +123,24 @@ class VisionTransformer(nn.Module):
         self.transformer = Transformer(width, config.vision_layers, width // config.vision_head_width)
         self.ln_post = nn.LayerNorm(width)
         self.proj = nn.Parameter(torch.empty(width, config.embed_dim).normal_(std=scale))
+        # The class token reads the patches by a few weighted means: what stands where is lost in them.
+        self.cells: nn.Module | None = None
+        if config.cell_dim:
+            self.cells = nn.Sequential(
+                nn.Linear(width, config.cell_dim),
+                nn.Flatten(1),
+                zero_init(nn.Linear(config.cell_dim * grid * grid, config.embed_dim, bias=False)),
+            )
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         x = self.conv1(pixels).flatten(2).transpose(1, 2)  # (B, N-1, W)
         cls = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         x = torch.cat([cls, x], dim=1) + self.positional_embedding.to(x.dtype)
         x = self.ln_post(self.transformer(self.ln_pre(x)))
-        return x[:, 0] @ self.proj, x
+        pooled = x[:, 0] @ self.proj
+        if self.cells is not None:
+            pooled = pooled + self.cells(x[:, 1:])
+        return pooled, x
 
 
 class Clip(nn.Module):
@@ -162,7 +180,12 @@ class Clip(nn.Module):
 
 
 def open_clip_config(config: ClipConfig) -> dict[str, Any]:
-    """The keyword arguments of `open_clip.model.CLIP` that build the same network."""
+    """The keyword arguments of `open_clip.model.CLIP` that build the same network.
+
+    Raises UsageError for a config with cell_dim, a part that open_clip does not have.
+    """
+    if config.cell_dim:
+        raise UsageError("open_clip cannot build an image tower with cell_dim.", "Train CLIP with cell_dim = 0.")
     return {
         "embed_dim": config.embed_dim,
         "vision_cfg": {

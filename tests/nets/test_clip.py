@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from t2i.errors import InputError
+from t2i.errors import InputError, UsageError
 from t2i.nets.clip import Clip, ClipConfig, open_clip_config
 
 SMALL = ClipConfig(
@@ -61,6 +62,28 @@ def test_bf16_attention_agrees() -> None:
 
 def test_default_size() -> None:
     assert sum(p.numel() for p in Clip(ClipConfig()).parameters()) == 6_607_682
+
+
+def test_cells_start_as_nothing_and_see_what_stands_where() -> None:
+    plain, net = build(SMALL), build(replace(SMALL, cell_dim=4))
+    missing = net.load_state_dict(plain.state_dict(), strict=False)
+    assert all(name.startswith("visual.cells.") for name in missing.missing_keys) and not missing.unexpected_keys
+    x = pixels(SMALL)
+    torch.testing.assert_close(net.encode_image(x), plain.encode_image(x))
+    # with no position code and no attention, the class token cannot tell where a patch lies; the cells can
+    with torch.no_grad():
+        net.visual.positional_embedding.zero_()
+        net.visual.cells[2].weight.normal_(generator=torch.Generator().manual_seed(3))  # type: ignore[index]
+    moved = x.roll(SMALL.patch, dims=3)
+    z, shifted = net.encode_image(x), net.encode_image(moved)
+    assert not torch.allclose(z, shifted, atol=0.1)
+    net.visual.cells = None
+    torch.testing.assert_close(net.encode_image(x), net.encode_image(moved), atol=1e-4, rtol=1e-4)
+
+
+def test_open_clip_has_no_cells() -> None:
+    with pytest.raises(UsageError, match="cell_dim"):
+        open_clip_config(replace(SMALL, cell_dim=4))
 
 
 def test_config_round_trip() -> None:
