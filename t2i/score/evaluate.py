@@ -6,7 +6,9 @@ Parts (`--only` takes some of them, separated by commas); docs/evaluation.md def
     renders     the same scenes drawn by the world itself: the judge's own ceiling
     distances   Fréchet and kernel distance to held-out renders, beside the distance between two sets of renders
     retrieval   CLIP's text -> image R@1 among 1,000 scenes
-    prior       its cosines; and pictures with it, with the text embedding in its place, with the text alone
+    embedding   held-out renders rebuilt by the base from their CLIP image embeddings
+    prior       its cosines; and pictures with it, with the embedding of a render or of the text in its place, with the
+                text alone
     sweeps      guidance and steps of the base and the prior, with a labelled sheet
     upsampler   PSNR and SSIM against Lanczos on held-out renders, and the colour shift
 
@@ -31,6 +33,7 @@ from t2i.errors import InputError, T2IError, UsageError
 from t2i.files import atomic_file, explain_os_error
 from t2i.schema import build
 from t2i.score.bench import Bench
+from t2i.score.evaluate_embedding import embedding
 from t2i.score.evaluate_sets import distances, prior_cosines, retrieval, upsampler
 from t2i.score.evaluate_suite import prior_ablation, renders, suite, sweeps
 from t2i.score.evaluate_tables import markdown
@@ -48,6 +51,7 @@ PARTS: dict[str, Part] = {
     "renders": renders,
     "distances": distances,
     "retrieval": retrieval,
+    "embedding": embedding,
     "prior": prior,
     "sweeps": sweeps,
     "upsampler": upsampler,

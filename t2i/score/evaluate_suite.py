@@ -81,9 +81,10 @@ def renders(bench: Bench) -> dict[str, Any]:
 
 
 def prior_ablation(bench: Bench) -> dict[str, Any]:
-    """The suite with the prior's embedding, with the text's own in its place, and with the text alone.
+    """The suite with the prior's embedding, with a true one or the text's own in its place, and with the text alone.
 
-    DALL-E 2 (2204.06125, section 5.1, figure 8) in our terms: the same seeds and the same base throughout.
+    DALL-E 2 (2204.06125, section 5.1, figure 8) in our terms: the same seeds and the same base throughout. The true
+    embedding, of a render of what was asked for, is what a perfect prior could reach with this base.
     """
     pipeline, prompts = bench.pipeline, bench.suite(bench.few)
     base = pipeline.base[1].config
@@ -99,7 +100,16 @@ def prior_ablation(bench: Bench) -> dict[str, Any]:
 
         return draw
 
+    asked = {p.text: (i, p.expectation) for i, p in enumerate(prompts)}
+
+    def from_renders(texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+        scenes = [bench.scene_of(asked[text][1], asked[text][0], seed) for text, seed in zip(texts, seeds, strict=True)]
+        z = bench.z_image(bench.render(scenes, 128))
+        text = pipeline.encode(texts)[0]
+        return pipeline.draw(Subject(text, z.to(text.pooled.device)), seeds, SampleSettings()).images
+
     if base.cond_dim:
+        ways["embedding of a render in its place"] = from_renders
         ways["text embedding in its place"] = drawn(with_text=True, with_z=True)
     if base.text_dim:
         ways["text tokens alone"] = drawn(with_text=True, with_z=False)

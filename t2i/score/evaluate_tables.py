@@ -11,8 +11,8 @@ Row = Mapping[str, Any]
 def markdown(report: Mapping[str, Any]) -> str:
     """The parts that the report holds, in the order of the card."""
     writers = {
-        "suite": _suite, "distances": _distances, "retrieval": _retrieval, "prior": _prior, "sweeps": _sweeps,
-        "upsampler": _upsampler,
+        "suite": _suite, "distances": _distances, "retrieval": _retrieval, "embedding": _embedding, "prior": _prior,
+        "sweeps": _sweeps, "upsampler": _upsampler,
     }  # fmt: skip
     blocks = []
     if "model" in report:
@@ -94,6 +94,14 @@ def _retrieval(report: Mapping[str, Any]) -> list[str]:
         if lang in r
     ]
     return ["## Retrieval", table([f"among {r['scenes']}", *keys, "median rank"], rows)]
+
+
+def _embedding(report: Mapping[str, Any]) -> list[str]:
+    e = report["embedding"]
+    rows = [[name, both(e[name]["mse"], 4), both(e[name]["psnr"], 2)] for name in ("one pass", "drawn")]
+    head = [f"{e['pictures']} renders from their embeddings", "mean squared error", "PSNR, dB"]
+    spread = f"Spread of the renders, the error of their mean picture: {e['spread']:.4f}."
+    return ["## Embedding", table(head, rows), spread]
 
 
 def _prior(report: Mapping[str, Any]) -> list[str]:
