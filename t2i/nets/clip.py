@@ -17,16 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2i.errors import UsageError
-from t2i.nets.layers import NetConfig, attend, zero_init
+from t2i.errors import InputError, UsageError
+from t2i.nets.layers import NetConfig, attend
 
 
 @dataclass(frozen=True)
 class ClipConfig(NetConfig):
     """Sizes of both towers. `init_logit_bias=None` builds no bias (InfoNCE), a number builds SigLIP's.
 
-    cell_dim: numbers that each patch adds to the embedding by a projection of its own; 0: the class token alone
-    makes it, as in the paper and in open_clip.
+    cell_dim: how many numbers of the embedding each patch gives, by one projection for all; the class token gives
+    the rest. 0: the class token gives them all, as in the paper and in open_clip.
     """
 
     embed_dim: int = 256
@@ -43,6 +43,13 @@ class ClipConfig(NetConfig):
     vocab: int = 4096
     init_logit_scale: float = math.log(10.0)
     init_logit_bias: float | None = -10.0
+
+    def __post_init__(self) -> None:
+        if self.embed_dim <= self.cell_dim * (self.image_size // self.patch) ** 2:
+            raise InputError(
+                f"embed_dim {self.embed_dim} leaves nothing to the class token",
+                hint="It must be more than cell_dim times the number of patches.",
+            )
 
 
 @dataclass(frozen=True)
@@ -122,15 +129,9 @@ class VisionTransformer(nn.Module):
         self.ln_pre = nn.LayerNorm(width)
         self.transformer = Transformer(width, config.vision_layers, width // config.vision_head_width)
         self.ln_post = nn.LayerNorm(width)
-        self.proj = nn.Parameter(torch.empty(width, config.embed_dim).normal_(std=scale))
+        self.proj = nn.Parameter(torch.empty(width, config.embed_dim - config.cell_dim * grid**2).normal_(std=scale))
         # The class token reads the patches by a few weighted means: what stands where is lost in them.
-        self.cells: nn.Module | None = None
-        if config.cell_dim:
-            self.cells = nn.Sequential(
-                nn.Linear(width, config.cell_dim),
-                nn.Flatten(1),
-                zero_init(nn.Linear(config.cell_dim * grid * grid, config.embed_dim, bias=False)),
-            )
+        self.cells = nn.Linear(width, config.cell_dim, bias=False) if config.cell_dim else None
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         x = self.conv1(pixels).flatten(2).transpose(1, 2)  # (B, N-1, W)
@@ -138,8 +139,8 @@ class VisionTransformer(nn.Module):
         x = torch.cat([cls, x], dim=1) + self.positional_embedding.to(x.dtype)
         x = self.ln_post(self.transformer(self.ln_pre(x)))
         pooled = x[:, 0] @ self.proj
-        if self.cells is not None:
-            pooled = pooled + self.cells(x[:, 1:])
+        if self.cells is not None:  # channels first, as a map is laid out
+            pooled = torch.cat([pooled, self.cells(x[:, 1:]).transpose(1, 2).flatten(1)], dim=1)
         return pooled, x
 
 

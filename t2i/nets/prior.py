@@ -20,8 +20,9 @@ from t2i.nets.layers import NetConfig, TimeMLP, attend, check_choice, keep_or, z
 @dataclass(frozen=True)
 class PriorConfig(NetConfig):
     """kind "residual": AdaLN blocks on the embedding (MLPs of mlp_ratio * width), the text summarised by a
-    small transformer (pool_*). kind "causal": the paper's decoder-only transformer with `heads` heads;
-    mlp_ratio and pool_* are not used.
+    small transformer (pool_*). skip: what is kept of z_t passes by the blocks, which matters where they are narrower
+    than it. kind "causal": the paper's decoder-only transformer with `heads` heads; mlp_ratio, pool_* and skip are
+    not used.
     """
 
     kind: str = "residual"
@@ -35,6 +36,7 @@ class PriorConfig(NetConfig):
     pool_width: int = 256
     pool_layers: int = 1
     pool_heads: int = 4
+    skip: bool = False
     time_features: int = 128
     time_scale: float = 1000.0
 
@@ -136,6 +138,8 @@ class ResidualPrior(nn.Module):
         self.blocks = nn.ModuleList(AdaBlock(c.width, int(c.mlp_ratio * c.width)) for _ in range(c.depth))
         self.norm = nn.LayerNorm(c.width)
         self.proj_out = zero_init(nn.Linear(c.width, c.embed_dim))
+        if c.skip:
+            self.skip = zero_init(nn.Linear(c.width, c.embed_dim))
 
     def forward(self, z_t: Tensor, t: Tensor, cond: PriorCond) -> Tensor:
         mask, z_text = _kept(cond, self.null_z_text)
@@ -144,7 +148,7 @@ class ResidualPrior(nn.Module):
         for block in self.blocks:
             x = block(x, h)
         out: Tensor = self.proj_out(self.norm(x))
-        return out
+        return out + self.skip(h) * z_t if self.config.skip else out
 
 
 class CausalPrior(nn.Module):

@@ -36,7 +36,9 @@ class UNetConfig(NetConfig):
     """in_channels: RGB, mask, masked RGB by default. patch: pixel-unshuffle of the input, shuffle of the
     output. channels, blocks: one entry a level (0 blocks: the level only passes its skip; efficient layout
     only). attention: the levels with self- and cross-attention. mid_blocks: at the lowest grid, the first
-    with attention if that level has it. cond_dim: Z, or 0 for none, with z_tokens extra context tokens.
+    with attention if that level has it. cond_dim: Z, or 0 for none, with z_tokens extra context tokens. z_grid: the
+    embedding is also laid out as a map of z_channels on such a grid; z_cells: its last z_cells * z_grid^2 numbers are
+    that of a grid already (ClipConfig.cell_dim) and go nowhere else.
     text_dim: width of the text states, or 0. pooled_dim: width of cond.pooled, or 0. text_pool: the mean
     text state joins the time embedding (Imagen). level_cond: reads cond.level. time_scale: 1000 for a flow
     time, about 250 for a log sigma. layout "standard": the stride follows a level's convolutions and
@@ -58,6 +60,7 @@ class UNetConfig(NetConfig):
     z_tokens: int = 4
     z_grid: int = 0
     z_channels: int = 64
+    z_cells: int = 0
     text_dim: int = 256
     pooled_dim: int = 0
     text_pool: bool = False
@@ -77,6 +80,10 @@ class UNetConfig(NetConfig):
             raise InputError("channels and blocks differ in length", hint="Give one of each for every level.")
         if self.patch not in (1, 2, 4, 8):
             raise InputError(f"patch is {self.patch}", hint="Choose 1, 2, 4 or 8.")
+        if self.z_cells and self.cond_dim <= self.z_cells * self.z_grid**2:
+            raise InputError(
+                f"cond_dim {self.cond_dim} is no more than z_cells times the cells of z_grid", hint="Widen cond_dim."
+            )
         if self.layout == "standard" and (self.skip == "add" or 0 in self.blocks):
             raise InputError(
                 "skip='add' and levels of 0 blocks need equal widths on both ends of a skip",
@@ -87,6 +94,11 @@ class UNetConfig(NetConfig):
     def multiple(self) -> int:
         """Heights and widths must be divisible by this."""
         return int(self.patch * 2 ** (len(self.channels) - 1))
+
+    @property
+    def head_z(self) -> int:
+        """How many numbers of the embedding come before those of its cells."""
+        return self.cond_dim - self.z_cells * self.z_grid**2
 
     @property
     def has_map(self) -> bool:
@@ -130,11 +142,13 @@ class Conditioner(nn.Module):
             self.level = TimeMLP(c.time_features, emb, 1000.0)
         if c.cond_dim:
             self.null_z = nn.Parameter(torch.zeros(c.cond_dim))
-            self.z_emb = nn.Sequential(nn.Linear(c.cond_dim, emb), nn.SiLU(), nn.Linear(emb, emb))
+            self.z_emb = nn.Sequential(nn.Linear(c.head_z, emb), nn.SiLU(), nn.Linear(emb, emb))
             if c.z_tokens:
-                self.z_context = nn.Linear(c.cond_dim, c.z_tokens * dim)
+                self.z_context = nn.Linear(c.head_z, c.z_tokens * dim)
             if c.has_map:
-                self.z_map = nn.Linear(c.cond_dim, c.z_channels * c.z_grid**2)  # its bias is a position code
+                self.z_map = nn.Linear(c.head_z, c.z_channels * c.z_grid**2)  # its bias is a position code
+                if c.z_cells:
+                    self.z_cells = nn.Conv2d(c.z_cells, c.z_channels, 3, padding=1)
         if c.text_dim:
             self.text_in = nn.Sequential(nn.LayerNorm(c.text_dim), nn.Linear(c.text_dim, dim))
             self.null_text = nn.Parameter(torch.empty(1, dim).normal_(std=0.02))
@@ -159,7 +173,7 @@ class Conditioner(nn.Module):
         if c.level_cond:
             emb = emb + self.level(torch.zeros_like(t) if cond.level is None else cond.level)
         if c.cond_dim:
-            z = self.embedding(cond, batch)
+            z = self.embedding(cond, batch)[:, : c.head_z]
             emb = emb + self.z_emb(z)
             if c.z_tokens:
                 parts.append(self.z_context(z).unflatten(1, (c.z_tokens, -1)))
@@ -190,7 +204,12 @@ class Conditioner(nn.Module):
         c = self.config
         if not c.has_map:
             return None
-        return self.z_map(self.embedding(cond, batch)).unflatten(1, (c.z_channels, c.z_grid, c.z_grid))
+        z = self.embedding(cond, batch)
+        head, cells = z[:, : c.head_z], z[:, c.head_z :]
+        laid: Tensor = self.z_map(head).unflatten(1, (c.z_channels, c.z_grid, c.z_grid))
+        if c.z_cells:
+            laid = laid + self.z_cells(cells.unflatten(1, (c.z_cells, c.z_grid, c.z_grid)))
+        return laid
 
     def text(self, cond: UNetCond, batch: int) -> tuple[Tensor, Tensor]:
         """-> (B, 1+L, D) and its mask; the null token comes first and is read only where there is no text."""

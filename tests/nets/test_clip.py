@@ -64,26 +64,25 @@ def test_default_size() -> None:
     assert sum(p.numel() for p in Clip(ClipConfig()).parameters()) == 6_607_682
 
 
-def test_cells_start_as_nothing_and_see_what_stands_where() -> None:
-    plain, net = build(SMALL), build(replace(SMALL, cell_dim=4))
-    missing = net.load_state_dict(plain.state_dict(), strict=False)
-    assert all(name.startswith("visual.cells.") for name in missing.missing_keys) and not missing.unexpected_keys
+def test_a_cell_of_the_embedding_moves_with_its_patch() -> None:
+    grid = SMALL.image_size // SMALL.patch
+    net = build(replace(SMALL, cell_dim=1, embed_dim=32 + grid**2))
     x = pixels(SMALL)
-    torch.testing.assert_close(net.encode_image(x), plain.encode_image(x))
-    # with no position code and no attention, the class token cannot tell where a patch lies; the cells can
-    with torch.no_grad():
+    with torch.no_grad():  # no position code: a patch is read the same wherever it lies
         net.visual.positional_embedding.zero_()
-        net.visual.cells[2].weight.normal_(generator=torch.Generator().manual_seed(3))  # type: ignore[index]
-    moved = x.roll(SMALL.patch, dims=3)
-    z, shifted = net.encode_image(x), net.encode_image(moved)
-    assert not torch.allclose(z, shifted, atol=0.1)
-    net.visual.cells = None
-    torch.testing.assert_close(net.encode_image(x), net.encode_image(moved), atol=1e-4, rtol=1e-4)
+        z, moved = net.encode_image(x), net.encode_image(x.roll(SMALL.patch, dims=3))
+    assert z.shape == (3, 32 + grid**2)
+    torch.testing.assert_close(z[:, :32], moved[:, :32], atol=1e-4, rtol=1e-4)
+    cells, shifted = (v[:, 32:].unflatten(1, (grid, grid)) for v in (z, moved))
+    torch.testing.assert_close(cells.roll(1, dims=2), shifted, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(cells, shifted, atol=0.1)
+    with pytest.raises(InputError, match="class token"):
+        replace(SMALL, cell_dim=2)
 
 
 def test_open_clip_has_no_cells() -> None:
     with pytest.raises(UsageError, match="cell_dim"):
-        open_clip_config(replace(SMALL, cell_dim=4))
+        open_clip_config(replace(SMALL, cell_dim=1))
 
 
 def test_config_round_trip() -> None:

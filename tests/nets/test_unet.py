@@ -176,3 +176,73 @@ def test_the_map_puts_the_embedding_in_its_place() -> None:
         out = net(torch.zeros(1, 7, 128, 128), torch.ones(1), UNetCond(z=z))
         inside = out[0, :, 48:80:4, 48:80:4].flatten(1)  # away from the zero padding, one pixel of each block
         assert (inside.std(1).max() < 1e-5) == flat
+
+
+def test_a_cell_of_the_embedding_changes_its_own_part_of_the_picture() -> None:
+    config = UNetConfig(
+        channels=(16, 32), blocks=(0, 1), attention=(), mid_blocks=1, cond_dim=24, z_tokens=0, z_grid=4, z_channels=4,
+        z_cells=1, text_dim=0,
+    )  # fmt: skip
+    net = UNet(config)
+    g = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.copy_(torch.randn(p.shape, generator=g) * 0.05)
+        z = torch.randn(1, 24, generator=g) / 24**0.5
+        other = z.clone()
+        other[0, 8] += 10.0  # eight numbers of the head, then the grid's first cell, at the top left
+        x = torch.zeros(1, 7, 128, 128)
+        change = (net(x, torch.ones(1), UNetCond(z=other)) - net(x, torch.ones(1), UNetCond(z=z))).abs()[0].amax(0)
+    assert change[:32, :32].max() > 1e-3 and change[96:, 96:].max() < 1e-5  # rounding
+    with pytest.raises(InputError, match="z_cells"):
+        replace(config, z_cells=2)
+
+
+def test_the_efficient_layout_by_hand() -> None:
+    """Imagen's Efficient U-Net in this network's terms: every part counted, and on which grid it works."""
+    root, emb, dim, text = 0.5**0.5, 32, 16, 12
+    config = UNetConfig(
+        channels=(16, 24), blocks=(1, 2), attention=(1,), mid_blocks=1, head_dim=8, emb_dim=emb, context_dim=dim,
+        cond_dim=0, z_tokens=0, text_dim=text, text_pool=True, time_features=8, layout="efficient", skip_scale=root,
+    )  # fmt: skip
+    net = UNet(config)
+
+    def linear(a: int, b: int) -> int:
+        return a * b + b
+
+    def conv(a: int, b: int, side: int = 3) -> int:
+        return a * b * side**2 + b
+
+    def res(a: int, b: int) -> int:
+        skip = conv(a, b, 1) if a != b else 0
+        return 2 * a + conv(a, b) + linear(emb, 2 * b) + conv(b, b) + skip
+
+    def attention(c: int) -> int:
+        self_ = 2 * c + linear(c, 3 * c) + linear(c, c)
+        cross = 2 * c + linear(c, c) + linear(dim, 2 * c) + linear(c, c)
+        return self_ + cross
+
+    conditioner = linear(8, emb) + linear(emb, emb)  # the time
+    conditioner += 2 * text + linear(text, dim) + dim  # the tokens, and the null token
+    conditioner += 2 * dim + linear(dim, emb) + 2 * dim  # their mean into the time embedding; the context's norm
+    ends = conv(7 * 4, 16) + 2 * linear(emb, 2 * 16) + 2 * 16 + conv(16, 3 * 4)
+    down = res(16, 16) + conv(16, 24) + 2 * (res(24, 24) + attention(24))
+    middle = res(24, 24) + attention(24)
+    up = 2 * (res(24 + 24, 24) + attention(24)) + conv(24, 16) + res(16 + 16, 16)
+    assert sum(p.numel() for p in net.parameters()) == conditioner + ends + down + middle + up
+
+    seen: dict[str, tuple[int, ...]] = {}
+    for name, module in net.named_modules():
+        if name in ("downsample.0", "down.1.0.res.conv1", "up.1.1.res.conv2", "upsample.0.conv", "up.0.0.res.conv1"):
+            module.register_forward_hook(lambda m, x, y, name=name: seen.update({name: tuple(y.shape[1:])}))
+    cond = UNetCond(tokens=torch.zeros(1, 4, text))
+    assert net(torch.zeros(1, 7, 32, 32), torch.ones(1), cond).shape == (1, 3, 32, 32)
+    assert seen == {
+        "downsample.0": (24, 8, 8),  # the stride comes before the level's blocks
+        "down.1.0.res.conv1": (24, 8, 8),
+        "up.1.1.res.conv2": (24, 8, 8),
+        "upsample.0.conv": (16, 8, 8),  # and the way back is taken after them, on the small grid
+        "up.0.0.res.conv1": (16, 16, 16),
+    }
+    h, skip = torch.ones(1, 2, 1, 1), torch.ones(1, 3, 1, 1)
+    torch.testing.assert_close(net.join(h, skip).flatten(), torch.tensor([1, 1, root, root, root]))
