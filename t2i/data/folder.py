@@ -72,8 +72,11 @@ class FolderSource:
         if len(self.broken) == len(self.entries):
             self._none_left()
 
-    def batch(self, seed: int, step: int, n: int, size: int) -> Examples:
-        """Pictures step*n .. step*n + n - 1 of the run's endless order: every epoch is a new permutation."""
+    def batch(self, seed: int, step: int, n: int, size: int, masks: bool = False) -> Examples:
+        """Pictures step*n .. step*n + n - 1 of the run's endless order: every epoch is a new permutation.
+
+        A folder knows no masks, so there are none, asked or not.
+        """
         positions = range(step * n, (step + 1) * n)
         rows, captions, content = [], [], []
         for position in positions:

@@ -16,16 +16,18 @@ from t2i.data.scenes import Scene, World
 
 @dataclass(frozen=True)
 class Examples:
-    """pixels (B, 3, S, S) in [-1, 1]; content: hashable, equal where two captions say the same."""
+    """pixels (B, 3, S, S) in [-1, 1]; content: hashable, equal where two captions say the same; masks (B, K, S, S) in
+    [0, 1], which pixels each thing owns, if they were asked for and the source knows."""
 
     pixels: Tensor
     captions: list[str]
     content: list[Any]
     loose: list[Any]  # equal where one caption may be true of the other's picture
+    masks: Tensor | None = None
 
 
 class Source(Protocol):
-    def batch(self, seed: int, step: int, n: int, size: int) -> Examples: ...
+    def batch(self, seed: int, step: int, n: int, size: int, masks: bool = False) -> Examples: ...
 
     def captions(self, seed: int, index: int, take: int) -> str:
         """Words for example `index`; `take` draws another wording of the same picture where there is one."""
@@ -38,11 +40,11 @@ class Source(Protocol):
 class WorldSource:
     world: World
 
-    def batch(self, seed: int, step: int, n: int, size: int) -> Examples:
-        batch = self.world.batch(seed, range(step * n, (step + 1) * n), size)
+    def batch(self, seed: int, step: int, n: int, size: int, masks: bool = False) -> Examples:
+        batch = self.world.batch(seed, range(step * n, (step + 1) * n), size, masks)
         content = [_content(scene) for scene in batch.scenes]
-        loose = [(tuple(sorted({g.thing for g in s.groups})), s.place) for s in batch.scenes]
-        return Examples(batch.pixels, batch.captions, content, loose)
+        loose = [_loose(scene) for scene in batch.scenes]
+        return Examples(batch.pixels, batch.captions, content, loose, batch.masks)
 
     def captions(self, seed: int, index: int, take: int) -> str:
         return self.world.caption(self.world.scene(seed, index), take=take)
@@ -55,3 +57,9 @@ class WorldSource:
 
 def _content(scene: Scene) -> Any:
     return (scene.groups, scene.place, scene.shade, scene.relation, scene.position, scene.style)
+
+
+def _loose(scene: Scene) -> Any:
+    # Nothing but its colour tells one empty wall from another.
+    where = scene.place if scene.groups else (scene.place, scene.shade)
+    return tuple(sorted({group.thing for group in scene.groups})), where

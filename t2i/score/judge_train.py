@@ -35,12 +35,15 @@ THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 
 
 def truth_of(scene: Scene, world: World) -> Truth:
-    """The marks of a scene. An unpainted thing has the colour word that fits its own pixels, or "own"."""
+    """The marks of a scene. An unpainted thing has the colour word of its kind where its own pixels are of that colour
+    in this style, else "own"."""
     marks = []
     for item in scene.items:
         group = scene.groups[item.group]
-        colour = group.colour or world.things[group.thing].colour or OWN
-        w, h = (world.atlas.aspect[world.atlas.index[scene.style, group.thing]] * item.scale).tolist()
+        at = world.atlas.index[scene.style, group.thing]
+        natural = world.things[group.thing].colour if world.atlas.fits[at] else ""
+        colour = group.colour or natural or OWN
+        w, h = (world.atlas.aspect[at] * item.scale).tolist()
         marks.append(Mark(group.thing, colour, item.x, item.y, w, h))
     return Truth(tuple(marks), scene.place, scene.shade)
 
@@ -144,9 +147,9 @@ def measure(
                 ]  # fmt: skip
             if sum(group.count for group in scene.groups) > 1:
                 row["count_many"] = row["count"]
-            at = config.things.index(scene.groups[0].thing)
+            at = config.things.index(scene.groups[0].thing) if scene.groups else -1
             wrong = config.things[(at + 1 + scene.index % (len(config.things) - 1)) % len(config.things)]
-            if wrong not in there:
+            if scene.groups and wrong not in there:
                 liar = Expectation((replace(asked.objects[0], thing=wrong),))
                 row["swapped"] = float(check(reading, liar)["object"])
             for name, value in row.items():

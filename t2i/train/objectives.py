@@ -18,7 +18,9 @@ from t2i.nets.prior import PriorCond
 from t2i.nets.unet import UNet, UNetCond
 from t2i.rng import generator
 from t2i.text.cond import TextCond
+from t2i.text.encoder import TextEncoder
 from t2i.text.tokenizer import Tokenizer
+from t2i.train.masking import random_masks
 from t2i.train.recipe import BaseRecipe, Recipe
 from t2i.train.sheets import COLUMNS, SEED, averaged, draw_base
 
@@ -30,20 +32,6 @@ def unit(z: Tensor) -> Tensor:
 def masked_input(x_t: Tensor, x0: Tensor, mask: Tensor) -> Tensor:
     """The base's 7 channels (GLIDE, section 3.3): noisy RGB, mask (1 = repaint), known RGB."""
     return torch.cat([x_t, mask, x0 * (1 - mask)], dim=1)
-
-
-def random_masks(n: int, size: int, share: float, g: torch.Generator) -> Tensor:
-    """(n, 1, size, size): all ones (paint everything), but `share` of the rows get a box or an ellipse."""
-    masks = torch.ones(n, 1, size, size)
-    chosen = torch.rand(n, generator=g) < share
-    u = torch.rand(n, 5, generator=g)
-    axis = (torch.arange(size) + 0.5) / size
-    for i in chosen.nonzero().flatten().tolist():
-        cx, cy = 0.15 + 0.7 * u[i, 0], 0.15 + 0.7 * u[i, 1]
-        dx, dy = (axis - cx).abs() / (0.12 + 0.33 * u[i, 2]), (axis - cy).abs() / (0.12 + 0.33 * u[i, 3])
-        inside = torch.maximum(dx[None, :], dy[:, None]) if u[i, 4] < 0.6 else dx[None, :] ** 2 + dy[:, None] ** 2
-        masks[i, 0] = (inside <= 1).float()
-    return masks
 
 
 def contrastive_loss(z_img: Tensor, z_text: Tensor, scale: Tensor, bias: Tensor, examples: Examples) -> Tensor:
@@ -116,11 +104,12 @@ class ClipObjective:
 
 def base_loss(
     base: UNet, recipe: BaseRecipe, x0: Tensor, z: Tensor | None, text: tuple[Tensor, Tensor] | None,
-    g: torch.Generator, *, z_noise: float,
+    g: torch.Generator, *, z_noise: float, things: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
-    """The base's denoising loss at unit embeddings z (B, E) and text: tokens (B, L, W), mask (B, L)."""
+    """The base's denoising loss at unit embeddings z (B, E) and text: tokens (B, L, W), mask (B, L). A share of the
+    samples repaints a part only, of the outlines of `things` (B, K, S, S) among others."""
     n, size = x0.shape[0], x0.shape[-1]
-    mask = random_masks(n, size, recipe.masked, g).to(x0.device)
+    mask = random_masks(n, size, recipe.masked, g, things).to(x0.device)
     drop = torch.rand(n, 2, generator=g).to(x0.device)
     keep_z = keep_text = None
     if z is not None:
@@ -130,7 +119,8 @@ def base_loss(
     if text is not None:
         tokens, token_mask = text
         # With the embedding dropped, half of the pictures lose the text too: the wholly unconditional model.
-        keep_text = torch.where(drop[:, 0] < recipe.drop_z, drop[:, 1] >= 0.5, drop[:, 1] >= recipe.drop_text)
+        both = drop[:, 0] < recipe.drop_z if z is not None else torch.zeros_like(drop[:, 0], dtype=torch.bool)
+        keep_text = torch.where(both, drop[:, 1] >= 0.5, drop[:, 1] >= recipe.drop_text)
     cond = UNetCond(z=z, z_keep=keep_z, tokens=tokens, mask=token_mask, tokens_keep=keep_text)
 
     def net(x_t: Tensor, t: Tensor, cond: UNetCond) -> Tensor:
@@ -147,53 +137,45 @@ def _top1(z_img: Tensor, z_text: Tensor, examples: Examples) -> float:
 
 
 class BaseObjective:
-    """The base at frozen CLIP embeddings and text states."""
+    """The base at the states of a frozen text encoder, and at frozen CLIP embeddings where there is a CLIP."""
 
     name = "base"
 
     def __init__(
         self,
         recipe: Recipe,
+        encoder: TextEncoder,
         clip: Clip | None,
         base: UNet,
-        tokenizer: Tokenizer,
         source: Source,
         device: torch.device,
     ):
-        self.recipe, self.base_recipe, self.tokenizer, self.source, self.device = (
-            recipe,
-            recipe.base,
-            tokenizer,
-            source,
-            device,
-        )
+        self.recipe, self.base_recipe, self.encoder = recipe, recipe.base, encoder
+        self.source, self.device = source, device
         self.clip, self.base, self.module = clip, base, base
         if clip is not None:
             clip.to(device).eval().requires_grad_(False)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         r = self.base_recipe
-        examples = self.source.batch(self.recipe.seed + 1, step, r.schedule.batch, r.size)
+        examples = self.source.batch(self.recipe.seed + 1, step, r.schedule.batch, r.size, masks=r.masked > 0)
         x0 = examples.pixels.to(self.device)
         z, text = self.conditions(x0, examples.captions)
         states = None if text is None else (text.tokens, text.mask)
         g = generator(self.recipe.seed, "base", step)
-        loss, extra = base_loss(self.base, r, x0, z, states, g, z_noise=r.z_noise)
+        loss, extra = base_loss(self.base, r, x0, z, states, g, z_noise=r.z_noise, things=examples.masks)
         return loss, {"mse": float(extra["mse"].mean())}
 
     @torch.no_grad()
     def conditions(self, x0: Tensor, captions: list[str]) -> tuple[Tensor | None, TextCond | None]:
         """Image embeddings (B, E) of pictures and their captions' states, as the base's config asks."""
         z, text = None, None
-        if self.clip is not None:
+        if self.clip is not None and self.base.config.cond_dim:
             side = self.clip.config.image_size
             small = x0 if x0.shape[-1] == side else F.interpolate(x0, size=(side, side), mode="area")
-            if self.base.config.cond_dim:
-                z = unit(self.clip.encode_image(small))
-            if self.base.config.text_dim:
-                ids, _ = self.tokenizer.encode(captions, self.clip.config.context)
-                out = self.clip.encode_text(ids[:, : int(ids.argmax(1).max()) + 1].to(self.device))
-                text = TextCond(out.tokens.float(), out.mask, out.pooled)
+            z = unit(self.clip.encode_image(small))
+        if self.base.config.text_dim:
+            text = self.encoder.encode(captions, tight=True)[0].to(self.device)
         return z, text
 
     def sheet(self, average: dict[str, Tensor]) -> Tensor | None:

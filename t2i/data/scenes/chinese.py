@@ -113,6 +113,22 @@ class Chinese(Words):
             return f"，{self.shade()}背景"
         return "，" + (self.place.after_zh or "背景是" + self.place.tag_zh[0])
 
+    def nothing(self) -> tuple[str, bool]:
+        """A place without a thing: "空荡荡的海滩"."""
+        noun, roll = self.rng.choice(P.EMPTY[self.scene.place][1]).format(self.shade()), self.rng.random()
+        if self.form == "telegraphic":
+            return (f"空{'' if len(noun) == 2 else '的'}{noun}" if roll < 0.4 else f"空荡荡 {noun}"), False
+        if roll < 0.45:
+            return f"空荡荡的{noun}", True
+        if roll < 0.6:
+            return f"空无一物的{noun}", True
+        if roll < 0.7:
+            return f"只有{noun}", False
+        where = self.where()
+        if roll < 0.85:
+            return f"{where}{self.rng.choice(('什么也没有', '什么都没有'))}", False
+        return f"{where}空荡荡的", False
+
     def sentence(self) -> tuple[str, bool]:
         rng, where = self.rng, self.where()
         relation, a, b, rest = self.split()

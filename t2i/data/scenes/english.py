@@ -79,6 +79,23 @@ class English(Words):
             kind, a, b = P.INVERSE[kind], b, a
         return f"{self.np(a)} {rng.choice(P.RELATIONS_EN[kind])} {self.np(b)}"
 
+    def nothing(self) -> tuple[str, bool]:
+        """A place without a thing: "an empty beach"."""
+        noun, roll = self.shaded(self.rng.choice(P.EMPTY[self.scene.place][0])), self.rng.random()
+        if self.form == "telegraphic":
+            return (f"empty {noun}" if roll < 0.6 else f"{noun}, empty"), False
+        if roll < 0.5:
+            return f"an empty {noun}", True
+        if roll < 0.64:
+            return f"a picture of an empty {noun}", False
+        if roll < 0.76:
+            return f"just {article(noun)}", False
+        if roll < 0.88:
+            return f"{article(noun)} with nothing in it", True
+        where = self.where()
+        where = self.shaded(self.place.en[0]) if where.startswith("with ") else where
+        return (f"there is nothing {where}" if roll < 0.94 else f"nothing {where}"), False
+
     def sentence(self) -> tuple[str, bool]:
         rng, where = self.rng, self.where()
         relation, a, b, rest = self.split()

@@ -70,6 +70,8 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
+    """What there is in one picture. Without groups it is an empty place."""
+
     seed: int
     index: int
     place: str  # key of the background

@@ -27,13 +27,17 @@ def caption(
     dense says everything in the graph; short says the objects, their colours and relation and the place, and
     may drop sizes and positions; telegraphic strings keywords together. `say_style` is the share of captions
     that name the style, halved in the short form; the telegraphic form follows it too. `say_place` is the share
-    that names the place: who asks for "a red apple" has said nothing of where.
+    that names the place: who asks for "a red apple" has said nothing of where. An empty place is
+    always named.
     Every draw comes from `rng`: the same generator state gives the same caption.
     """
-    assert scene.groups and scene.place in PLACES_WORDS, f"nothing to say about {scene.place!r}"
+    assert scene.place in PLACES_WORDS, f"nothing to say about {scene.place!r}"
     placed = rng.random() < say_place
     words: English | Chinese = (English if lang == "en" else Chinese)(scene, rng, form, placed)
-    text, nominal = words.keywords() if form == "telegraphic" else words.sentence()
+    if not scene.groups:  # the place is then all that there is to say
+        text, nominal = words.nothing()
+    else:
+        text, nominal = words.keywords() if form == "telegraphic" else words.sentence()
     styles = P.STYLES.get(scene.style)
     if styles and rng.random() < say_style * (0.5 if form == "short" else 1.0):
         text = words.with_style(text, nominal, styles[0 if lang == "en" else 1])

@@ -57,6 +57,7 @@ class WorldConfig:
     styles: tuple[str, ...] = ("fluent3d",)
     say_style: float = 0.0  # how often the caption names the style
     say_place: float = 0.9  # how often the caption names the place
+    empty: float = 0.0  # share of scenes without a thing; no combination is in them, so none of them is held out
     groups: tuple[float, ...] = (0.72, 0.24, 0.03, 0.01)  # chances of 1, 2, 3, 4 groups
     counts: tuple[float, ...] = (0.84, 0.09, 0.04, 0.03)  # chances of 1, 2, 3, 4 equal things in a lone group
     relations: tuple[str, ...] = ("left", "right", "above", "below", "next", "behind", "on", "wearing", "holding")
@@ -86,6 +87,10 @@ class Layout:
 
     def __call__(self, seed: int, index: int) -> Scene:
         rng = Random(f"{seed}/{index}")
+        empty = self.config.empty if self.config.side != "held-out" else 0.0
+        # A generator of its own: the other scenes are what they are without empty ones.
+        if empty and Random(f"{seed}/{index}/empty").random() < empty:
+            return self._bare(rng, seed, index)
         while True:
             scene = self._draw(rng, seed, index)
             if self.config.side == "any" or scene_held_out(scene) == (self.config.side == "held-out"):
@@ -131,6 +136,12 @@ class Layout:
         items = self._place_items(rng, groups, place, relation, position)
         chance = tuple(0.5 + (rng.random() - 0.5) * config.chance for _ in range(CHANCE))
         return Scene(seed, index, place, shade, rng.choice(config.styles), groups, items, relation, position, chance)
+
+    def _bare(self, rng: Random, seed: int, index: int) -> Scene:
+        place = rng.choice(self.places)
+        shade = rng.choice(self.config.shades) if place == "plain" else None
+        chance = tuple(0.5 + (rng.random() - 0.5) * self.config.chance for _ in range(CHANCE))
+        return Scene(seed, index, place, shade, rng.choice(self.config.styles), (), (), chance=chance)
 
     def _group(self, rng: Random, key: str, count: int, shade: str | None, allow_size: bool = True) -> Group:
         thing, config = self.things[key], self.config

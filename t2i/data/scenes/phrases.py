@@ -123,6 +123,32 @@ PLACES_WORDS: dict[str, PlaceWords] = {
 }  # fmt: skip
 """Place -> words. In `plain` the braces take the colour of the background."""
 
+EMPTY: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "snow": (("snowy field", "snowy field", "snowy landscape"), ("雪地",)),
+    "beach": (("beach", "beach", "sandy beach"), ("海滩", "沙滩")),
+    "forest": (("forest",), ("森林", "树林")),
+    "desert": (("desert", "sandy desert"), ("沙漠", "荒漠")),
+    "night": (("night sky", "night landscape"), ("夜空", "夜景")),
+    "rain": (("rainy landscape",), ("雨景",)),
+    "underwater": (("underwater landscape", "sea floor"), ("海底",)),
+    "space": (("part of outer space", "part of space"), ("太空", "宇宙")),
+    "city": (("city", "city skyline"), ("城市",)),
+    "room": (("room",), ("房间",)),
+    "sunset": (("sunset landscape", "sunset"), ("日落景色", "夕阳景色")),
+    "mountains": (("mountain landscape",), ("群山", "山景")),
+    "field": (("field", "green field", "meadow"), ("草地", "田野", "草原")),
+    "river": (("river bank", "river landscape"), ("河岸", "河边")),
+    "sky": (("sky", "blue sky"), ("天空", "蓝天")),
+    "autumn": (("autumn landscape",), ("秋景", "秋天的景色")),
+    "jungle": (("jungle", "rainforest"), ("丛林", "热带雨林")),
+    "road": (("road", "street"), ("马路", "公路")),
+    "stage": (("stage",), ("舞台",)),
+    "volcano": (("volcanic landscape",), ("火山景色",)),
+    "garden": (("garden",), ("花园", "园子")),
+    "plain": (("{} background", "{} background", "{} wall"), ("{}背景",)),
+}
+"""Place -> what it is called when nothing is there, a noun for "an empty …" and "空荡荡的…"."""
+
 IN_WATER = ("underwater",)
 AIRY = ("space", "sky", "underwater")
 """Places without a ground to stand or lie on."""

@@ -286,3 +286,25 @@ def test_the_place_is_said_as_often_as_asked() -> None:
 def test_every_drawn_place_has_words() -> None:
     places = pytest.importorskip("t2i.data.scenes.places")
     assert set(places.PLACES) == set(PLACES_WORDS)
+
+
+@pytest.mark.parametrize("lang", LANGS)
+def test_an_empty_place_is_named_and_said_to_be_empty(lang: Lang) -> None:
+    rng, said = random.Random(4), set()
+    for place, words in PLACES_WORDS.items():
+        shade = "orange" if place == "plain" else None
+        scene = Scene(seed=0, index=0, place=place, shade=shade, style="fluent3d", groups=(), items=())
+        names = (*P.EMPTY[place][LANGS.index(lang)], *(words.en if lang == "en" else words.zh))
+        names = tuple(name.replace("a {}", "an {}").format("orange" if lang == "en" else "橙色") for name in names)
+        for form in FORMS:
+            for _ in range(40):
+                text = caption(scene, rng, lang, form, say_place=0.0)
+                said.add(text)
+                assert any(name in text.lower() for name in names), text
+                assert re.search("empty|nothing|just" if lang == "en" else "空|没有|只有", text.lower()), text
+                assert not re.search(r"\ba [aeiou]|[{}]", text.lower()), text
+    assert len(said) > 6 * len(PLACES_WORDS)
+
+
+def test_empty_has_a_noun_for_every_place() -> None:
+    assert set(P.EMPTY) == set(PLACES_WORDS)

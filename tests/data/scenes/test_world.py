@@ -402,3 +402,31 @@ def test_a_natural_colour_is_among_those_a_caption_may_say() -> None:
     assert ("banana", "yellow") in said and ("whale", "blue") in said  # nothing else could be said of them
     assert {c for thing, c in said if thing == "banana"} <= {"yellow", None}
     assert all(c != s.shade for i in range(2000) for s in [layout(8, i)] for g in s.groups for c in [g.colour] if c)
+
+
+# Empty places
+
+
+def test_some_scenes_are_empty_and_the_others_are_as_before(world: World) -> None:
+    some = World(replace(CONFIG, empty=0.25), resolution=64)
+    scenes = [some.scene(3, index) for index in range(400)]
+    assert 70 < sum(not scene.groups for scene in scenes) < 130
+    for scene in scenes:
+        assert scene == world.scene(3, scene.index) if scene.groups else not scene.items and scene.relation is None
+    assert len({scene.place for scene in scenes if not scene.groups}) > 10
+
+
+def test_held_out_scenes_are_never_empty() -> None:
+    held = World(replace(CONFIG, empty=1.0, side="held-out"), resolution=64)
+    assert all(scene_held_out(held.scene(0, index)) for index in range(5))
+
+
+def test_an_empty_scene_is_its_backdrop(world: World) -> None:
+    bare = World(replace(CONFIG, empty=1.0), resolution=64).scene(0, 1)
+    pixels, masks = world.draw([bare, world.scene(0, 2)], 32, masks=True)
+    assert masks is not None and float(masks[0].amax()) == 0 and float(masks[1].amax()) > 0.9
+    alone, none = world.draw([bare], 32, masks=True)
+    assert none is not None and none.shape[1] == 0
+    torch.testing.assert_close(alone[0], pixels[0])
+    composed = world.layout.compose((), "beach", seed=1)
+    assert composed.items == () and world.caption(composed, "en")
