@@ -1,16 +1,19 @@
 """How well editing works, in numbers, on scenes of the built-in world that no training has seen.
 
-    python -m t2i.edit.measure mask --sprites sprites/ -n 40        IoU of --mask-text with the world's own masks
-    python -m t2i.edit.measure repaint --sprites sprites/ -n 40     objects removed and replaced, read by the judge
-    python -m t2i.edit.measure upscale --sprites sprites/ -n 12     PSNR, SSIM and GMSD against Lanczos, and the seams
-    python -m t2i.edit.measure photos picture.jpg ...               PSNR against Lanczos on other pictures, made smaller
+    python -m t2i.edit.measure mask --sprites sprites/       IoU of --mask-text with the world's own masks
+    python -m t2i.edit.measure repaint --sprites sprites/    objects removed and replaced, read by the judge
+    python -m t2i.edit.measure upscale --sprites sprites/    PSNR, SSIM and GMSD against Lanczos, and the seams
+    python -m t2i.edit.measure photos [picture.jpg ...]      the same on other pictures, made smaller
 
-A line a measurement, `name value (low to high) of n`, with 95% intervals where there are several pictures.
+Without a file, `photos` takes the photograph that textual-image ships (extra `terminal`: Grace Hopper, 517x606) where
+it is installed, and pictures made by code with the spectrum of photographs, 1/f; they are called what they are. Prints
+a Markdown table: measure, mean, 95% interval over pictures, their number.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.data.scenes import World, WorldConfig
+from t2i.data.scenes.language import article
+from t2i.data.scenes.phrases import EMPTY
 from t2i.edit.inpaint import inpaint
 from t2i.edit.masks import bounds, grow
 from t2i.edit.textmask import text_mask
@@ -29,12 +34,14 @@ from t2i.edit.upscaling import upscale
 from t2i.images import lanczos, load_image, resize, to_tensor
 from t2i.pipeline import Pipeline, SampleSettings
 from t2i.score.judge import Judge
-from t2i.score.suite import interval
+from t2i.score.statistics import Interval, interval, share
 from t2i.stages.upsampler import reach
 from t2i.store.registry import resolve, resolve_judge
 
 PLACES = ("snow", "beach", "forest", "desert", "night", "city", "room", "sunset", "mountains", "field", "sky", "garden")
 SEED = 90_001  # scenes that no recipe draws
+SCENES = {"mask": 40, "repaint": 40, "upscale": 12, "photos": 8}
+"""How many scenes, or of photos pictures made by code: about two minutes each on two CPU cores."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,7 @@ def repaint(task: Task) -> None:
             continue
         other = keys[(i * 7 + 3) % len(keys)]
         other = keys[(i * 7 + 4) % len(keys)] if other == thing else other
-        words = [f"an empty {place}", f"a {world.things[other].en} in the {place}"]
+        words = [f"an empty {EMPTY[place][0][0]}", f"{article(world.things[other].en)} in the {place}"]
         made = inpaint(task.pipeline, image, hole, words, [i, i], SampleSettings())
         plain = inpaint(task.pipeline, image, hole, None, [i], SampleSettings())
         seen = [[found.thing for found in reading.objects] for reading in judge.read(torch.cat([made, plain]))]
@@ -103,7 +110,7 @@ def repaint(task: Task) -> None:
         there.append(float(other in seen[1]))
         gone_plain.append(float(thing not in seen[2]))
         note(f"  {i} {thing} in {place}, to {other}: {seen}")
-    tell('removed by "an empty place"', gone)
+    tell('removed by "an empty ..."', gone)
     tell("removed without a prompt", gone_plain)
     tell("replaced by another object", there)
 
@@ -117,21 +124,58 @@ def enlarge(task: Task) -> None:
 
 
 def photos(task: Task) -> None:
-    """Other pictures, their middle 512 pixels at most, made four times smaller by area."""
-    truths = []
-    for path in task.pictures:
-        whole = to_tensor(load_image(path))
-        side = min(512, whole.shape[1] // 4 * 4, whole.shape[2] // 4 * 4)
-        top, left = (whole.shape[1] - side) // 2, (whole.shape[2] - side) // 2
-        truths.append(whole[:, top : top + side, left : left + side])
-    _against_lanczos(task.pipeline, "pictures", truths)
-    ramp = torch.linspace(-1, 1, 256).expand(3, 256, 256) * torch.tensor([1.0, 0.5, -0.7]).view(3, 1, 1)
-    waves = torch.sin(torch.linspace(0, 9, 256)).expand(3, 256, 256) * 0.8
-    _against_lanczos(task.pipeline, "gradients", [ramp, (ramp + ramp.transpose(1, 2)) / 2, waves])
+    """Other pictures, their middle 512 pixels at most, made four times smaller by area; gradients; flat colour."""
+    paths = task.pictures or shipped_photographs()
+    if paths:
+        truths = []
+        for path in paths:
+            whole = to_tensor(load_image(path))
+            side = min(512, whole.shape[1] // 4 * 4, whole.shape[2] // 4 * 4)
+            top, left = (whole.shape[1] - side) // 2, (whole.shape[2] - side) // 2
+            truths.append(whole[:, top : top + side, left : left + side])
+        _against_lanczos(task.pipeline, "pictures" if task.pictures else "photograph", truths)
+    else:
+        note("there is no photograph here; pip install 't2i[terminal]' brings one")
+    if not task.pictures:
+        _against_lanczos(task.pipeline, "1/f by code", [clouds(256, seed) for seed in range(task.n)])
+    _against_lanczos(task.pipeline, "gradients", gradients(256))
+    flat = [torch.tensor(colour).view(3, 1, 1).expand(3, 64, 64) for colour in FLAT]
+    off = [float((upscale(task.pipeline, c, (256, 256)).image - c[:, :1, :1]).abs().max()) * 127.5 for c in flat]
+    tell("flat colour: largest difference, of 1/255", off)
+
+
+FLAT = ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0), (0.1, 0.1, 0.1), (0.9, -0.8, -0.7), (-0.6, 0.2, 0.9))
+
+
+def shipped_photographs() -> tuple[Path, ...]:
+    """Photographs in the public domain that an installed dependency carries."""
+    found = importlib.util.find_spec("textual_image")
+    path = Path(found.origin).with_name("gracehopper.jpg") if found and found.origin else None
+    return (path,) if path and path.is_file() else ()
+
+
+def gradients(size: int) -> list[Tensor]:
+    """(3, S, S) in [-1, 1]: a ramp of one colour, a slanted one, a circular one, slow waves."""
+    axis = torch.linspace(-1, 1, size)
+    ramp = axis.expand(3, size, size) * torch.tensor([1.0, 0.5, -0.7]).view(3, 1, 1)
+    round_ = (axis[None, :].square() + axis[:, None].square()).sqrt().clamp(max=1).expand(3, size, size) * 1.6 - 0.8
+    waves = torch.sin(4.5 * (axis + 1)).expand(3, size, size) * 0.8
+    return [ramp, (ramp + ramp.transpose(1, 2)) / 2, round_, waves]
+
+
+def clouds(size: int, seed: int) -> Tensor:
+    """(3, S, S) in [-1, 1]: noise with the amplitude spectrum 1/f of photographs (Field 1987), its colours related."""
+    g = torch.Generator().manual_seed(seed)
+    white = torch.randn(3, size, size, generator=g)
+    white = torch.tensor([[0.9, 0.3, 0.3], [0.8, -0.1, 0.3], [0.7, 0.1, -0.6]]) @ white.flatten(1)
+    f = torch.fft.fftfreq(size)
+    far = (f[:, None].square() + f[None, :].square()).sqrt().clamp_min(1 / size)
+    made = torch.fft.ifft2(torch.fft.fft2(white.view(3, size, size)) / far).real
+    return (made / made.std() * 0.4).clamp(-1, 1)
 
 
 def _against_lanczos(pipeline: Pipeline, what: str, truths: Sequence[Tensor]) -> None:
-    metrics: dict[str, Callable[[Tensor, Tensor], float]] = {"PSNR dB": psnr, "SSIM": ssim, "GMSD": gmsd}
+    metrics: dict[str, Callable[[Tensor, Tensor], float]] = {"PSNR, dB": psnr, "SSIM": ssim, "GMSD": gmsd}
     rows: dict[str, list[float]] = {}
     gains: list[float] = []
     for i, truth in enumerate(truths):
@@ -204,16 +248,11 @@ def iou(a: Tensor, b: Tensor) -> float:
 
 
 def tell(name: str, values: Sequence[float]) -> None:
-    """One line: the mean, and its 95% interval over pictures."""
-    mean = sum(values) / len(values)
-    line = f"{name}\t{mean:.3f}"
-    if len(values) > 1 and all(0 <= value <= 1 for value in values):
-        m = interval(values)
-        line += f"\t({m.low:.3f} to {m.high:.3f})\tof {len(values)}"
-    elif len(values) > 1:
-        spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
-        line += f"\t({mean - 2 * spread:.3f} to {mean + 2 * spread:.3f})\tof {len(values)}"
-    sys.stdout.write(line + "\n")
+    """One row of the table: the mean, and its 95% interval over pictures; of shares within [0, 1]."""
+    m: Interval = (share if all(0 <= value <= 1 for value in values) else interval)(values)
+    ends = f"{m.low:.3f} to {m.high:.3f}" if math.isfinite(m.low) and m.n > 1 else ""
+    sys.stdout.write(f"| {name} | {m.mean:.3f} | {ends} | {m.n} |\n")
+    sys.stdout.flush()
 
 
 def note(text: str) -> None:
@@ -244,22 +283,23 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("pictures", nargs="*", type=Path, help="for photos: PNG, JPEG or WebP files")
     parser.add_argument("--sprites", type=Path, help="the sprite library that the scenes are drawn from")
     parser.add_argument("--model", default="small")
-    parser.add_argument("-n", type=int, default=20, help="how many scenes")
+    parser.add_argument("--sharp", action="store_true", help="the model's sharp upsampler")
+    sizes = ", ".join(f"{name} {n}" for name, n in SCENES.items())
+    parser.add_argument("-n", type=int, help=f"how many scenes, or pictures by code [default: {sizes}]")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; 2 where something needed was not given."""
     args = build_parser().parse_args(argv)
-    if args.what == "photos" and not args.pictures:
-        note("photos needs picture files")
-        return 2
     if args.what != "photos" and args.sprites is None:
         note(f"{args.what} needs --sprites")
         return 2
     world = single_objects(args.sprites) if args.sprites else None
     judge = Judge.load(resolve_judge()) if args.what == "repaint" else None
-    task = Task(Pipeline.load(resolve(args.model)), world, judge, args.n, tuple(args.pictures))
+    n = args.n or SCENES[args.what]
+    task = Task(Pipeline.load(resolve(args.model), sharp=args.sharp), world, judge, n, tuple(args.pictures))
+    sys.stdout.write("| measure | mean | 95% interval | n |\n|---|---|---|---|\n")
     with torch.no_grad():
         TASKS[args.what](task)
     return 0

@@ -29,6 +29,7 @@ from t2i.score.scenes_suite import path
 from t2i.score.statistics import Interval, interval
 from t2i.score.suite import Prompt, read_suite
 from t2i.score.tasks import sample
+from t2i.store.fit import ENCODERS
 from t2i.store.registry import resolve, resolve_judge
 
 RENDERS = 5000  # seed of the renders: no training uses it
@@ -76,7 +77,7 @@ class Bench:
         stages = {
             entry.name: manifest.files.get(f"{entry.folder}/model.safetensors", "")[:16] for entry in manifest.stages
         }
-        defaults = {entry.name: asdict(entry.defaults) for entry in manifest.stages if entry.kind != "clip"}
+        defaults = {entry.name: asdict(entry.defaults) for entry in manifest.stages if entry.kind not in ENCODERS}
         return {"name": manifest.name, "sha256": stages, "defaults": defaults, "sizes": list(manifest.sizes)}
 
     def settings(self) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from t2i.diffusion.denoiser import NetDenoiser
 from t2i.errors import UsageError
 from t2i.pipeline import SampleSettings, Subject
 from t2i.rng import generator
@@ -55,5 +54,5 @@ def _one_pass(bench: Bench, x0: Tensor, z: Tensor, seeds: list[int]) -> Tensor:
     sigma = torch.full((len(x0),), NOISE / (1 - NOISE), device=stage.device)
     x = x0.to(stage.device) + sigma[:, None, None, None] * eps.to(stage.device)
     cond = typed_cond(stage, base_cond(None, F.normalize(z, dim=-1).to(stage.device)))
-    denoiser = NetDenoiser(bound_net(stage), stage.process, stage.prediction)
+    denoiser = stage.denoiser(bound_net(stage), cond, stage.dials.changed(guidance=1.0, threshold="none"))
     return denoiser(x, sigma, cond).float().cpu().clamp(-1, 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -107,6 +107,21 @@ def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     sd = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
     half = t_quantile((1 + level) / 2, n - 1) * sd / math.sqrt(n)
     return Interval(mean, mean - half, mean + half, n, sd)
+
+
+def share(values: Sequence[float]) -> Interval:
+    """Mean and 95% interval of shares, the interval cut to [0, 1].
+
+    Where all values are 0 or all are 1, t has no width; the end is then the exact one (Clopper and Pearson 1934) of
+    n trials without a failure, or without a success: 0.025^(1/n) and its mirror.
+    """
+    m = interval(values)
+    low, high, exact = max(0.0, m.low), min(1.0, m.high), 0.025 ** (1 / m.n)
+    if set(values) == {1.0}:
+        low = exact
+    elif set(values) == {0.0}:
+        high = 1 - exact
+    return replace(m, low=low, high=high)
 
 
 def difference(before: Sequence[float], after: Sequence[float], margin: float = 0.0, better: int = 1) -> Difference:

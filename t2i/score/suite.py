@@ -7,7 +7,6 @@ One JSON object a line: {"prompt", "lang", "task", "side", "expect": {...}}, whe
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +16,7 @@ from typing import Any
 from t2i.errors import InputError
 from t2i.files import explain_os_error
 from t2i.score.reading import Expectation, Reading, Wanted, check
-
-T95 = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 7: 2.365, 10: 2.228, 15: 2.131, 20: 2.086, 30: 2.042, 60: 2.0}
-"""Two-sided 95% points of Student's t by degrees of freedom; the next smaller entry is used, which is cautious."""
+from t2i.score.statistics import Interval, share
 
 
 @dataclass(frozen=True)
@@ -31,16 +28,6 @@ class Prompt:
     lang: str = "en"
     task: str = ""
     side: str = "train"
-
-
-@dataclass(frozen=True)
-class Mean:
-    """The mean of a task over prompts with its 95% interval (Student's t on prompt means)."""
-
-    mean: float
-    low: float
-    high: float
-    prompts: int
 
 
 def read_suite(path: Path) -> list[Prompt]:
@@ -81,20 +68,9 @@ def _expectation(raw: Mapping[str, Any]) -> Expectation:
     )
 
 
-def interval(values: Sequence[float]) -> Mean:
-    """Mean and 95% interval of prompt means, clipped to [0, 1]."""
-    n = len(values)
-    mean = sum(values) / n
-    if n < 2:
-        return Mean(mean, 0.0, 1.0, n)
-    deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
-    t = [point for degrees, point in T95.items() if degrees <= n - 1][-1]
-    half = t * deviation / math.sqrt(n)
-    return Mean(mean, max(0.0, mean - half), min(1.0, mean + half), n)
-
-
-def summarise(prompts: Sequence[Prompt], readings: Iterable[Sequence[Reading]]) -> dict[str, Mean]:
-    """task -> mean share of pictures that pass; `readings` holds each prompt's pictures in the order of `prompts`.
+def summarise(prompts: Sequence[Prompt], readings: Iterable[Sequence[Reading]]) -> dict[str, Interval]:
+    """task -> mean share of pictures that pass, over prompts, with its 95% interval; `readings` holds each prompt's
+    pictures in the order of `prompts`.
 
     Keys: the tasks of `check`, and each of them for the held-out prompts and for each language where both occur.
     """
@@ -110,4 +86,4 @@ def summarise(prompts: Sequence[Prompt], readings: Iterable[Sequence[Reading]]) 
                 rows[f"{task} ({prompt.side})"].append(value)
             if mixed_langs:
                 rows[f"{task} [{prompt.lang}]"].append(value)
-    return {task: interval(values) for task, values in sorted(rows.items())}
+    return {task: share(values) for task, values in sorted(rows.items())}

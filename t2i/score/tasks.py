@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from t2i.score.reading import Reading, check
-from t2i.score.statistics import Interval, interval, t_quantile
+from t2i.score.statistics import Interval, interval, share, t_quantile
 from t2i.score.suite import Prompt
 
 PASSES: dict[str, tuple[str, ...]] = {
@@ -100,21 +100,6 @@ def _scenes(prompts: Sequence[Prompt]) -> list[object]:
         seen[p.task, p.expectation, p.lang] += 1
         keys.append((p.task, p.expectation, seen[p.task, p.expectation, p.lang]))
     return keys
-
-
-def share(values: Sequence[float]) -> Interval:
-    """Mean and 95% interval of shares, the interval cut to [0, 1].
-
-    Where all values are 0 or all are 1, t has no width; the end is then the exact one (Clopper and Pearson 1934) of
-    n trials without a failure, or without a success: 0.025^(1/n) and its mirror.
-    """
-    m = interval(values)
-    low, high, exact = max(0.0, m.low), min(1.0, m.high), 0.025 ** (1 / m.n)
-    if set(values) == {1.0}:
-        low = exact
-    elif set(values) == {0.0}:
-        high = 1 - exact
-    return replace(m, low=low, high=high)
 
 
 def _score(scenes: Sequence[dict[str, list[float]]]) -> Score:

@@ -12,7 +12,7 @@ from t2i.data.scenes.places import PLACES
 from t2i.data.scenes.vocabulary import things
 from t2i.errors import InputError
 from t2i.score.reading import Expectation, Found, Reading, Wanted
-from t2i.score.suite import Prompt, interval, read_suite, summarise
+from t2i.score.suite import Prompt, read_suite, summarise
 
 SUITE = Path(__file__).parent.parent / "suites" / "object_place.jsonl"
 
@@ -43,12 +43,19 @@ def test_summary_counts_pictures_by_prompt_side_and_language() -> None:
     assert table["background [zh]"].mean == 0.25
 
 
-def test_interval_is_students_t_on_prompt_means() -> None:
-    m = interval([0.0, 1.0, 1.0, 0.0, 1.0])
-    deviation = (sum((v - 0.6) ** 2 for v in (0, 1, 1, 0, 1)) / 4) ** 0.5
-    assert m.mean == pytest.approx(0.6)
+def test_the_interval_is_students_t_on_prompt_means_within_shares() -> None:
+    cat, place = Expectation((Wanted("cat"),)), "snow"
+    right, wrong = reading("cat", place), reading("dog", place)
+    five = [0.0, 1.0, 1.0, 0.0, 1.0]
+    m = summarise([Prompt(str(i), cat) for i in range(5)], [[right if v else wrong] for v in five])["object"]
+    deviation = (sum((v - 0.6) ** 2 for v in five) / 4) ** 0.5
+    assert m.mean == pytest.approx(0.6) and m.n == 5
     assert m.high == 1.0 and m.low == max(0.0, 0.6 - 2.776 * deviation / 5**0.5)
-    assert interval([0.5]).low == 0.0 and interval([0.5]).high == 1.0  # one prompt says nothing about others
+    six = summarise([Prompt(str(i), cat) for i in range(6)], [[right, wrong], [right, right], *[[right, wrong]] * 4])
+    # five degrees of freedom: 2.5706, which a table of rounded points had as 2.571
+    assert six["object"].high - six["object"].mean == pytest.approx(2.570582 * (1 / 24) ** 0.5 / 6**0.5, rel=1e-6)
+    one = summarise([Prompt("one", cat)], [[right, wrong]])["object"]
+    assert (one.low, one.high) == (0.0, 1.0)  # one prompt says nothing about others
 
 
 @pytest.mark.parametrize("text", ["", "{", json.dumps({"prompt": "a cat"}), json.dumps({"prompt": "x", "expect": []})])
