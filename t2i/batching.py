@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import re
 import sys
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -14,9 +15,15 @@ T = TypeVar("T")
 R = TypeVar("R")
 # torch says it on a GPU with a class of its own, on a CPU with a RuntimeError and a sentence
 SAID = re.compile(
-    r"out of memory|can't allocate memory|not enough memory|bad_alloc|ALLOC_FAILED|could not create a memory",
+    r"out of memory|can't allocate memory|not enough memory|bad_alloc|ALLOC_FAILED|could not create a memory"
+    r"|could not (create|execute) a primitive(?! desc)",
     re.IGNORECASE,
 )
+# oneDNN says so when there is no room for a kernel that it compiles or for what the kernel writes to. It keeps the
+# failure in the thread where it happened (Xbyak's error is thread-local and never cleared): from then on every new
+# kernel fails there, however much memory there is. Another thread draws as ever.
+SPOILT = re.compile(r"could not create a primitive(?! desc)", re.IGNORECASE)
+_here = threading.local()
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -33,7 +40,7 @@ def in_halves(
     item alone does not fit; other errors pass.
     """
     try:
-        return [(items, draw(items))]
+        return [(items, _drawn(draw, items))]
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
@@ -49,3 +56,17 @@ def in_halves(
     half = len(items) // 2
     on_halving(half)
     return [*in_halves(draw, items[:half], on_halving), *in_halves(draw, items[half:], on_halving)]
+
+
+def _drawn(draw: Callable[[list[T]], R], items: list[T]) -> R:
+    """``draw(items)``, in a thread of its own where this one is spoilt."""
+    if getattr(_here, "spoilt", False):
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(draw, items).result()
+    try:
+        return draw(items)
+    except RuntimeError as error:
+        _here.spoilt = bool(SPOILT.search(str(error)))
+        raise

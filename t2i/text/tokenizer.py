@@ -65,7 +65,8 @@ class Tokenizer:
         """As `encode`, in lists without padding, so that it needs no torch."""
         assert context >= 2, "the context must hold start and end"
         rows, truncated = [], []
-        for text, pieces in zip(texts, self.backend.encode_batch(list(texts)), strict=True):
+        for text in texts:  # encode_batch would start a thread on every core, and panic where there is no room for them
+            pieces = self.backend.encode(text)
             ids, room = pieces.ids, context - 2
             truncated.append(text[pieces.offsets[room][0] :] if len(ids) > room else None)
             rows.append([self.sot, *ids[:room], self.eot])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,8 +106,10 @@ def test_two_runs_into_one_folder_fifty_times(studio: Path) -> None:
 
 
 @pytest.mark.slow
-def test_memory_that_does_not_suffice_for_the_batch(studio: Path) -> None:
-    """The address space is limited for real, after the model is there: torch's own allocator refuses."""
+@pytest.mark.parametrize("room", [16, 24, 40])
+def test_memory_that_does_not_suffice_for_the_batch(studio: Path, room: int) -> None:
+    """The address space is limited for real, after the model is there, to ``room`` MB more: torch's own allocator
+    refuses, or oneDNN finds no room for a kernel."""
     code = """
 import resource, sys
 from t2i.cli import draw
@@ -118,7 +121,7 @@ def tight(self, prompts, seeds, *args, **kw):
     with open("/proc/self/statm") as f:
         now = int(f.read().split()[0]) * resource.getpagesize()
     if len(seeds) > 2:
-        resource.setrlimit(resource.RLIMIT_AS, (now + (24 << 20), resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_AS, (now + (ROOM << 20), resource.RLIM_INFINITY))
     spent.append(len(seeds))
     try:
         return real(self, prompts, seeds, *args, **kw)
@@ -132,7 +135,7 @@ sys.exit(code)
 """
     args = ["sample", CAT, "-n", "256", "--seed", "1", "--batch", "256", "--size", "64", "--model", "tiny"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", code, *args, "--device", "cpu", "-q"]
+    command = [sys.executable, "-c", code.replace("ROOM", str(room)), *args, "--device", "cpu", "-q"]
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         out, err = process.communicate(timeout=900)
     sizes = json.loads(err.decode().rpartition("batches ")[2])
@@ -149,6 +152,11 @@ EVERY = {
     "failing": "sample '' --size 16",
     "replay": "sample --replay made.png",
     "info": "info made.png",
+    "inpaint": f"inpaint made.png '{CAT}' --box 2,2,9,9 --seed 1",
+    "upscale": "upscale made.png --to 32 -o big",
+    "score": "score made.png --extractor clip:tiny --device cpu",
+    "train": "train clip --recipe micro.toml --steps 1 --device cpu",
+    "plan": "train --recipe micro.toml --dry-run --device cpu",
     "models list": "models list",
     "models show": "models show tiny",
     "models verify": "models verify tiny",
@@ -156,17 +164,19 @@ EVERY = {
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_stdout_alone_is_the_result(studio: Path, draw: Draw, name: str) -> None:
+def test_stdout_alone_is_the_result(studio: Path, draw: Draw, micro: str, name: str) -> None:
     """`2>/dev/null`, in a shell: with --json every line is JSON and the last is the envelope; without, paths."""
     draw(CAT, "--seed", "1", "-o", "made.png")
-    command = EVERY[name] + (" --model tiny --device cpu" if name in ("sample", "sweep", "skipped", "failing") else "")
+    shutil.copy(micro, "micro.toml")
+    draws = ("sample", "sweep", "skipped", "failing", "inpaint", "upscale")
+    command = EVERY[name] + (" --model tiny --device cpu" if name in draws else "")
     done = subprocess.run(
         ["sh", "-c", f"{PROGRAM} {command} --json 2>/dev/null"], capture_output=True, text=True, check=False
     )
     *records, envelope = [json.loads(line) for line in done.stdout.splitlines()]
     assert envelope["ok"] is (done.returncode == 0)
     assert done.stderr == ""
-    if name in ("sample", "sweep", "skipped"):
+    if name in ("sample", "sweep", "skipped", "inpaint", "upscale"):
         assert all(Path(record["path"]).is_file() for record in records)
         plain = ["sh", "-c", f"{PROGRAM} {command} 2>/dev/null"]
         done = subprocess.run(plain, capture_output=True, text=True, check=True)

@@ -9,14 +9,14 @@ import torch
 
 from t2i.pipeline import Pipeline
 from t2i.text.cond import TextCond
-from t2i.text.memory import Remembered
+from t2i.text.memory import BESIDE, Remembered
 
 
 def row(value: float) -> TextCond:
     return TextCond(torch.full((1, 4, 8), value), torch.ones(1, 4, dtype=torch.bool), torch.full((1, 8), value))
 
 
-SIZE = 4 * (4 * 8 + 8) + 4
+SIZE = BESIDE + 4 * (4 * 8 + 8) + 4
 
 
 def test_the_prompt_used_longest_ago_goes_first() -> None:
