@@ -2,7 +2,8 @@
 
 Needs the extra ``t2i[c2pa]``. Nothing is sent anywhere: no time stamp server is asked, no certificate is fetched.
 C2PA 2.x: a created asset begins with the action c2pa.created, an edited one with c2pa.opened and its parent as an
-ingredient. A certificate that chains to no root the reader knows shows as ``signingCredential.untrusted``.
+ingredient; pictures that a model was shown are ingredients of what it created, as inputs. A certificate that chains to
+no root the reader knows shows as ``signingCredential.untrusted``.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
 @dataclass(frozen=True)
 class Seal:
     """Who signs. ``certificates`` is a PEM chain, the signer's own first; ``parent`` the file and format of the
-    picture that an edited one was made from."""
+    picture that an edited one was made from, ``inputs`` those of the pictures that a created one was drawn after."""
 
     certificates: bytes
     key: bytes
     algorithm: str
     parent: tuple[bytes, str] | None = None
+    inputs: tuple[tuple[bytes, str], ...] = ()
 
     @classmethod
     def load(cls, certificates: Path, key: Path) -> Seal:
@@ -64,6 +66,10 @@ class Seal:
         """The seal for a picture made from ``parent``, a file of format ``kind``."""
         return replace(self, parent=(parent, kind))
 
+    def shown(self, *inputs: tuple[bytes, str]) -> Seal:
+        """The seal for a picture that a model drew after others, each a file and its format."""
+        return replace(self, inputs=inputs)
+
     def apply(self, data: bytes, kind: str, record: Record | None) -> bytes:
         """The file ``data`` of format ``kind``, signed. Raises InputError when the library refuses."""
         c2pa = library()
@@ -73,20 +79,31 @@ class Seal:
             # None: no time stamp server
             info = c2pa.C2paSignerInfo(self.algorithm, self.certificates, self.key, None)
             with c2pa.Signer.from_info(info) as signer, c2pa.Builder(self._claim(record), context) as builder:
-                if self.parent is not None:
-                    table = {"relationship": "parentOf", "instance_id": "parent", "title": "the picture edited"}
-                    builder.add_ingredient(json.dumps(table), MIME[self.parent[1]], io.BytesIO(self.parent[0]))
+                for table, data_of, its_kind in self._ingredients():
+                    builder.add_ingredient(json.dumps(table), MIME[its_kind], io.BytesIO(data_of))
                 builder.sign(signer, MIME[kind], io.BytesIO(data), signed)
         except c2pa.C2paError as error:
             hint = "A certificate for C2PA has CA:false, digitalSignature and emailProtection."
             raise InputError(f"the picture cannot be signed: {' '.join(str(error).split())[:300]}.", hint) from error
         return signed.getvalue()
 
+    def _ingredients(self) -> list[tuple[dict[str, str], bytes, str]]:
+        out = []
+        if self.parent is not None:
+            table = {"relationship": "parentOf", "instance_id": "parent", "title": "the picture edited"}
+            out.append((table, *self.parent))
+        for i, given in enumerate(self.inputs):
+            table = {"relationship": "inputTo", "instance_id": f"input{i}", "title": "a picture the model was shown"}
+            out.append((table, *given))
+        return out
+
     def _claim(self, record: Record | None) -> dict[str, Any]:
         from t2i.marks import GENERATED, SOURCE_TYPES
 
         kind = {"digitalSourceType": record.source_uri if record is not None else SOURCE_TYPES + GENERATED}
         actions: list[dict[str, Any]] = [{"action": "c2pa.created", **kind}]
+        if self.inputs:
+            actions[0]["parameters"] = {"ingredientIds": [f"input{i}" for i in range(len(self.inputs))]}
         if self.parent is not None:
             opened = {"action": "c2pa.opened", "parameters": {"ingredientIds": ["parent"]}}
             actions = [opened, {"action": "c2pa.edited", **kind}]

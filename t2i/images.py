@@ -165,6 +165,12 @@ def lanczos(pixels: Tensor, height: int, width: int) -> Tensor:
     return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes]))
 
 
+def read_file(path: Path) -> tuple[bytes, str]:
+    """A picture file as it is, and its format: PNG, JPEG or WEBP. Raises InputError (code ``image``)."""
+    data = _bytes(path)
+    return data, str(_open(data, path).format)
+
+
 def contact_sheet(pixels: Tensor) -> Image.Image:
     """(B, 3, H, W) pictures as one image, in a grid about as wide as it is high, two pixels apart."""
     count, _, height, width = pixels.shape

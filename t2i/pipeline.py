@@ -17,36 +17,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2i.errors import InputError, UsageError
+from t2i.errors import UsageError
 from t2i.images import resize
 from t2i.nets.clip import Clip
 from t2i.nets.unet import UNetCond
 from t2i.stages.base import base_cond, sample_base
-from t2i.stages.loading import PIXELS, build_stage, check_whole, load_net
+from t2i.stages.loading import PIXELS, build_stage, load_encoder, load_net
 from t2i.stages.prior import sample_prior
-from t2i.stages.stage import Dials, Known, OnStep, Stage, Start
+from t2i.stages.stage import Dials, Known, OnStep, Stage, Start, Threshold
 from t2i.stages.upsampler import sample_upsampler
 from t2i.store.bundle import Manifest, StageEntry, read_bundle
+from t2i.store.fit import ENCODERS
+from t2i.store.manifest import sharpened
+from t2i.store.whole import check_whole
 from t2i.text.cond import TextCond
+from t2i.text.encoder import TextEncoder
 from t2i.text.memory import Remembered
-from t2i.text.tokenizer import Tokenizer
 from t2i.text.words import Words
 
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """What differs from the bundle's defaults. steps and guidance: stage name -> value. size: where the
-    cascade stops. sampler and threshold (percentile in (0, 1], cap) are the base's. negative: what not to
-    draw; it takes the place of "no text" in the base's guidance. prior: "diffusion", or "none": the base reads
-    the text alone, or, if it reads none, the text's embedding in the place of an image's (DALL-E 2, section 5.1).
-    best_of: how many embeddings the prior draws, of which the one nearest to the text is kept."""
+    """What differs from the bundle's defaults. steps, guidance and, of upsamplers, sr_noise (how much their input is
+    noised, in [0, 1]): stage name -> value. size: where the cascade stops. sampler is the base's, and so is threshold,
+    unless it is such a table too: (percentile in (0, 1], cap), "static" or "none". negative: what not to draw; it takes
+    the place of "no text" in the base's guidance. prior: "diffusion", or "none": the base reads the text alone, or, if
+    it reads none, the text's embedding in the place of an image's (DALL-E 2, section 5.1). best_of: how many embeddings
+    the prior draws, of which the one nearest to the text is kept."""
 
     size: int | None = None
     steps: Mapping[str, int] = field(default_factory=dict)
     guidance: Mapping[str, float] = field(default_factory=dict)
     sampler: str | None = None
     negative: str | None = None
-    threshold: tuple[float, float] | None = None
+    threshold: Threshold | Mapping[str, Threshold] | None = None
+    sr_noise: Mapping[str, float] = field(default_factory=dict)
     keep_stages: bool = False
     prior: str = "diffusion"
     best_of: int | None = None
@@ -78,37 +83,50 @@ class Samples:
 
 
 class Pipeline:
-    """A loaded bundle. Built by `Pipeline.load`. words: what the training captions said."""
+    """A loaded bundle. Built by `Pipeline.load`. encoder: what reads the prompts; words: what the training captions
+    said."""
 
-    def __init__(self, manifest: Manifest, clip: Clip, tokenizer: Tokenizer, stages: Mapping[str, Stage]) -> None:
-        self.manifest, self.clip, self.tokenizer, self.stages = manifest, clip, tokenizer, stages
+    def __init__(
+        self, manifest: Manifest, encoder: TextEncoder, stages: Mapping[str, Stage], clip: Clip | None = None
+    ) -> None:
+        self.manifest, self.encoder, self.stages, self._clip = manifest, encoder, stages, clip
         self.words = Words.from_notes(manifest.notes)
         self.texts = Remembered()
 
     @classmethod
-    def load(cls, path: Path | str, device: str = "cpu", dtype: str = "float32") -> Pipeline:
+    def load(cls, path: Path | str, device: str = "cpu", dtype: str = "float32", *, sharp: bool = False) -> Pipeline:
         """Read a bundle and build its networks. Raises InputError for a damaged or incomplete one.
 
-        dtype is that of the stages that draw pixels; text encoder and prior are small, and stay in float32.
+        dtype is that of the stages that draw pixels; text encoder and prior are small, and stay in float32. sharp: with
+        the bundle's sharp upsamplers, where it has them, in the place of the plain ones.
         """
         bundle = read_bundle(path)
+        manifest = sharpened(bundle.manifest) if sharp else bundle.manifest
+        check_whole(manifest, bundle.configs)
         nets: dict[str, nn.Module] = {}
+        encoder: TextEncoder | None = None
         stages: dict[str, Stage] = {}
-        for entry in bundle.manifest.stages:
+        for entry in manifest.stages:
+            if entry.kind == "sharp":
+                continue
             net = load_net(bundle, entry).to(device).eval().requires_grad_(False)
             if entry.kind in PIXELS:
                 net.to(getattr(torch, dtype)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             nets[entry.kind] = net
-            if entry.kind != "clip":
+            if entry.kind in ENCODERS:
+                encoder = load_encoder(bundle, entry, net)
+            else:
                 stages[entry.name] = build_stage(bundle, entry, net)
-        check_whole(bundle.manifest, nets)
-        clip = nets["clip"]
-        assert isinstance(clip, Clip)
-        tokenizer = Tokenizer.parse(bundle.tokenizer_json() or "", str(bundle.path / "tokenizer.json"))
-        if tokenizer.vocab != clip.config.vocab:
-            entries = f"{tokenizer.vocab} entries and the text encoder reads {clip.config.vocab}"
-            raise InputError(f"the vocabulary of {bundle.path} has {entries}.", code="mismatch")
-        return cls(bundle.manifest, clip, tokenizer, stages)
+        clip = nets.get("clip")
+        assert encoder is not None and (clip is None or isinstance(clip, Clip))
+        return cls(manifest, encoder, stages, clip)
+
+    @property
+    def clip(self) -> Clip:
+        """What sees pictures. Raises UsageError for a model without: Imagen's text encoder has never seen one."""
+        if self._clip is None:
+            raise UsageError(*blind(self.manifest.name))
+        return self._clip
 
     @torch.inference_mode()
     def encode(self, prompts: Sequence[str]) -> tuple[TextCond, list[str | None]]:
@@ -122,11 +140,9 @@ class Pipeline:
         known = {prompt: row for prompt, row in found.items() if row is not None}
         fresh = [prompt for prompt in distinct if prompt not in known]
         if fresh:
-            device = self.clip.text_projection.device
-            ids, cut = self.tokenizer.encode(fresh, self.clip.config.context)
-            for prompt, row, left in zip(fresh, ids, cut, strict=True):
-                out = self.clip.encode_text(row[None].to(device))
-                known[prompt] = TextCond(out.tokens, out.mask, out.pooled), left
+            for prompt in fresh:
+                text, cut = self.encoder.encode([prompt])
+                known[prompt] = text, cut[0]
                 self.texts.put(prompt, *known[prompt])
         outs = [known[prompt] for prompt in distinct]
         parts = ([getattr(row, k) for row, _ in outs] for k in ("tokens", "mask", "pooled"))
@@ -169,7 +185,7 @@ class Pipeline:
             if subject.z is not None and self.manifest.of_kind("prior"):
                 kept[self.manifest.of_kind("prior")[0].name] = subject.z.float().cpu()
             kept[self.manifest.of_kind("base")[0].name] = images.float().cpu()
-        images = self.finish(images, seeds, settings, on_step, kept=kept if settings.keep_stages else None)
+        images = self.finish(images, subject, seeds, settings, on_step, kept=kept if settings.keep_stages else None)
         unknown = [self.words.unknown(prompt) for prompt in prompts] or [[] for _ in seeds]
         return Samples(images.float().cpu(), kept, list(truncated) or [None] * len(seeds), unknown)
 
@@ -282,6 +298,7 @@ class Pipeline:
     def finish(
         self,
         images: Tensor,
+        subject: Subject,
         seeds: Sequence[int],
         settings: SampleSettings,
         on_step: OnStep | None = None,
@@ -293,18 +310,48 @@ class Pipeline:
         for entry in self.manifest.of_kind("upsampler"):
             if images.shape[-1] >= size:
                 break
-            level = float(entry.defaults.extra.get("noise", 0.0))
-            stage, dials = self.stages[entry.name], self.dials(entry, settings)
-            images = sample_upsampler(stage, images, seeds, dials, level, on_step)
+            images = self.enlarge(entry, images, subject, seeds, settings, on_step)
             if kept is not None:
                 kept[entry.name] = images.float().cpu()
         return images
+
+    def enlarge(
+        self,
+        entry: StageEntry,
+        images: Tensor,
+        subject: Subject,
+        seeds: Sequence[int],
+        settings: SampleSettings,
+        on_step: OnStep | None = None,
+        *,
+        tile: int = 0,
+        known: Known | None = None,
+        key: str = "",
+    ) -> Tensor:
+        """Pictures (B, 3, h, w) taken through one upsampler, which reads the subject's text if it was built to."""
+        text, negative = (None if t is None else t.pooled for t in (subject.text, subject.negative))
+        level = float(settings.sr_noise.get(entry.name, entry.defaults.extra.get("noise", 0.0)))
+        return sample_upsampler(
+            self.stages[entry.name], images, seeds, self.dials(entry, settings), level, on_step,
+            tile=tile, known=known, key=key, pooled=text, negative=negative,
+        )  # fmt: skip
 
     def dials(self, entry: StageEntry, settings: SampleSettings) -> Dials:
         """How a stage is sampled under `settings`."""
         dials = self.stages[entry.name].dials.changed(
             steps=settings.steps.get(entry.name), guidance=settings.guidance.get(entry.name)
         )
-        if entry.kind == "base":
-            dials = dials.changed(sampler=settings.sampler, threshold=settings.threshold)
-        return dials
+        threshold = settings.threshold
+        if isinstance(threshold, Mapping):
+            dials = dials.changed(threshold=threshold.get(entry.name))
+        elif entry.kind == "base":
+            dials = dials.changed(threshold=threshold)
+        return dials.changed(sampler=settings.sampler) if entry.kind == "base" else dials
+
+
+def blind(name: str) -> tuple[str, str]:
+    """What is said where a picture's embedding is asked of a model without an image encoder: sentence, hint."""
+    return (
+        f"the model {name!r} has no image encoder: its text encoder has never seen a picture.",
+        "Start from a picture with --init IMAGE --strength 0.6, or use --model small.",
+    )

@@ -4,6 +4,7 @@ milliseconds."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from t2i.nets.clip import Clip, ClipConfig
+from t2i.nets.language import LanguageConfig, LanguageModel
 from t2i.nets.prior import PriorConfig, build_prior
 from t2i.nets.unet import UNet, UNetConfig
 from t2i.nets.upsampler import Upsampler, UpsamplerConfig
@@ -53,6 +55,15 @@ WIDTHS: dict[str, dict[str, int]] = {
     "upsampler64": {"low": 16, "size": 64},
 }
 
+# the same for Imagen: a text encoder that has seen no picture, a base and an upsampler that read it
+LANGUAGE = LanguageConfig(width=24, layers=2, heads=2, context=CONTEXT, vocab=VOCAB)
+BLIND = replace(BASE, cond_dim=0, z_tokens=0, text_dim=24, text_pool=True, skip_scale=0.5**0.5)
+BLIND_ENTRIES = (
+    StageEntry("text", "text", "text"),
+    StageEntry("base", "base", "base", Defaults(steps=4, guidance=2.0, threshold=(0.995, 10.0))),
+    StageEntry("upsampler64", "upsampler", "upsampler64", Defaults(steps=1, guidance=1.5, extra={"noise": 0.1})),
+)
+
 
 def fill(net: nn.Module, seed: int) -> nn.Module:
     """Random weights everywhere, also where a new network holds zeros, so that every input has a say."""
@@ -82,10 +93,158 @@ def write_tiny(folder: Path) -> Path:
     return folder
 
 
+def write_blind(folder: Path) -> Path:
+    """A bundle of 16 then 64 pixels in `folder`: text, base, upsampler64; nothing in it sees pictures."""
+    up = replace(UP, pooled_dim=24)
+    widths = {"text_dim": 24, "context": CONTEXT}
+    diffuses: dict[str, Any] = {"process": {"kind": "flow"}, "prediction": "x0"}
+    language: dict[str, Any] = {"encoder": "language", "net": LANGUAGE.to_dict(), "widths": {**widths, "vocab": VOCAB}}
+    base = {"net": BLIND.to_dict(), "widths": {**widths, "cond_dim": 0, "size": 16}, **diffuses}
+    larger = {"net": up.to_dict(), "widths": {"low": 16, "size": 64, "text_dim": 24}, **diffuses}
+    stages = {
+        "text": (language, fill(LanguageModel(LANGUAGE), 0).state_dict()),
+        "base": (base, fill(UNet(BLIND), 1).state_dict()),
+        "upsampler64": (larger, fill(Upsampler(up), 2).state_dict()),
+    }
+    manifest = Manifest("imagen", "blind", BLIND_ENTRIES, (16, 64), notes={"words": Words.collect(CAPTIONS)})
+    write_bundle(folder, manifest, stages, train_tokenizer(CAPTIONS, VOCAB).backend.to_str(), "# blind\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def blind(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the bundle `blind`. Read it; copy it before you damage it."""
+    return write_blind(tmp_path_factory.mktemp("models") / "blind")
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the bundle `tiny`. Read it; copy it before you damage it."""
     return write_tiny(tmp_path_factory.mktemp("models") / "tiny")
+
+
+MICRO = """
+seed = 3
+[world]
+vocabulary = "shapes"
+things = ["shape_circle", "shape_square", "shape_star"]
+places = ["plain", "snow"]
+[tokenizer]
+vocabulary = "shapes"
+captions = 300
+[clip.net]
+embed_dim = 32
+image_size = 16
+patch = 8
+vision_width = 32
+vision_layers = 1
+vision_head_width = 32
+text_width = 32
+text_layers = 1
+text_heads = 2
+context = 24
+vocab = 512
+[clip.schedule]
+steps = 12
+batch = 4
+precision = "fp32"
+log_every = 1
+save_every = 5
+sample_every = 100
+[base]
+size = 16
+[base.net]
+channels = [16, 24]
+blocks = [1, 1]
+attention = [1]
+mid_blocks = 1
+head_dim = 8
+emb_dim = 32
+context_dim = 32
+cond_dim = 32
+text_dim = 32
+z_tokens = 2
+time_features = 16
+[base.schedule]
+steps = 3
+batch = 4
+precision = "fp32"
+log_every = 1
+[prior]
+pool = 16
+[prior.net]
+embed_dim = 32
+token_dim = 32
+context = 24
+width = 32
+depth = 1
+heads = 2
+pool_width = 32
+pool_heads = 2
+time_features = 16
+[prior.schedule]
+steps = 3
+batch = 4
+precision = "fp32"
+log_every = 1
+[upsampler256]
+size = 64
+crop = 32
+crops = 2
+[upsampler256.net]
+width = 16
+depth = 1
+emb_dim = 16
+time_features = 16
+[upsampler256.schedule]
+steps = 3
+batch = 4
+precision = "fp32"
+log_every = 1
+[sample]
+prior_steps = 2
+base_steps = 2
+upsampler_steps = 1
+"""
+
+
+TEXT = """
+[clip.schedule]
+steps = 0
+[prior.schedule]
+steps = 0
+[text.net]
+width = 24
+layers = 1
+heads = 2
+context = 24
+vocab = 512
+[text.schedule]
+steps = 4
+batch = 8
+precision = "fp32"
+log_every = 1
+"""
+
+
+@pytest.fixture(scope="session")
+def micro(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of the recipe: clip and base at 16 pixels, the upsampler to 64."""
+    path = tmp_path_factory.mktemp("recipe") / "micro.toml"
+    path.write_text(MICRO)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def blind_micro(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same for Imagen: a language model, a base that reads it, an upsampler that reads it."""
+    head, tail = MICRO.split("[clip.net]")
+    base = tail[tail.index("[base]") : tail.index("[prior]")]
+    base = base.replace("cond_dim = 32", "cond_dim = 0").replace("\ntext_dim = 32", "\ntext_dim = 24\ntext_pool = true")
+    up = tail[tail.index("[upsampler256]") :].replace("[upsampler256.net]", "[upsampler256.net]\npooled_dim = 24")
+    path = tmp_path_factory.mktemp("recipe") / "blind.toml"
+    path.write_text(head + TEXT + base + up)
+    return str(path)
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -126,3 +127,27 @@ def test_importing_costs_nothing(tmp_path: Path) -> None:
 
 def test_the_package_is_typed() -> None:
     assert (Path(t2i.__file__).parent / "py.typed").is_file()
+
+
+def test_edits_and_scores_are_those_of_the_command(
+    model: t2i.Model, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from t2i.cli.app import run
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("T2I_HOME", str(tmp_path / "home"))
+    photo = Image.radial_gradient("L").resize((40, 24)).convert("RGB")
+    mask = Image.new("L", (40, 24))
+    mask.paste(255, (4, 4, 14, 14))
+    photo.save("photo.png")
+    mask.save("mask.png")
+    common = ["--model", str(tiny), "--device", "cpu", "-q"]
+    assert run(["inpaint", "photo.png", CAT, "--mask", "mask.png", "--seed", "3", "-o", "x.png", *common]) == 0
+    assert model.inpaint(photo, CAT, mask, seed=3)[0].tobytes() == load_image("x.png").tobytes()
+    assert run(["upscale", "photo.png", "--scale", "2", "--seed", "5", "-o", "big", *common]) == 0
+    assert model.upscale(photo, scale=2, seed=5).tobytes() == load_image("big/photo.png").tobytes()
+    capsys.readouterr()
+    args = ["x.png", "--extractor", f"clip:{tiny}", "--metrics", "clip", "--device", "cpu", "--json"]
+    assert run(["score", *args]) == 0
+    record = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert record["metrics"]["clip"] == pytest.approx(100 * model.score(["x.png"], CAT)[0], abs=1e-3)

@@ -17,7 +17,8 @@ ROOT = Path(t2i.__file__).parent
 GROUND = {"errors", "files", "rng", "config", "images", "marks", "prompts", "schema", "version", "batching"}
 GROUND |= {"c2pa", "foreign_marks"}
 MATHS = {"diffusion", "nets", "text"}
-BUNDLE = {"store.bundle", "store.fit", "store.tensors"}  # reads and writes weights; knows no net
+BUNDLE = {"store.bundle", "store.fit", "store.manifest", "store.places", "store.sharing", "store.tensors"}
+BUNDLE |= {"store.whole"}  # none of it knows a net
 
 #: room -> the rooms it may import from, besides itself
 MAY: dict[str, set[str]] = {

@@ -154,3 +154,51 @@ def test_signing_from_the_command_line(
     assert run([*common, "--sign-cert", str(certs / "cert.pem")]) == 2
     assert run([*common, "--sign-cert", "no.pem", "--sign-key", "no.pem", "-o", "y.png"]) == 3
     assert not Path("y.png").exists()
+
+
+def ingredients(path: Path) -> tuple[list[str], list[dict[str, object]]]:
+    """The actions of a signed picture and its ingredients, as the library reads them."""
+    with c2pa.Reader(str(path)) as reader:
+        said = json.loads(reader.json())
+    active = said["manifests"][said["active_manifest"]]
+    actions = [a for part in active["assertions"] if "actions" in part["label"] for a in part["data"]["actions"]]
+    return [action["action"] for action in actions], active.get("ingredients", [])
+
+
+EDITED = ["c2pa.opened", "c2pa.edited"]
+
+
+@pytest.mark.parametrize(
+    ("args", "actions", "relations"),
+    [
+        (["inpaint", "a.png", "a cat", "--box", "4,4,20,20", "--seed", "1"], EDITED, ["parentOf"]),
+        (["upscale", "a.png", "--to", "64"], EDITED, ["parentOf"]),
+        (["sample", "a cat", "--init", "a.png", "--seed", "1"], EDITED, ["parentOf"]),
+        (["sample", "--like", "a.png", "--seed", "1"], ["c2pa.created"], ["inputTo"]),
+        (["sample", "--blend", "a.png", "b.jpg", "--frames", "2", "--seed", "1"], ["c2pa.created"], ["inputTo"] * 2),
+    ],
+    ids=["inpaint", "upscale", "init", "like", "blend"],
+)
+def test_what_is_made_of_a_picture_names_it(
+    args: list[str],
+    actions: list[str],
+    relations: list[str],
+    certs: Path,
+    seal: Seal,
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_image(picture().resize((32, 32)), Path("a.png"), replace(RECORD, seal=seal))
+    save_image(picture().resize((32, 32)).rotate(90), Path("b.jpg"))
+    keys = ["--sign-cert", str(certs / "cert.pem"), "--sign-key", str(certs / "key.pem")]
+    assert run([*args, *keys, "--model", str(tiny), "--device", "cpu", "-o", "out", "--quiet"]) == 0
+    path = Path(capsys.readouterr().out.splitlines()[0])
+    done, used = ingredients(path)
+    assert (done, [one["relationship"] for one in used]) == (actions, relations)
+    claim = read_claim(path, "PNG", certs / "root.pem")
+    assert claim is not None and claim["state"] == "Trusted" and not claim["problems"]
+    # the parent's own credentials travel along
+    assert used[0].get("active_manifest") and not any(one.get("active_manifest") for one in used[1:])

@@ -212,3 +212,37 @@ def test_the_vocabulary_is_the_one_the_weights_know(tiny: Path, tmp_path: Path) 
     (place / "tokenizer.json").write_text((place / "tokenizer.json").read_text().replace("unused", "misused"))
     with pytest.raises(InputError, match=r"tokenizer\.json.*sha256 differs"):
         Pipeline.load(place)
+
+
+def test_without_clip_a_picture_is_the_same_alone_and_in_a_batch(blind: Path) -> None:
+    pipeline = Pipeline.load(blind)
+    batch = pipeline.sample(PROMPTS, range(5), SampleSettings(keep_stages=True))
+    assert list(batch.stages) == ["base", "upsampler64"]
+    for i in (0, 4):
+        alone = pipeline.sample([PROMPTS[i]], [i], SampleSettings(keep_stages=True))
+        for name, made in alone.stages.items():
+            assert far(made[0], batch.stages[name][i]) <= 4, name
+
+
+BLIND_CHANGES: dict[str, dict[str, Any]] = {
+    "no threshold": {"threshold": "none"},
+    "static": {"threshold": "static"},
+    "static in the upsampler": {"threshold": {"upsampler64": "static"}, "guidance": {"upsampler64": 9.0}},
+    "noise in the upsampler's input": {"sr_noise": {"upsampler64": 0.5}},
+    "guidance of the upsampler": {"guidance": {"upsampler64": 4.0}},
+    "negative": {"negative": "a red apple"},
+}
+
+
+@pytest.mark.parametrize("name", BLIND_CHANGES)
+def test_a_setting_changes_the_picture_of_imagen(blind: Path, name: str) -> None:
+    pipeline, strong = Pipeline.load(blind), {"base": 6.0}
+    change = BLIND_CHANGES[name]
+    settings = {**change, "guidance": {**strong, **change.get("guidance", {})}}
+    plain = cat(pipeline, guidance=strong).images
+    assert far(plain, cat(pipeline, **settings).images) > 1
+
+
+def test_a_threshold_that_does_not_exist(blind: Path) -> None:
+    with pytest.raises(UsageError, match="no threshold 'statc'"):
+        cat(Pipeline.load(blind), threshold="statc")

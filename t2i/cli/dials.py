@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from t2i.cli import options as opt
 from t2i.errors import UsageError
 from t2i.prompts import check_text
+from t2i.store.whole import check_whole
 
 if TYPE_CHECKING:
     from t2i.pipeline import SampleSettings
+    from t2i.stages.stage import Threshold
     from t2i.store.bundle import Bundle
 
 #: the options that are dials, as they are called on the command line, in a jobs file and in a sweep
-NAMES = ("size", "steps", "guidance", "sampler", "threshold", "negative")
+NAMES = ("size", "steps", "guidance", "sampler", "threshold", "sr_noise", "negative")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +31,8 @@ class Dials:
     steps: dict[str, int]
     guidance: dict[str, float]
     sampler: str | None
-    threshold: tuple[float, float] | None
+    threshold: dict[str, Threshold]
+    sr_noise: dict[str, float]
     negative: str
     settings: dict[str, Any] = field(repr=False)
     group: str = field(repr=False)
@@ -45,6 +48,7 @@ class Dials:
             sampler=self.sampler,
             negative=self.negative or None,
             threshold=self.threshold,
+            sr_noise=self.sr_noise,
             keep_stages=keep_stages,
         )
 
@@ -60,16 +64,17 @@ def check_words(words: dict[str, str]) -> None:
     check_text(words.get("negative", ""), "the negative prompt")
     if "sampler" in words:
         opt.check_choice("sampler", words["sampler"], opt.SAMPLERS)
-    opt.parse_threshold(words.get("threshold"))
+    opt.parse_thresholds(words.get("threshold"))
 
 
 def read_dials(bundle: Bundle, dtype: str, words: dict[str, str]) -> Dials:
     """Dials from the words of a user, option -> text; what is not there stays at the bundle's default.
 
-    Raises UsageError for words that make no sense to this model.
+    Raises UsageError for words that make no sense to this model, InputError for a model that is unfinished.
     """
     check_words(words)
     manifest = bundle.manifest
+    check_whole(manifest, bundle.configs)
     size = manifest.size
     if "size" in words:
         made = ", ".join(str(s) for s in manifest.sizes)
@@ -81,9 +86,12 @@ def read_dials(bundle: Bundle, dtype: str, words: dict[str, str]) -> Dials:
     dials = Dials(
         size=size,
         steps={stage: int(value) for stage, value in steps.items()},
-        guidance=opt.per_stage("guidance", words.get("guidance"), manifest, 0, 100, kinds=("prior", "base")),
+        guidance=opt.per_stage("guidance", words.get("guidance"), manifest, 0, 100, kinds=_guided(bundle)),
         sampler=words.get("sampler"),
-        threshold=opt.parse_threshold(words.get("threshold")),
+        threshold=opt.thresholds(words.get("threshold"), manifest),
+        sr_noise=opt.per_stage(
+            "sr-noise", words.get("sr_noise"), manifest, 0, 1, kinds=("upsampler",), bare="upsampler"
+        ),
         negative=words.get("negative", "").strip(),
         settings={},
         group="",
@@ -94,22 +102,39 @@ def read_dials(bundle: Bundle, dtype: str, words: dict[str, str]) -> Dials:
 
 
 def _settings(bundle: Bundle, dtype: str, dials: Dials) -> dict[str, Any]:
+    from t2i.store.fit import ENCODERS
+
     stages: dict[str, Any] = {}
     for entry in bundle.manifest.stages:
-        if entry.kind == "clip" or bundle.configs[entry.name]["widths"].get("size", 0) > dials.size:
+        if entry.kind in (*ENCODERS, "sharp") or bundle.configs[entry.name]["widths"].get("size", 0) > dials.size:
             continue
         defaults = entry.defaults
-        threshold = (dials.threshold if entry.kind == "base" else None) or defaults.threshold
+        threshold = dials.threshold.get(entry.name, defaults.threshold)
+        noise = dials.sr_noise.get(entry.name)
         table = {
             "steps": dials.steps.get(entry.name, defaults.steps),
             "guidance": dials.guidance.get(entry.name, defaults.guidance),
             "sampler": dials.sampler if dials.sampler and entry.kind == "base" else defaults.sampler,
             "schedule": defaults.schedule,
-            # JSON has no infinity: a threshold without a cap is written with null
-            "threshold": threshold and [x if math.isfinite(x) else None for x in threshold],
+            "threshold": _written(threshold) if threshold != "none" or defaults.threshold else None,
+            # what the bundle does anyway is not said: equal pictures keep equal keys
+            "noise": noise if noise != defaults.extra.get("noise", 0.0) else None,
         }
         stages[entry.name] = {key: value for key, value in table.items() if value is not None}
     return {"size": dials.size, "dtype": dtype, "stages": stages}
+
+
+def _written(threshold: Threshold | None) -> Any:
+    """JSON has no infinity: a threshold without a cap is written with null."""
+    if threshold is None or isinstance(threshold, str):
+        return threshold
+    return [x if math.isfinite(x) else None for x in threshold]
+
+
+def _guided(bundle: Bundle) -> tuple[str, ...]:
+    """The kinds of stage that guidance means something to: upsamplers only where they read text."""
+    read = any(bundle.configs[e.name]["widths"].get("text_dim") for e in bundle.manifest.of_kind("upsampler"))
+    return ("prior", "base", *(("upsampler",) if read else ()))
 
 
 def as_words(table: dict[str, Any]) -> dict[str, str]:
@@ -155,7 +180,16 @@ def from_record(settings: dict[str, Any], negative: str) -> dict[str, str]:
     base: dict[str, Any] = next((stage for name, stage in stages.items() if name == "base"), {})
     if isinstance(base.get("sampler"), str):
         words["sampler"] = base["sampler"]
-    threshold = base.get("threshold")
-    if isinstance(threshold, list) and len(threshold) == 2:
-        words["threshold"] = ",".join(str(x) for x in threshold if x is not None)
+    noise = _word({name: stage["noise"] for name, stage in stages.items() if stage.get("noise") is not None})
+    if noise:
+        words["sr_noise"] = noise
+    thresholds = []
+    for name, stage in stages.items():
+        said = stage.get("threshold")
+        if isinstance(said, str):
+            thresholds.append(f"{name}={said}")
+        elif isinstance(said, list) and len(said) == 2:
+            thresholds.append(f"{name}={','.join(str(x) for x in said if x is not None)}")
+    if thresholds:
+        words["threshold"] = ",".join(thresholds)
     return words

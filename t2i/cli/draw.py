@@ -84,8 +84,10 @@ class Request:
 
 def _weights(bundle: Bundle, stages: list[str]) -> dict[str, str]:
     """sha256 of the weights that a picture came from: the text encoder's and its stages'."""
+    from t2i.store.fit import ENCODERS
+
     manifest = bundle.manifest
-    used = [entry for entry in manifest.stages if entry.kind == "clip" or entry.name in stages]
+    used = [entry for entry in manifest.stages if entry.kind in ENCODERS or entry.name in stages]
     return {entry.name: manifest.files.get(f"{entry.folder}/model.safetensors", "") for entry in used}
 
 
@@ -116,7 +118,7 @@ class Drawing:
         self._manifests = Manifests(not request.names.single)
         self._drawn: dict[str, str] = {}  # key -> its file, of this run
         self._mine: set[str] = set()  # these files
-        self._warned: set[int] = set()  # prompts that have been warned of
+        self._warned: set[int] = set()  # prompts and words that have been warned of
         self._waiting: dict[str, dict[str, Job]] = {}  # dials -> key -> job
         self._ready: dict[int, tuple[Path, dict[str, Any], Image | None] | None] = {}
         self._next = 0  # index of the next picture to tell
@@ -250,7 +252,7 @@ class Drawing:
                 self.screen.picture(path, image)
 
     def _warn(self, job: Job, cut: str | None, unknown: list[str]) -> None:
-        """Say once a prompt what of it the model does not read."""
+        """Say once a prompt what of it the model does not read; of a word, once a run that it is unknown."""
         name = hash(job.prompt)
         if name in self._warned:
             return
@@ -262,6 +264,8 @@ class Drawing:
         if cut:
             self.ui.warn(f"the prompt is longer than the model reads; it did not see “{shorten(cut)}”")
         assert self.pipeline is not None
+        unknown = [word for word in unknown if hash((word,)) not in self._warned]
+        self._warned |= {hash((word,)) for word in unknown}
         for word in unknown[:MOST_WORDS]:
             near = ", ".join(self.pipeline.words.near(word))
             self.ui.warn(f"the model has never read {shorten(word)!r}" + (f"; near: {near}" if near else ""))

@@ -14,6 +14,7 @@ from t2i.errors import InputError, UsageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from t2i.c2pa import Seal
     from t2i.images import Picture
 
 MODES = ("replace", "keep")
@@ -40,6 +41,16 @@ class Source:
         alpha = self.picture.alpha
         data = repr(self.image.size).encode() + self.image.tobytes() + (alpha.tobytes() if alpha else b"")
         return hashlib.sha256(data).hexdigest()
+
+    def file(self) -> tuple[bytes, str]:
+        """The file itself and its format, as Content Credentials take it. Raises InputError where it is gone."""
+        from t2i.images import read_file
+
+        return read_file(self.path)
+
+    def seal(self, seal: Seal | None) -> Seal | None:
+        """The seal, if there is one, for a picture that is made from this one."""
+        return None if seal is None else seal.of(*self.file())
 
 
 def read_source(ui: UI, path: Path, strict: bool = False) -> Source:

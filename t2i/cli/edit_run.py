@@ -46,7 +46,7 @@ class EditRequest(Request):
             names,
             overwrite=overwrite,
             private=private,
-            seal=seal,
+            seal=source.seal(seal),
             icc=source.picture.icc,
             command=command,
             size=size,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Plan:
     """A checked request. Either `to`, the longer side in pixels, or `scale` is given; gate: whether the share of the
-    model's detail is measured."""
+    model's detail is measured; sharp: the bundle's manifest is the one with the sharp upsamplers in it."""
 
     bundle: Bundle
     folder: Path
@@ -46,6 +46,13 @@ class Plan:
     strict: bool
     private: bool
     seal: Seal | None
+    sharp: bool = False
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether an upsampler of the model reads the prompt."""
+        stages = self.bundle.manifest.of_kind("upsampler")
+        return any(self.bundle.configs[e.name]["widths"].get("text_dim") for e in stages)
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height of what is made of a picture. Raises InputError for too many pixels."""
@@ -94,7 +101,7 @@ class Plan:
                 e.name: manifest.files.get(f"{e.folder}/model.safetensors", "") for e in manifest.of_kind("upsampler")
             },
             source=carried(marks),
-            seal=self.seal,
+            seal=source.seal(self.seal),
         )
 
 
@@ -157,7 +164,8 @@ class Enlarging:
 
         plan = self.plan
         if self.pipeline is None:
-            self.pipeline = Pipeline.load(plan.bundle.path, device=opt.pick_device(self.device), dtype=plan.dtype)
+            device = opt.pick_device(self.device)
+            self.pipeline = Pipeline.load(plan.bundle.path, device=device, dtype=plan.dtype, sharp=plan.sharp)
         image, settings = to_tensor(source.image), SampleSettings(steps=plan.steps)
         try:
             return upscale(
@@ -166,6 +174,7 @@ class Enlarging:
                 (size[1], size[0]),
                 plan.seed,
                 settings,
+                prompt=plan.prompt if plan.reads_text else None,
                 tile=plan.tile,
                 gate=plan.gate,
                 on_step=on_step,

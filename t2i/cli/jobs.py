@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class Job:
     label: tuple[str, ...] = ()
 
 
+@lru_cache(4096)  # of a picture it is asked for when its place is checked, when it is looked for, and when it is saved
 def slug(prompt: str) -> str:
     """A file name from a prompt: letters and digits of any script, hyphens between, at most 150 bytes."""
     text = unicodedata.normalize("NFKC", prompt).lower()

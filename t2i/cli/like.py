@@ -22,8 +22,10 @@ from t2i.prompts import check_prompt
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from t2i.c2pa import Seal
     from t2i.cli.draw import Drawing, Request
     from t2i.pipeline import Pipeline, Samples, SampleSettings
+    from t2i.store.bundle import Bundle
 
 PRIORS = ("diffusion", "none")
 MOST = 1000  # frames, and pictures that compete for one
@@ -52,6 +54,13 @@ class Way:
         if self.strength is not None:
             facts["strength"] = self.strength
         return facts
+
+    def seal(self, seal: Seal | None) -> Seal | None:
+        """The seal, if there is one, for what is made of these pictures: --init edits its picture, the others show
+        theirs to the model."""
+        if seal is None or self.kind == "init":
+            return self.sources[0].seal(seal)
+        return seal.shown(*(source.file() for source in self.sources))
 
 
 @dataclass
@@ -145,6 +154,21 @@ class Wish:
             raise UsageError(f"{option} reads no prompt.", "Leave it out.")
         if prompt is not None:
             check_prompt(prompt)
+
+    def check_model(self, bundle: Bundle) -> None:
+        """Raise UsageError for what this model lacks a part for: an image encoder, or a prior."""
+        manifest = bundle.manifest
+        option = f"--{self.way.kind}" if self.way and self.way.kind != "init" else "--rerank" if self.rerank else ""
+        if option and not manifest.of_kind("clip"):
+            what = f"{option} needs an image encoder, and the model {manifest.name!r} has none"
+            hint = "Start from a picture with --init IMAGE --strength 0.6, or use --model small."
+            if option == "--rerank":
+                hint = "Draw more with -n and choose, or use --model small."
+            raise UsageError(f"{what}: its text encoder has never seen a picture.", hint)
+        option = "--prior-best-of" if self.best_of else "--prior" if self.prior else ""
+        if option and not manifest.of_kind("prior"):
+            what = f"{option} needs a prior, and the model {manifest.name!r} has none."
+            raise UsageError(what, "Leave it out: its base reads the text itself.")
 
     @property
     def needs_prompt(self) -> bool:

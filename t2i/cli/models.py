@@ -44,9 +44,13 @@ def list_(ctx: typer.Context, json: opt.Json = False, debug: opt.Debug = False) 
                 "source": model.source,
                 "path": str(model.path),
                 "fault": model.fault,
+                "lacks": list(model.lacks),
             }
             ui.record({**facts, "sizes": list(manifest.sizes) if manifest else [], "bytes": model.size_on_disk})
-        state = model.fault or f"{model.size_on_disk / 1e6:.1f} MB"
+        shares = sorted({e.source for e in manifest.stages if e.source}) if manifest else []
+        state = model.fault or f"{model.size_on_disk / 1e6:.1f} MB" + (
+            f", needs {' and '.join(shares)}" if shares else ""
+        )
         rows.append([model.name, manifest.family if manifest else "?", sizes, state, str(model.path)])
     if not rows:
         ui.note("no model is installed")
@@ -67,17 +71,23 @@ def show(
 
     from t2i.store.bundle import read_bundle
     from t2i.store.registry import resolve
+    from t2i.store.whole import missing, unfinished
 
     bundle = read_bundle(resolve(model))
     manifest = bundle.manifest
+    lacks = missing(manifest, bundle.configs)
     if ui.json:
-        ui.record({"path": str(bundle.path), "digest": bundle.digest, "manifest": asdict(manifest)})
+        facts = {"path": str(bundle.path), "digest": bundle.digest, "lacks": lacks}
+        ui.record({**facts, "manifest": asdict(manifest)})
         return
-    sizes = "/".join(map(str, manifest.sizes))
-    ui.line(safe(f"{manifest.name}: {manifest.family}, {sizes} px, {manifest.tool}"))
+    sizes = f"{'/'.join(map(str, manifest.sizes))} px" if manifest.sizes else "no sizes yet"
+    ui.line(safe(f"{manifest.name}: {manifest.family}, {sizes}, {manifest.tool}"))
+    if lacks:
+        ui.line(safe(f"  {unfinished(manifest.name, lacks).message}"))
     for entry in manifest.stages:
         dials: dict[str, Any] = {k: v for k, v in asdict(entry.defaults).items() if v not in (None, {})}
-        ui.line(safe(f"  {entry.name} ({entry.kind})  " + "  ".join(f"{k} {v}" for k, v in dials.items())))
+        kind = f"{entry.kind}, from {entry.source}" if entry.source else entry.kind
+        ui.line(safe(f"  {entry.name} ({kind})  " + "  ".join(f"{k} {v}" for k, v in dials.items())))
     ui.line(f"  digest {bundle.digest[:16]}\n")
     for line in bundle.card().rstrip().split("\n"):
         ui.line(safe(line))
@@ -92,12 +102,13 @@ def verify(
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Read every file of a model, compare the hashes, look for broken weights. Every model is looked at; exits
-    3 if one is not whole."""
+    """Read every file of a model, compare the hashes, look for broken weights and for stages that are not trained
+    yet. Every model is looked at; exits 3 if one is damaged or unfinished."""
     ui: UI = ctx.obj
     from t2i.errors import InputError
     from t2i.store.bundle import read_bundle
     from t2i.store.registry import list_models, resolve
+    from t2i.store.whole import missing, unfinished
 
     if models and len(models) == 1:
         resolve(models[0])  # the one that was asked for is not there: that is the whole answer
@@ -105,15 +116,18 @@ def verify(
     broken = 0
     for name, known in names:
         fault: T2IError | None = None
-        path, files = known, []
+        path, files, lacks = known, list[str](), list[str]()
         try:
             path = known or resolve(name)
-            files = read_bundle(path).verify()
+            bundle = read_bundle(path)
+            files, lacks = bundle.verify(), missing(bundle.manifest, bundle.configs)
+            if lacks:
+                raise unfinished(name, lacks)
         except T2IError as error:
             fault, broken = error, broken + 1
             ui.fail(error)
         if ui.json:
-            said = {"ok": fault is None, "files": len(files), "fault": fault and fault.message}
+            said = {"ok": fault is None, "files": len(files), "fault": fault and fault.message, "lacks": lacks}
             ui.record({"name": name, "path": path and str(path), **said})
         elif fault is None:
             ui.line(f"{safe(name)}: whole, {len(files)} files")

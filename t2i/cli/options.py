@@ -19,6 +19,7 @@ from t2i.prompts import MAX_SEED
 
 if TYPE_CHECKING:
     from t2i.c2pa import Seal
+    from t2i.stages.stage import Threshold
     from t2i.store.bundle import Manifest, StageEntry
 
 #: checked here so that a misspelt name costs no import; a test compares them with diffusion/samplers.py
@@ -111,8 +112,10 @@ def per_stage(
     *,
     whole: bool = False,
     kinds: tuple[str, ...] = ("prior", "base", "upsampler"),
+    bare: str = "base",
 ) -> dict[str, float]:
-    """``8`` (the base) or ``base=8,up=2`` as {stage name: number}; a name may be a kind, or a beginning.
+    """``8`` or ``base=8,up=2`` as {stage name: number}; a name may be a kind, or a beginning, and without one it is
+    ``bare``.
 
     Raises UsageError for unknown stages, stages of other ``kinds``, and for numbers outside [low, high].
     """
@@ -129,7 +132,7 @@ def per_stage(
             number = "whole number" if whole else "number"
             bounds = f"Write a {number} from {low:g} to {high:g}, or base=…,{kinds[-1]}=…"
             raise UsageError(f"--{option} {text!r} cannot be read.", bounds)
-        for entry in _stages_named(option, name.strip() or "base", manifest, kinds):
+        for entry in _stages_named(option, name.strip() or bare, manifest, kinds):
             out[entry.name] = value
     return out
 
@@ -149,18 +152,42 @@ def _stages_named(option: str, name: str, manifest: Manifest, kinds: tuple[str, 
     raise UsageError(f"--{option}: the model has no stage {name!r} that takes it.", hint)
 
 
-def parse_threshold(text: str | None) -> tuple[float, float] | None:
-    """``0.995,1.5``: percentile of Imagen's dynamic thresholding and its cap; without a cap, none."""
-    if text is None:
-        return None
-    percentile, _, cap = text.partition(",")
+def parse_thresholds(text: str | None) -> dict[str, Threshold]:
+    """``0.995,1.5`` (percentile of Imagen's dynamic thresholding and its cap; without a cap, none), ``static`` or
+    ``none``, of the base; or ``base=0.995,1.5,up=static``. A name as it was written -> what was said of it, "" for the
+    base. Raises UsageError."""
+    parts: dict[str, list[str]] = {}
+    name = ""
+    for part in text.split(",") if text is not None else ():
+        stage, equals, value = part.rpartition("=")
+        name = stage.strip() if equals else name
+        parts.setdefault(name, []).append(value.strip())
+    return {name: _threshold(text or "", values) for name, values in parts.items()}
+
+
+def _threshold(text: str, words: list[str]) -> Threshold:
+    if words == ["static"]:
+        return "static"
+    if words == ["none"]:
+        return "none"
     try:
-        value = (float(percentile), float(cap) if cap else math.inf)
+        percentile, cap = float(words[0]), float(words[1]) if words[1:] else math.inf
     except ValueError:
-        value = (math.nan, math.nan)
-    if not (0 < value[0] <= 1 and value[1] >= 1):
-        raise UsageError(f"--threshold {text!r} cannot be read.", "Write percentile,cap, as in 0.995,1.5")
-    return value
+        percentile = cap = math.nan
+    if not (0 < percentile <= 1 and cap >= 1 and len(words) <= 2):
+        hint = "Write percentile,cap, as in 0.995,1.5, or static, or none."
+        raise UsageError(f"--threshold {text!r} cannot be read.", hint)
+    return percentile, cap
+
+
+def thresholds(text: str | None, manifest: Manifest) -> dict[str, Threshold]:
+    """The same by the names of the model's stages. Raises UsageError for stages that make no pictures."""
+    kinds = ("base", "upsampler")
+    return {
+        entry.name: value
+        for name, value in parse_thresholds(text).items()
+        for entry in _stages_named("threshold", name or "base", manifest, kinds)
+    }
 
 
 def check_choice(option: str, value: str, choices: tuple[str, ...]) -> str:

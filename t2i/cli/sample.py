@@ -9,7 +9,7 @@ import typer
 
 from t2i.cli import options as opt
 from t2i.cli.ui import UI
-from t2i.errors import InputError, UsageError
+from t2i.errors import UsageError
 from t2i.prompts import check_prompt, random_seed
 
 EPILOG = """Examples:
@@ -60,7 +60,14 @@ def sample(
     sampler: Annotated[str | None, typer.Option(metavar="|".join(opt.SAMPLERS), help="Sampler of the base.")] = None,
     negative: Annotated[str, typer.Option(metavar="TEXT", help="What not to draw.", show_default=False)] = "",
     threshold: Annotated[
-        str | None, typer.Option(metavar="P,CAP", help="Dynamic thresholding, as in 0.995,1.5.")
+        str | None,
+        typer.Option(
+            metavar="P,CAP|static|none|STAGE=…", help="Thresholding of the estimates; dynamic as in 0.995,1.5."
+        ),
+    ] = None,
+    sr_noise: Annotated[
+        str | None,
+        typer.Option(metavar="L|STAGE=L,…", help="How much the input of the upsamplers is noised, from 0 to 1."),
     ] = None,
     sweep: Annotated[
         list[str] | None,
@@ -142,6 +149,7 @@ def sample(
     from t2i.cli.sweep import parse_sweep
     from t2i.store.bundle import read_bundle
     from t2i.store.registry import resolve
+    from t2i.store.whole import check_whole
 
     opt.check_count(n)
     opt.check_choice("dtype", dtype, opt.DTYPES)
@@ -164,16 +172,17 @@ def sample(
         raise UsageError(what, 'Write t2i sample "a cat in the snow", or t2i sample -f prompts.txt')
     seeds = opt.parse_seeds(seed, n)
     given = {"size": size, "steps": steps, "guidance": guidance, "sampler": sampler, "threshold": threshold}
+    given["sr_noise"] = sr_noise
     words = {"negative": negative, **{name: str(value) for name, value in given.items() if value is not None}}
     check_words(words)
     axes = parse_sweep(sweep or [])
     lines = [] if wish.way else [Line(check_prompt(prompt))] if prompt is not None else read_lines(file or "-")
     seal = opt.read_seal(sign_cert, sign_key)
+    seal = wish.way.seal(seal) if wish.way else seal
 
     bundle = read_bundle(resolve(model))
-    if not bundle.manifest.sizes:
-        what = f"the model {bundle.manifest.name!r} is not complete: it has no stage that draws."
-        raise InputError(what, "Train its base first: t2i train base --out …", "bundle")
+    check_whole(bundle.manifest, bundle.configs)
+    wish.check_model(bundle)
     names = Names(output, bundle.manifest.name)
     request = Request(bundle, names, keep_stages, overwrite, no_prompt_metadata, seal)
     fallback = random_seed() if prompt is not None or wish.way else None

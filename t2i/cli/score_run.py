@@ -195,13 +195,14 @@ def tell(ui: UI, report: Report, suite: str | None, asked: Sequence[Prompt]) -> 
     if ui.json:
         for row in report.rows:
             ui.picture(row.picture.path, row.table())
-        counts = {"suite": suite, "pictures": len(report.rows), "tasks": {k: asdict(m) for k, m in splits.items()}}
+        tasks = {k: {"mean": m.mean, "low": m.low, "high": m.high, "prompts": m.n} for k, m in splits.items()}
+        counts = {"suite": suite, "pictures": len(report.rows), "tasks": tasks}
         ui.record({**counts, **report.table()})
         return
     rows = [list(row) for row in report.means()]
     known = {row[0] for row in rows}
     rows += [
-        [task, number(m.mean), f"{number(m.low)} to {number(m.high)}", str(m.prompts)]
+        [task, number(m.mean), f"{number(m.low)} to {number(m.high)}", str(m.n)]
         for task, m in splits.items()
         if task not in known
     ]

@@ -9,6 +9,7 @@ from t2i.errors import UsageError, nearest
 
 MAX_AXES = 3
 MAX_VALUES = 64
+STAGED = ("steps", "guidance", "threshold", "sr_noise")  # the dials that a stage can be named for
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,11 @@ def parse_sweep(texts: list[str]) -> list[Axis]:
     axes = []
     for text in texts:
         dial, equals, rest = text.partition("=")
-        option, _, stage = dial.strip().partition(".")
+        option, _, stage = dial.strip().replace("-", "_").partition(".")
         values = tuple(value.strip() for value in rest.split(","))
         if not equals or not all(values):
             raise UsageError(f"--sweep {text!r} cannot be read.", "Write --sweep guidance=1,2,4")
-        if option not in NAMES or (stage and option not in ("steps", "guidance")):
+        if option not in NAMES or (stage and option not in STAGED):
             near = nearest(option, NAMES, 1)
             hint = f"Did you mean {near[0]}?" if near and near[0] != option else f"Sweep {', '.join(NAMES)}."
             raise UsageError(f"--sweep: {dial.strip()!r} is no dial.", hint)

@@ -19,13 +19,14 @@ EPILOG = """Examples:
 \b
   t2i train --recipe tiny --out my-model       # every stage on drawn scenes, minutes on two CPU cores
   t2i sample "a red circle" --model my-model
+  t2i train --recipe imagen-tiny --out my-imagen  # the same without CLIP: a language model reads the prompt
   t2i train base --recipe first --sprites sprites/ --out my-model --resume
   t2i train clip --recipe first --sprites sprites/ --out my-model --start small
   t2i train --recipe tiny --set base.lr=1e-4 --dry-run
   t2i train --recipe tiny --data photos/ --out my-photos
   t2i train --recipe tiny --data "shards/{0000..0003}.tar" --out my-shards
 """
-STAGES = ("all", "clip", "base", "prior", "upsampler256", "upsampler1024")
+STAGES = ("all", "clip", "text", "base", "prior", "upsampler256", "upsampler1024", "sharp256")
 
 
 def train(
@@ -125,8 +126,7 @@ class _Reporter:
         if self.bars is not None:
             self.bars.stop()
 
-    def __call__(self, record: dict[str, Any]) -> None:
-        facts = {k: v for k, v in record.items() if k not in ("pictures", "folder")}
+    def __call__(self, facts: dict[str, Any]) -> None:
         if self.ui.json:
             self.ui.record(_finite(facts))
         elif self.bars is not None and facts.get("event") in ("start", "step", "embed"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +37,9 @@ def upscale(
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What is to be seen, for models whose upsampler reads text.")
     ] = None,
-    sharp: Annotated[bool, typer.Option("--sharp", help="The model's adversarially tuned upsampler.")] = False,
+    sharp: Annotated[
+        bool, typer.Option("--sharp", help="The model's adversarially tuned upsampler, where it has one.")
+    ] = False,
     trust: Annotated[
         bool, typer.Option("--trust", help="Keep all of the model's detail, also where Lanczos is nearer the truth.")
     ] = False,
@@ -75,7 +78,9 @@ def upscale(
     from t2i.cli.edit_upscale import Enlarging, Plan
     from t2i.cli.jobs import SUFFIXES
     from t2i.store.bundle import read_bundle
+    from t2i.store.manifest import sharpened
     from t2i.store.registry import resolve
+    from t2i.store.whole import check_whole
 
     if (to is None) == (scale is None):
         what = "nothing says how large." if to is None else "--to and --scale both say how large."
@@ -89,19 +94,23 @@ def upscale(
     files = expand_paths(pictures)
 
     bundle = read_bundle(resolve(model))
+    check_whole(bundle.manifest, bundle.configs)
     name, upsamplers = bundle.manifest.name, bundle.manifest.of_kind("upsampler")
     if sharp:
-        raise UnavailableError(f"the model {name!r} has no sharp upsampler.", "Leave --sharp out.")
+        if not bundle.manifest.of_kind("sharp"):
+            hint = "Leave --sharp out, or train one: t2i train sharp256 --out …"
+            raise UnavailableError(f"the model {name!r} has no sharp upsampler.", hint)
+        bundle = replace(bundle, manifest=sharpened(bundle.manifest))
     if not upsamplers:
         hint = "Train one: t2i train upsampler256 --out …"
         raise UnavailableError(f"the model {name!r} has no upsampler.", hint)
     counts = opt.per_stage("steps", steps, bundle.manifest, 1, 1000, whole=True, kinds=("upsampler",))
     opt.check_writable(Path(output))
-    if text:
-        ui.warn(f"the upsampler of {name!r} reads no text: --prompt only goes into the record")
     opt.environment(offline, deterministic)
     plan = Plan(
         bundle, Path(output), to, scale, text, seed, {k: int(v) for k, v in counts.items()}, tile,
-        not trust, dtype, overwrite, strict, no_prompt_metadata, seal,
+        not trust, dtype, overwrite, strict, no_prompt_metadata, seal, sharp,
     )  # fmt: skip
+    if text and not plan.reads_text:
+        ui.warn(f"the upsampler of {name!r} reads no text: --prompt only goes into the record")
     Enlarging(ui, plan, files, device).run()

@@ -17,7 +17,7 @@ from t2i.edit.upscaling import upscale
 from t2i.images import resize
 from t2i.pipeline import Pipeline, SampleSettings, Subject
 from t2i.stages.stage import Known, OnStep, Start
-from t2i.stages.upsampler import Box, sample_upsampler
+from t2i.stages.upsampler import Box
 
 REMOVAL = 0.6
 """The share of the base's steps that a removal takes, from a smooth surface on."""
@@ -89,11 +89,9 @@ def _paint(
     for entry in pipeline.manifest.of_kind("upsampler"):
         if images.shape[-1] >= side:
             break
-        stage = pipeline.stages[entry.name]
-        large = images.shape[-1] * int(stage.config.scale)
-        level, dials = float(entry.defaults.extra.get("noise", 0.0)), pipeline.dials(entry, settings)
+        large = images.shape[-1] * int(pipeline.stages[entry.name].config.scale)
         known = _known(part, mask, large)
-        images = sample_upsampler(stage, images, seeds, dials, level, on_step, key=key, known=known)
+        images = pipeline.enlarge(entry, images, subject, seeds, settings, on_step, key=key, known=known)
     images = images.float().cpu()
     if images.shape[-1] >= side:
         return resize(images, side, side)

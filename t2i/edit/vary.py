@@ -27,7 +27,9 @@ def squares(pictures: Sequence[Tensor], size: int) -> Tensor:
 
 
 def check_embeds(pipeline: Pipeline) -> None:
-    """Raise UsageError for a model whose base reads no image embedding: it cannot be shown a picture."""
+    """Raise UsageError for a model that has no image encoder, or whose base reads none of its embeddings: it cannot be
+    shown a picture."""
+    _ = pipeline.clip
     if not pipeline.base[1].config.cond_dim:
         name = pipeline.manifest.name
         raise UsageError(f"the base of {name!r} reads no image embedding.", "Use a model that has a prior, or --init.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,19 +13,26 @@ from t2i.diffusion.process import from_config
 from t2i.diffusion.schedule import sigmas
 from t2i.errors import InputError, T2IError
 from t2i.nets.clip import Clip, ClipConfig
+from t2i.nets.language import LanguageConfig, LanguageModel
 from t2i.nets.prior import PriorConfig, build_prior
 from t2i.nets.unet import UNet, UNetConfig
 from t2i.nets.upsampler import Upsampler, UpsamplerConfig
 from t2i.stages.stage import Dials, Stage
-from t2i.store.bundle import Bundle, Manifest, StageEntry
+from t2i.store.bundle import Bundle, StageEntry
+from t2i.text.encoder import NetEncoder, TextEncoder
+from t2i.text.t5 import T5Encoder, build_t5, fill_t5
+from t2i.text.tokenizer import Tokenizer
 
 NETS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
+    "language": lambda config: LanguageModel(LanguageConfig.from_dict(config)),
+    "t5": build_t5,
     "clip": lambda config: Clip(ClipConfig.from_dict(config)),
     "prior": lambda config: build_prior(PriorConfig.from_dict(config)),
     "base": lambda config: UNet(UNetConfig.from_dict(config)),
     "upsampler": lambda config: Upsampler(UpsamplerConfig.from_dict(config)),
+    "sharp": lambda config: Upsampler(UpsamplerConfig.from_dict(config)),
 }
-"""How each kind of stage builds its network from its config."""
+"""How each kind of stage builds its network from its config; a stage of the kind text says which encoder it is."""
 PIXELS = ("base", "upsampler")
 
 
@@ -51,12 +58,31 @@ def load_net(bundle: Bundle, entry: StageEntry) -> nn.Module:
     """The network of a stage with its weights. Raises InputError where they do not belong together."""
     config, state = bundle.load_stage(entry.name)
     try:
+        kind = config["encoder"] if entry.kind == "text" else entry.kind
         with torch.device("meta"), Unfilled():
-            net = NETS[entry.kind](config["net"])
-        net.load_state_dict(state, assign=True)
+            net = NETS[kind](config["net"])
+        if kind == "t5":
+            fill_t5(net, state)
+        else:
+            net.load_state_dict(state, assign=True)
     except (T2IError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise _strange(bundle, entry, "its weights and its config.json do not belong together", error) from error
     return net
+
+
+def load_encoder(bundle: Bundle, entry: StageEntry, net: nn.Module) -> TextEncoder:
+    """What reads the prompts: the network of a stage of the kind clip or text, with the bundle's tokenizer. Raises
+    InputError where they do not belong together."""
+    where, text = str(bundle.path / "tokenizer.json"), bundle.tokenizer_json() or ""
+    if isinstance(net, (Clip, LanguageModel)):
+        tokenizer = Tokenizer.parse(text, where)
+        if tokenizer.vocab != net.config.vocab:
+            entries = f"{tokenizer.vocab} entries and the text encoder reads {net.config.vocab}"
+            raise InputError(f"the vocabulary of {bundle.path} has {entries}.", code="mismatch")
+        if isinstance(net, Clip):
+            return NetEncoder(net, tokenizer, net.config.text_width, net.config.embed_dim)
+        return NetEncoder(net, tokenizer, net.config.width, net.config.width)
+    return T5Encoder(net, text, int(bundle.configs[entry.name]["widths"]["context"]), where)
 
 
 def build_stage(bundle: Bundle, entry: StageEntry, net: nn.Module) -> Stage:
@@ -83,14 +109,3 @@ def _strange(bundle: Bundle, entry: StageEntry, what: str, error: Exception) -> 
     why = error.message if isinstance(error, T2IError) else str(error).strip().split("\n")[-1].strip()
     hint = f"It says: {why[:200]}" if why else "Fetch or train this model again."
     return InputError(f"{bundle.path / entry.folder} cannot be used: {what}.", hint, "bundle")
-
-
-def check_whole(manifest: Manifest, nets: Mapping[str, nn.Module]) -> None:
-    """Raise InputError unless the stages that are there can draw a prompt."""
-    base = nets.get("base")
-    missing = next((kind for kind in ("clip", "base") if kind not in nets), None)
-    if missing is None and isinstance(base, UNet) and not base.cond.config.text_dim and "prior" not in nets:
-        missing = "prior"  # nothing would tell the base what to draw
-    if missing:
-        hint = f"Train it first: t2i train {missing} --out …"
-        raise InputError(f"the model {manifest.name!r} is not complete: it has no {missing}.", hint, "bundle")

@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from t2i.diffusion.denoiser import Denoiser, Net, NetDenoiser, Prediction
-from t2i.diffusion.guidance import classifier_free, dynamic_threshold
+from t2i.diffusion.guidance import classifier_free, dynamic_threshold, static_threshold
 from t2i.diffusion.process import VP, Flow
 from t2i.diffusion.samplers import SAMPLERS
 from t2i.diffusion.schedule import sigmas, start_at
@@ -23,24 +23,31 @@ from t2i.rng import NoiseSource, SeededNoise, noise
 OnStep = Callable[[str, int, int, Tensor], None]
 
 
+#: of each estimate x0_hat (Saharia 2022, section 2.3): (percentile in (0, 1], cap) of dynamic thresholding, "static"
+#: clipping to [-1, 1], or "none", which a stage without any also has
+Threshold = tuple[float, float] | Literal["static", "none"]
+
+
 @dataclass(frozen=True)
 class Dials:
-    """How a stage is sampled. guidance 1 is none; interval: the sigmas (lo, hi] that are guided; threshold:
-    (percentile in (0, 1], cap) of dynamic thresholding, or None."""
+    """How a stage is sampled. guidance 1 is none; interval: the sigmas (lo, hi] that are guided."""
 
     steps: int = 8
     guidance: float = 1.0
     sampler: str = "euler"
     schedule: str = "uniform_t"
     interval: tuple[float, float] | None = None
-    threshold: tuple[float, float] | None = None
+    threshold: Threshold | None = None
 
     def changed(self, **values: Any) -> Dials:
-        """The same with the values that are not None. Raises UsageError for a sampler that does not exist."""
+        """The same with the values that are not None. Raises UsageError for a sampler or a threshold that does not
+        exist."""
         new = replace(self, **{k: v for k, v in values.items() if v is not None})
         if new.sampler not in SAMPLERS:
             near = ", ".join(nearest(new.sampler, list(SAMPLERS)) or SAMPLERS)
             raise UsageError(f"there is no sampler {new.sampler!r}.", f"Did you mean {near}?")
+        if isinstance(new.threshold, str) and new.threshold not in ("static", "none"):
+            raise UsageError(f"there is no threshold {new.threshold!r}.", "Write (percentile, cap), static or none.")
         return new
 
 
@@ -111,7 +118,9 @@ class Stage:
 
         denoiser: Denoiser = NetDenoiser(typed, self.process, self.prediction)
         denoiser = classifier_free(denoiser, uncond, dials.guidance, dials.interval)
-        if dials.threshold:
+        if dials.threshold == "static":
+            denoiser = static_threshold(denoiser)
+        elif dials.threshold and dials.threshold != "none":
             percentile, cap = dials.threshold
             denoiser = dynamic_threshold(denoiser, percentile * 100, cap)
         return denoiser

@@ -25,11 +25,14 @@ def sample_upsampler(
     tile: int = 0,
     known: Known | None = None,
     key: str = "",
+    pooled: Tensor | None = None,
+    negative: Tensor | None = None,
 ) -> Tensor:
     """(B, 3, h, w) -> (B, 3, h*scale, w*scale), both in [-1, 1]. level: noise-conditioning augmentation in
     [0, 1].
 
-    It reads no text, so there is nothing to guide by: dials.guidance is not used. With `tile` the network sees at most
+    pooled (B, E): the texts' vectors, for a network that reads them; dials.guidance then leads away from `negative`, or
+    from no text. Without text there is nothing to guide by. With `tile` the network sees at most
     that many small pixels a side at once: each step is taken in overlapping tiles, of one noise for the whole picture.
     `key` sets several uses of the stage apart.
     """
@@ -37,23 +40,34 @@ def sample_upsampler(
     shape = (3, low.shape[2] * scale, low.shape[3] * scale)
     if level:
         low = low + level * noise(seeds, f"{stage.name}{key}/augment", 0, low.shape[1:]).to(low.device)
-    cond = (low, torch.full((low.shape[0],), level, device=low.device))
+    cond: tuple[Tensor, ...] = (low, torch.full((low.shape[0],), level, device=low.device))
+    uncond = cond
+    if reads_text(stage) and pooled is not None:
+        keep = torch.ones(len(low), dtype=torch.bool, device=low.device)
+        away = pooled if negative is None else negative
+        cond, uncond = (*cond, pooled, keep), (*cond, away, keep if negative is not None else ~keep)
+    else:
+        dials = replace(dials, guidance=1.0)
 
-    def whole(x_t: Tensor, t: Tensor, cond: tuple[Tensor, Tensor]) -> Tensor:
+    def whole(x_t: Tensor, t: Tensor, cond: tuple[Tensor, ...]) -> Tensor:
         out: Tensor = stage.net(x_t, t, *cond)
         return out
 
-    def tiled(x_t: Tensor, t: Tensor, cond: tuple[Tensor, Tensor]) -> Tensor:
-        small, levels = cond
+    def tiled(x_t: Tensor, t: Tensor, cond: tuple[Tensor, ...]) -> Tensor:
+        small, *rest = cond
         out = torch.empty_like(x_t)
         for core, halo in tiles(small.shape[2], small.shape[3], tile, reach(stage)):
-            part = whole(x_t[halo.times(scale).slices], t, (small[halo.slices], levels))
+            part = whole(x_t[halo.times(scale).slices], t, (small[halo.slices], *rest))
             out[core.times(scale).slices] = part[core.within(halo).times(scale).slices].to(out.dtype)
         return out
 
     net = tiled if tile and max(low.shape[2:]) > tile else whole
-    dials = replace(dials, guidance=1.0)
-    return stage.run(net, shape, cond, cond, dials, seeds, on_step, key=key, known=known).clamp(-1, 1)
+    return stage.run(net, shape, cond, uncond, dials, seeds, on_step, key=key, known=known).clamp(-1, 1)
+
+
+def reads_text(stage: Stage) -> bool:
+    """Whether the upsampler was built to read the text's vector (Saharia 2022, section 2.5)."""
+    return bool(getattr(stage.config, "pooled_dim", 0))
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,14 @@
 """Do the stages of a bundle fit together? Every stage's config.json carries a table ``widths``:
 
     clip       embed_dim, text_dim, context, vocab     the shared space, the width of a token, tokens, vocabulary
+    text       text_dim, context, vocab                the same of a text encoder that has seen no picture
     prior      embed_dim, text_dim                     what it predicts, what it reads
-    base       cond_dim, text_dim, size                image embedding (0: none), tokens (0: none), pixels
-    upsampler  low, size                               pixels in, pixels out
+    base       cond_dim, text_dim, size [context]      image embedding (0: none), tokens (0: none), pixels, how many
+                                                       tokens there were in training
+    upsampler  low, size [text_dim]                    pixels in, pixels out, the width of the text's one vector
+    sharp      low, size [text_dim]                    the same, of one that can stand in for an upsampler
 
+What stands in [] may be missing: 0, or not said. A bundle has one text encoder, of either kind.
 A bundle may be incomplete (training adds one stage after the other); what is there has to fit.
 """
 
@@ -20,10 +24,15 @@ if TYPE_CHECKING:
 
 WIDTHS: dict[str, tuple[str, ...]] = {
     "clip": ("embed_dim", "text_dim", "context", "vocab"),
+    "text": ("text_dim", "context", "vocab"),
     "prior": ("embed_dim", "text_dim"),
     "base": ("cond_dim", "text_dim", "size"),
     "upsampler": ("low", "size"),
+    "sharp": ("low", "size"),
 }
+OPTIONAL: dict[str, tuple[str, ...]] = {"base": ("context",), "upsampler": ("text_dim",), "sharp": ("text_dim",)}
+ENCODERS = ("clip", "text")
+"""The kinds of stage that read the prompt, and draw nothing."""
 #: (kind, its width, kind, its width, what the number is): equal unless one of them is 0, "does not use it"
 PAIRS = (
     ("clip", "embed_dim", "prior", "embed_dim", "the width of the image embedding"),
@@ -31,6 +40,12 @@ PAIRS = (
     ("prior", "embed_dim", "base", "cond_dim", "the width of the image embedding"),
     ("clip", "embed_dim", "base", "cond_dim", "the width of the image embedding"),
     ("clip", "text_dim", "base", "text_dim", "the width of a text token"),
+    ("clip", "context", "base", "context", "the number of text tokens"),
+    ("clip", "embed_dim", "upsampler", "text_dim", "the width of a text's vector"),
+    ("text", "text_dim", "prior", "text_dim", "the width of a text token"),
+    ("text", "text_dim", "base", "text_dim", "the width of a text token"),
+    ("text", "context", "base", "context", "the number of text tokens"),
+    ("text", "text_dim", "upsampler", "text_dim", "the width of a text's vector"),
 )
 
 
@@ -46,16 +61,31 @@ def check_fit(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> None:
         table = configs[entry.name].get("widths")
         if not isinstance(table, dict):
             raise _mismatch(f"the stage {entry.name!r} does not say its widths")
-        for key in WIDTHS[entry.kind]:
+        optional = [key for key in OPTIONAL.get(entry.kind, ()) if key in table]
+        for key in (*WIDTHS[entry.kind], *optional):
             if type(table.get(key)) is not int or table[key] < 0:
                 raise _mismatch(f"the stage {entry.name!r} does not say its {key}")
         widths[entry.name] = table
+    readers = [entry for entry in manifest.stages if entry.kind in ENCODERS]
+    if len(readers) > 1:
+        raise _mismatch(f"there are two text encoders, {readers[0].name!r} and {readers[1].name!r}")
+    for entry in manifest.stages:
+        reads = entry.kind not in ENCODERS and widths[entry.name].get("text_dim")
+        if reads and entry.source and readers and readers[0].source != entry.source:
+            where = f"the stage {entry.name!r} of {entry.source!r} reads text"
+            raise _mismatch(f"{where}, by another encoder than {readers[0].name!r}")
     for kind, key, other_kind, other_key, what in PAIRS:
         for a in manifest.of_kind(kind):
             for b in manifest.of_kind(other_kind):
-                m, n = widths[a.name][key], widths[b.name][other_key]
+                m, n = widths[a.name][key], widths[b.name].get(other_key, 0)
                 if m and n and m != n:
                     raise _mismatch(f"{what} is {m} in stage {a.name!r} and {n} in stage {b.name!r}")
+    for entry in manifest.of_kind("sharp"):
+        other = entry.defaults.extra.get("instead_of")
+        if other not in [e.name for e in manifest.of_kind("upsampler")]:
+            raise _mismatch(f"the stage {entry.name!r} stands in for {other!r}, which is no upsampler of the model")
+        if widths[entry.name] != widths[str(other)]:
+            raise _mismatch(f"the stage {entry.name!r} has other widths than {other!r}, for which it stands in")
     sizes = [(e.name, widths[e.name].get("low"), widths[e.name]["size"]) for e in _pixel_stages(manifest)]
     for (name, _, size), (above, low, _) in pairwise(sizes):
         if size != low:

@@ -1,9 +1,4 @@
-"""A model's name to its folder. Looked for, in this order, in
-
-$T2I_HOME/models     (T2I_HOME is by default t2i in the user's cache folder)
-the installed package, which carries the small models
-weights/ of a source checkout
-"""
+"""A model's name to its folder, in the places of `store/places.py`."""
 
 from __future__ import annotations
 
@@ -13,27 +8,12 @@ from pathlib import Path
 
 from t2i.errors import T2IError, UnavailableError, nearest
 from t2i.store.bundle import MANIFEST, Manifest, read_bundle
+from t2i.store.places import home, roots
+from t2i.store.whole import missing, unfinished
+
+__all__ = ["DEFAULT", "ModelInfo", "home", "list_models", "resolve", "resolve_judge", "roots"]
 
 DEFAULT = "small"
-
-
-def home() -> Path:
-    """Where this user's models are kept: $T2I_HOME, or t2i in the cache folder. It need not exist."""
-    own = os.environ.get("T2I_HOME")
-    if own:
-        return Path(own).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "t2i"
-
-
-def roots() -> list[tuple[str, Path]]:
-    """(what it is, folder) of every place that is searched, in order."""
-    package = Path(__file__).resolve().parent.parent
-    places = [("home", home() / "models"), ("package", package / "_weights")]
-    checkout = package.parent
-    if (checkout / "pyproject.toml").is_file():
-        places.append(("checkout", checkout / "weights"))
-    return places
 
 
 def resolve(name_or_path: str | Path = DEFAULT) -> Path:
@@ -71,13 +51,15 @@ def resolve_judge() -> Path:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """One model that was found; ``manifest`` is None and ``fault`` a sentence when it cannot be read."""
+    """One model that was found. ``fault``: a sentence when it cannot be used; ``manifest`` is None when it cannot be
+    read, ``lacks`` the stages that an unfinished one has not."""
 
     name: str
     source: str
     path: Path
     manifest: Manifest | None
     fault: str | None = None
+    lacks: tuple[str, ...] = ()
 
     @property
     def size_on_disk(self) -> int:
@@ -93,7 +75,10 @@ def list_models() -> list[ModelInfo]:
         if name in models:
             continue
         try:
-            models[name] = ModelInfo(name, source, root / name, read_bundle(root / name).manifest)
+            bundle = read_bundle(root / name)
+            lacks = missing(bundle.manifest, bundle.configs)
+            fault = unfinished(name, lacks).message if lacks else None
+            models[name] = ModelInfo(name, source, root / name, bundle.manifest, fault, tuple(lacks))
         except T2IError as error:
             models[name] = ModelInfo(name, source, root / name, None, error.message)
     return list(models.values())

@@ -19,6 +19,7 @@ ATTRIBUTION = {
     "noto": "Noto Emoji, (c) Google, Apache-2.0 / OFL-1.1",
     "twemoji": "Twemoji, (c) Twitter, Inc and other contributors, CC-BY-4.0",
 }
+FAMILIES = {"unclip": "unCLIP", "imagen": "Imagen"}
 
 
 def hardware(device: torch.device) -> str:
@@ -42,7 +43,12 @@ def _processor() -> str:
 def write_card(recipe: Recipe, training: dict[str, Any]) -> str:
     """Markdown. `training`: stage -> what `run.py` notes of it (seconds, samples, recipe, data, and, of newer
     trainings, command, hardware, parameters, steps, batch, lr)."""
-    lines = [f"# {recipe.name}", "", "A text-to-image cascade (unCLIP), trained with `t2i train`.", ""]
+    lines = [
+        f"# {recipe.name}",
+        "",
+        f"A text-to-image cascade ({FAMILIES[recipe.family]}), trained with `t2i train`.",
+        "",
+    ]
     if not training:
         return "\n".join(lines)
     hours = sum(facts["seconds"] for facts in training.values()) / 3600

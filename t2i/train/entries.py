@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from t2i.errors import InputError, UsageError
-from t2i.store.bundle import KINDS, Bundle, Defaults, Manifest, StageEntry
-from t2i.store.fit import check_fit, pixel_sizes
+from t2i.store.bundle import KINDS, Bundle, Defaults, Manifest, StageEntry, find_shared, read_bundle
+from t2i.store.fit import ENCODERS, check_fit, pixel_sizes
+from t2i.text.t5 import t5_config
 from t2i.train.recipe import Recipe, UpsamplerRecipe
 
 
@@ -15,6 +17,8 @@ def entry_of(recipe: Recipe, stage: str) -> tuple[StageEntry, dict[str, Any]]:
     """The manifest's entry and the config.json of a stage that this recipe trains."""
     s, part = recipe.sample, getattr(recipe, stage)
     config: dict[str, Any] = {"net": part.net.to_dict()}
+    if stage == "text":
+        return StageEntry(stage, "text", stage, Defaults()), config | _text(recipe)
     if stage == "clip":
         n = recipe.clip.net
         config["widths"] = {
@@ -31,7 +35,15 @@ def entry_of(recipe: Recipe, stage: str) -> tuple[StageEntry, dict[str, Any]]:
             "widths": {"cond_dim": b.net.cond_dim, "text_dim": b.net.text_dim, "size": b.size},
             "size": b.size,
         }
-        defaults = Defaults(steps=s.base_steps, guidance=s.base_guidance, sampler=s.sampler, schedule="uniform_t")
+        if b.net.text_dim:
+            config["widths"]["context"] = getattr(recipe, recipe.encoder).net.context
+        defaults = Defaults(
+            steps=s.base_steps,
+            guidance=s.base_guidance,
+            sampler=s.sampler,
+            schedule="uniform_t",
+            threshold=s.threshold,
+        )
         return StageEntry(stage, "base", stage, defaults), config
     if stage == "prior":
         p = recipe.prior.net
@@ -46,12 +58,35 @@ def entry_of(recipe: Recipe, stage: str) -> tuple[StageEntry, dict[str, Any]]:
         return StageEntry(stage, "prior", stage, defaults), config
     assert isinstance(part, UpsamplerRecipe)
     config["widths"] = {"low": part.size // part.net.scale, "size": part.size}
-    defaults = Defaults(steps=s.upsampler_steps, sampler="euler", schedule="uniform_t", extra={"noise": 0.0})
+    if part.net.pooled_dim:
+        config["widths"]["text_dim"] = part.net.pooled_dim
+    extra: dict[str, Any] = {"noise": s.upsampler_noise}
+    if part.instead_of:  # its one step is what it was tuned for
+        defaults = Defaults(1, None, "euler", "uniform_t", extra={**extra, "instead_of": part.instead_of})
+        return StageEntry(stage, "sharp", stage, defaults), config
+    defaults = Defaults(steps=s.upsampler_steps, sampler="euler", schedule="uniform_t", extra=extra)
     return StageEntry(stage, "upsampler", stage, defaults), config
 
 
-def check(recipe: Recipe, stages: tuple[str, ...], bundle: Bundle | None) -> None:
-    """Would the stages fit together, and with what the bundle holds already? Asked before hours are spent.
+def _text(recipe: Recipe) -> dict[str, Any]:
+    """What the config of a text-only encoder says: our language model's, or that of the T5 in the recipe's folder."""
+    text, net = recipe.text, recipe.text.net
+    if text.encoder == "t5":
+        config = t5_config(Path(text.folder))
+        widths = {"text_dim": config["d_model"], "context": net.context, "vocab": config["vocab_size"]}
+        return {"encoder": "t5", "net": config, "widths": widths}
+    widths = {"text_dim": net.width, "context": net.context, "vocab": net.vocab}
+    return {"encoder": "language", "widths": widths}
+
+
+def learned_from_encoder(bundle: Bundle, entry: StageEntry) -> bool:
+    """Whether a stage is worth nothing beside a newly trained text encoder: it learned from the one before."""
+    reads = bundle.configs[entry.name]["widths"].get("text_dim")
+    return entry.kind in ("prior", "base") or bool(reads and entry.kind not in ENCODERS)
+
+
+def check(recipe: Recipe, stages: tuple[str, ...], bundle: Bundle | None, folder: Path = Path("model")) -> None:
+    """Would the stages fit together, and with what the bundle in `folder` holds already? Asked before hours are spent.
 
     Raises UsageError (code ``config``) for sizes that a stage cannot have, else InputError (``mismatch``).
     """
@@ -81,10 +116,20 @@ def check(recipe: Recipe, stages: tuple[str, ...], bundle: Bundle | None) -> Non
             "clip.denoise needs base.net.cond_dim",
         ),
     ]
+    blind = recipe.encoder == "text" and "base" in stages
+    rules.append(("prior" not in stages or recipe.encoder == "clip", "a prior needs CLIP, and [text] takes its place"))
+    rules.append((not blind or not base.net.cond_dim, "base.net.cond_dim is not 0, and there is no CLIP to embed"))
     for name in stages:
         part = getattr(recipe, name)
-        if isinstance(part, UpsamplerRecipe):
-            unit = part.net.unshuffle
+        if isinstance(part, UpsamplerRecipe) and name not in recipe.share:
+            unit, sharp = part.net.unshuffle, part.instead_of
+            rules += [
+                (bool(sharp) == bool(part.adversarial), f"{name}.instead_of and {name}.adversarial go together"),
+                (part.adversarial >= 0, f"{name}.adversarial is below 0"),
+            ]
+            if sharp and sharp in stages:
+                rules.append((not part.net.pooled_dim, f"{name} reads no text, and {name}.net.pooled_dim is not 0"))
+                rules.append((part.net == getattr(recipe, sharp).net, f"{name}.net is not that of {sharp}"))
             rules.append((part.crop <= (part.drawn or part.size), f"{name}.crop is larger than its pictures"))
             rules.append(
                 (
@@ -95,8 +140,8 @@ def check(recipe: Recipe, stages: tuple[str, ...], bundle: Bundle | None) -> Non
     for fine, sentence in rules:
         if not fine:
             raise UsageError(f"the recipe {recipe.name!r} cannot be used: {sentence}.", code="config")
-    entries, configs = _together(recipe, stages, bundle)
-    manifest = Manifest("unclip", recipe.name, tuple(entries), ())
+    entries, configs = _together(recipe, stages, bundle, folder)
+    manifest = Manifest(recipe.family, recipe.name, tuple(entries), ())
     manifest = replace(manifest, sizes=pixel_sizes(manifest, configs))
     try:
         check_fit(manifest, configs)
@@ -108,20 +153,28 @@ def check(recipe: Recipe, stages: tuple[str, ...], bundle: Bundle | None) -> Non
 
 
 def _together(
-    recipe: Recipe, stages: tuple[str, ...], bundle: Bundle | None
+    recipe: Recipe, stages: tuple[str, ...], bundle: Bundle | None, folder: Path
 ) -> tuple[list[StageEntry], dict[str, dict[str, Any]]]:
     """Entries and configs of the bundle as it will be, in the order they run."""
-    made = {name: entry_of(recipe, name) for name in stages}
+    made = {name: _shared(recipe, name, folder) or entry_of(recipe, name) for name in stages}
     entries: list[StageEntry] = []
     configs: dict[str, dict[str, Any]] = {}
     for entry in bundle.manifest.stages if bundle else ():
-        # a new CLIP drops the stages that learned from the old one
-        if entry.name not in made and not ("clip" in made and entry.kind in ("prior", "base")):
+        assert bundle is not None
+        if entry.name not in made and not (recipe.encoder in made and learned_from_encoder(bundle, entry)):
             entries.append(entry)
-            configs[entry.name] = bundle.configs[entry.name]  # type: ignore[union-attr]
+            configs[entry.name] = bundle.configs[entry.name]
     for name, (entry, config) in made.items():
         entries.append(entry)
         configs[name] = config
     old = [e.name for e in bundle.manifest.stages] if bundle else []
     entries.sort(key=lambda e: (KINDS.index(e.kind), old.index(e.name) if e.name in old else len(old)))
     return entries, configs
+
+
+def _shared(recipe: Recipe, stage: str, folder: Path) -> tuple[StageEntry, dict[str, Any]] | None:
+    """Entry and config of a stage that the recipe shares with another model; None for one that it trains."""
+    if stage not in recipe.share:
+        return None
+    entry, place = find_shared(folder, stage, recipe.share[stage])
+    return entry, read_bundle(place).configs[stage]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from t2i.nets.clip import Clip
 from t2i.train.loop import autocast, pick_precision
 from t2i.train.objectives import PriorObjective
+from t2i.train.readers import Readers, untrained
 from t2i.train.recipe import STAGES, Schedule
 
 if TYPE_CHECKING:
@@ -27,29 +27,33 @@ def plan(trainer: Trainer, stages: Sequence[str]) -> dict[str, Any]:
     A row: stage, parameters, steps, batch, samples, state_mb (memory of weights and optimiser), shipped_mb
     (in the bundle), seconds (an estimate, of this machine as busy as it is now).
     """
-    tokenizer = trainer.new_tokenizer(min(CAPTIONS, trainer.recipe.tokenizer.captions))
+    t5 = trainer.takes("text")
+    tokenizer = None if t5 else trainer.new_tokenizer(min(CAPTIONS, trainer.recipe.tokenizer.captions))
+    readers = untrained(trainer.recipe, trainer.build, tokenizer)
     rows = []
     for name in stages:
+        if name in trainer.recipe.share or trainer.takes(name):
+            continue  # nothing to do but to copy
         schedule: Schedule = getattr(trainer.recipe, name).schedule
         shipped = sum(p.numel() for p in trainer.build(name).parameters())
-        seconds, trained = _measure(trainer, name, tokenizer, schedule)
+        seconds, trained = _measure(trainer, name, tokenizer, readers, schedule)
         rows.append({"stage": name, "parameters": shipped, "steps": schedule.steps, "batch": schedule.batch,
                      "samples": schedule.steps * schedule.batch, "state_mb": round(trained * STATE / 2**20),
                      "shipped_mb": round(shipped * 2 / 2**20, 1), "seconds": round(seconds)})  # fmt: skip
     recipe = {
-        key: part for key, part in trainer.recipe.to_dict().items() if key not in STAGES or part["schedule"]["steps"]
+        key: part for key, part in trainer.recipe.to_dict().items() if key not in STAGES or trainer.recipe.trains(key)
     }
     return {"recipe": recipe, "stages": rows, "out": str(trainer.out), "data": trainer.data}
 
 
-def _measure(trainer: Trainer, stage: str, tokenizer: Tokenizer, schedule: Schedule) -> tuple[float, int]:
+def _measure(
+    trainer: Trainer, stage: str, tokenizer: Tokenizer | None, readers: Readers, schedule: Schedule
+) -> tuple[float, int]:
     """(seconds that the stage will take, parameters that it trains)."""
-    clip = trainer.build("clip")
-    assert isinstance(clip, Clip)
-    objective = trainer.objective(stage, clip, tokenizer)
+    objective = trainer.objective(stage, tokenizer, readers)
     once = 0.0
     if isinstance(objective, PriorObjective):
-        batch = 128
+        batch, clip = 128, objective.clip
         begin = time.perf_counter()
         pixels = trainer.source.batch(0, 0, batch, clip.config.image_size).pixels
         with torch.no_grad():

@@ -18,13 +18,14 @@ from t2i.data.scenes.layout import WorldConfig
 from t2i.diffusion.loss import Levels, Objective
 from t2i.errors import UsageError, nearest
 from t2i.nets.clip import ClipConfig
+from t2i.nets.language import LanguageConfig
 from t2i.nets.prior import PriorConfig
 from t2i.nets.unet import UNetConfig
 from t2i.nets.upsampler import UpsamplerConfig
 from t2i.schema import build
 
 FOLDER = Path(__file__).parent / "recipes"
-STAGES = ("clip", "base", "prior", "upsampler256", "upsampler1024")
+STAGES = ("clip", "text", "base", "prior", "upsampler256", "upsampler1024", "sharp256")
 """The stages in the order of their training, by the names of their tables."""
 
 
@@ -73,6 +74,18 @@ class ClipRecipe:
 
 
 @dataclass(frozen=True)
+class TextRecipe:
+    """A frozen text-only encoder in CLIP's place: our language model, trained on captions alone, or a T5 from a local
+    folder, of which `net.context` tokens are read. With a schedule of 0 steps and no T5 there is none."""
+
+    encoder: Literal["language", "t5"] = "language"
+    net: LanguageConfig = field(default_factory=LanguageConfig)
+    schedule: Schedule = field(default_factory=lambda: Schedule(steps=0, batch=128))
+    hidden: float = 0.3  # share of the tokens that have to be guessed
+    folder: str = ""  # of the T5
+
+
+@dataclass(frozen=True)
 class BaseRecipe:
     net: UNetConfig = field(default_factory=UNetConfig)
     schedule: Schedule = field(default_factory=Schedule)
@@ -107,6 +120,28 @@ class UpsamplerRecipe:
     crops: int = 4  # taken from each picture
     blur: float = 0.5  # chance of a Gaussian blur of the low-resolution input
     noise: float = 0.25  # largest level of noise-conditioning augmentation
+    drop_text: float = 0.1  # of an upsampler that reads text (net.pooled_dim)
+    instead_of: str = ""  # the upsampler that this one starts from, and stands in for where sharpness is asked for
+    adversarial: float = 0.0  # of such a one: the weight of what its critic says against the mean error in L1
+
+
+@dataclass(frozen=True)
+class SharpSchedule(Schedule):
+    """Of a tune. Muon is for networks that start from nothing; more than this rate, and the critic is outrun."""
+
+    steps: int = 0
+    batch: int = 32
+    lr: float = 2e-4
+    muon: bool = False
+
+
+@dataclass(frozen=True)
+class SharpRecipe(UpsamplerRecipe):
+    """An adversarial tune of a trained upsampler, whose `net` it has."""
+
+    schedule: SharpSchedule = field(default_factory=SharpSchedule)
+    instead_of: str = "upsampler256"
+    adversarial: float = 0.005
 
 
 @dataclass(frozen=True)
@@ -121,6 +156,8 @@ class SampleDefaults:
     base_guidance: float = 1.5
     upsampler_steps: int = 2
     sampler: str = "dpmpp_2m"
+    threshold: tuple[float, float] | Literal["static", "none"] | None = None  # of the base
+    upsampler_noise: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -132,6 +169,7 @@ class Recipe:
     world: WorldConfig = field(default_factory=WorldConfig)
     tokenizer: TokenizerRecipe = field(default_factory=TokenizerRecipe)
     clip: ClipRecipe = field(default_factory=ClipRecipe)
+    text: TextRecipe = field(default_factory=TextRecipe)
     prior: PriorRecipe = field(default_factory=PriorRecipe)
     base: BaseRecipe = field(default_factory=BaseRecipe)
     upsampler256: UpsamplerRecipe = field(default_factory=UpsamplerRecipe)
@@ -139,7 +177,29 @@ class Recipe:
     upsampler1024: UpsamplerRecipe = field(
         default_factory=lambda: UpsamplerRecipe(size=1024, schedule=Schedule(steps=0, batch=32))
     )
+    sharp256: SharpRecipe = field(default_factory=lambda: SharpRecipe())
     sample: SampleDefaults = field(default_factory=SampleDefaults)
+    share: dict[str, str] = field(default_factory=dict)  # stage -> the model that it is shared with, and not trained
+
+    def __post_init__(self) -> None:
+        for name in self.share:
+            if name not in STAGES:
+                raise ValueError(f"share names {name!r}; stages are {', '.join(STAGES)}")
+
+    @property
+    def encoder(self) -> str:
+        """The stage that reads the prompts: "text" where the recipe has one, else "clip"."""
+        return "text" if self.trains("text") else "clip"
+
+    @property
+    def family(self) -> str:
+        """What the manifest calls the cascade: by whether an embedding stands between text and picture."""
+        return "unclip" if self.encoder == "clip" else "imagen"
+
+    def trains(self, stage: str) -> bool:
+        """Whether `stage` is a part of the model: trained, shared, or taken from a T5's folder."""
+        taken = stage == "text" and self.text.encoder == "t5"
+        return bool(stage in self.share or taken or getattr(self, stage).schedule.steps)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -21,26 +21,32 @@ from t2i.data.scenes import World
 from t2i.data.source import Source, WorldSource
 from t2i.errors import InputError, UsageError, nearest
 from t2i.nets.clip import Clip
+from t2i.nets.critic import PatchCritic
+from t2i.nets.language import LanguageModel
 from t2i.nets.prior import build_prior
 from t2i.nets.unet import UNet
 from t2i.nets.upsampler import Upsampler
 from t2i.rng import digest
-from t2i.store.bundle import MANIFEST, Bundle, Manifest, read_bundle, update_stage, write_bundle
-from t2i.store.fit import pixel_sizes
+from t2i.store.bundle import MANIFEST, Bundle, read_bundle
+from t2i.store.fit import ENCODERS
+from t2i.text.cache import CachedEncoder
 from t2i.text.tokenizer import Tokenizer, train_tokenizer
 from t2i.text.words import Words
-from t2i.train.card import command_line, hardware, write_card
+from t2i.train.card import command_line
 from t2i.train.entries import check, entry_of
+from t2i.train.keeping import keep, new_bundle, share, take_t5
+from t2i.train.language import LanguageObjective
 from t2i.train.loop import Objective, Report, Run, fit
 from t2i.train.objectives import BaseObjective, ClipObjective, PriorObjective
+from t2i.train.readers import Readers, cached, captions_of, first, of_bundle
 from t2i.train.recipe import STAGES, Recipe, load_recipe
+from t2i.train.sharpening import SharpObjective
 from t2i.train.state import FACTS, TENSORS, agree
 from t2i.train.upsampling import UpsamplerObjective
 
 ORDER = STAGES
 """The order of training. CLIP and the base come first: the prior learns the embeddings of a finished CLIP."""
 
-FIRST = "train clip first: t2i train clip --out …"
 WORDS = 20_000  # captions that are read for the list of known words
 
 
@@ -66,12 +72,12 @@ def train(
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes)
     if seed is not None:
         loaded = replace(loaded, seed=seed)
-    stages = tuple(n for n in ORDER if n == stage or (stage == "all" and getattr(loaded, n).schedule.steps))
+    stages = tuple(n for n in ORDER if n == stage or (stage == "all" and loaded.trains(n)))
     if steps is not None:
         for name in stages:
             part = getattr(loaded, name)
             loaded = replace(loaded, **{name: replace(part, schedule=replace(part.schedule, steps=steps))})
-    if not all(getattr(loaded, name).schedule.steps for name in stages):
+    if not all(loaded.trains(name) for name in stages):
         raise UsageError(
             f"the recipe {loaded.name!r} trains {stage} for 0 steps.",
             f"Write --set {stage}.steps=2000",
@@ -81,7 +87,7 @@ def train(
         stage, recipe if isinstance(recipe, str) else loaded.name, overrides, data, sprites, seed, steps, start
     )
     trainer = Trainer(loaded, Path(out), data, sprites, torch.device(device), report, stop, command, start)
-    check(loaded, stages, trainer.bundle())
+    check(loaded, stages, trainer.bundle(), Path(out))
     if dry_run:
         from t2i.train.plan import plan
 
@@ -155,7 +161,7 @@ class Trainer:
             texts = [world.caption(world.scene(seed, i)) for i in range(captions)]
         else:
             texts = [self.source.captions(seed, i, 0) for i in range(captions)]
-        return train_tokenizer(texts, self.recipe.clip.net.vocab)
+        return train_tokenizer(texts, getattr(self.recipe, self.recipe.encoder).net.vocab)
 
     def words(self) -> str:
         """The words that the captions of this training use, for the bundle's notes."""
@@ -170,45 +176,75 @@ class Trainer:
 
     def build(self, stage: str) -> nn.Module:
         config = getattr(self.recipe, stage).net
-        builders: dict[str, Callable[[Any], nn.Module]] = {"clip": Clip, "base": UNet, "prior": build_prior}
+        builders: dict[str, Callable[[Any], nn.Module]] = {
+            "clip": Clip, "text": LanguageModel, "base": UNet, "prior": build_prior,
+        }  # fmt: skip
         return self.seeded(stage, lambda: builders.get(stage, Upsampler)(config))
 
-    def objective(self, stage: str, clip: Clip | None, tokenizer: Tokenizer | None) -> Objective:
-        """What training `stage` minimises, on a new network; clip and tokenizer: those of the bundle."""
+    def objective(self, stage: str, tokenizer: Tokenizer | None, readers: Readers | None) -> Objective:
+        """What training `stage` minimises, on a new network. tokenizer: of a text encoder that is to be trained;
+        readers: what reads captions for the other stages."""
         r, net, where = self.recipe, self.build(stage), self.device
         if isinstance(net, Upsampler):
             # Pictures of 256 pixels and more need the sprites at their full size, or they come out soft.
             source = self._world(256) if self.data == "scenes" else self.source
-            return UpsamplerObjective(r, getattr(r, stage), net, source, where, stage)
-        assert tokenizer is not None
+            if getattr(r, stage).instead_of:
+                critic = self.seeded(f"{stage}/critic", PatchCritic)
+                assert isinstance(critic, PatchCritic)
+                return SharpObjective(r, getattr(r, stage), net, critic, source, where, stage)
+            encoder = readers.encoder if readers else None
+            return UpsamplerObjective(r, getattr(r, stage), net, source, where, stage, encoder)
+        if isinstance(net, LanguageModel):
+            assert tokenizer is not None
+            return LanguageObjective(r, net, tokenizer, self.source, where)
         if isinstance(net, Clip):
+            assert tokenizer is not None
             base = self.build("base")
             assert isinstance(base, UNet)
             return ClipObjective(r, net, base, tokenizer, self.source, where)
         if isinstance(net, UNet):
-            return BaseObjective(r, clip, net, tokenizer, self.source, where)
-        assert clip is not None
-        return PriorObjective(r, clip, net, tokenizer, self.source, where)
+            assert readers is not None
+            return BaseObjective(r, readers.encoder, readers.clip, net, self.source, where)
+        assert readers is not None and readers.clip is not None and readers.tokenizer is not None
+        return PriorObjective(r, readers.clip, net, readers.tokenizer, self.source, where)
 
-    def trained_clip(self) -> tuple[Clip, Tokenizer]:
-        bundle = self.bundle()
-        if bundle is None or not bundle.manifest.of_kind("clip"):
-            raise InputError(f"{self.out} holds no CLIP yet", FIRST, "data")
-        config, state = bundle.load_stage("clip")
-        clip = Clip(type(self.recipe.clip.net).from_dict(config["net"]))
-        clip.load_state_dict(state)
-        return clip, Tokenizer.load(self.out)
+    def reads(self, stage: str) -> bool:
+        """Whether a stage is trained on what the text encoder says."""
+        return stage in ("base", "prior") or bool(getattr(getattr(self.recipe, stage).net, "pooled_dim", 0))
+
+    def readers(self, stage: str) -> Readers | None:
+        """What reads captions while `stage` is trained, None if it needs nobody. Raises InputError."""
+        r = self.recipe
+        if not self.reads(stage):
+            if self.bundle() is None:
+                raise InputError(f"{self.out} is not a bundle", first(r.encoder), "data")
+            return None
+        found = of_bundle(self.bundle(), self.out, r.encoder, self.device)
+        if r.encoder == "clip" or (r.text.encoder == "language" and self.data == "scenes"):
+            return found
+        # A T5 is costly, and the captions of a folder come again and again: each is read once.
+        part, seed = getattr(r, stage), r.seed + (1 if stage == "base" else 3)
+        n = part.schedule.steps * -(-part.schedule.batch // getattr(part, "crops", 1))
+        captions = captions_of(self.source, seed, n)
+        cache = cached(found.encoder, self.out / ".train" / "texts", captions, n, stage, self.report, self.stop)
+        return replace(found, encoder=cache)
 
     def facts(self, stage: str) -> dict[str, Any]:
         """What a checkpoint of `stage` remembers, and must agree with when it is resumed."""
         facts: dict[str, Any] = {"net": getattr(self.recipe, stage).net.to_dict(), "seed": self.recipe.seed}
-        if stage in ("base", "prior") and (bundle := self.bundle()):
-            facts["clip"] = bundle.manifest.files.get("clip/model.safetensors", "")
+        if self.reads(stage) and (bundle := self.bundle()):
+            name = self.recipe.encoder
+            facts[name] = bundle.manifest.files.get(f"{name}/model.safetensors", "")
         return facts
 
     def finished(self, stage: str) -> bool:
         """Whether the bundle holds this very stage, trained to the recipe's last step."""
         bundle, path = self.bundle(), self.folder(stage) / FACTS
+        entry = next((e for e in bundle.manifest.stages if e.name == stage), None) if bundle else None
+        if bundle and entry and stage in self.recipe.share:
+            return entry.source == self.recipe.share[stage]
+        if bundle and entry and self.takes(stage):
+            return bundle.configs[stage] == entry_of(self.recipe, stage)[1]
         if bundle is None or not path.is_file() or stage not in [e.name for e in bundle.manifest.stages]:
             return False
         facts = json.loads(path.read_text("utf-8"))
@@ -217,39 +253,48 @@ class Trainer:
 
     # The stages ----------------------------------------------------------------------
 
+    def takes(self, stage: str) -> bool:
+        """Whether a stage is not trained but copied: a T5, from its folder."""
+        return stage == "text" and self.recipe.text.encoder == "t5"
+
     def run(self, stage: str, resume: bool) -> None:
+        if stage in self.recipe.share:
+            return share(self, stage)
+        if self.takes(stage):
+            return take_t5(self, stage)
         folder = self.folder(stage)
         run = Run(folder, self.device, self.report, resume, self.stop, self.facts(stage))
-        clip: Clip | None = None
-        tokenizer: Tokenizer | None = None
-        if stage == "clip":
-            tokenizer = self._start_clip(resume)
-        elif stage in ("base", "prior"):
-            clip, tokenizer = self.trained_clip()
-        elif self.bundle() is None:
-            raise InputError(f"{self.out} is not a bundle", FIRST, "data")
-        objective = self.objective(stage, clip, tokenizer)
-        if self.start and not resume:
-            self._go_on(objective)
+        tokenizer = self._start_encoder(stage, resume) if stage in ENCODERS else None
+        readers = self.readers(stage) if tokenizer is None else None
+        if self.stop():
+            return
+        objective = self.objective(stage, tokenizer, readers)
+        if not resume and (self.start or isinstance(objective, SharpObjective)):
+            self._go_on(objective, self.start or self.out)
         elif isinstance(objective, BaseObjective) and not resume:
             self._warm(objective.base)
         if isinstance(objective, PriorObjective):
             objective.embed(self.report, self.stop)
             if self.stop():
                 return
-        if not resume and stage != "clip":
+        if not resume and stage not in ENCODERS:
             shutil.rmtree(folder, ignore_errors=True)
         schedule = getattr(self.recipe, stage).schedule
         state = fit(objective, schedule, run)
         if state.step < schedule.steps:
             self.report({"event": "stopped", "stage": stage, "step": state.step, "steps": schedule.steps})
             return
-        weights = _part(state.ema.weights, "clip.") if stage == "clip" else state.ema.weights
-        self._write(stage, weights, tokenizer if stage == "clip" else None, state.seconds, state.samples)
+        # of CLIP not the small base that trained with it, of a sharp upsampler not its critic
+        inner = "clip." if stage == "clip" else "upsampler." if isinstance(objective, SharpObjective) else ""
+        weights = _part(state.ema.weights, inner)
+        text = tokenizer.backend.to_str() if tokenizer else None
+        keep(self, stage, weights, text, state.seconds, state.samples)
+        if readers and isinstance(readers.encoder, CachedEncoder):
+            readers.encoder.flush()
 
-    def _start_clip(self, resume: bool) -> Tokenizer:
-        """This training's tokenizer; it goes into the bundle with the CLIP that has learned to read by it."""
-        folder = self.folder("clip")
+    def _start_encoder(self, stage: str, resume: bool) -> Tokenizer:
+        """This training's tokenizer; it goes into the bundle with the encoder that has learned to read by it."""
+        folder = self.folder(stage)
         own = folder / "tokenizer.json"
         if resume:
             return Tokenizer.load(own if own.is_file() else self.out)
@@ -257,39 +302,35 @@ class Trainer:
             tokenizer = Tokenizer.load(self.start)
         else:
             n = self.recipe.tokenizer.captions
-            self.report({"event": "tokenizer", "stage": "clip", "captions": n})
+            self.report({"event": "tokenizer", "stage": stage, "captions": n})
             tokenizer = self.new_tokenizer(n)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         tokenizer.save(own)
         if self.bundle() is None:
-            card = write_card(self.recipe, {})
-            write_bundle(
-                self.out,
-                Manifest("unclip", self.recipe.name, (), (), stop=self.recipe.sample.size),
-                {},
-                tokenizer.backend.to_str(),
-                card,
-            )
+            new_bundle(self, tokenizer.backend.to_str())
         return tokenizer
 
-    def _go_on(self, objective: Objective) -> None:
+    def _go_on(self, objective: Objective, start: Path) -> None:
         """Take the weights of the bundle `start`, for CLIP those of its base too. Raises InputError."""
-        assert self.start is not None
-        bundle = read_bundle(self.start)
+        bundle = read_bundle(start)
         nets: dict[str, nn.Module] = {objective.name: objective.module}
         if isinstance(objective, ClipObjective):
             nets = {"clip": objective.clip, "base": objective.base}
+        if isinstance(objective, SharpObjective):
+            own = self.start is not None and objective.name in bundle.configs
+            nets = {objective.name if own else objective.config.instead_of: objective.upsampler}
         for name, net in nets.items():
             if name not in bundle.configs:
-                raise InputError(f"{self.start} has no stage {name!r} to start from.", "Train without --start.", "data")
+                hint = "Train without --start." if self.start else f"Train it first: t2i train {name} --out …"
+                raise InputError(f"{start} has no stage {name!r} to start from.", hint, "data")
             state = bundle.load_stage(name)[1]
             if {k: t.shape for k, t in state.items()} != {k: t.shape for k, t in net.state_dict().items()}:
                 raise InputError(
-                    f"the {name} of {self.start} is another network than the recipe's.", "Use its recipe.", "mismatch"
+                    f"the {name} of {start} is another network than the recipe's.", "Use its recipe.", "mismatch"
                 )
             net.load_state_dict(state)
-            self.report({"event": "warm start", "stage": name, "path": str(self.start)})
+            self.report({"event": "warm start", "stage": name, "path": str(start)})
 
     def _warm(self, base: UNet) -> None:
         """Start from the small base that trained with CLIP, where it is the same network."""
@@ -302,43 +343,7 @@ class Trainer:
             base.load_state_dict(average)
             self.report({"event": "warm start", "stage": "base", "path": str(path)})
 
-    def _write(
-        self, name: str, weights: dict[str, Tensor], tokenizer: Tokenizer | None, seconds: float, samples: int
-    ) -> None:
-        entry, config = entry_of(self.recipe, name)
-        old = read_bundle(self.out)
-        # What an earlier CLIP taught (the embeddings of its prior and base) is worth nothing to a new one.
-        gone = {e.name for e in old.manifest.stages if tokenizer and e.kind in ("prior", "base")}
-        done = {k: facts for k, facts in old.manifest.notes.get("training", {}).items() if k not in gone}
-        part = getattr(self.recipe, name)
-        done[name] = {
-            "seconds": round(seconds), "samples": samples, "recipe": self.recipe.name,
-            "seed": self.recipe.seed, "data": self.source.describe(),
-            "command": self.command, "hardware": hardware(self.device),
-            "parameters": sum(t.numel() for t in weights.values()), "steps": part.schedule.steps,
-            "batch": part.schedule.batch, "lr": part.schedule.lr,
-        }  # fmt: skip
-        notes: dict[str, Any] = {"training": done}
-        if tokenizer or not old.manifest.notes.get("words"):
-            notes["words"] = self.words()
-        card = write_card(self.recipe, done)
-        text = tokenizer.backend.to_str() if tokenizer else None
-        if gone:
-            kept = tuple(e for e in old.manifest.stages if e.name not in gone and e.name != name)
-            stages = {e.name: old.load_stage(e.name) for e in kept} | {name: (config, weights)}
-            manifest = replace(old.manifest, stages=(entry, *kept), notes={**old.manifest.notes, **notes})
-            manifest = replace(manifest, sizes=pixel_sizes(manifest, {n: c for n, (c, _) in stages.items()}))
-            write_bundle(self.out, manifest, stages, text, card)
-            for stage in gone:
-                shutil.rmtree(self.out / stage, ignore_errors=True)
-                shutil.rmtree(self.folder(stage), ignore_errors=True)
-            self.report(
-                {"event": "dropped", "stage": " and ".join(sorted(gone)), "why": "they learned from another CLIP"}
-            )
-        else:
-            update_stage(self.out, entry, (config, weights), tokenizer_json=text, card=card, notes=notes)
-        self.report({"event": "written", "stage": name, "path": str(self.out / name)})
-
 
 def _part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The weights below `prefix`, all of them for an empty one."""
     return {name.removeprefix(prefix): t for name, t in weights.items() if name.startswith(prefix)}

@@ -38,21 +38,23 @@ def averaged(module: nn.Module, average: dict[str, Tensor]) -> Iterator[None]:
 def draw_base(base: UNet, recipe: Recipe, size: int, z: Tensor | None, text: TextCond | None) -> Tensor:
     """(B, 3, size, size) in [-1, 1] from embeddings z (B, E) and/or texts, as the bundle samples."""
     s = recipe.sample
-    dials = Dials(steps=s.base_steps, guidance=s.base_guidance, sampler=s.sampler)
+    dials = Dials(steps=s.base_steps, guidance=s.base_guidance, sampler=s.sampler, threshold=s.threshold)
     stage = Stage("sheet", base, Flow(), recipe.base.objective.prediction, dials)
     rows = len(z) if z is not None else len(text or ())
     cond, uncond = (base_cond(text, z, keep=keep) for keep in (True, False))
     return sample_base(stage, size, cond, uncond, range(rows), dials)
 
 
-def upsampler_rows(net: Upsampler, recipe: Recipe, config: UpsamplerRecipe, name: str, high: Tensor) -> Tensor:
+def upsampler_rows(
+    net: Upsampler, recipe: Recipe, config: UpsamplerRecipe, name: str, high: Tensor, steps: int | None = None
+) -> Tensor:
     """(4, C, 3, S, S): the small picture, its bicubic enlargement, ours, the truth, `high` (C, 3, S', S')."""
     scale = net.config.scale
     side = min(high.shape[-1], WINDOW)
     top = (high.shape[-1] - side) // 2 // scale * scale
     high = high[:, :, top : top + side, top : top + side]
     low = F.interpolate(high, scale_factor=1 / scale, mode="area")
-    dials = Dials(steps=recipe.sample.upsampler_steps)
+    dials = Dials(steps=steps or recipe.sample.upsampler_steps)
     stage = Stage(name, net, Flow(), config.objective.prediction, dials)
     ours = sample_upsampler(stage, low, range(len(low)), dials)
     blocks = F.interpolate(low, scale_factor=float(scale), mode="nearest")

@@ -100,6 +100,7 @@ OTHERS = {
     "stage": "another stage",
     "net": "a network of another size",
     "clip": "another CLIP: the one it was trained on has been replaced",
+    "text": "another text encoder: the one it was trained on has been replaced",
     "seed": "another seed",
 }
 """What a checkpoint belongs to when a fact differs."""

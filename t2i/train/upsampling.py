@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from t2i.data.source import Source
 from t2i.diffusion.loss import diffusion_loss
 from t2i.diffusion.process import Flow
 from t2i.nets.upsampler import Upsampler
 from t2i.rng import generator
+from t2i.text.encoder import TextEncoder
 from t2i.train.recipe import Recipe, UpsamplerRecipe
 from t2i.train.sheets import COLUMNS, SEED, averaged, upsampler_rows
 
@@ -26,9 +27,12 @@ class UpsamplerObjective:
         source: Source,
         device: torch.device,
         name: str,
+        encoder: TextEncoder | None = None,
     ):
+        self.encoder = encoder
         self.recipe, self.config, self.source, self.device, self.name = recipe, config, source, device, name
-        self.upsampler = self.module = upsampler
+        self.upsampler = upsampler
+        self.module: nn.Module = upsampler
 
     def crops(self, step: int, g: torch.Generator) -> Tensor:
         """(B, 3, crop, crop) aligned to the low-resolution grid."""
@@ -43,19 +47,37 @@ class UpsamplerObjective:
         ]
         return torch.stack(rows[: c.schedule.batch])
 
-    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        c, g = self.config, generator(self.recipe.seed, self.name, step)
-        high = self.crops(step, g)
+    def pairs(self, step: int, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Crops (B, 3, crop, crop), what is given of them (B, 3, crop/scale, crop/scale), its level of noise (B,)."""
+        c, high = self.config, self.crops(step, g)
         low = F.interpolate(high, scale_factor=1 / self.upsampler.config.scale, mode="area")
         low = blur(low, c.blur, g)
         level = torch.rand(len(low), generator=g) * c.noise * (torch.rand(len(low), generator=g) < 0.8)
         low = low + level.view(-1, 1, 1, 1) * torch.randn(low.shape, generator=g)
-        high, low, level = (t.to(self.device) for t in (high, low, level))
+        return high.to(self.device), low.to(self.device), level.to(self.device)
 
-        def net(x_t: Tensor, t: Tensor, cond: tuple[Tensor, Tensor]) -> Tensor:
+    def captions(self, step: int) -> list[str]:
+        """What the picture of each crop shows."""
+        c = self.config
+        n = -(-c.schedule.batch // c.crops)
+        said = [self.source.captions(self.recipe.seed + 3, step * n + i, 0) for i in range(n)]
+        return [text for text in said for _ in range(c.crops)][: c.schedule.batch]
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        c, g = self.config, generator(self.recipe.seed, self.name, step)
+        high, low, level = self.pairs(step, g)
+
+        cond: tuple[Tensor, ...] = (low, level)
+        if self.upsampler.config.pooled_dim:
+            assert self.encoder is not None
+            pooled = self.encoder.encode(self.captions(step), tight=True)[0].pooled
+            keep = torch.rand(len(low), generator=g) >= c.drop_text
+            cond = (low, level, pooled.to(self.device), keep.to(self.device))
+
+        def net(x_t: Tensor, t: Tensor, cond: tuple[Tensor, ...]) -> Tensor:
             return self.upsampler(x_t, t, *cond)
 
-        loss, extra = diffusion_loss(net, Flow(), c.objective, high, (low, level), generator=g)
+        loss, extra = diffusion_loss(net, Flow(), c.objective, high, cond, generator=g)
         return loss.mean(), {"mse": float(extra["mse"].mean())}
 
     def sheet(self, average: dict[str, Tensor]) -> Tensor | None:

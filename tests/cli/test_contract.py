@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 import t2i
 from t2i.cli.app import run
 from t2i.errors import CODES, T2IError
-from t2i.images import Record, save_image
+from t2i.images import Record, read_metadata, save_image
 from t2i.store.bundle import Defaults, Manifest, StageEntry, write_bundle
 
 Draw = Callable[..., tuple[list[str], str]]
@@ -97,13 +98,29 @@ def test_the_schema_refuses_what_is_no_record(studio: Path, capsys: pytest.Captu
 # Error codes, both ways ---------------------------------------------------------------------------------
 
 
-def _kept_elsewhere() -> set[str]:
-    """Codes that another test file of this suite provokes, found by their names in it."""
-    texts = [path.read_text("utf-8") for path in (ROOT / "tests" / "score").rglob("*.py")]
-    texts += [path.read_text("utf-8") for path in (ROOT / "tests" / "cli").glob("test_score*.py")]
-    return {
-        code for code in ("gate", "inconclusive", "few", "recipe", "metric") if any(f'"{code}"' in t for t in texts)
-    }
+def scores(place: Path) -> Iterator[tuple[str, list[str]]]:
+    """The codes of `t2i score`, as :func:`cases`; "" stands before a command that must succeed first."""
+    prompts = [CAT, "a red apple", "a zebra next to a house", "two penguins", "一只猫", "two cats"]
+    (place / "six.txt").write_text("\n".join(prompts), "utf-8")
+    (place / "two.txt").write_text("\n".join(prompts[:2]), "utf-8")
+    eye = ["--device", "cpu", "--extractor", "clip:tiny"]
+    draw = ["--model", "tiny", "--size", "16", "-n", "2", *eye]
+    yield "metric", ["score", "--suite", "six.txt", "--extractor", "open_clip:ViT-B-32"]
+    yield "", ["score", "--suite", "six.txt", *draw, "--save-baseline", "six.json"]
+    yield "", ["score", "--suite", "two.txt", *draw, "--save-baseline", "two.json"]
+    yield "inconclusive", ["score", "--suite", "two.txt", *draw, "--baseline", "two.json", "--strict"]
+    kept = json.loads((place / "six.json").read_text("utf-8"))
+    (place / "edited.json").write_text(json.dumps({**kept, "recipe": {**kept["recipe"], "suite": "x"}}))
+    yield "recipe", ["score", "--suite", "six.txt", *draw, "--baseline", "edited.json"]
+    folder = place / "out" / "score" / "six-tiny"
+    one = next(folder.glob("*.png"))
+    yield "few", ["score", str(one), "--against", str(folder), *eye]
+    from PIL import Image
+
+    for path in folder.glob("*.png"):  # a generator that draws one grey picture
+        path.with_suffix(".txt").write_text(read_metadata(path)["t2i"]["prompt"], "utf-8")
+        save_image(Image.new("RGB", (16, 16), "grey"), path)
+    yield "gate", ["score", str(folder), "--baseline", "six.json", *eye]
 
 
 def cases(place: Path, patch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[str]]]:
@@ -173,24 +190,19 @@ def test_every_code_is_raised(
     studio: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each code, from the envelope of a command, with the exit code that it is registered under."""
-    import numpy as np
-
-    from t2i.score.distances import rows
     from t2i.store import registry
 
     seen = set()
-    for name, args in cases(studio, monkeypatch):
-        envelope = records(capsys, *args, code=CODES[name][0])[-1]
-        assert envelope["error"]["code"] == name, args
-        seen.add(name)
+    for name, args in chain(cases(studio, monkeypatch), scores(studio)):
+        envelope = records(capsys, *args, code=CODES[name][0] if name else 0)[-1]
+        if name:
+            assert envelope["error"]["code"] == name, args
+            seen.add(name)
     monkeypatch.setattr(registry, "roots", lambda: [])  # no weights of a judge anywhere
     with pytest.raises(T2IError) as caught:
         registry.resolve_judge()
     seen.add(caught.value.code)
-    with pytest.raises(T2IError) as caught:
-        rows(np.zeros((1, 4)))
-    seen.add(caught.value.code)
-    left = set(CODES) - seen - _kept_elsewhere()
+    left = set(CODES) - seen
     assert not left, f"no test raises {left}: add a case"
 
 

@@ -97,6 +97,9 @@ def test_overwriting_spares_the_pictures_of_this_run(place: Path, capsys: pytest
 def test_what_the_model_does_not_read_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, err = sample(capsys, "a zebrafish in the snow", "-n", "3", "--size", "16")
     assert err.count("the model has never read 'zebrafish'; near: zebra") == 1
+    (place / "p.txt").write_text("a zebrafish\na zebrafish at night\na glockenspiel at night\n")
+    _, err = sample(capsys, "-f", "p.txt", "--size", "16")
+    assert (err.count("'zebrafish'"), err.count("'glockenspiel'")) == (1, 1)
     _, err = sample(capsys, " ".join([CAT] * 9), "--size", "16", "--quiet")
     assert err.count("the prompt is longer than the model reads; it did not see “") == 1
 

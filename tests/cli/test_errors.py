@@ -14,14 +14,19 @@ import torch
 
 from t2i.store.bundle import Defaults, Manifest, StageEntry, write_bundle
 
-BUNDLE = Manifest("unclip", "toy", (StageEntry("base", "base", "base", Defaults(steps=4, guidance=1.5)),), (64,))
+ENTRIES = (StageEntry("clip", "clip", "clip"), StageEntry("base", "base", "base", Defaults(steps=4, guidance=1.5)))
+BUNDLE = Manifest("unclip", "toy", ENTRIES, (64,))
+WIDTHS = {
+    "clip": {"embed_dim": 8, "text_dim": 8, "context": 8, "vocab": 8},
+    "base": {"cond_dim": 0, "text_dim": 8, "size": 64},
+}
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A folder to work in, with a model `toy` in it whose weights are no net's."""
-    config = {"widths": {"cond_dim": 0, "text_dim": 8, "size": 64}}
-    write_bundle(tmp_path / "toy", BUNDLE, {"base": (config, {"w": torch.zeros(2)})}, "{}", "# toy\n")
+    stages = {name: ({"widths": widths}, {"w": torch.zeros(2)}) for name, widths in WIDTHS.items()}
+    write_bundle(tmp_path / "toy", BUNDLE, stages, "{}", "# toy\n")
     return tmp_path
 
 
@@ -154,7 +159,7 @@ def test_models(place: Path) -> None:
     assert records[-1]["ok"] is True
     assert "# toy" in t2i(place, "models", "show", "toy").stdout
     assert json.loads(t2i(place, "models", "show", "toy", "--json").stdout.splitlines()[0])["manifest"]["sizes"] == [64]
-    assert t2i(place, "models", "verify", "toy").stdout == "toy: whole, 4 files\n"
+    assert t2i(place, "models", "verify", "toy").stdout == "toy: whole, 6 files\n"
 
 
 @pytest.mark.parametrize("args", [(), ("sample",), ("train",), ("info",), ("models",), ("models", "list")])

@@ -22,6 +22,7 @@ from t2i.store.bundle import Defaults, Manifest, StageEntry, write_bundle
 from t2i.text.words import Words
 
 ENTRIES = (
+    StageEntry("clip", "clip", "clip"),
     StageEntry("base", "base", "base", Defaults(steps=4, guidance=1.5)),
     StageEntry("upsampler", "upsampler", "upsampler", Defaults(steps=1)),
 )
@@ -34,7 +35,8 @@ class Settings:
     guidance: dict[str, float] = field(default_factory=dict)
     sampler: str | None = None
     negative: str | list[str] = ""
-    threshold: tuple[float, float] | None = None
+    threshold: dict[str, Any] = field(default_factory=dict)
+    sr_noise: dict[str, float] = field(default_factory=dict)
     keep_stages: bool = False
 
 
@@ -66,7 +68,8 @@ class Engine:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    configs = ({"cond_dim": 0, "text_dim": 8, "size": 16}, {"low": 16, "size": 32})
+    clip = {"embed_dim": 8, "text_dim": 8, "context": 8, "vocab": 8}
+    configs = (clip, {"cond_dim": 0, "text_dim": 8, "size": 16}, {"low": 16, "size": 32})
     stages = {e.name: ({"widths": w}, {"w": torch.zeros(1)}) for e, w in zip(ENTRIES, configs, strict=True)}
     write_bundle(tmp_path / "toy", Manifest("unclip", "toy", ENTRIES, (16, 32)), stages, "{}", "card")
     module = types.ModuleType("t2i.pipeline")

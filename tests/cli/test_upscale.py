@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 
 from t2i.cli.app import run
 from t2i.images import load_image, read_metadata
+from t2i.store.bundle import StageEntry, read_bundle, update_stage
 
 
 @pytest.fixture
@@ -118,3 +121,29 @@ def test_what_is_refused(place: Path, capsys: pytest.CaptureFixture[str], name: 
     args, code, sentence = REFUSED[name]
     _, err = upscale(capsys, *args, code=code)
     assert sentence in err
+
+
+def test_the_sharp_upsampler_is_used_on_request(
+    place: Path, tiny: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    both = tmp_path / "both"
+    shutil.copytree(tiny, both)
+    bundle = read_bundle(both)
+    plain = bundle.manifest.of_kind("upsampler")[0]
+    defaults = replace(plain.defaults, steps=1, extra={"noise": 0.0, "instead_of": plain.name})
+    config, weights = bundle.load_stage(plain.name)
+    other = {name: 0.5 * t for name, t in weights.items()}
+    update_stage(both, StageEntry("sharp64", "sharp", "sharp64", defaults), (config, other))
+    assert [e.kind for e in read_bundle(both).manifest.stages] == ["clip", "prior", "base", "upsampler", "sharp"]
+    for number, args in enumerate(([], ["--sharp"], ["--sharp", "--steps", "sharp64=2"])):
+        more = ["photos/a.png", "--to", "80", "--trust", "-o", f"o{number}", "--device", "cpu", "--model", str(both)]
+        assert run(["upscale", *more, *args]) == 0
+    out = [load_image(f"o{i}/a.png").tobytes() for i in range(3)]
+    assert len(set(out)) == 3
+    facts = [read_metadata(Path(f"o{i}/a.png"))["t2i"] for i in range(3)]
+    assert [list(fact["settings"]["stages"]) for fact in facts] == [["upsampler64"], ["sharp64"], ["sharp64"]]
+    assert [list(fact["files"]) for fact in facts] == [["upsampler64"], ["sharp64"], ["sharp64"]]
+    # a cascade draws with the plain one
+    assert run(["sample", "a cat", "--seed", "1", "--model", str(both), "-o", "c.png", "--device", "cpu"]) == 0
+    assert "sharp64" not in read_metadata(Path("c.png"))["t2i"]["settings"]["stages"]
+    capsys.readouterr()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from t2i.edit.upscaling import choose, earned_share, upscale
-from t2i.images import lanczos
+from t2i.edit.measure import clouds, gradients, shipped_photographs
+from t2i.edit.upscaling import choose, detailed, earned_share, upscale
+from t2i.images import lanczos, load_image, resize, to_tensor
 from t2i.pipeline import Pipeline
 from t2i.stages.upsampler import reach, sample_upsampler, tiles
 
@@ -113,3 +116,49 @@ def test_the_upsampler_is_the_one_for_the_size(pipeline: Pipeline) -> None:
         entry = choose(pipeline, side)
         assert entry is not None
         assert entry.name == name
+
+
+def psnr(x: Tensor, truth: Tensor) -> float:
+    return float(-10 * torch.log10(((x - truth).square().mean() / 4).clamp_min(1e-10)))
+
+
+def materials() -> dict[str, Tensor]:
+    """What an upsampler of drawn scenes has not learned: gradients, noise like photographs', and one of these."""
+    out = {f"gradient {i}": g for i, g in enumerate(gradients(128))}
+    out["1/f"] = clouds(128, 3)
+    for path in shipped_photographs():
+        photo = to_tensor(load_image(path))[:, 140:396, 130:386]
+        out["photograph"] = photo
+    return out
+
+
+@pytest.mark.parametrize("sharp", [False, True])
+@pytest.mark.parametrize("name", ["gradient 0", "gradient 1", "gradient 2", "gradient 3", "1/f", "photograph"])
+def test_never_much_worse_than_lanczos(pipeline: Pipeline, name: str, sharp: bool) -> None:
+    if name not in (pictures := materials()):
+        pytest.skip("textual-image, which ships a photograph, is not installed")
+    truth, height = pictures[name], pictures[name].shape[1]
+    low = resize(truth[None], height // 4, height // 4)[0]
+    plain = lanczos(low, height, height).clamp(-1, 1)
+    models = [pipeline]
+    if sharp:  # the same weights, trusted as a sharp upsampler's are
+        entry = pipeline.manifest.of_kind("upsampler")[0]
+        extra = {**entry.defaults.extra, "instead_of": "another"}
+        other = replace(entry, defaults=replace(entry.defaults, extra=extra))
+        stages = tuple(other if e.name == entry.name else e for e in pipeline.manifest.stages)
+        models = [copy.copy(pipeline)]
+        models[0].manifest = replace(pipeline.manifest, stages=stages)
+    made = upscale(models[0], low, (height, height))
+    assert psnr(made.image, truth) > psnr(plain, truth) - 0.5
+
+
+def test_detail_is_where_halving_loses_something() -> None:
+    for smooth in (*gradients(64), torch.full((3, 64, 64), 0.3)):
+        assert float(detailed(smooth).max()) < 0.05
+    stripes = torch.ones(3, 64, 64)
+    stripes[..., ::2] = -1
+    half = torch.cat([stripes[..., :32], torch.zeros(3, 64, 32)], dim=2)
+    share = detailed(half)
+    assert float(share[:, :20].min()) > 0.99 and float(share[:, 48:].max()) < 0.01
+    for size in ((2, 2), (3, 9), (9, 5), (1, 1)):
+        assert detailed(torch.zeros(3, *size)).shape == size

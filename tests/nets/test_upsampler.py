@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -68,3 +70,16 @@ def test_config_and_size() -> None:
         with pytest.raises(InputError):
             UpsamplerConfig.from_dict(bad)
     assert sum(p.numel() for p in Upsampler(UpsamplerConfig()).parameters()) == 856_816
+
+
+def test_text_is_read_where_the_config_says_so() -> None:
+    plain, reads = build(), build(replace(SMALL, pooled_dim=6))
+    assert set(reads.state_dict()) - set(plain.state_dict()) == {
+        "null_pooled", "pooled_emb.0.weight", "pooled_emb.0.bias", "pooled_emb.1.weight", "pooled_emb.1.bias",
+    }  # fmt: skip
+    pooled = torch.randn(2, 6, generator=torch.Generator().manual_seed(2))
+    args, keep = inputs(), torch.tensor([True, False])
+    with torch.no_grad():
+        said, null, mixed = reads(*args, pooled), reads(*args), reads(*args, pooled, keep)
+    assert (said - null).abs().max() > 1e-4
+    torch.testing.assert_close(mixed, torch.stack([said[0], null[1]]))

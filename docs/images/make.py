@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/editing.md with the commands that the page shows: python docs/images/editing/make.py"""
+"""Makes the pictures of README.md and docs/editing.md with the commands shown there: python docs/images/make.py"""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from PIL import Image, ImageDraw
 from t2i.cli.app import run
 
 HERE = Path(__file__).resolve().parent
+PROMPTS = HERE / "gallery.txt"
+COLUMNS = 6
 SIDE, GAP = 128, 3
 
 
@@ -55,12 +57,15 @@ def sketch() -> None:
 def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
+        t2i("sample", "-f", str(PROMPTS), "--seed", "1", "-o", "gallery/{index:02}.png")
+        shown = sorted(map(str, Path("gallery").glob("*.png")))
+        sheet("gallery", *[shown[i : i + COLUMNS] for i in range(0, len(shown), COLUMNS)])
         t2i("sample", "a dog in the garden", "--seed", "7", "-o", "dog.png")
         t2i("sample", "a cat in the snow", "--seed", "7", "-o", "cat.png")
         t2i("inpaint", "dog.png", "a cat", "--mask-text", "the dog", "--show-mask", "--seed", "1", "-o", "a.png")
         t2i("inpaint", "dog.png", "a house", "--mask-text", "the dog", "--seed", "1", "-o", "b.png")
         t2i("inpaint", "dog.png", "--mask-text", "the dog", "--seed", "1", "-o", "c.png")
-        sheet("inpaint", ["dog.png", "dog.mask.png", "a.png", "b.png", "c.png"])
+        sheet("editing/inpaint", ["dog.png", "dog.mask.png", "a.png", "b.png", "c.png"])
         t2i(
             "inpaint",
             "cat.png",
@@ -72,16 +77,16 @@ def main() -> None:
             "-o",
             "wide.png",
         )
-        sheet("outpaint", ["cat.png", "wide.png"])
+        sheet("editing/outpaint", ["cat.png", "wide.png"])
         t2i("sample", "--like", "cat.png", "-n", "3", "--seed", "1", "-o", "like.png")
         t2i("sample", "--like", "cat.png", "-n", "3", "--seed", "1", "--strength", "0.3", "-o", "near.png")
         sheet(
-            "like",
+            "editing/like",
             ["cat.png", "like.png", "like-2.png", "like-3.png"],
             ["cat.png", "near.png", "near-2.png", "near-3.png"],
         )
         t2i("sample", "--blend", "cat.png", "dog.png", "--frames", "7", "--seed", "1", "-o", "blend{n}.png")
-        sheet("blend", [f"blend{i}.png" for i in range(7)])
+        sheet("editing/blend", [f"blend{i}.png" for i in range(7)])
         t2i(
             "sample",
             "--text-diff",
@@ -95,7 +100,7 @@ def main() -> None:
             "-o",
             "diff{n}.png",
         )
-        sheet("text-diff", ["cat.png", *[f"diff{i}.png" for i in range(5)]])
+        sheet("editing/text-diff", ["cat.png", *[f"diff{i}.png" for i in range(5)]])
         sketch()
         for strength in ("0.4", "0.6", "0.8"):
             t2i(
@@ -110,16 +115,16 @@ def main() -> None:
                 "-o",
                 f"init{strength}.png",
             )
-        sheet("init", ["sketch.png", "init0.4.png", "init0.6.png", "init0.8.png"])
+        sheet("editing/init", ["sketch.png", "init0.4.png", "init0.6.png", "init0.8.png"])
         t2i("sample", "a bear wearing a crown", "--seed", "1,2,3", "-o", "one.png")
         t2i("sample", "a bear wearing a crown", "--seed", "1,2,3", "--rerank", "4", "-o", "best.png")
-        sheet("rerank", ["one.png", "one-2.png", "one-3.png"], ["best.png", "best-2.png", "best-3.png"])
+        sheet("editing/rerank", ["one.png", "one-2.png", "one-3.png"], ["best.png", "best-2.png", "best-3.png"])
         t2i("upscale", "cat.png", "--to", "512", "-o", "big")
         part = (20, 64, 84, 128)
         Image.open("cat.png").crop(part).save("part.png")
         Image.open("cat.png").resize((512, 512), Image.Resampling.LANCZOS).crop([2 * v for v in part]).save("plain.png")
         Image.open("big/cat.png").crop([2 * v for v in part]).save("ours.png")
-        sheet("upscale", ["part.png", "plain.png", "ours.png"])
+        sheet("editing/upscale", ["part.png", "plain.png", "ours.png"])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,49 @@
+"""A stage that lies in another bundle: the manifest names that bundle and pins the stage's files by their sha256.
+
+The bundle of that name is looked for beside the one that shares from it, and then where every model is looked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from t2i.errors import InputError
+from t2i.store.manifest import MANIFEST
+from t2i.store.places import roots
+from t2i.store.tensors import strict_json
+
+
+def places(folder: Path, source: str) -> list[Path]:
+    """The bundles called `source`, the one beside `folder` first."""
+    beside = folder.absolute().parent
+    found = dict.fromkeys(root / source for root in (beside, *(root for _, root in roots())))
+    return [place for place in found if (place / MANIFEST).is_file() and place != folder.absolute()]
+
+
+def listed(place: Path) -> dict[str, Any]:
+    """The files that a bundle's manifest lists, with their sha256; none for a manifest that cannot be read."""
+    try:
+        files = strict_json((place / MANIFEST).read_bytes())["files"]
+        return files if isinstance(files, dict) else {}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+
+
+def locate(folder: Path, stage: str, source: str, pinned: Mapping[str, str]) -> Path:
+    """The bundle from which `folder` shares a stage whose files (relative path -> sha256) are `pinned`.
+
+    Raises InputError (code ``bundle``) where there is no such bundle, or only with other weights.
+    """
+    found = places(folder, source)
+    for place in found:
+        files = listed(place)
+        if all(files.get(name) == digest and (place / name).is_file() for name, digest in pinned.items()):
+            return place
+    what = f"{folder} shares its stage {stage!r} with the model {source!r}, "
+    if not found:
+        hint = f"Put {source} beside it, or into $T2I_HOME/models."
+        raise InputError(f"{what}which is not here.", hint, "bundle")
+    what += f"whose files in {found[0]} are others now (their sha256 differs)."
+    raise InputError(what, f"Fetch the {source} that it was made with, or train the stage.", "bundle")

@@ -1,0 +1,140 @@
+"""T5 encoders of any size (Raffel 2019, arXiv 1910.10683), by the library transformers: Imagen's own choice.
+
+    parts = read_t5(Path("t5-small"))            # a local folder, as transformers writes it; nothing is downloaded
+    encoder = T5Encoder(build_t5(parts.config), parts.tokenizer, context=64)
+
+The library is imported only when a T5 is used. The tokenizer is read by the library tokenizers, from tokenizer.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokenizers import Tokenizer as Backend
+
+from t2i.errors import InputError, UnavailableError
+from t2i.text.cond import TextCond
+from t2i.text.encoder import weights_digest
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+KEYS = (
+    "d_model", "d_kv", "d_ff", "num_layers", "num_heads", "vocab_size", "relative_attention_num_buckets",
+    "relative_attention_max_distance", "layer_norm_epsilon", "feed_forward_proj", "pad_token_id", "eos_token_id",
+)  # fmt: skip
+"""What of a T5's config.json decides its encoder."""
+TIED = "encoder.embed_tokens.weight"
+"""The same tensor as `shared.weight`; kept once."""
+
+
+@dataclass(frozen=True)
+class T5Parts:
+    """What a folder holds of a T5's encoder: its config, its weights, the text of its tokenizer.json."""
+
+    config: dict[str, Any]
+    weights: dict[str, Tensor]
+    tokenizer: str
+
+
+def t5_config(folder: Path) -> dict[str, Any]:
+    """The part of a folder's config.json that decides the encoder. Raises InputError for what is no T5."""
+    where = folder / "config.json"
+    try:
+        raw = json.loads(where.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        hint = "Name a local folder with config.json, model.safetensors and tokenizer.json."
+        raise InputError(f"{folder} is not the folder of a T5: {where.name} cannot be read.", hint) from error
+    if not isinstance(raw, dict) or raw.get("model_type") not in ("t5", "mt5") or "d_model" not in raw:
+        raise InputError(f"{where} is not that of a T5.", "Encoders of the kinds t5 and mt5 are read.")
+    return {key: raw[key] for key in KEYS if key in raw}
+
+
+def read_t5(folder: Path) -> T5Parts:
+    """The encoder of a T5 in a local folder. Raises InputError, or UnavailableError without transformers."""
+    config, library = t5_config(folder), _library()
+    try:
+        net = library.T5EncoderModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        tokens = folder / "tokenizer.json"
+        if tokens.is_file():
+            text = tokens.read_text("utf-8")
+        else:  # only SentencePiece's own file: the library can translate it
+            text = library.AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer.to_str()
+    except Exception as error:  # the library raises nearly anything
+        why = str(error).strip().split("\n")[0][:200]
+        raise InputError(
+            f"{folder} cannot be read as a T5: {why}", "Weights are read from safetensors only."
+        ) from error
+    return T5Parts(config, {k: t for k, t in net.state_dict().items() if k != TIED}, text)
+
+
+def build_t5(config: Mapping[str, Any]) -> nn.Module:
+    """The encoder's network for a config of `t5_config`, with random weights. Raises UnavailableError."""
+    library = _library()
+    return library.T5EncoderModel(library.T5Config(**config, tie_word_embeddings=True))  # type: ignore[no-any-return]
+
+
+def fill_t5(net: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Put stored weights into a network of `build_t5`. Raises RuntimeError where they do not fit."""
+    shared = {TIED: weights["shared.weight"]} if TIED in net.state_dict() and "shared.weight" in weights else {}
+    net.load_state_dict({**weights, **shared}, assign=True)
+
+
+class T5Encoder:
+    """A T5's encoder as a :class:`t2i.text.encoder.TextEncoder`; pooled is the mean of the states."""
+
+    def __init__(self, net: Any, tokenizer: str, context: int, where: str = "the tokenizer of the T5") -> None:
+        try:
+            self.backend = Backend.from_str(tokenizer)
+        except Exception as error:  # the library raises bare Exception
+            raise InputError(f"{where} is not a tokenizer: {error}", "Fetch or write the bundle again.") from error
+        self.backend.no_truncation()
+        self.backend.no_padding()
+        assert context >= 2, "the context must hold a word and the end"
+        self.net, self.context, self._tokenizer = net.eval().requires_grad_(False), context, tokenizer
+        config = net.config
+        self.width = self.pooled_width = int(config.d_model)
+        self.pad, self.end = int(config.pad_token_id or 0), int(config.eos_token_id)
+        if self.backend.get_vocab_size() > config.vocab_size:
+            what = f"{where} has {self.backend.get_vocab_size()} entries and the T5 reads {config.vocab_size}."
+            raise InputError(what, "Take both from one folder.", "mismatch")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of weights and tokenizer."""
+        weights = {k: t for k, t in self.net.state_dict().items() if k != TIED}
+        return weights_digest(weights, self._tokenizer)
+
+    def encode(self, prompts: Sequence[str], tight: bool = False) -> tuple[TextCond, list[str | None]]:
+        """As in the protocol."""
+        import torch
+
+        room, rows, cut = self.context - 1, [], list[str | None]()
+        for text, pieces in zip(prompts, self.backend.encode_batch(list(prompts), add_special_tokens=False)):
+            cut.append(text[pieces.offsets[room][0] :] if len(pieces.ids) > room else None)
+            rows.append([*pieces.ids[:room], self.end])
+        length = max(map(len, rows)) if tight else self.context
+        ids = torch.full((len(rows), length), self.pad, dtype=torch.int64)
+        mask = torch.zeros(len(rows), length, dtype=torch.bool)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+            mask[i, : len(row)] = True
+        device = next(self.net.parameters()).device
+        with torch.no_grad():
+            out = self.net(input_ids=ids.to(device), attention_mask=mask.long().to(device))
+        tokens, mask = out.last_hidden_state.float(), mask.to(device)
+        weight = mask[..., None].to(tokens.dtype)
+        return TextCond(tokens, mask, (tokens * weight).sum(1) / weight.sum(1)), cut
+
+
+def _library() -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise UnavailableError("transformers is not installed.", "pip install 't2i[t5]'", "dependency") from error
+    return transformers
