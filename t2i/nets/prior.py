@@ -22,7 +22,8 @@ class PriorConfig(NetConfig):
     """kind "residual": AdaLN blocks on the embedding (MLPs of mlp_ratio * width), the text summarised by a
     small transformer (pool_*). skip: what is kept of z_t passes by the blocks, which matters where they are narrower
     than it. kind "causal": the paper's decoder-only transformer with `heads` heads; mlp_ratio, pool_* and skip are
-    not used.
+    not used. kind "grid": nets/prior_grid.py, for an embedding of which `cells` numbers lie on each cell of a grid x
+    grid map (ClipConfig.cell_dim); pool_layers read the text, skip is not used.
     """
 
     kind: str = "residual"
@@ -37,11 +38,18 @@ class PriorConfig(NetConfig):
     pool_layers: int = 1
     pool_heads: int = 4
     skip: bool = False
+    cells: int = 0
+    grid: int = 8
     time_features: int = 128
     time_scale: float = 1000.0
 
     def __post_init__(self) -> None:
-        check_choice("kind", self.kind, ("residual", "causal"))
+        check_choice("kind", self.kind, ("residual", "causal", "grid"))
+        if self.kind == "grid" and not 0 < self.cells * self.grid**2 < self.embed_dim:
+            raise InputError(
+                f"embed_dim {self.embed_dim} is not more than cells times the cells of the grid",
+                hint="Set cells and grid as CLIP's cell_dim and patches are.",
+            )
         if self.width % self.heads or self.pool_width % self.pool_heads:
             raise InputError("a width is not divisible by its heads", hint="Change width/heads or the pool_* pair.")
 
@@ -98,7 +106,7 @@ class TextPool(nn.Module):
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         batch = tokens.shape[0]
         null = self.null.expand(batch, 1, -1)
-        x = self.proj_in(self.norm_in(_hide(tokens, mask)))
+        x = self.proj_in(self.norm_in(hide(tokens, mask)))
         x = torch.cat([null.to(x.dtype), x], dim=1)
         mask = F.pad(mask, (1, 0), value=True)
         for block in self.blocks:
@@ -142,7 +150,7 @@ class ResidualPrior(nn.Module):
             self.skip = zero_init(nn.Linear(c.width, c.embed_dim))
 
     def forward(self, z_t: Tensor, t: Tensor, cond: PriorCond) -> Tensor:
-        mask, z_text = _kept(cond, self.null_z_text)
+        mask, z_text = kept(cond, self.null_z_text)
         h = self.mix(self.time(t) + self.z_text(z_text) + self.text(self.pool(cond.tokens, mask)))
         x = self.proj_in(torch.cat([z_t, z_text.to(z_t.dtype)], dim=1))
         for block in self.blocks:
@@ -175,10 +183,10 @@ class CausalPrior(nn.Module):
 
     def states(self, z_t: Tensor, t: Tensor, cond: PriorCond) -> Tensor:
         """All final states (B, L+4, W); the one at position i depends on positions up to i only."""
-        mask, z_text = _kept(cond, self.null_z_text)
+        mask, z_text = kept(cond, self.null_z_text)
         length = cond.tokens.shape[1]
         assert length <= self.config.context, "more tokens than the context holds"
-        text = self.tokens_in(_hide(cond.tokens, mask)) + self.text_position[:length]
+        text = self.tokens_in(hide(cond.tokens, mask)) + self.text_position[:length]
         query = self.query.expand(z_t.shape[0], -1)
         last = torch.stack([self.z_text_in(z_text), self.time(t), self.z_in(z_t), query.to(text.dtype)], dim=1)
         x = torch.cat([text, last + self.last_position], dim=1)
@@ -196,17 +204,20 @@ class CausalPrior(nn.Module):
         return out
 
 
-def build_prior(config: PriorConfig) -> ResidualPrior | CausalPrior:
-    """The prior of config.kind."""
-    return CausalPrior(config) if config.kind == "causal" else ResidualPrior(config)
+def build_prior(config: PriorConfig) -> nn.Module:
+    """The prior of config.kind, as forward(z_t, t, cond)."""
+    from t2i.nets.prior_grid import GridPrior
+
+    kinds: dict[str, type[nn.Module]] = {"causal": CausalPrior, "grid": GridPrior, "residual": ResidualPrior}
+    return kinds[config.kind](config)
 
 
-def _hide(tokens: Tensor, mask: Tensor) -> Tensor:
+def hide(tokens: Tensor, mask: Tensor) -> Tensor:
     """Zeros where the mask is False: attention's weight of 0 would not stop a NaN."""
     return torch.where(mask[..., None], tokens, 0.0)
 
 
-def _kept(cond: PriorCond, null: Tensor) -> tuple[Tensor, Tensor]:
+def kept(cond: PriorCond, null: Tensor) -> tuple[Tensor, Tensor]:
     """-> the mask with dropped rows all False, and z_text (B, E) scaled by sqrt(E) or its null."""
     z_text = F.normalize(cond.pooled.float(), dim=-1) * cond.pooled.shape[-1] ** 0.5
     mask = cond.mask if cond.keep is None else cond.mask & cond.keep[:, None]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from t2i.errors import InputError
-from t2i.nets.prior import CausalPrior, PriorCond, PriorConfig, ResidualPrior, build_prior
+from t2i.nets.prior import CausalPrior, PriorCond, PriorConfig, build_prior
 
 SMALL = PriorConfig(
     embed_dim=16,
@@ -22,14 +22,16 @@ SMALL = PriorConfig(
     pool_heads=2,
     time_features=16,
 )
-KINDS = ["residual", "causal", "skip"]
+KINDS = ["residual", "causal", "skip", "grid"]
 
 
 def config_of(kind: str) -> PriorConfig:
+    if kind == "grid":
+        return replace(SMALL, kind=kind, cells=2, grid=2)
     return replace(SMALL, skip=True) if kind == "skip" else replace(SMALL, kind=kind)
 
 
-def build(kind: str) -> ResidualPrior | CausalPrior:
+def build(kind: str) -> nn.Module:
     torch.manual_seed(0)
     net = build_prior(config_of(kind)).eval()
     for p in net.parameters():
