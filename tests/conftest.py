@@ -247,9 +247,10 @@ def blind_micro(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
-    """Small tensors: threads only wait for one another, and for what else runs on the machine."""
+    """Small tensors: threads only wait for one another, and for what else runs on the machine. For all fixtures alike:
+    a sum over two threads has other last bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
