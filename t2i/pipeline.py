@@ -139,11 +139,10 @@ class Pipeline:
         found = {prompt: self.texts.get(prompt) for prompt in distinct}
         known = {prompt: row for prompt, row in found.items() if row is not None}
         fresh = [prompt for prompt in distinct if prompt not in known]
-        if fresh:
-            for prompt in fresh:
-                text, cut = self.encoder.encode([prompt])
-                known[prompt] = text, cut[0]
-                self.texts.put(prompt, *known[prompt])
+        for prompt in fresh:
+            text, cut = self.encoder.encode([prompt])
+            known[prompt] = text, cut[0]
+            self.texts.put(prompt, *known[prompt])
         outs = [known[prompt] for prompt in distinct]
         parts = ([getattr(row, k) for row, _ in outs] for k in ("tokens", "mask", "pooled"))
         place = {prompt: i for i, prompt in enumerate(distinct)}

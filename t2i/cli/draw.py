@@ -88,7 +88,7 @@ def _weights(bundle: Bundle, stages: list[str]) -> dict[str, str]:
 
     manifest = bundle.manifest
     used = [entry for entry in manifest.stages if entry.kind in ENCODERS or entry.name in stages]
-    return {entry.name: manifest.files.get(f"{entry.folder}/model.safetensors", "") for entry in used}
+    return {entry.name: manifest.digest(entry) for entry in used}
 
 
 class Drawing:

@@ -97,9 +97,7 @@ class Plan:
             settings=settings,
             source_type=edited_source_type(marks, "upscale"),
             private=self.private,
-            files={
-                e.name: manifest.files.get(f"{e.folder}/model.safetensors", "") for e in manifest.of_kind("upsampler")
-            },
+            files={entry.name: manifest.digest(entry) for entry in manifest.of_kind("upsampler")},
             source=carried(marks),
             seal=source.seal(self.seal),
         )

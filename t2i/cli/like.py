@@ -160,11 +160,12 @@ class Wish:
         manifest = bundle.manifest
         option = f"--{self.way.kind}" if self.way and self.way.kind != "init" else "--rerank" if self.rerank else ""
         if option and not manifest.of_kind("clip"):
-            what = f"{option} needs an image encoder, and the model {manifest.name!r} has none"
-            hint = "Start from a picture with --init IMAGE --strength 0.6, or use --model small."
+            from t2i.pipeline import blind
+
+            sentence, hint = blind(manifest.name)
             if option == "--rerank":
                 hint = "Draw more with -n and choose, or use --model small."
-            raise UsageError(f"{what}: its text encoder has never seen a picture.", hint)
+            raise UsageError(f"{option} cannot be used, for {sentence}", hint)
         option = "--prior-best-of" if self.best_of else "--prior" if self.prior else ""
         if option and not manifest.of_kind("prior"):
             what = f"{option} needs a prior, and the model {manifest.name!r} has none."

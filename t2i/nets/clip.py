@@ -61,6 +61,11 @@ class TextOut:
     mask: Tensor
 
 
+def read_mask(ids: Tensor) -> Tensor:
+    """(B, L) bool: True up to and with the end of the text, the highest id of each row."""
+    return torch.arange(ids.shape[1], device=ids.device) <= ids.argmax(dim=-1)[:, None]
+
+
 class Attention(nn.Module):
     """nn.MultiheadAttention's parameters, without its slow paths."""
 
@@ -176,8 +181,7 @@ class Clip(nn.Module):
         tokens = self.ln_final(self.transformer(x, causal=True))
         eot = ids.argmax(dim=-1)
         rows = torch.arange(ids.shape[0], device=ids.device)
-        mask = torch.arange(ids.shape[1], device=ids.device) <= eot[:, None]
-        return TextOut(tokens[rows, eot] @ self.text_projection, tokens, mask)
+        return TextOut(tokens[rows, eot] @ self.text_projection, tokens, read_mask(ids))
 
 
 def open_clip_config(config: ClipConfig) -> dict[str, Any]:

@@ -7,7 +7,6 @@ are read (Imagen, section 2.1, 2205.11487).
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -15,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.errors import InputError
-from t2i.nets.clip import TextOut
-from t2i.nets.layers import NetConfig, attend
+from t2i.nets.clip import TextOut, read_mask
+from t2i.nets.layers import NetConfig, TransformerBlock
 
 HIDDEN = 0
 """The id in the place of a hidden token: the tokenizer's padding, which is never read otherwise."""
@@ -38,34 +37,6 @@ class LanguageConfig(NetConfig):
             raise InputError(what, hint="All are at least 1, and width is a multiple of heads.")
 
 
-class LanguageBlock(nn.Module):
-    """Pre-norm attention and GELU MLP of four times the width; x (B, L, W), mask (B, L) -> (B, L, W)."""
-
-    def __init__(self, width: int, heads: int, layers: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(
-            OrderedDict(c_fc=nn.Linear(width, 4 * width), gelu=nn.GELU(), c_proj=nn.Linear(4 * width, width))
-        )
-        for linear, std in (
-            (self.qkv, width**-0.5),
-            (self.out, (2 * layers * width) ** -0.5),
-            (self.mlp.c_fc, (2 * width) ** -0.5),
-            (self.mlp.c_proj, (2 * layers * width) ** -0.5),
-        ):
-            assert isinstance(linear, nn.Linear)
-            nn.init.normal_(linear.weight, std=std)
-            nn.init.zeros_(linear.bias)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        q, k, v = self.qkv(self.ln_1(x)).chunk(3, dim=-1)
-        x = x + self.out(attend(q, k, v, self.heads, mask))
-        out: Tensor = x + self.mlp(self.ln_2(x))
-        return out
-
-
 class LanguageModel(nn.Module):
     """encode_text(ids) -> states; guess(states) -> the logits of the tokens that stood there."""
 
@@ -75,7 +46,7 @@ class LanguageModel(nn.Module):
         width = config.width
         self.token_embedding = nn.Embedding(config.vocab, width)
         self.positional_embedding = nn.Parameter(torch.empty(config.context, width).normal_(std=0.02))
-        self.blocks = nn.ModuleList(LanguageBlock(width, config.heads, config.layers) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(TransformerBlock(width, config.heads) for _ in range(config.layers))
         self.ln_final = nn.LayerNorm(width)
         # tied to the embedding that it reads with: a vocabulary of its own would double the weights
         self.logit_bias = nn.Parameter(torch.zeros(config.vocab))
@@ -99,11 +70,6 @@ class LanguageModel(nn.Module):
     def guess(self, states: Tensor) -> Tensor:
         """(..., W) -> (..., V): the logits of the tokens, by the embedding that they are read with."""
         return F.linear(states, self.token_embedding.weight, self.logit_bias)
-
-
-def read_mask(ids: Tensor) -> Tensor:
-    """(B, L) bool: True up to and with the end of the text, the highest id of each row."""
-    return torch.arange(ids.shape[1], device=ids.device) <= ids.argmax(dim=-1)[:, None]
 
 
 def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:

@@ -225,6 +225,24 @@ class CrossAttention(nn.Module):
         return x + _grid(self.out(attend(self.q(_rows(self.norm(x))), k, v, self.heads, mask)), x)
 
 
+class TransformerBlock(nn.Module):
+    """Pre-norm self-attention and GELU MLP; (B, L, W), mask as in `attend` -> (B, L, W); the identity when new."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = zero_init(nn.Linear(width, width))
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), zero_init(nn.Linear(4 * width, width)))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.norm1(x)).chunk(3, dim=-1)
+        x = x + self.out(attend(q, k, v, self.heads, mask))
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
+
+
 def keep_or(keep: Tensor | None, value: Tensor, null: Tensor) -> Tensor:
     """value (B, ...) where keep (B,) is True, the learned null elsewhere; keep None keeps all."""
     null = null.to(value.dtype)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.errors import InputError
-from t2i.nets.layers import NetConfig, TimeMLP, attend, check_choice, keep_or, zero_init
+from t2i.nets.layers import NetConfig, TimeMLP, TransformerBlock, attend, check_choice, keep_or, zero_init
 
 
 @dataclass(frozen=True)
@@ -59,60 +59,61 @@ class PriorCond:
     """tokens (B, L, D), mask (B, L) bool, pooled (B, E) = z_text, keep (B,) bool or None (keep all).
 
     Where keep is False both tokens and pooled are replaced by what was learned for "no text".
+    draws: the texts are those of a batch of draws * B embeddings, in this order, again and again.
     """
 
     tokens: Tensor
     mask: Tensor
     pooled: Tensor
     keep: Tensor | None = None
+    draws: int = 1
+
+    def spread(self) -> PriorCond:
+        """The same with a row for each embedding."""
+        if self.draws == 1:
+            return self
+        n, keep = self.draws, self.keep
+        tokens, mask, pooled = self.tokens.repeat(n, 1, 1), self.mask.repeat(n, 1), self.pooled.repeat(n, 1)
+        return PriorCond(tokens, mask, pooled, None if keep is None else keep.repeat(n))
 
 
-class TransformerBlock(nn.Module):
-    """Pre-norm self-attention and GELU MLP; (B, L, W), mask as in `attend` -> (B, L, W)."""
+class TextReader(nn.Module):
+    """read(tokens (B, L, D), mask (B, L)) -> states (B, 1 + L, W) after a few layers, and their mask.
 
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = zero_init(nn.Linear(width, width))
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), zero_init(nn.Linear(4 * width, width)))
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        q, k, v = self.qkv(self.norm1(x)).chunk(3, dim=-1)
-        x = x + self.out(attend(q, k, v, self.heads, mask))
-        out: Tensor = x + self.mlp(self.norm2(x))
-        return out
-
-
-class TextPool(nn.Module):
-    """tokens (B, L, D) and mask -> one vector (B, W): a few layers, then attention by a learned query.
-
-    The null token is always there, so that a text of which nothing is kept has something to read.
+    The null token is always there, first, so that a text of which nothing is kept has something to read.
     """
 
-    def __init__(self, config: PriorConfig) -> None:
+    def __init__(self, token_dim: int, width: int, heads: int, layers: int) -> None:
         super().__init__()
-        width = config.pool_width
-        self.heads = config.pool_heads
-        self.norm_in = nn.LayerNorm(config.token_dim)
-        self.proj_in = nn.Linear(config.token_dim, width)
+        self.norm_in = nn.LayerNorm(token_dim)
+        self.proj_in = nn.Linear(token_dim, width)
         self.null = nn.Parameter(torch.empty(1, width).normal_(std=0.02))
-        self.blocks = nn.ModuleList(TransformerBlock(width, config.pool_heads) for _ in range(config.pool_layers))
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
+
+    def read(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.proj_in(self.norm_in(hide(tokens, mask)))
+        x = torch.cat([self.null.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
+        mask = F.pad(mask, (1, 0), value=True)
+        for block in self.blocks:
+            x = block(x, mask)
+        return self.norm(x), mask
+
+
+class TextPool(TextReader):
+    """forward(tokens (B, L, D), mask (B, L)) -> one vector (B, W): what a learned query finds in the states."""
+
+    def __init__(self, config: PriorConfig) -> None:
+        width = config.pool_width
+        super().__init__(config.token_dim, width, config.pool_heads, config.pool_layers)
+        self.heads = config.pool_heads
         self.query = nn.Parameter(torch.empty(1, width).normal_(std=1.0))
         self.kv = nn.Linear(width, 2 * width)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        batch = tokens.shape[0]
-        null = self.null.expand(batch, 1, -1)
-        x = self.proj_in(self.norm_in(hide(tokens, mask)))
-        x = torch.cat([null.to(x.dtype), x], dim=1)
-        mask = F.pad(mask, (1, 0), value=True)
-        for block in self.blocks:
-            x = block(x, mask)
-        k, v = self.kv(self.norm(x)).chunk(2, dim=-1)
-        return attend(self.query.to(k.dtype).expand(batch, 1, -1), k, v, self.heads, mask)[:, 0]
+        states, mask = self.read(tokens, mask)
+        k, v = self.kv(states).chunk(2, dim=-1)
+        return attend(self.query.to(k.dtype).expand(len(k), 1, -1), k, v, self.heads, mask)[:, 0]
 
 
 class AdaBlock(nn.Module):
@@ -151,8 +152,9 @@ class ResidualPrior(nn.Module):
 
     def forward(self, z_t: Tensor, t: Tensor, cond: PriorCond) -> Tensor:
         mask, z_text = kept(cond, self.null_z_text)
-        h = self.mix(self.time(t) + self.z_text(z_text) + self.text(self.pool(cond.tokens, mask)))
-        x = self.proj_in(torch.cat([z_t, z_text.to(z_t.dtype)], dim=1))
+        said = self.z_text(z_text) + self.text(self.pool(cond.tokens, mask))
+        h = self.mix(self.time(t) + said.repeat(cond.draws, 1))
+        x = self.proj_in(torch.cat([z_t, z_text.to(z_t.dtype).repeat(cond.draws, 1)], dim=1))
         for block in self.blocks:
             x = block(x, h)
         out: Tensor = self.proj_out(self.norm(x))
@@ -183,6 +185,7 @@ class CausalPrior(nn.Module):
 
     def states(self, z_t: Tensor, t: Tensor, cond: PriorCond) -> Tensor:
         """All final states (B, L+4, W); the one at position i depends on positions up to i only."""
+        cond = cond.spread()
         mask, z_text = kept(cond, self.null_z_text)
         length = cond.tokens.shape[1]
         assert length <= self.config.context, "more tokens than the context holds"

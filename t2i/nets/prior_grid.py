@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.nets.layers import TimeMLP, attend, zero_init
-from t2i.nets.prior import PriorCond, PriorConfig, TransformerBlock, hide, kept
+from t2i.nets.prior import PriorCond, PriorConfig, TextReader, kept
 
 
 class GridBlock(nn.Module):
@@ -53,10 +53,7 @@ class GridPrior(nn.Module):
         self.z_text = nn.Linear(c.embed_dim, width)
         self.null_z_text = nn.Parameter(torch.zeros(c.embed_dim))
         self.ada = nn.Sequential(nn.SiLU(), zero_init(nn.Linear(width, 6 * width)))
-        self.tokens_in = nn.Sequential(nn.LayerNorm(c.token_dim), nn.Linear(c.token_dim, width))
-        self.null_text = nn.Parameter(torch.empty(1, width).normal_(std=0.02))
-        self.readers = nn.ModuleList(TransformerBlock(width, c.heads) for _ in range(c.pool_layers))
-        self.text_norm = nn.LayerNorm(width)
+        self.text = TextReader(c.token_dim, width, c.heads, c.pool_layers)
         self.head_in, self.cells_in = nn.Linear(self.head, width), nn.Linear(c.cells, width)
         self.position = nn.Parameter(torch.empty(1 + c.grid**2, width).normal_(std=0.5))
         self.blocks = nn.ModuleList(GridBlock(width, c.heads, c.mlp_ratio) for _ in range(c.depth))
@@ -64,15 +61,10 @@ class GridPrior(nn.Module):
         self.head_out, self.cells_out = zero_init(nn.Linear(width, self.head)), zero_init(nn.Linear(width, c.cells))
 
     def forward(self, z_t: Tensor, t: Tensor, cond: PriorCond) -> Tensor:
-        c, batch = self.config, z_t.shape[0]
+        c, cond = self.config, cond.spread()
         mask, z_text = kept(cond, self.null_z_text)
         ada = self.ada(self.time(t) + self.z_text(z_text))
-        text = self.tokens_in(hide(cond.tokens, mask))
-        text = torch.cat([self.null_text.to(text.dtype).expand(batch, 1, -1), text], dim=1)
-        mask = F.pad(mask, (1, 0), value=True)
-        for block in self.readers:
-            text = block(text, mask)
-        text = self.text_norm(text)
+        text, mask = self.text.read(cond.tokens, mask)
         cells = z_t[:, self.head :].unflatten(1, (c.cells, -1)).transpose(1, 2)  # (B, G, C)
         x = torch.cat([self.head_in(z_t[:, None, : self.head]), self.cells_in(cells)], dim=1) + self.position
         readable = F.pad(mask, (x.shape[1], 0), value=True)

@@ -74,9 +74,7 @@ class Bench:
     def facts(self) -> dict[str, Any]:
         """What was measured, so that two reports are not compared by mistake."""
         manifest = self.pipeline.manifest
-        stages = {
-            entry.name: manifest.files.get(f"{entry.folder}/model.safetensors", "")[:16] for entry in manifest.stages
-        }
+        stages = {entry.name: manifest.digest(entry)[:16] for entry in manifest.stages}
         defaults = {entry.name: asdict(entry.defaults) for entry in manifest.stages if entry.kind not in ENCODERS}
         return {"name": manifest.name, "sha256": stages, "defaults": defaults, "sizes": list(manifest.sizes)}
 

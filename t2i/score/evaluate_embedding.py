@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.errors import UsageError
@@ -32,12 +31,11 @@ def embedding(bench: Bench) -> dict[str, Any]:
     n, size = min(bench.scenes, 256), pipeline.manifest.sizes[0]
     truth = bench.render(bench.held_out(n, 4 * bench.scenes), size)
     z = bench.z_image(truth)
-    once, drawn = [], []
+    once, drawn, settings = [], [], SampleSettings(size=size)
     for start in range(0, n, bench.batch):
         rows = slice(start, start + bench.batch)
         seeds = [bench.seed + i for i in range(n)[rows]]
         once.append(_one_pass(bench, truth[rows], z[rows], seeds))
-        settings = SampleSettings(size=size)
         drawn.append(pipeline.draw(Subject(None, z[rows].to(pipeline.base[1].device)), seeds, settings).images)
         bench.say(f"{min(start + bench.batch, n)} of {n} pictures")
     out: dict[str, Any] = {"pictures": n, "spread": float((truth - truth.mean(0)).square().mean())}
@@ -53,6 +51,6 @@ def _one_pass(bench: Bench, x0: Tensor, z: Tensor, seeds: list[int]) -> Tensor:
     eps = torch.stack([torch.randn(x0.shape[1:], generator=generator(seed, "embedding")) for seed in seeds])
     sigma = torch.full((len(x0),), NOISE / (1 - NOISE), device=stage.device)
     x = x0.to(stage.device) + sigma[:, None, None, None] * eps.to(stage.device)
-    cond = typed_cond(stage, base_cond(None, F.normalize(z, dim=-1).to(stage.device)))
+    cond = typed_cond(stage, base_cond(None, z.to(stage.device)))
     denoiser = stage.denoiser(bound_net(stage), cond, stage.dials.changed(guidance=1.0, threshold="none"))
     return denoiser(x, sigma, cond).float().cpu().clamp(-1, 1)

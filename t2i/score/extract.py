@@ -70,7 +70,7 @@ class BundleClip:
         self.net.eval().requires_grad_(False).to(device)
         self.tokenizer = Tokenizer.parse(bundle.tokenizer_json() or "", str(folder))
         self.side, self.device = self.net.config.image_size, device
-        digest = bundle.manifest.files.get(f"{entries[0].folder}/model.safetensors", "")
+        digest = bundle.manifest.digest(entries[0])
         self.network = Network(f"clip:{bundle.manifest.name}", digest, self.side, FIT)
 
     def prepare(self, image: Image.Image) -> Tensor:

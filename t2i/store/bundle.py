@@ -125,12 +125,12 @@ def read_bundle(folder: Path | str) -> Bundle:
         hint = f"A model is a folder with a {MANIFEST} in it, as `t2i train` writes it."
         raise InputError(f"{folder} is not a bundle: it has no {MANIFEST}.", hint, "bundle")
     manifest = parse_manifest(_json(_read(folder, MANIFEST, None), where), where)
-    configs, shared = {}, _shared(folder, manifest)
+    shared = _shared(folder, manifest)
+    configs = _configs(folder, manifest)
     for entry in manifest.stages:
-        place, (config, weights) = shared.get(entry.folder, folder), entry.files
-        configs[entry.name] = _json(_read(place, config, manifest.files), place / config)
-        if not (place / weights).is_file():
-            raise broken(place / weights, "it is missing")
+        weights = shared.get(entry.folder, folder) / entry.files[1]
+        if not weights.is_file():
+            raise broken(weights, "it is missing")
     if manifest.tokenizer is not None and not (folder / manifest.tokenizer).is_file():
         raise broken(folder / manifest.tokenizer, "it is missing")
     check_fit(manifest, configs)

@@ -86,6 +86,10 @@ class Manifest:
         """The stages of a kind, in the order they run."""
         return [entry for entry in self.stages if entry.kind == kind]
 
+    def digest(self, entry: StageEntry) -> str:
+        """sha256 of a stage's weights, "" where the bundle does not say it."""
+        return self.files.get(entry.files[1], "")
+
 
 def sharpened(manifest: Manifest) -> Manifest:
     """The manifest with every sharp stage in the place of the upsampler that it can stand in for."""

@@ -115,7 +115,8 @@ class T5Encoder:
         import torch
 
         room, rows, cut = self.context - 1, [], list[str | None]()
-        for text, pieces in zip(prompts, self.backend.encode_batch(list(prompts), add_special_tokens=False)):
+        for text in prompts:  # as our own tokenizer: encode_batch would start threads
+            pieces = self.backend.encode(text, add_special_tokens=False)
             cut.append(text[pieces.offsets[room][0] :] if len(pieces.ids) > room else None)
             rows.append([*pieces.ids[:room], self.end])
         length = max(map(len, rows)) if tight else self.context

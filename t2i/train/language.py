@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.data.source import Source
-from t2i.nets.language import HIDDEN, LanguageModel, read_mask
+from t2i.nets.clip import read_mask
+from t2i.nets.language import HIDDEN, LanguageModel
 from t2i.rng import generator
 from t2i.text.tokenizer import Tokenizer
 from t2i.train.recipe import Recipe

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,13 +20,11 @@ from t2i.rng import generator
 from t2i.text.cond import TextCond
 from t2i.text.encoder import TextEncoder
 from t2i.text.tokenizer import Tokenizer
+from t2i.train.imagining import imagined
 from t2i.train.masking import random_masks
+from t2i.train.pool import Pool, unit
 from t2i.train.recipe import BaseRecipe, Recipe
 from t2i.train.sheets import COLUMNS, SEED, averaged, draw_base
-
-
-def unit(z: Tensor) -> Tensor:
-    return F.normalize(z.float(), dim=-1)
 
 
 def masked_input(x_t: Tensor, x0: Tensor, mask: Tensor) -> Tensor:
@@ -34,15 +32,21 @@ def masked_input(x_t: Tensor, x0: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([x_t, mask, x0 * (1 - mask)], dim=1)
 
 
-def contrastive_loss(z_img: Tensor, z_text: Tensor, scale: Tensor, bias: Tensor, examples: Examples) -> Tensor:
-    """SigLIP's sigmoid loss (Zhai 2023, eq. 1) with true multi-positives from the content of the scenes.
+def contrastive_loss(z_img: Tensor, z_text: Tensor, scale: Tensor, bias: Tensor | None, examples: Examples) -> Tensor:
+    """With a bias SigLIP's sigmoid loss (Zhai 2023, eq. 1), without one CLIP's softmax both ways (Radford 2021, figure
+    3); with true multi-positives from the content of the scenes, which share the softmax's probability.
 
     z_img, z_text: (B, E) unit vectors. Pairs that say nearly the same (same things in the same place, another
     colour or number) are neither positive nor negative: they are left out.
     """
-    logits = (z_img @ z_text.T) * scale.exp() + bias
+    logits = (z_img @ z_text.T) * scale.exp()
     same = _equal(examples.content, logits.device)
     near = _equal(examples.loose, logits.device) & ~same
+    if bias is None:
+        logits = logits.masked_fill(near, -torch.inf)
+        right = logits.masked_fill(~same, -torch.inf)
+        return torch.stack([(logits.logsumexp(way) - right.logsumexp(way)).mean() for way in (0, 1)]).mean()
+    logits = logits + bias
     signs = torch.where(same, 1.0, -1.0)
     return -(F.logsigmoid(signs * logits) * ~near).sum() / len(logits)
 
@@ -80,8 +84,8 @@ class ClipObjective:
         ids = ids[:, : int(ids.argmax(1).max()) + 1].to(self.device)  # the end-of-text token is the highest
         z_img = unit(self.clip.encode_image(x0))
         z_text = unit(self.clip.encode_text(ids).pooled)
-        assert self.clip.logit_bias is not None
-        contrast = contrastive_loss(z_img, z_text, self.clip.logit_scale, self.clip.logit_bias, examples)
+        bias = self.clip.logit_bias if r.loss == "sigmoid" else None
+        contrast = contrastive_loss(z_img, z_text, self.clip.logit_scale, bias, examples)
         facts = {"contrast": float(contrast.detach()), "top1": _top1(z_img, z_text, examples)}
         loss = r.contrast * contrast
         if r.denoise:
@@ -149,8 +153,9 @@ class BaseObjective:
         base: UNet,
         source: Source,
         device: torch.device,
+        prior: nn.Module | None = None,
     ):
-        self.recipe, self.base_recipe, self.encoder = recipe, recipe.base, encoder
+        self.recipe, self.base_recipe, self.encoder, self.prior = recipe, recipe.base, encoder, prior
         self.source, self.device = source, device
         self.clip, self.base, self.module = clip, base, base
         if clip is not None:
@@ -163,6 +168,8 @@ class BaseObjective:
         z, text = self.conditions(x0, examples.captions)
         states = None if text is None else (text.tokens, text.mask)
         g = generator(self.recipe.seed, "base", step)
+        if self.prior is not None and z is not None and text is not None:
+            z = imagined(self.prior, z, text, r.imagined, g)
         loss, extra = base_loss(self.base, r, x0, z, states, g, z_noise=r.z_noise, things=examples.masks)
         return loss, {"mse": float(extra["mse"].mean())}
 
@@ -199,41 +206,24 @@ class PriorObjective:
     source: Source
     device: torch.device
     name: str = "prior"
-    pool: Tensor = field(init=False)
+    pool: Pool = field(init=False)
 
     def __post_init__(self) -> None:
         self.module = self.prior
         self.clip.to(self.device).eval().requires_grad_(False)
-        self.pool = torch.empty(0)
-
-    def embed(self, report: Any = None, stop: Callable[[], bool] = lambda: False) -> None:
-        """Fill the pool (P, E) with unit image embeddings of scenes 0..P-1, unless told to stop."""
-        r, batch = self.recipe.prior, 128
-        rows = []
-        with torch.no_grad():
-            for step in range(-(-r.pool // batch)):
-                if stop():
-                    return
-                examples = self.source.batch(self.recipe.seed + 2, step, batch, self.clip.config.image_size)
-                rows.append(unit(self.clip.encode_image(examples.pixels.to(self.device))).cpu())
-                if report and step % 50 == 0:
-                    report({"event": "embed", "stage": "prior", "step": step * batch, "steps": r.pool})
-        self.pool = torch.cat(rows)[: r.pool]
+        self.pool = Pool(self.clip, self.source, self.recipe.seed + 2, self.recipe.prior.pool, self.device)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         r = self.recipe.prior
-        if not len(self.pool):
-            self.embed()
         g = generator(self.recipe.seed, "prior", step)
-        index = torch.randint(len(self.pool), (r.schedule.batch,), generator=g)
-        captions = [self.source.captions(self.recipe.seed + 2, int(i), step) for i in index]
+        _, captions, z = self.pool.draw(r.schedule.batch, step, g)
         ids, _ = self.tokenizer.encode(captions, self.clip.config.context)
         with torch.no_grad():
             out = self.clip.encode_text(ids[:, : int(ids.argmax(1).max()) + 1].to(self.device))
         z_text = unit(out.pooled)
-        z = self.pool[index].to(self.device)
-        keep = (torch.rand(len(index), generator=g) >= r.drop).to(self.device)
-        cond = PriorCond(tokens=out.tokens.float(), mask=out.mask, pooled=z_text, keep=keep)
+        keep = (torch.rand(len(z), generator=g) >= r.drop).to(self.device)
+        cond = PriorCond(tokens=out.tokens.float(), mask=out.mask, pooled=z_text, keep=keep, draws=r.draws)
+        z, z_text = z.repeat(r.draws, 1), z_text.repeat(r.draws, 1)
         scaled = z * z.shape[-1] ** 0.5  # unit variance a coordinate
         loss, extra = diffusion_loss(self.prior, Flow(), r.objective, scaled, cond, generator=g)
         guess = unit(extra["x0_hat"].detach())

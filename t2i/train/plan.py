@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from t2i.train.locked import LockedClipObjective
 from t2i.train.loop import autocast, pick_precision
 from t2i.train.objectives import PriorObjective
+from t2i.train.pool import BATCH
 from t2i.train.readers import Readers, untrained
 from t2i.train.recipe import STAGES, Schedule
 
@@ -52,14 +54,14 @@ def _measure(
     """(seconds that the stage will take, parameters that it trains)."""
     objective = trainer.objective(stage, tokenizer, readers)
     once = 0.0
-    if isinstance(objective, PriorObjective):
-        batch, clip = 128, objective.clip
+    if isinstance(objective, (PriorObjective, LockedClipObjective)):
+        batch, clip = BATCH, objective.clip
         begin = time.perf_counter()
         pixels = trainer.source.batch(0, 0, batch, clip.config.image_size).pixels
         with torch.no_grad():
             clip.encode_image(pixels.to(trainer.device))
-        once = (time.perf_counter() - begin) * trainer.recipe.prior.pool / batch
-        objective.pool = torch.randn(batch, clip.config.embed_dim, generator=torch.Generator().manual_seed(0))
+        once = (time.perf_counter() - begin) * objective.pool.size / batch
+        objective.pool.size = batch
     module = objective.module.to(trainer.device)
     precision = pick_precision(schedule, trainer.device)
     took = []

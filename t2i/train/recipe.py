@@ -25,7 +25,7 @@ from t2i.nets.upsampler import UpsamplerConfig
 from t2i.schema import build
 
 FOLDER = Path(__file__).parent / "recipes"
-STAGES = ("clip", "text", "base", "prior", "upsampler256", "upsampler1024", "sharp256")
+STAGES = ("clip", "text", "prior", "base", "upsampler256", "upsampler1024", "sharp256")
 """The stages in the order of their training, by the names of their tables."""
 
 
@@ -69,8 +69,15 @@ class ClipRecipe:
     schedule: Schedule = field(default_factory=Schedule)
     denoise: float = 1.0  # weight of the base's denoising loss; 0: contrast alone, as in the paper
     contrast: float = 0.5
-    negatives: int = 0  # captions with one attribute changed, a picture
+    loss: Literal["sigmoid", "softmax"] = "sigmoid"  # of the contrast: SigLIP's or CLIP's own
+    locked: bool = False  # the text tower alone, at the image tower of --start (train/locked.py)
+    regression: float = 10.0  # weight of the distance to the picture's own embedding, where locked
+    pool: int = 20_000  # scenes whose embeddings are computed once, where locked
     z_noise: float = 0.15  # of the embedding that the base sees, per coordinate in units of 1/sqrt(d)
+
+    def __post_init__(self) -> None:
+        if self.loss == "sigmoid" and self.net.init_logit_bias is None:
+            raise ValueError("clip.loss sigmoid needs a bias, and clip.net.init_logit_bias is none")
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,7 @@ class BaseRecipe:
     drop_text: float = 0.3
     masked: float = 0.15  # share of samples in inpainting mode
     z_noise: float = 0.15
+    imagined: float = 0.0  # share of the embeddings that are the prior's (train/imagining.py); it has to be there
     warm_start: bool = True  # from the small base that trained CLIP
 
 
@@ -107,6 +115,7 @@ class PriorRecipe:
     )
     pool: int = 50_000  # scenes whose embeddings are computed once; their captions are drawn anew
     drop: float = 0.1  # of the text, for guidance
+    draws: int = 1  # noise levels that each pair is shown at: most of a step's time is spent on reading the text
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from t2i.nets.prior import build_prior
 from t2i.nets.unet import UNet
 from t2i.nets.upsampler import Upsampler
 from t2i.rng import digest
+from t2i.stages.loading import load_net
 from t2i.store.bundle import MANIFEST, Bundle, read_bundle
 from t2i.store.fit import ENCODERS
 from t2i.text.cache import CachedEncoder
@@ -36,6 +37,7 @@ from t2i.train.card import command_line
 from t2i.train.entries import check, entry_of
 from t2i.train.keeping import keep, new_bundle, share, take_t5
 from t2i.train.language import LanguageObjective
+from t2i.train.locked import LockedClipObjective
 from t2i.train.loop import Objective, Report, Run, fit
 from t2i.train.objectives import BaseObjective, ClipObjective, PriorObjective
 from t2i.train.readers import Readers, cached, captions_of, first, of_bundle
@@ -45,7 +47,7 @@ from t2i.train.state import FACTS, TENSORS, agree
 from t2i.train.upsampling import UpsamplerObjective
 
 ORDER = STAGES
-"""The order of training. CLIP and the base come first: the prior learns the embeddings of a finished CLIP."""
+"""The order of training: the prior learns the embeddings of a finished CLIP, and the base may learn from both."""
 
 WORDS = 20_000  # captions that are read for the list of known words
 
@@ -199,14 +201,25 @@ class Trainer:
             return LanguageObjective(r, net, tokenizer, self.source, where)
         if isinstance(net, Clip):
             assert tokenizer is not None
+            if r.clip.locked:
+                return LockedClipObjective(r, net, tokenizer, self.source, where)
             base = self.build("base")
             assert isinstance(base, UNet)
             return ClipObjective(r, net, base, tokenizer, self.source, where)
         if isinstance(net, UNet):
             assert readers is not None
-            return BaseObjective(r, readers.encoder, readers.clip, net, self.source, where)
+            prior = self._prior() if r.base.imagined else None
+            return BaseObjective(r, readers.encoder, readers.clip, net, self.source, where, prior)
         assert readers is not None and readers.clip is not None and readers.tokenizer is not None
         return PriorObjective(r, readers.clip, net, readers.tokenizer, self.source, where)
+
+    def _prior(self) -> nn.Module:
+        """The prior of the bundle in `out`, frozen. Raises InputError."""
+        bundle = self.bundle()
+        entries = bundle.manifest.of_kind("prior") if bundle else []
+        if bundle is None or not entries:
+            raise InputError(f"{self.out} holds no prior yet, and base.imagined asks for it", first("prior"), "data")
+        return load_net(bundle, entries[0]).to(self.device).eval().requires_grad_(False)
 
     def reads(self, stage: str) -> bool:
         """Whether a stage is trained on what the text encoder says."""
@@ -234,7 +247,8 @@ class Trainer:
         facts: dict[str, Any] = {"net": getattr(self.recipe, stage).net.to_dict(), "seed": self.recipe.seed}
         if self.reads(stage) and (bundle := self.bundle()):
             name = self.recipe.encoder
-            facts[name] = bundle.manifest.files.get(f"{name}/model.safetensors", "")
+            read = (name, "prior") if stage == "base" and self.recipe.base.imagined else (name,)
+            facts |= {name: "", **{e.name: bundle.manifest.digest(e) for e in bundle.manifest.stages if e.name in read}}
         return facts
 
     def finished(self, stage: str) -> bool:
@@ -245,7 +259,7 @@ class Trainer:
             return entry.source == self.recipe.share[stage]
         if bundle and entry and self.takes(stage):
             return bundle.configs[stage] == entry_of(self.recipe, stage)[1]
-        if bundle is None or not path.is_file() or stage not in [e.name for e in bundle.manifest.stages]:
+        if entry is None or not path.is_file():
             return False
         facts = json.loads(path.read_text("utf-8"))
         same = all(agree(facts.get(key, value), value) for key, value in self.facts(stage).items())
@@ -264,6 +278,10 @@ class Trainer:
             return take_t5(self, stage)
         folder = self.folder(stage)
         run = Run(folder, self.device, self.report, resume, self.stop, self.facts(stage))
+        if stage == "clip" and self.recipe.clip.locked and not self.start and not resume:
+            raise UsageError(
+                "clip.locked trains the text tower at a finished image tower.", "Name its bundle by --start."
+            )
         tokenizer = self._start_encoder(stage, resume) if stage in ENCODERS else None
         readers = self.readers(stage) if tokenizer is None else None
         if self.stop():
@@ -273,8 +291,8 @@ class Trainer:
             self._go_on(objective, self.start or self.out)
         elif isinstance(objective, BaseObjective) and not resume:
             self._warm(objective.base)
-        if isinstance(objective, PriorObjective):
-            objective.embed(self.report, self.stop)
+        if isinstance(objective, (PriorObjective, LockedClipObjective)):
+            objective.pool.fill(stage, self.report, self.stop)
             if self.stop():
                 return
         if not resume and stage not in ENCODERS:
@@ -315,6 +333,8 @@ class Trainer:
         """Take the weights of the bundle `start`, for CLIP those of its base too. Raises InputError."""
         bundle = read_bundle(start)
         nets: dict[str, nn.Module] = {objective.name: objective.module}
+        if isinstance(objective, LockedClipObjective):
+            nets = {"clip": objective.clip}
         if isinstance(objective, ClipObjective):
             nets = {"clip": objective.clip, "base": objective.base}
         if isinstance(objective, SharpObjective):

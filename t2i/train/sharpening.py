@@ -19,12 +19,13 @@ from t2i.nets.critic import PatchCritic, hinge
 from t2i.nets.upsampler import Upsampler, enlarge
 from t2i.rng import generator
 from t2i.train.recipe import Recipe, UpsamplerRecipe
-from t2i.train.sheets import COLUMNS, SEED, averaged, upsampler_rows
 from t2i.train.upsampling import UpsamplerObjective
 
 
 class SharpObjective(UpsamplerObjective):
     """Both networks in one module, each moved by its own part of one sum: the checkpoint holds the critic too."""
+
+    sheet_steps = 1
 
     def __init__(
         self,
@@ -57,10 +58,3 @@ class SharpObjective(UpsamplerObjective):
         weight = c.adversarial * min(1.0, step / max(1, c.schedule.warmup))
         facts = {"near": near, "kept": kept, "critic": judged, "margin": true.mean() - false.mean()}
         return near + kept + weight * fooled + judged, {k: float(v.detach()) for k, v in facts.items()}
-
-    def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
-        """Four rows: the small picture, its bicubic enlargement, ours, the truth."""
-        size = self.config.drawn or self.config.size
-        high = self.source.batch(self.recipe.seed + SEED, 0, COLUMNS // 2, size).pixels.to(self.device)
-        with torch.no_grad(), averaged(self.module, average):
-            return upsampler_rows(self.upsampler, self.recipe, self.config, self.name, high, steps=1)

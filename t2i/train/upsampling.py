@@ -19,6 +19,9 @@ from t2i.train.sheets import COLUMNS, SEED, averaged, upsampler_rows
 class UpsamplerObjective:
     """An upsampler on random crops, its input blurred and noised (Saharia 2021, SR3; Ho 2021, cascades)."""
 
+    sheet_steps: int | None = None
+    """Of its sampler; None: as many as the recipe's."""
+
     def __init__(
         self,
         recipe: Recipe,
@@ -85,7 +88,7 @@ class UpsamplerObjective:
         size = self.config.drawn or self.config.size
         high = self.source.batch(self.recipe.seed + SEED, 0, COLUMNS // 2, size).pixels.to(self.device)
         with torch.no_grad(), averaged(self.module, average):
-            return upsampler_rows(self.upsampler, self.recipe, self.config, self.name, high)
+            return upsampler_rows(self.upsampler, self.recipe, self.config, self.name, high, self.sheet_steps)
 
 
 def blur(x: Tensor, chance: float, g: torch.Generator) -> Tensor:

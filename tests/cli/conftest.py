@@ -38,3 +38,17 @@ def draw(studio: Path, capsys: pytest.CaptureFixture[str]) -> Draw:
         return out.splitlines(), err
 
     return draw
+
+
+@pytest.fixture
+def command(studio: Path, capsys: pytest.CaptureFixture[str]) -> Draw:
+    """A command, with a model where one is named, in this process: (lines of stdout, stderr). Checks the exit code."""
+
+    def command(*args: str, model: str = "", code: int = 0) -> tuple[list[str], str]:
+        got = run([*args, *(["--model", model, "--device", "cpu"] if model else [])])
+        out, err = capsys.readouterr()
+        assert got == code, err
+        assert "Traceback" not in err
+        return out.splitlines(), err
+
+    return command

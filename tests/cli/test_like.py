@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from t2i.cli.app import run
 from t2i.cli.like import parse_theta
 from t2i.errors import UsageError
 from t2i.images import load_image, read_metadata
 
 CAT = "a cat in the snow"
+
+Draw = Callable[..., tuple[list[str], str]]
 
 
 @pytest.fixture
@@ -25,38 +28,35 @@ def place(studio: Path) -> Path:
     return studio
 
 
-def sample(capsys: pytest.CaptureFixture[str], *args: str, code: int = 0) -> tuple[list[str], str]:
-    got = run(["sample", *args, "--model", "tiny", "--device", "cpu"])
-    out, err = capsys.readouterr()
-    assert got == code, err
-    assert "Traceback" not in err
-    return out.splitlines(), err
+@pytest.fixture
+def sample(command: Draw) -> Draw:
+    return partial(command, "sample", model="tiny")
 
 
 def pixels(path: str) -> bytes:
     return load_image(path).tobytes()
 
 
-def test_variations(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out, _ = sample(capsys, "--like", "a.png", "-n", "2", "--seed", "7")
+def test_variations(place: Path, sample: Draw) -> None:
+    out, _ = sample("--like", "a.png", "-n", "2", "--seed", "7")
     assert out == ["out/like-a-7.png", "out/like-a-8.png"]
     assert pixels(out[0]) != pixels(out[1])
     facts = read_metadata(out[0])
     assert facts["digital_source_type"] == "trainedAlgorithmicMedia"
     assert len(facts["t2i"]["settings"]["like"]["pictures"]) == 1
-    (other,), _ = sample(capsys, "--like", "b.png", "--seed", "7", "-o", "x")
+    (other,), _ = sample("--like", "b.png", "--seed", "7", "-o", "x")
     assert pixels(other) != pixels(out[0])
-    (with_words,), _ = sample(capsys, CAT, "--like", "a.png", "--seed", "7", "-o", "y")
+    (with_words,), _ = sample(CAT, "--like", "a.png", "--seed", "7", "-o", "y")
     assert with_words == "y/like-a-a-cat-in-the-snow-7.png"
     assert pixels(with_words) != pixels(out[0])
     times = Path(out[0]).stat().st_mtime_ns
-    assert sample(capsys, "--like", "a.png", "-n", "2", "--seed", "7")[0] == out
+    assert sample("--like", "a.png", "-n", "2", "--seed", "7")[0] == out
     assert Path(out[0]).stat().st_mtime_ns == times
 
 
-def test_a_blend_and_its_animation(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_blend_and_its_animation(place: Path, sample: Draw) -> None:
     args = ("--blend", "a.png", "b.png", "--frames", "5", "--seed", "7", "--size", "16")
-    out, _ = sample(capsys, *args, "--animate", "webp", "--batch", "2")
+    out, _ = sample(*args, "--animate", "webp", "--batch", "2")
     assert out[:5] == [f"out/blend-a-b-{i:03}-7.png" for i in range(5)]
     assert len({pixels(path) for path in out[:5]}) == 5
     assert out[5] == "out/blend-a-b-000-7.frames.webp"
@@ -64,28 +64,28 @@ def test_a_blend_and_its_animation(place: Path, capsys: pytest.CaptureFixture[st
         assert (moving.n_frames, moving.size) == (8, (16, 16))  # type: ignore[attr-defined]
     assert read_metadata(out[5])["digital_source_type"] == "trainedAlgorithmicMedia"
     assert [read_metadata(p)["t2i"]["settings"]["blend"]["at"] for p in out[:5]] == [0, 0.25, 0.5, 0.75, 1]
-    out, _ = sample(capsys, *args, "--animate", "gif", "--json")
+    out, _ = sample(*args, "--animate", "gif", "--json")
     assert json.loads(out[5])["path"] == "out/blend-a-b-000-7.frames.gif"
     assert [json.loads(line)["skipped"] for line in out[:5]] == [True] * 5
 
 
-def test_a_text_diff(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_diff(place: Path, sample: Draw) -> None:
     args = ("--text-diff", "a.png", "a cat", "a zebra", "--theta", "0..0.5", "--frames", "3", "--seed", "7")
-    out, _ = sample(capsys, *args, "--size", "16")
+    out, _ = sample(*args, "--size", "16")
     assert out == [f"out/text-diff-a-a-cat-a-zebra-{i:03}-7.png" for i in range(3)]
     assert len({pixels(path) for path in out}) == 3
 
 
-def test_from_a_sketch(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (weak,), _ = sample(capsys, CAT, "--init", "a.png", "--strength", "0.3", "--seed", "7", "--size", "16")
+def test_from_a_sketch(place: Path, sample: Draw) -> None:
+    (weak,), _ = sample(CAT, "--init", "a.png", "--strength", "0.3", "--seed", "7", "--size", "16")
     assert weak == "out/init-a-a-cat-in-the-snow-7.png"
-    (strong,), _ = sample(capsys, CAT, "--init", "a.png", "--strength", "1", "--seed", "7", "--size", "16", "-o", "x")
+    (strong,), _ = sample(CAT, "--init", "a.png", "--strength", "1", "--seed", "7", "--size", "16", "-o", "x")
     assert pixels(weak) != pixels(strong)
-    (other,), _ = sample(capsys, CAT, "--init", "b.png", "--strength", "0.3", "--seed", "7", "--size", "16", "-o", "y")
+    (other,), _ = sample(CAT, "--init", "b.png", "--strength", "0.3", "--seed", "7", "--size", "16", "-o", "y")
     assert pixels(weak) != pixels(other)
 
 
-def test_the_prior_and_reranking_enter_the_key(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_prior_and_reranking_enter_the_key(place: Path, sample: Draw) -> None:
     made = {}
     for name, args in {
         "plain": [],
@@ -93,19 +93,19 @@ def test_the_prior_and_reranking_enter_the_key(place: Path, capsys: pytest.Captu
         "best": ["--prior-best-of", "9"],
         "rerank": ["--rerank", "4"],
     }.items():
-        (path,), _ = sample(capsys, CAT, "--seed", "7", "--size", "16", "-o", name, *args)
+        (path,), _ = sample(CAT, "--seed", "7", "--size", "16", "-o", name, *args)
         made[name] = read_metadata(path)["t2i"]["key"], pixels(path)
     assert len({key for key, _ in made.values()}) == 4
     assert made["plain"][1] != made["none"][1]
-    (path,), _ = sample(capsys, CAT, "--seed", "7", "--size", "16", "-o", "named", "--prior", "diffusion")
+    (path,), _ = sample(CAT, "--seed", "7", "--size", "16", "-o", "named", "--prior", "diffusion")
     assert read_metadata(path)["t2i"]["key"] == made["plain"][0]
 
 
-def test_replaying(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (path,), _ = sample(capsys, CAT, "--seed", "7", "--size", "16", "--rerank", "3", "--prior", "none")
-    assert sample(capsys, "--replay", path)[0] == [f"{path}: identical"]
-    (path,), _ = sample(capsys, "--like", "a.png", "--seed", "7", "--size", "16")
-    _, err = sample(capsys, "--replay", path, code=3)
+def test_replaying(place: Path, sample: Draw) -> None:
+    (path,), _ = sample(CAT, "--seed", "7", "--size", "16", "--rerank", "3", "--prior", "none")
+    assert sample("--replay", path)[0] == [f"{path}: identical"]
+    (path,), _ = sample("--like", "a.png", "--seed", "7", "--size", "16")
+    _, err = sample("--replay", path, code=3)
     assert "was made from another picture (--like)" in err
 
 
@@ -144,17 +144,17 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused(place: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_what_is_refused(place: Path, sample: Draw, name: str) -> None:
     Path("cut.png").write_bytes(Path("a.png").read_bytes()[:-300])
     Path("p.txt").write_text(CAT)
     args, code, sentence = REFUSED[name]
-    out, err = sample(capsys, *args, code=code)
+    out, err = sample(*args, code=code)
     assert out == []
     assert sentence in err
     assert not Path("out").exists()
 
 
-def test_a_picture_that_is_not_square_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_picture_that_is_not_square_is_said(place: Path, sample: Draw) -> None:
     Image.new("RGB", (30, 20), (10, 200, 30)).save("wide.png")
-    _, err = sample(capsys, "--like", "wide.png", "--seed", "7", "--size", "16")
+    _, err = sample("--like", "wide.png", "--seed", "7", "--size", "16")
     assert "wide.png is 30x20; the model sees the square in its middle" in err

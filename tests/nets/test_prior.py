@@ -113,3 +113,14 @@ def test_config_and_size() -> None:
             PriorConfig.from_dict(bad)
     sizes = [sum(p.numel() for p in build_prior(PriorConfig(kind=k)).parameters()) for k in KINDS[:2]]
     assert sizes == [5_375_232, 7_708_672]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_reading_serves_several_draws(kind: str) -> None:
+    net = build(kind)
+    z_t, t, cond = inputs()
+    keep = torch.tensor([True, False, True])
+    with torch.no_grad():
+        together = net(torch.cat([z_t, -z_t]), torch.cat([t, t]), replace(cond, keep=keep, draws=2))
+        apart = [net(z, t, replace(cond, keep=keep)) for z in (z_t, -z_t)]
+    torch.testing.assert_close(together, torch.cat(apart))

@@ -13,7 +13,7 @@ from t2i.train.entries import check, entry_of
 from t2i.train.recipe import STAGES, Recipe, Schedule, load_recipe, recipe_names
 from t2i.train.run import Trainer, train
 
-PARTS = {"unclip": ("clip", "base", "prior", "upsampler256"), "imagen": ("text", "base", "upsampler256")}
+PARTS = {"unclip": ("clip", "prior", "base", "upsampler256"), "imagen": ("text", "base", "upsampler256")}
 
 
 def trainer(recipe: Recipe, out: Path = Path("nowhere")) -> Trainer:

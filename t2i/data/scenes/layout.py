@@ -66,11 +66,12 @@ class WorldConfig:
     size: float = 0.12  # how often a size is chosen and said
     position: float = 0.12  # how often a lone group stands off centre and it is said
     scale: tuple[float, float] = (0.5, 0.7)  # of a lone thing of no said size
-    jitter: float = 0.05  # of the centre, share of the canvas
+    jitter: float = 0.05  # of the centre, share of the canvas; of the size, three times as much, at most 6%
     flip: float = 0.5
     angle: float = 0.05  # largest tilt, radians
     light: float = 1.0  # strength of the place's light and haze on the things
     chance: float = 1.0  # spread of the places' variety around their middle
+    looks: int = 0  # how many looks each place has; 0: without number
     chinese: float = 0.4  # share of Chinese captions
     forms: tuple[float, float, float] = (0.6, 0.28, 0.12)  # dense, short, telegraphic captions
     side: Literal["train", "held-out", "any"] = "train"
@@ -111,10 +112,9 @@ class Layout:
         """A scene of the given content; only its geometry is drawn at random. Ignores the held-out rule."""
         rng = Random(f"{seed}/{index}/compose")
         items = self._place_items(rng, tuple(groups), place, relation, position)
-        chance = tuple(rng.random() for _ in range(CHANCE))
-        return Scene(
-            seed, index, place, shade, style or self.config.styles[0], tuple(groups), items, relation, position, chance
-        )
+        look = style or self.config.styles[0]
+        chance = self._chance(rng, place)
+        return Scene(seed, index, place, shade, look, tuple(groups), items, relation, position, chance)
 
     def _draw(self, rng: Random, seed: int, index: int) -> Scene:
         config = self.config
@@ -134,14 +134,20 @@ class Layout:
             keys, relation = self._pick_related(rng, n_groups)
             groups = tuple(self._group(rng, key, 1, shade, allow_size=False) for key in keys)
         items = self._place_items(rng, groups, place, relation, position)
-        chance = tuple(0.5 + (rng.random() - 0.5) * config.chance for _ in range(CHANCE))
+        chance = self._chance(rng, place)
         return Scene(seed, index, place, shade, rng.choice(config.styles), groups, items, relation, position, chance)
 
     def _bare(self, rng: Random, seed: int, index: int) -> Scene:
         place = rng.choice(self.places)
         shade = rng.choice(self.config.shades) if place == "plain" else None
-        chance = tuple(0.5 + (rng.random() - 0.5) * self.config.chance for _ in range(CHANCE))
+        chance = self._chance(rng, place)
         return Scene(seed, index, place, shade, rng.choice(self.config.styles), (), (), chance=chance)
+
+    def _chance(self, rng: Random, place: str) -> tuple[float, ...]:
+        """The numbers that a place is drawn from."""
+        if looks := self.config.looks:
+            rng = Random(f"{place}/{rng.randrange(looks)}")
+        return tuple(0.5 + (rng.random() - 0.5) * self.config.chance for _ in range(CHANCE))
 
     def _group(self, rng: Random, key: str, count: int, shade: str | None, allow_size: bool = True) -> Group:
         thing, config = self.things[key], self.config
@@ -180,8 +186,9 @@ class Layout:
     def _item(self, rng: Random, group: int, x: float, y: float, scale: float, depth: float = 0.0) -> Item:
         config = self.config
         j = config.jitter
+        stretch = min(3 * j, 0.06)
         return Item(
-            group, x + rng.uniform(-j, j), y + rng.uniform(-j, j) * 0.6, scale * rng.uniform(0.94, 1.06),
+            group, x + rng.uniform(-j, j), y + rng.uniform(-j, j) * 0.6, scale * rng.uniform(1 - stretch, 1 + stretch),
             rng.random() < config.flip, rng.uniform(-config.angle, config.angle), depth,
         )  # fmt: skip
 

@@ -308,6 +308,15 @@ def test_dials_turn_their_variety_off() -> None:
         assert not scene.items[0].flip and scene.items[0].angle == 0 and scene.items[0].x == 0.5
 
 
+def test_a_place_has_as_many_looks_as_its_dial_says() -> None:
+    layout = _layout(looks=3)
+    scenes = [scene for scene in (layout(1, i) for i in range(600)) if scene.place in ("snow", "beach")]
+    looks = {(scene.place, scene.chance) for scene in scenes}
+    assert len(looks) == len({chance for _, chance in looks}) == 6
+    middle = _layout(looks=3, chance=0.0)
+    assert len({middle(1, i).chance for i in range(20)}) == 1
+
+
 @pytest.mark.parametrize("dials", [{"places": ("moon",)}, {"things": ("shape_unicorn",)}])
 def test_an_unknown_name_is_refused(dials: dict[str, tuple[str, ...]]) -> None:
     with pytest.raises(UsageError, match=r"moon|unicorn"):

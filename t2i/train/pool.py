@@ -1,0 +1,52 @@
+"""Scenes whose image embeddings are computed once, for what learns from pairs of a text and an embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from t2i.data.source import Source
+from t2i.nets.clip import Clip
+
+BATCH = 128  # pictures embedded together
+
+
+def unit(z: Tensor) -> Tensor:
+    return F.normalize(z.float(), dim=-1)
+
+
+class Pool:
+    """The examples 0..size-1 of `seed`: z (P, E), their unit image embeddings, once `fill` has run; content and loose
+    as in `Examples`. Captions are drawn anew at every step."""
+
+    def __init__(self, clip: Clip, source: Source, seed: int, size: int, device: torch.device) -> None:
+        self.clip, self.source, self.seed, self.size, self.device = clip, source, seed, size, device
+        self.z = torch.empty(0)
+        self.content, self.loose = list[Any](), list[Any]()
+
+    @torch.no_grad()
+    def fill(self, stage: str = "", report: Any = None, stop: Callable[[], bool] = lambda: False) -> None:
+        """Compute the embeddings, unless told to stop."""
+        rows, content, loose = [], list[Any](), list[Any]()
+        for step in range(-(-self.size // BATCH)):
+            if stop():
+                return
+            examples = self.source.batch(self.seed, step, BATCH, self.clip.config.image_size)
+            rows.append(unit(self.clip.encode_image(examples.pixels.to(self.device))).cpu())
+            content += examples.content
+            loose += examples.loose
+            if report and step % 50 == 0:
+                report({"event": "embed", "stage": stage, "step": step * BATCH, "steps": self.size})
+        self.z, self.content, self.loose = torch.cat(rows)[: self.size], content, loose
+
+    def draw(self, n: int, step: int, g: torch.Generator) -> tuple[list[int], list[str], Tensor]:
+        """n examples at random: which, a wording of each, and their embeddings (n, E)."""
+        if not len(self.z):
+            self.fill()
+        index = torch.randint(len(self.z), (n,), generator=g)
+        rows = index.tolist()
+        return rows, [self.source.captions(self.seed, i, step) for i in rows], self.z[index].to(self.device)
