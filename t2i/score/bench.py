@@ -41,7 +41,6 @@ class Bench:
     """A bundle to be measured. config: the world's dials; say_place and side are set as each part needs them."""
 
     pipeline: Pipeline
-    judge: Judge
     config: WorldConfig
     sprites: Path | None = None
     n: int = 4
@@ -58,12 +57,16 @@ class Bench:
     def open(
         cls, model: str, config: WorldConfig, sprites: Path | None, *, device: str = "cpu", **counts: Any
     ) -> Bench:
-        """Raises UnavailableError or InputError where the bundle or the judge cannot be used."""
-        pipeline = Pipeline.load(resolve(model), device=device)
+        """Raises UnavailableError or InputError where the bundle cannot be used."""
+        return cls(Pipeline.load(resolve(model), device=device), config, sprites, **counts)
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Raises UnavailableError or InputError where it cannot be used, UsageError for a world it does not know."""
         judge = Judge.load(resolve_judge())
-        if config.vocabulary != "core" or not set(config.places) <= set(judge.config.places):
+        if self.config.vocabulary != "core" or not set(self.config.places) <= set(judge.config.places):
             raise UsageError("the judge does not know the world of this recipe.", "Choose one of the vocabulary core.")
-        return cls(pipeline, judge, config, sprites, **counts)
+        return judge
 
     # Said ------------------------------------------------------------------------------------------------------
 

@@ -58,6 +58,8 @@ PARTS: dict[str, Part] = {
 }
 WITHOUT_SPRITES = ("suite", "sweeps")
 """Parts that draw nothing of the world."""
+UNJUDGED = ("retrieval", "embedding", "upsampler")
+"""Parts that ask no judge, so that any world can be measured."""
 
 
 def world_config(recipe: str) -> WorldConfig:
@@ -105,12 +107,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def chosen(args: argparse.Namespace) -> list[str]:
-    """The parts asked for. Raises UsageError for unknown ones and for ones that need the sprite library."""
-    names: list[str] = args.only.split(",") if args.only else [p for p in PARTS if args.sprites or p in WITHOUT_SPRITES]
+def chosen(args: argparse.Namespace, drawn: bool) -> list[str]:
+    """The parts asked for. drawn: the world is drawn by code. Raises UsageError for unknown ones and for ones that need
+    the sprite library."""
+    free = WITHOUT_SPRITES if args.sprites is None and not drawn else tuple(PARTS)
+    names: list[str] = args.only.split(",") if args.only else list(free)
     if unknown := [name for name in names if name not in PARTS]:
         raise UsageError(f"there is no part {unknown[0]!r}.", f"Parts are {', '.join(PARTS)}.")
-    if needing := [name for name in names if name not in WITHOUT_SPRITES and args.sprites is None]:
+    if needing := [name for name in names if name not in free]:
         raise UsageError(f"the part {needing[0]!r} needs the sprite library.", "Name its folder with --sprites.")
     if min(args.n, args.few, args.batch, args.prompts or 1) < 1 or args.scenes < 16:
         raise UsageError("the counts must be positive, and --scenes at least 16.")
@@ -141,12 +145,15 @@ def write(path: Path, text: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
-        names = chosen(args)
+        config = world_config(args.recipe)
+        names = chosen(args, config.vocabulary == "shapes")
         report = read_report(args.out)
         bench = Bench.open(
-            args.model, world_config(args.recipe), args.sprites, device=args.device, n=args.n, seed=args.seed,
+            args.model, config, args.sprites, device=args.device, n=args.n, seed=args.seed,
             prompts=args.prompts, few=args.few, scenes=args.scenes, batch=args.batch, sheets=args.sheets,
         )  # fmt: skip
+        if not set(names) <= set(UNJUDGED):
+            bench.judge  # noqa: B018 - a world that it does not know is refused before anything is drawn
         for name in names:  # written part by part: a broken-off run keeps what it measured
             report = evaluate(bench, [name], report)
             write(args.out, json.dumps(report, indent=1, ensure_ascii=False) + "\n")

@@ -24,9 +24,7 @@ from t2i.score.evaluate import PARTS, main, world_config
 from t2i.score.evaluate_sets import caption_of, content, distinct, recalls, shift
 from t2i.score.evaluate_tables import markdown
 from t2i.score.fidelity import C1, C2, psnr, ssim
-from t2i.score.judge import Judge
 from t2i.score.suite import read_suite
-from t2i.store.registry import resolve_judge
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -128,8 +126,7 @@ def sprites(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bench(tiny: Path, sprites: Path) -> Bench:
-    pipeline, judge = Pipeline.load(tiny), Judge.load(resolve_judge())
-    return Bench(pipeline, judge, world_config("first"), sprites, n=2, prompts=16, few=16, scenes=16, batch=8)
+    return Bench(Pipeline.load(tiny), world_config("first"), sprites, n=2, prompts=16, few=16, scenes=16, batch=8)
 
 
 def test_scenes_of_the_suite_hold_what_is_asked(bench: Bench) -> None:
@@ -192,6 +189,13 @@ def test_every_part_measures_a_whole_bundle(tiny: Path, sprites: Path, tmp_path:
 )
 def test_what_cannot_be_measured_is_refused(tiny: Path, tmp_path: Path, options: list[str], code: int) -> None:
     assert main(["--model", str(tiny), "--out", str(tmp_path / "report.json"), *options]) == code
+
+
+def test_a_drawn_world_needs_no_library_and_no_judge(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    asked = ["--recipe", "tiny", "--only", "embedding,retrieval", "--scenes", "16"]
+    assert main(["--model", str(tiny), "--out", str(out), *asked]) == 0
+    assert {"embedding", "retrieval"} <= set(json.loads(out.read_text("utf-8")))
 
 
 def test_a_file_that_is_no_report_is_left_alone(tiny: Path, tmp_path: Path) -> None:
