@@ -86,8 +86,11 @@ class ClipObjective:
         z_text = unit(self.clip.encode_text(ids).pooled)
         bias = self.clip.logit_bias if r.loss == "sigmoid" else None
         contrast = contrastive_loss(z_img, z_text, self.clip.logit_scale, bias, examples)
+        # of the text alone: the pictures' embeddings must not move towards what words can say
+        cosine = (z_img.detach() * z_text).sum(-1).mean()
         facts = {"contrast": float(contrast.detach()), "top1": _top1(z_img, z_text, examples)}
-        loss = r.contrast * contrast
+        facts["cosine"] = float(cosine.detach())
+        loss = r.contrast * contrast + r.regression * (1 - cosine)
         if r.denoise:
             g = generator(self.recipe.seed, "clip", step)
             denoise, extra = base_loss(self.base, self.base_recipe, x0, z_img, None, g, z_noise=r.z_noise)

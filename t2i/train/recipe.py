@@ -71,7 +71,7 @@ class ClipRecipe:
     contrast: float = 0.5
     loss: Literal["sigmoid", "softmax"] = "sigmoid"  # of the contrast: SigLIP's or CLIP's own
     locked: bool = False  # the text tower alone, at the image tower of --start (train/locked.py)
-    regression: float = 10.0  # weight of the distance to the picture's own embedding, where locked
+    regression: float = 10.0  # weight of the text's distance to the picture's own embedding, for the text tower alone
     pool: int = 20_000  # scenes whose embeddings are computed once, where locked
     z_noise: float = 0.15  # of the embedding that the base sees, per coordinate in units of 1/sqrt(d)
 
