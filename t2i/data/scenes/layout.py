@@ -112,9 +112,8 @@ class Layout:
         """A scene of the given content; only its geometry is drawn at random. Ignores the held-out rule."""
         rng = Random(f"{seed}/{index}/compose")
         items = self._place_items(rng, tuple(groups), place, relation, position)
-        look = style or self.config.styles[0]
-        chance = self._chance(rng, place)
-        return Scene(seed, index, place, shade, look, tuple(groups), items, relation, position, chance)
+        chance, style = self._chance(rng, place), style or self.config.styles[0]
+        return Scene(seed, index, place, shade, style, tuple(groups), items, relation, position, chance)
 
     def _draw(self, rng: Random, seed: int, index: int) -> Scene:
         config = self.config
