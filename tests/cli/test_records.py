@@ -121,7 +121,7 @@ def test_score(said: Said) -> None:
 def test_train(said: Said, micro: str) -> None:
     recipe = ("train", "--recipe", micro, "--device", "cpu")
     plan = said(*recipe, "--dry-run", kinds=["plan"])[0]
-    assert [row["stage"] for row in plan["stages"]] == ["clip", "base", "prior", "upsampler256"]
+    assert [row["stage"] for row in plan["stages"]] == ["clip", "prior", "base", "upsampler256"]
     records = said(*recipe, "--steps", "2", "--out", "new")
     for record in records:
         check(record, "training")
