@@ -82,14 +82,14 @@ def test_the_card_and_the_notes_say_how_it_was_made(micro: str, tmp_path: Path) 
     assert "None" not in card and "emoji" not in card.lower()
     words = bundle.manifest.notes["words"].split()
     assert {"circle", "star", "snow"} <= set(words) and "cat" not in words
-    assert list(bundle.manifest.notes["training"]) == ["clip", "base", "prior", "upsampler256"]
+    assert list(bundle.manifest.notes["training"]) == ["clip", "prior", "base", "upsampler256"]
 
 
 def test_dry_run_shows_the_plan_and_writes_nothing(micro: str, tmp_path: Path) -> None:
     done = t2i(tmp_path, "train", "--recipe", micro, "--set", "base.lr=5e-4", "--dry-run", "--json")
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout.splitlines()[0])
-    assert [row["stage"] for row in plan["stages"]] == ["clip", "base", "prior", "upsampler256"]
+    assert [row["stage"] for row in plan["stages"]] == ["clip", "prior", "base", "upsampler256"]
     assert plan["stages"][0]["samples"] == 48 and plan["recipe"]["base"]["schedule"]["lr"] == 5e-4
     assert not list(tmp_path.iterdir())
     done = t2i(tmp_path, "train", "--recipe", micro, "--dry-run")

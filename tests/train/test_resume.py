@@ -79,7 +79,7 @@ def test_all_stages_go_on_where_they_were(micro: str, tmp_path: Path) -> None:
     again: list[dict[str, Any]] = []
     bundle = train("all", micro, short, out=stopped, resume=True, report=again.append)
     assert not isinstance(bundle, dict)
-    assert [r["stage"] for r in again if r["event"] == "kept"] == ["clip"]
+    assert [r["stage"] for r in again if r["event"] == "kept"] == ["clip", "prior"]
     assert [r["step"] for r in again if r["event"] == "start" and r["stage"] == "base"] == [2]
     assert bundle.manifest.sizes == (16, 64)
     for stage in ("clip", "base", "prior", "upsampler256"):
