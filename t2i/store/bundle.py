@@ -126,7 +126,7 @@ def read_bundle(folder: Path | str) -> Bundle:
         raise InputError(f"{folder} is not a bundle: it has no {MANIFEST}.", hint, "bundle")
     manifest = parse_manifest(_json(_read(folder, MANIFEST, None), where), where)
     shared = _shared(folder, manifest)
-    configs = _configs(folder, manifest)
+    configs = _configs(folder, manifest, shared)
     for entry in manifest.stages:
         weights = shared.get(entry.folder, folder) / entry.files[1]
         if not weights.is_file():
@@ -151,7 +151,8 @@ def write_bundle(
     own = [e for e in manifest.stages if not e.source]
     assert {e.name for e in own} == set(stages), "the manifest and the stages given differ"
     folder = Path(folder)
-    configs = _configs(folder, replace(manifest, stages=tuple(e for e in manifest.stages if e.source)))
+    foreign = replace(manifest, stages=tuple(e for e in manifest.stages if e.source))
+    configs = _configs(folder, foreign, _shared(folder, foreign))
     check_fit(manifest, configs | {name: config for name, (config, _) in stages.items()})
     files: dict[str, bytes] = {CARD: card.encode()}
     if tokenizer_json is not None:
@@ -183,7 +184,7 @@ def update_stage(
     """
     old = _old(folder)
     others = replace(old, stages=tuple(e for e in old.stages if e.name != entry.name))
-    configs = _configs(Path(folder), others) | {entry.name: stage[0]}
+    configs = _configs(Path(folder), others, _shared(Path(folder), others)) | {entry.name: stage[0]}
     manifest = _joined(old, entry, configs, notes, sizes)
     if tokenizer_json is not None:
         manifest = replace(manifest, tokenizer=TOKENIZER)
@@ -212,7 +213,7 @@ def share_stage(
     stages = tuple(shared[e.name][0] if e.name in shared else e for e in old.stages)
     pinned = replace(old, files={**old.files, **pins}, stages=stages)
     whole = replace(pinned, stages=tuple({e.name: e for e in (*stages, entry)}.values()))
-    manifest = _joined(pinned, entry, _configs(folder, whole), notes, None)
+    manifest = _joined(pinned, entry, _configs(folder, whole, _shared(folder, whole)), notes, None)
     return _commit(folder, manifest, {} if card is None else {CARD: card.encode()})
 
 
@@ -254,9 +255,9 @@ def _joined(
     return manifest
 
 
-def _configs(folder: Path, manifest: Manifest) -> dict[str, dict[str, Any]]:
-    """The configs of the manifest's stages, own and shared."""
-    shared, configs = _shared(folder, manifest), {}
+def _configs(folder: Path, manifest: Manifest, shared: dict[str, Path]) -> dict[str, dict[str, Any]]:
+    """The configs of the manifest's stages, own ones and those that lie in other bundles, as `_shared` finds them."""
+    configs = {}
     for entry in manifest.stages:
         place, name = shared.get(entry.folder, folder), entry.files[0]
         configs[entry.name] = _json(_read(place, name, manifest.files), place / name)

@@ -16,7 +16,7 @@ from t2i.data.source import Examples, Source
 from t2i.nets.clip import Clip
 from t2i.rng import generator
 from t2i.text.tokenizer import Tokenizer
-from t2i.train.objectives import contrastive_loss
+from t2i.train.objectives import agreement
 from t2i.train.pool import Pool, unit
 from t2i.train.recipe import Recipe
 
@@ -39,9 +39,7 @@ class LockedClipObjective:
         ids = ids[:, : int(ids.argmax(1).max()) + 1].to(self.device)
         z_text = unit(clip.encode_text(ids).pooled)
         of = Examples(z, captions, [self.pool.content[i] for i in rows], [self.pool.loose[i] for i in rows])
-        bias = clip.logit_bias if r.loss == "sigmoid" else None
-        contrast = contrastive_loss(z, z_text, clip.logit_scale, bias, of)
-        cosine = (z * z_text).sum(-1).mean()
+        contrast, cosine = agreement(clip, r, z, z_text, of)
         facts = {"contrast": float(contrast.detach()), "cosine": float(cosine.detach())}
         return contrast + r.regression * (1 - cosine), facts
 

@@ -23,7 +23,7 @@ from t2i.text.tokenizer import Tokenizer
 from t2i.train.imagining import imagined
 from t2i.train.masking import random_masks
 from t2i.train.pool import Pool, unit
-from t2i.train.recipe import BaseRecipe, Recipe
+from t2i.train.recipe import BaseRecipe, ClipRecipe, Recipe
 from t2i.train.sheets import COLUMNS, SEED, averaged, draw_base
 
 
@@ -49,6 +49,17 @@ def contrastive_loss(z_img: Tensor, z_text: Tensor, scale: Tensor, bias: Tensor 
     logits = logits + bias
     signs = torch.where(same, 1.0, -1.0)
     return -(F.logsigmoid(signs * logits) * ~near).sum() / len(logits)
+
+
+def agreement(
+    clip: Clip, recipe: ClipRecipe, z_img: Tensor, z_text: Tensor, examples: Examples
+) -> tuple[Tensor, Tensor]:
+    """What both ways of training CLIP's text tower ask of unit embeddings (B, E): the contrastive loss, and the mean
+    cosine of a text to its own picture."""
+    bias = clip.logit_bias if recipe.loss == "sigmoid" else None
+    contrast = contrastive_loss(z_img, z_text, clip.logit_scale, bias, examples)
+    # of the text alone: the pictures' embeddings must not move towards what words can say
+    return contrast, (z_img.detach() * z_text).sum(-1).mean()
 
 
 def _equal(keys: Sequence[Any], device: torch.device) -> Tensor:
@@ -84,10 +95,7 @@ class ClipObjective:
         ids = ids[:, : int(ids.argmax(1).max()) + 1].to(self.device)  # the end-of-text token is the highest
         z_img = unit(self.clip.encode_image(x0))
         z_text = unit(self.clip.encode_text(ids).pooled)
-        bias = self.clip.logit_bias if r.loss == "sigmoid" else None
-        contrast = contrastive_loss(z_img, z_text, self.clip.logit_scale, bias, examples)
-        # of the text alone: the pictures' embeddings must not move towards what words can say
-        cosine = (z_img.detach() * z_text).sum(-1).mean()
+        contrast, cosine = agreement(self.clip, r, z_img, z_text, examples)
         facts = {"contrast": float(contrast.detach()), "top1": _top1(z_img, z_text, examples)}
         facts["cosine"] = float(cosine.detach())
         loss = r.contrast * contrast + r.regression * (1 - cosine)
@@ -213,7 +221,7 @@ class PriorObjective:
 
     def __post_init__(self) -> None:
         self.module = self.prior
-        self.clip.to(self.device).eval().requires_grad_(False)
+        self.clip.eval().requires_grad_(False)
         self.pool = Pool(self.clip, self.source, self.recipe.seed + 2, self.recipe.prior.pool, self.device)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:

@@ -6,8 +6,6 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from t2i.train.locked import LockedClipObjective
 from t2i.train.loop import autocast, pick_precision
 from t2i.train.objectives import PriorObjective
@@ -55,13 +53,10 @@ def _measure(
     objective = trainer.objective(stage, tokenizer, readers)
     once = 0.0
     if isinstance(objective, (PriorObjective, LockedClipObjective)):
-        batch, clip = BATCH, objective.clip
+        whole, objective.pool.size = objective.pool.size, BATCH
         begin = time.perf_counter()
-        pixels = trainer.source.batch(0, 0, batch, clip.config.image_size).pixels
-        with torch.no_grad():
-            clip.encode_image(pixels.to(trainer.device))
-        once = (time.perf_counter() - begin) * objective.pool.size / batch
-        objective.pool.size = batch
+        objective.pool.fill()
+        once = (time.perf_counter() - begin) * whole / BATCH
     module = objective.module.to(trainer.device)
     precision = pick_precision(schedule, trainer.device)
     took = []

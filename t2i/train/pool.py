@@ -24,7 +24,7 @@ class Pool:
     as in `Examples`. Captions are drawn anew at every step."""
 
     def __init__(self, clip: Clip, source: Source, seed: int, size: int, device: torch.device) -> None:
-        self.clip, self.source, self.seed, self.size, self.device = clip, source, seed, size, device
+        self.clip, self.source, self.seed, self.size, self.device = clip.to(device), source, seed, size, device
         self.z = torch.empty(0)
         self.content, self.loose = list[Any](), list[Any]()
 
