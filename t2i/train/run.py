@@ -50,6 +50,7 @@ ORDER = STAGES
 """The order of training: the prior learns the embeddings of a finished CLIP, and the base may learn from both."""
 
 WORDS = 20_000  # captions that are read for the list of known words
+LIKE = 0.5  # share of a base's numbers that another must have for it to start from there
 
 
 def train(
@@ -62,7 +63,8 @@ def train(
     """Train `stage` ("all", which leaves out stages of 0 steps, or one of ORDER) and return the bundle in
     `out`; with `dry_run`, what would be done.
 
-    `start` is a bundle whose weights (and tokenizer) training goes on from, with a fresh optimiser.
+    `start` is a bundle whose weights (and tokenizer) training goes on from, with a fresh optimiser; a base may start
+    from one that reads something else, and takes of it what fits.
     `overrides` are "key=value" strings; `data` is "scenes", a folder of pictures and captions, or shards.
     `stop` is asked after every step: when it says yes, a checkpoint is written and the training ends early.
     A stage that `out` holds already is trained anew only with `overwrite`.
@@ -338,19 +340,23 @@ class Trainer:
         if isinstance(objective, ClipObjective):
             nets = {"clip": objective.clip, "base": objective.base}
         if isinstance(objective, SharpObjective):
-            own = self.start is not None and objective.name in bundle.configs
-            nets = {objective.name if own else objective.config.instead_of: objective.upsampler}
+            mine = self.start is not None and objective.name in bundle.configs
+            nets = {objective.name if mine else objective.config.instead_of: objective.upsampler}
         for name, net in nets.items():
             if name not in bundle.configs:
                 hint = "Train without --start." if self.start else f"Train it first: t2i train {name} --out …"
                 raise InputError(f"{start} has no stage {name!r} to start from.", hint, "data")
-            state = bundle.load_stage(name)[1]
-            if {k: t.shape for k, t in state.items()} != {k: t.shape for k, t in net.state_dict().items()}:
+            state, own = bundle.load_stage(name)[1], net.state_dict()
+            fits = {k: t for k, t in state.items() if k in own and t.shape == own[k].shape}
+            found = _size(fits) / _size(own)
+            # A base that reads something else than that one did still draws as it does: its conditioner starts anew.
+            same = len(fits) == len(state) == len(own)
+            if not same and not (isinstance(objective, BaseObjective) and found >= LIKE):
                 raise InputError(
                     f"the {name} of {start} is another network than the recipe's.", "Use its recipe.", "mismatch"
                 )
-            net.load_state_dict(state)
-            self.report({"event": "warm start", "stage": name, "path": str(start)})
+            net.load_state_dict(own | fits)
+            self.report({"event": "warm start", "stage": name, "path": str(start), "share": round(found, 4)})
 
     def _warm(self, base: UNet) -> None:
         """Start from the small base that trained with CLIP, where it is the same network."""
@@ -362,6 +368,10 @@ class Trainer:
         if {k: t.shape for k, t in average.items()} == {k: t.shape for k, t in own.items()}:
             base.load_state_dict(average)
             self.report({"event": "warm start", "stage": "base", "path": str(path)})
+
+
+def _size(weights: dict[str, Tensor]) -> int:
+    return sum(t.numel() for t in weights.values())
 
 
 def _part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -77,6 +77,26 @@ def test_a_run_broken_off_goes_on_to_the_same_weights(trained: Path, blind_micro
     }
 
 
+def test_a_base_starts_from_one_that_reads_something_else(
+    trained: Path, micro: str, blind_micro: str, tmp_path: Path
+) -> None:
+    train("all", micro, ["clip.steps=1", "prior.steps=1", "base.steps=1", "upsampler256.steps=1"], out=tmp_path / "a")
+    told: list[dict[str, Any]] = []
+    shutil.copytree(trained, tmp_path / "b")
+    one = ["base.steps=1", "base.lr=1e-9"]  # a step that moves nothing
+    sets = {"out": tmp_path / "b", "start": tmp_path / "a", "overwrite": True, "report": told.append}
+    train("base", blind_micro, one, **sets)
+    warm = next(r for r in told if r["event"] == "warm start")
+    assert 0.5 <= warm["share"] < 1
+    (_, theirs), (_, ours) = (read_bundle(tmp_path / name).load_stage("base") for name in "ab")
+    alike = {k for k in theirs.keys() & ours.keys() if theirs[k].shape == ours[k].shape}
+    assert "conv_in.weight" in alike and "cond.text_in.1.weight" not in alike
+    for name in alike:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=2e-3, atol=2e-3)
+    with pytest.raises(InputError, match="another network"):
+        train("base", blind_micro, [*one, "base.net.channels=[24,40]"], **sets)
+
+
 def test_a_language_model_anew_drops_what_read_the_old_one(trained: Path, blind_micro: str, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "m")
     bundle = run("text", blind_micro, ["seed=9"], out=tmp_path / "m", overwrite=True)

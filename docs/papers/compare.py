@@ -1,0 +1,300 @@
+"""The papers' comparisons on drawn shapes: short trainings of this package, tables and plots for docs/papers.md.
+
+    python docs/papers/compare.py conditioning --work runs/papers
+    python docs/papers/compare.py sizes thresholding augmentation steps --work runs/papers
+
+What is trained lies in --work and is trained once; the results are written beside this file, as JSON and as a plot
+(which needs matplotlib). All pictures are of captions whose combinations were held out of training. Alignment is 100
+times the cosine of picture and caption in a CLIP trained for this alone, by contrast; FD is the Fréchet distance of its
+image embeddings to those of other held-out renders.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from t2i.data.scenes import World
+from t2i.pipeline import Pipeline, SampleSettings
+from t2i.score.bench import RENDERS, mean_of
+from t2i.score.distances import frechet
+from t2i.score.evaluate import world_config
+from t2i.score.evaluate_sets import LANGS, caption_of
+from t2i.score.extract import BundleClip
+from t2i.store.bundle import MANIFEST, read_bundle
+from t2i.train.run import train
+
+HERE = Path(__file__).resolve().parent
+BATCH = 50
+SIDE = 32  # pixels a side of what the judge's CLIP sees
+GUIDANCE = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+STRONG = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)  # for thresholds, which matter where guidance is strong
+LANGUAGE_MODELS = {"0.06M": (32, 1, 2), "0.2M": (64, 2, 2), "0.8M": (128, 3, 4)}  # width, layers, heads
+UNETS = {"0.4M": (16, 32), "1.0M": (32, 64), "2.0M": (48, 96)}  # channels
+NOISES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25)
+SAMPLERS = {"euler": 1, "ancestral": 1, "dpmpp_2m": 1, "unipc": 1, "heun": 2}  # evaluations a step
+EVALUATIONS = (2, 4, 8, 16, 32)
+
+Point = dict[str, Any]
+
+
+# Training ---------------------------------------------------------------------------------------------------------
+
+
+def trained(folder: Path, recipe: str, stages: Sequence[str], *sets: str, seed: int = 1) -> Path:
+    """The bundle in `folder` with `stages`, each trained unless it is there."""
+    for stage in stages:
+        there = read_bundle(folder).manifest.stages if (folder / MANIFEST).is_file() else ()
+        if all(entry.name != stage for entry in there):
+            sys.stderr.write(f"training {stage} of {folder.name}\n")
+            train(stage, recipe, sets, out=folder, seed=seed, overwrite=True)
+    return folder
+
+
+def beside(source: Path, folder: Path) -> Path:
+    """A copy of a bundle, without the checkpoints of its training."""
+    if not (folder / MANIFEST).is_file():
+        shutil.copytree(source, folder, ignore=shutil.ignore_patterns(".train"))
+    return folder
+
+
+def notes(folder: Path) -> dict[str, Any]:
+    """Of each stage of a bundle its parameters, steps, batch, and minutes of training."""
+    done = read_bundle(folder).manifest.notes["training"]
+    keys = ("parameters", "steps", "batch")
+    return {s: {**{k: d[k] for k in keys}, "minutes": round(d["seconds"] / 60, 1)} for s, d in done.items()}
+
+
+# Measuring --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Judge:
+    """n held-out captions, the embeddings of their own pictures as the world draws them, and what pictures are compared
+    with: the embeddings (n, D) of as many other renders, and of crops (4n, D) of these at 128 pixels."""
+
+    clip: BundleClip
+    captions: list[str]
+    own: Tensor
+    others: Tensor
+    crops: Tensor
+
+    @classmethod
+    def build(cls, work: Path, n: int) -> Judge:
+        sets = ("clip.denoise=0", "clip.contrast=1", "clip.regression=0", "clip.steps=1500")
+        clip = BundleClip(trained(work / "judge", "tiny", ["clip"], *sets, seed=77))
+        config = replace(world_config("tiny"), side="held-out", say_place=1.0, say_style=0.0)
+        world = World(config, None, resolution=128)
+        scenes = [world.scene(RENDERS, i) for i in range(2 * n)]
+
+        def render(first: int, size: int) -> Tensor:
+            return torch.cat([world.draw(scenes[i : i + BATCH], size)[0] for i in range(first, first + n, BATCH)])
+
+        captions = [caption_of(scene, LANGS[i % 2]) for i, scene in enumerate(scenes[:n])]
+        own, others = (embed(clip, render(first, SIDE)) for first in (0, n))
+        return cls(clip, captions, own, others, embed(clip, crops(render(n, 128))))
+
+    def score(self, z: Tensor) -> Point:
+        """FD and alignment of the embeddings of one picture of each caption."""
+        alignment = 100 * (z * self.clip.texts(self.captions)).sum(-1)
+        return {"FD": round(1000 * frechet(z, self.others), 2), "alignment": mean_of(alignment)}
+
+    def whole(self, images: Tensor) -> Point:
+        """The same of the pictures (n, 3, S, S) in [-1, 1]."""
+        return self.score(embed(self.clip, F.interpolate(images, (SIDE, SIDE), mode="area")))
+
+
+def embed(clip: BundleClip, images: Tensor) -> Tensor:
+    """(B, 3, SIDE, SIDE) in [-1, 1] -> unit embeddings (B, D)."""
+    return torch.cat([clip.features(part) for part in images.split(256)])
+
+
+def crops(images: Tensor) -> Tensor:
+    """(B, 3, 128, 128) -> (4B, 3, SIDE, SIDE): four crops about the middle, where things stand."""
+    return torch.cat([images[..., y : y + SIDE, x : x + SIDE] for y in (32, 64) for x in (32, 64)])
+
+
+def draw(pipeline: Pipeline, judge: Judge, settings: SampleSettings) -> Tensor:
+    """One picture of each caption (n, 3, S, S), picture i of seed i."""
+    made, texts = [], judge.captions
+    for start in range(0, len(texts), BATCH):
+        part = texts[start : start + BATCH]
+        made.append(pipeline.sample(part, range(start, start + len(part)), settings).images.float().cpu())
+    return torch.cat(made)
+
+
+def curve(folder: Path, judge: Judge, name: str, guidances: Sequence[float], **dials: Any) -> list[Point]:
+    """A bundle's pictures at several strengths of guidance."""
+    pipeline, points = Pipeline.load(folder), []
+    for g in guidances:
+        settings = SampleSettings(size=SIDE, guidance={"base": g}, **dials)
+        images = draw(pipeline, judge, settings)
+        clipped = float((images.abs() >= 0.998).float().mean())
+        points.append({"curve": name, "guidance": g, **judge.whole(images), "clipped": round(clipped, 4)})
+        sys.stderr.write(f"{points[-1]}\n")
+    return points
+
+
+# Comparisons --------------------------------------------------------------------------------------------------------
+
+
+def conditioning(work: Path, judge: Judge) -> dict[str, Any]:
+    """A base at the image embedding (by a prior), at the text's tokens, and at both; CLIP and prior are the same."""
+    source = trained(work / "clip", "tiny", ["clip", "prior"])
+    ways = {
+        "image embedding": ["base.net.text_dim=0"],
+        "text tokens": ["base.net.cond_dim=0", "base.net.z_tokens=0", "base.net.z_grid=0"],
+        "both": [],
+    }
+    points, facts = [], {}
+    for name, sets in ways.items():
+        folder = beside(source, work / f"by-{name.replace(' ', '-')}")
+        trained(folder, "tiny", ["base"], "base.steps=1500", "base.warm_start=false", *sets)
+        points += curve(folder, judge, name, GUIDANCE)
+        facts[name] = notes(folder)
+    return {"points": points, "trained": facts}
+
+
+def sizes(work: Path, judge: Judge) -> dict[str, Any]:
+    """The language model's size at the largest U-Net, and the U-Net's at the largest language model."""
+    *others, largest = LANGUAGE_MODELS
+    *smaller, widest = UNETS
+    runs = [(m, widest, f"language model {m}") for m in others]
+    runs += [(largest, u, f"U-Net {u}") for u in smaller] + [(largest, widest, "both at their largest")]
+    points, facts = [], {}
+    for model, unet, name in runs:
+        width, layers, heads = LANGUAGE_MODELS[model]
+        net = (f"text.net.width={width}", f"text.net.layers={layers}", f"text.net.heads={heads}")
+        source = trained(work / f"text-{model}", "imagen-tiny", ["text"], *net)
+        folder = beside(source, work / f"{model}-{unet}")
+        sets = (*net, f"base.net.text_dim={width}", f"base.net.channels={list(UNETS[unet])}")
+        trained(folder, "imagen-tiny", ["base"], *sets)
+        points += curve(folder, judge, name, GUIDANCE)
+        facts[name] = notes(folder)
+    return {"points": points, "trained": facts}
+
+
+def thresholding(work: Path, judge: Judge) -> dict[str, Any]:
+    """What keeps a strongly guided estimate in range: nothing, a clamp, a percentile."""
+    folder = trained(work / "imagen", "imagen-tiny", ["text", "base", "upsampler256"])
+    ways: dict[str, Any] = {"none": "none", "static": "static", "dynamic, 99.5 %": (0.995, 10.0)}
+    points = [p for name, way in ways.items() for p in curve(folder, judge, name, STRONG, threshold=way)]
+    return {"points": points, "trained": {"imagen-tiny": notes(folder)}}
+
+
+def augmentation(work: Path, judge: Judge) -> dict[str, Any]:
+    """The upsampler's input noised by more or less when sampling, behind a base that is guided more or less."""
+    folder = trained(work / "imagen", "imagen-tiny", ["text", "base", "upsampler256"])
+    pipeline, points = Pipeline.load(folder), []
+    for g in (1.0, 3.0, 6.0):
+        for level in NOISES:
+            settings = SampleSettings(size=128, guidance={"base": g}, sr_noise={"upsampler256": level})
+            images = draw(pipeline, judge, settings)
+            near = frechet(embed(judge.clip, crops(images)), judge.crops)
+            point = {"curve": f"guidance {g:g}", "noise": level, **judge.whole(images)}
+            points.append(point | {"FD of crops": round(1000 * near, 2)})
+            sys.stderr.write(f"{points[-1]}\n")
+    return {"points": points, "trained": {"imagen-tiny": notes(folder)}}
+
+
+def steps(work: Path, judge: Judge) -> dict[str, Any]:
+    """Samplers by evaluations of the network, which cost what steps cost not: Heun's takes two a step."""
+    folder = trained(work / "imagen", "imagen-tiny", ["text", "base", "upsampler256"])
+    pipeline, points = Pipeline.load(folder), []
+    for sampler, cost in SAMPLERS.items():
+        for evaluations in EVALUATIONS:
+            settings = SampleSettings(size=SIDE, sampler=sampler, steps={"base": evaluations // cost})
+            point = {"curve": sampler, "evaluations": evaluations, **judge.whole(draw(pipeline, judge, settings))}
+            points.append(point)
+            sys.stderr.write(f"{point}\n")
+    return {"points": points, "trained": {"imagen-tiny": notes(folder)}}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """x, y: what the plot draws; label: what is written at a point."""
+
+    run: Callable[[Path, Judge], dict[str, Any]]
+    x: str
+    y: str
+    label: str | None = None
+
+
+COMPARISONS = {
+    "conditioning": Comparison(conditioning, "alignment", "FD", "guidance"),
+    "sizes": Comparison(sizes, "alignment", "FD", "guidance"),
+    "thresholding": Comparison(thresholding, "guidance", "FD"),
+    "augmentation": Comparison(augmentation, "noise", "FD of crops"),
+    "steps": Comparison(steps, "evaluations", "FD"),
+}
+
+
+# Writing ------------------------------------------------------------------------------------------------------------
+
+
+def value(point: Point, key: str) -> float:
+    found = point[key]
+    return float(found["mean"] if isinstance(found, dict) else found)
+
+
+def plot(name: str, comparison: Comparison, points: list[Point], target: Path) -> None:
+    """One line a curve."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6.4, 4.2), dpi=110)
+    for curve_name in dict.fromkeys(p["curve"] for p in points):
+        own = [p for p in points if p["curve"] == curve_name]
+        xs, ys = ([value(p, key) for p in own] for key in (comparison.x, comparison.y))
+        axes.plot(xs, ys, marker="o", markersize=4, linewidth=1.4, label=curve_name)
+        for p, x, y in zip(own, xs, ys, strict=True):
+            if comparison.label:
+                text = f"{p[comparison.label]:g}"
+                axes.annotate(text, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=7, color="0.35")
+    axes.set_xlabel(comparison.x)
+    axes.set_ylabel(f"{comparison.y} × 1000")
+    if name == "steps":
+        axes.set_xscale("log", base=2)
+    if name in ("steps", "thresholding"):
+        axes.set_yscale("log")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    figure.savefig(target, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="COMPARISON", help=f"of {', '.join(COMPARISONS)}; default all")
+    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="where the trained models lie")
+    parser.add_argument("--out", type=Path, default=HERE, metavar="DIR", help="for results and plots")
+    parser.add_argument("--n", type=int, default=1000, help="captions, of which each gets one picture")
+    parser.add_argument("--plot", action="store_true", help="draw the plots again, of results that are there")
+    args = parser.parse_args()
+    names = args.names or list(COMPARISONS)
+    if unknown := [name for name in names if name not in COMPARISONS]:
+        parser.error(f"there is no comparison {unknown[0]!r}; there are {', '.join(COMPARISONS)}")
+    judge = None if args.plot else Judge.build(args.work, args.n)
+    for name in names:
+        comparison, path = COMPARISONS[name], args.out / f"{name}.json"
+        if judge is not None:
+            found = comparison.run(args.work, judge) | {"captions": args.n, "renders": judge.score(judge.own)}
+            path.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+        plot(name, comparison, json.loads(path.read_text("utf-8"))["points"], path.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
