@@ -1,0 +1,135 @@
+"""Timings for the documentation, each beside what it is measured against, in turn, on this machine as it is.
+
+    python docs/bench.py cold               # t2i sample "a cat in the snow" -n 4, against `import torch`
+    python docs/bench.py batch --n 10000    # a batch at 64 pixels, against the model drawing the same in a loop
+    python docs/bench.py score              # 1,000 pictures of 256 pixels, and the share of the networks
+
+Let nothing else run. Prints lines of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Facts = dict[str, Any]
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def command(*words: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, *words], check=True, stdout=subprocess.PIPE, **more)
+
+
+def cold(args: argparse.Namespace) -> Facts:
+    """Medians of wall time, the two in turn; the first round warms the disk's cache and is not counted."""
+    ours, theirs = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for round_ in range(args.rounds + 1):
+            pair = (
+                seconds(lambda: command("-c", "import torch")),
+                seconds(lambda: command("-m", "t2i", "sample", "a cat in the snow", "-n", "4", "-q", cwd=folder)),
+            )
+            if round_:
+                theirs.append(pair[0])
+                ours.append(pair[1])
+    sample, torch = statistics.median(ours), statistics.median(theirs)
+    return {"sample": round(sample, 2), "import torch": round(torch, 2), "ratio": round(sample / torch, 2)}
+
+
+def batch(args: argparse.Namespace) -> Facts:
+    """Pictures a second of `t2i sample -f`, from the first picture to the last, against Pipeline.sample on prompts
+    like these, in batches of the same size, before and after; and the memory of the command."""
+    prompts = [f"a cat number {i} in the snow" for i in range(args.n)]
+    before = _loop(args, prompts)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "p.txt").write_text("\n".join(prompts) + "\n", "utf-8")
+        words = ["sample", "-f", "p.txt", "--size", "64", "--batch", str(args.batch), "-q", "-o", "{slug}.png"]
+        process = subprocess.Popen([sys.executable, "-m", "t2i", *words], cwd=folder, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        arrived, memory = [], {}
+        for number, _ in enumerate(process.stdout, 1):
+            arrived.append(time.perf_counter())
+            if number in (100, 1000, args.n):
+                memory[number] = _resident(process.pid)
+        if process.wait():
+            sys.exit("t2i sample failed")
+    after = _loop(args, prompts)
+    # pictures come a batch at a time: from the end of the first to the end of the last
+    rate = (len(arrived) - args.batch) / (arrived[-1] - arrived[args.batch - 1])
+    own = (before + after) / 2
+    return {
+        "pictures": len(arrived), "batch": args.batch, "pictures/s": round(rate, 2), "the model's own": round(own, 2),
+        "ratio": round(rate / own, 3), "RSS in MiB at": memory,
+    }  # fmt: skip
+
+
+def _loop(args: argparse.Namespace, prompts: list[str]) -> float:
+    """Pictures a second of the model alone, in a process of its own."""
+    part = prompts[: max(args.batch, min(len(prompts), 256) // args.batch * args.batch)]
+    code = (
+        "import json, sys, time\n"
+        "from t2i.pipeline import Pipeline, SampleSettings\n"
+        "from t2i.store.registry import resolve\n"
+        "prompts, size = json.load(sys.stdin), int(sys.argv[1])\n"
+        "model, settings = Pipeline.load(resolve('small')), SampleSettings(size=64)\n"
+        "model.sample(prompts[:size], range(size), settings)\n"
+        "began = time.perf_counter()\n"
+        "for i in range(0, len(prompts), size):\n"
+        "    model.sample(prompts[i : i + size], range(size), settings)\n"
+        "print(len(prompts) / (time.perf_counter() - began))\n"
+    )
+    return float(command("-c", code, str(args.batch), input=json.dumps(part).encode()).stdout)
+
+
+def _resident(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+
+
+def score(args: argparse.Namespace) -> Facts:
+    """`t2i score` of pictures that were never seen; what its record says of its time."""
+    import torch
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = Path(folder) / "pictures"
+        pictures.mkdir()
+        g = torch.Generator().manual_seed(0)
+        for i in range(args.n):  # smooth and grainy at once: neither trivial nor impossible to compress
+            small = torch.rand(8, 8, 3, generator=g).mul(255).byte().numpy()
+            image = Image.fromarray(small).resize((256, 256), Image.Resampling.BICUBIC)
+            grain = Image.fromarray(torch.randint(0, 256, (256, 256, 3), generator=g, dtype=torch.uint8).numpy())
+            Image.blend(image, grain, 0.1).save(pictures / f"{i:04d}.png")
+        env = {**os.environ, "T2I_HOME": folder}
+        done = command("-m", "t2i", "score", str(pictures), "--json", env=env)
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    return {"pictures": args.n, **next(r["time"] for r in reversed(records) if "time" in r)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("cold", "batch", "score"))
+    parser.add_argument("--n", type=int, default=1000, help="pictures (default 1,000)")
+    parser.add_argument("--batch", type=int, default=8, help="pictures drawn together (default 8)")
+    parser.add_argument("--rounds", type=int, default=5, help="of `cold` (default 5)")
+    args = parser.parse_args()
+    found = {"cold": cold, "batch": batch, "score": score}[args.what](args)
+    sys.stdout.write(json.dumps({args.what: found}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
