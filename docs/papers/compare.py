@@ -165,6 +165,42 @@ def conditioning(work: Path, judge: Judge) -> dict[str, Any]:
     return {"points": points, "trained": facts}
 
 
+def training(work: Path, judge: Judge) -> dict[str, Any]:
+    """One dial of the training at a time, everything else as the recipe `tiny` has it."""
+    objective = "base.objective"
+    bases = {
+        "the recipe": [],
+        "the recipe, another seed": [],
+        "predict v, judge v": [f"{objective}.prediction=v", f"{objective}.judge=v"],
+        "predict eps, judge eps": [f"{objective}.prediction=eps", f"{objective}.judge=eps"],
+        "predict the flow's velocity, judge it": [f"{objective}.prediction=flow", f"{objective}.judge=flow"],
+        "levels about 0": [f"{objective}.levels.mean=0"],
+        "levels about 2": [f"{objective}.levels.mean=2"],
+        "levels uniform": [f"{objective}.levels.law=uniform"],
+        "AdamW": ["base.muon=false"],
+    }
+    clips = {
+        "CLIP by softmax": ["clip.loss=softmax"],
+        "CLIP by contrast alone": ["clip.denoise=0", "clip.contrast=1"],
+    }
+    points, facts = [], {}
+    for name, sets in {**bases, **clips}.items():
+        own = sets if name in clips else []
+        source = trained(work / slug(name, "clip" if own else ""), "tiny", ["clip", "prior"], *own)
+        folder = beside(source, work / slug(name, "base"))
+        sets = sets if name in bases else []
+        seed = 2 if name.endswith("seed") else 1
+        trained(folder, "tiny", ["base"], "base.warm_start=false", *sets, seed=seed)
+        points += curve(folder, judge, name, (1.5,))
+        facts[name] = notes(folder)
+    return {"points": points, "trained": facts}
+
+
+def slug(name: str, what: str) -> str:
+    """A folder's name; without `what` that of the CLIP that most share."""
+    return "-".join([what, *name.replace(",", "").replace("'", "").split()]) if what else "clip"
+
+
 def sizes(work: Path, judge: Judge) -> dict[str, Any]:
     """The language model's size at the largest U-Net, and the U-Net's at the largest language model."""
     *others, largest = LANGUAGE_MODELS
@@ -232,6 +268,7 @@ class Comparison:
 
 COMPARISONS = {
     "conditioning": Comparison(conditioning, "alignment", "FD", "guidance"),
+    "training": Comparison(training, "alignment", "FD"),
     "sizes": Comparison(sizes, "alignment", "FD", "guidance"),
     "thresholding": Comparison(thresholding, "guidance", "FD"),
     "augmentation": Comparison(augmentation, "noise", "FD of crops"),
