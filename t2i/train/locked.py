@@ -41,7 +41,7 @@ class LockedClipObjective:
         of = Examples(z, captions, [self.pool.content[i] for i in rows], [self.pool.loose[i] for i in rows])
         contrast, cosine = agreement(clip, r, z, z_text, of)
         facts = {"contrast": float(contrast.detach()), "cosine": float(cosine.detach())}
-        return contrast + r.regression * (1 - cosine), facts
+        return r.contrast * contrast + r.regression * (1 - cosine), facts
 
     def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
         """None: no picture is made here; the cosine is in the log."""
