@@ -120,7 +120,8 @@ def enlarge(task: Task) -> None:
     assert task.world is not None
     truths = [task.world.draw([task.world.scene(SEED, i)], 256)[0][0] for i in range(task.n)]
     _against_lanczos(task.pipeline, "renders", truths)
-    tell("gradient across tile borders / elsewhere", [seam(task.pipeline, truth) for truth in truths[:4]])
+    seams = [seam(task.pipeline, truth) for truth in truths]
+    tell("gradient across tile borders / elsewhere, over the same of one piece", seams)
 
 
 def photos(task: Task) -> None:
@@ -196,16 +197,23 @@ def _against_lanczos(pipeline: Pipeline, what: str, truths: Sequence[Tensor]) ->
 
 
 def seam(pipeline: Pipeline, truth: Tensor) -> float:
-    """The mean step between neighbours across the borders of small tiles over that at the like places elsewhere."""
+    """The mean step between neighbours across the borders of small tiles, over that at the like places elsewhere; as
+    a multiple of the same for the picture in one piece, so that what the picture shows at these places cancels."""
     stage = pipeline.stages[pipeline.manifest.of_kind("upsampler")[0].name]
     scale, core = int(stage.config.scale), 8
     low = resize(truth[None], truth.shape[1] // 4, truth.shape[2] // 4)[0]
-    made = upscale(
-        pipeline, low, (low.shape[1] * scale, low.shape[2] * scale), tile=2 * reach(stage) + core, gate=False
+    size = (low.shape[1] * scale, low.shape[2] * scale)
+    tiles, whole = (
+        upscale(pipeline, low, size, tile=tile, gate=False).image for tile in (2 * reach(stage) + core, max(size))
     )
-    across = (made.image[..., 1:] - made.image[..., :-1]).abs().mean((0, 1))
+    return step_at(tiles, core * scale, scale) / step_at(whole, core * scale, scale)
+
+
+def step_at(image: Tensor, every: int, scale: int) -> float:
+    """The mean step across every `every`-th column's left edge over that at the other multiples of `scale`."""
+    across = (image[..., 1:] - image[..., :-1]).abs().mean(tuple(range(image.ndim - 1)))
     at = torch.arange(1, len(across) + 1)
-    border, like = at % (core * scale) == 0, at % scale == 0
+    border, like = at % every == 0, at % scale == 0
     return float(across[border].mean() / across[like & ~border].mean())
 
 
