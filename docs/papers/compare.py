@@ -91,7 +91,7 @@ class Judge:
 
     @classmethod
     def build(cls, work: Path, n: int) -> Judge:
-        sets = ("clip.denoise=0", "clip.contrast=1", "clip.regression=0", "clip.steps=1500")
+        sets = ("clip.denoise=0", "clip.contrast=1", "clip.regression=0", "clip.steps=1200")
         clip = BundleClip(trained(work / "judge", "tiny", ["clip"], *sets, seed=77))
         config = replace(world_config("tiny"), side="held-out", say_place=1.0, say_style=0.0)
         world = World(config, None, resolution=128)
@@ -159,7 +159,7 @@ def conditioning(work: Path, judge: Judge) -> dict[str, Any]:
     points, facts = [], {}
     for name, sets in ways.items():
         folder = beside(source, work / f"by-{name.replace(' ', '-')}")
-        trained(folder, "tiny", ["base"], "base.steps=1500", "base.warm_start=false", *sets)
+        trained(folder, "tiny", ["base"], "base.steps=800", "base.warm_start=false", *sets)
         points += curve(folder, judge, name, GUIDANCE)
         facts[name] = notes(folder)
     return {"points": points, "trained": facts}
@@ -190,7 +190,7 @@ def training(work: Path, judge: Judge) -> dict[str, Any]:
         folder = beside(source, work / slug(name, "base"))
         sets = sets if name in bases else []
         seed = 2 if name.endswith("seed") else 1
-        trained(folder, "tiny", ["base"], "base.warm_start=false", *sets, seed=seed)
+        trained(folder, "tiny", ["base"], "base.steps=300", "base.warm_start=false", *sets, seed=seed)
         points += curve(folder, judge, name, (1.5,))
         facts[name] = notes(folder)
     return {"points": points, "trained": facts}
@@ -214,7 +214,7 @@ def sizes(work: Path, judge: Judge) -> dict[str, Any]:
         source = trained(work / f"text-{model}", "imagen-tiny", ["text"], *net)
         folder = beside(source, work / f"{model}-{unet}")
         sets = (*net, f"base.net.text_dim={width}", f"base.net.channels={list(UNETS[unet])}")
-        trained(folder, "imagen-tiny", ["base"], *sets)
+        trained(folder, "imagen-tiny", ["base"], "base.steps=800", *sets)
         points += curve(folder, judge, name, GUIDANCE)
         facts[name] = notes(folder)
     return {"points": points, "trained": facts}
