@@ -106,6 +106,16 @@ def score(
         (not places and suite is None, "there is nothing to score.", "Give pictures, or --suite scenes."),
         (update_baseline and baseline is None, "--update-baseline replaces nothing.", "Say --baseline FILE."),
         (update_baseline and save_baseline is not None, "--update-baseline writes --baseline.", "Say one of the two."),
+        (
+            baseline is None and bool(margin or primary or _typed(ctx, "max_drop")),
+            "--max-drop, --margin and --primary are about --baseline.",
+            "Say --baseline FILE.",
+        ),
+        (
+            strict and baseline is None and against is None and before is None,
+            "--strict is about a gate.",
+            "Say --baseline FILE.",
+        ),
         (alpha is not None and against is None, "--alpha is about --against.", "Give the other set."),
         (tier != "far" and before is None, "--tier is about --before.", "Give the pictures before."),
         (limit is not None and suite is None, "--limit is about --suite.", "Leave it out."),
@@ -167,12 +177,18 @@ def score(
             base.save(baseline, now, earlier)
             ui.note(f"{baseline} is replaced")
     if report.verdict == "regression" and not update_baseline:
-        raise GateError(f"a regression: {report.headline()}.", "The report names the prompts that fell furthest.")
+        raise GateError(f"a {report.headline()}.", "The report names the prompts that fell furthest.")
     if ui.failed:
         raise InputError(f"{ui.failed} pictures could not be read.", "See above.", "partial")
     if strict and report.verdict == "inconclusive":
         remarks = " ".join(report.remarks()[1:])
         raise InconclusiveError("the gate cannot decide.", remarks or "Score more prompts.")
+
+
+def _typed(ctx: typer.Context, name: str) -> bool:
+    """Whether an option was given, its default or not."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _check_usage(*rules: tuple[bool, str, str]) -> None:

@@ -18,6 +18,7 @@ from t2i.files import explain_os_error, write_bytes
 from t2i.score.metrics import Unit, columns
 from t2i.score.recipe import Recipe, read_recipe
 from t2i.score.statistics import interval
+from t2i.store.tensors import strict_json
 
 SCHEMA = 1
 MOST_HISTORY = 200
@@ -84,11 +85,11 @@ def save(path: Path, score: Score, before: Score | None = None) -> None:
 def load(path: Path) -> Score:
     """Read a baseline. Raises InputError where it is none."""
     try:
-        raw = json.loads(path.read_text("utf-8"))
+        raw = strict_json(path.read_text("utf-8"))
     except OSError as error:
         what = f"cannot read the baseline {path}: {explain_os_error(error)}."
         raise InputError(what, "Make one with --save-baseline.") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"the baseline {path} is not JSON: {error}", "Make it again with --save-baseline.") from error
     try:
         if raw["schema"] != SCHEMA:

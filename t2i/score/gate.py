@@ -101,8 +101,8 @@ def compare(
     both = [name for name in both if not (tasks and name in TASKS)]  # a suite's tasks, or its checks: not both
     leads = primary or next((name for name in PRIMARY if name in both), None)
     if leads is None or leads not in both:
-        what = f"the metric {leads!r}" if leads else f"none of {', '.join(PRIMARY)}"
-        raise UnavailableError(f"{what} is not in both scores: nothing can lead the gate.", "", "metric")
+        what = f"{leads!r} is not gated in both scores" if leads else f"none of {', '.join(PRIMARY)} is in both scores"
+        raise UnavailableError(f"{what}: nothing can lead the gate.", "", "metric")
     both.remove(leads)
     lead = _check(leads, was[leads], is_now[leads], drop, margins or {})
     share = drop if drop.relative else Drop.parse(DEFAULT_DROP)

@@ -14,6 +14,7 @@ from typing import Literal
 
 LEVEL = 0.95
 POWER = 0.80
+MOST = 100_000  # prompts; where even these would not decide, no number is given
 FEWEST = 5  # fewer prompts decide nothing: their deviation may be nought by chance
 
 Verdict = Literal["pass", "regression", "inconclusive"]
@@ -35,7 +36,8 @@ class Difference:
     """After minus before, over the prompts that both have, and what could have been seen.
 
     mdd: the smallest true difference found with a probability of POWER: (t_.975 + t_.80)·sd/√n, 2.80·sd/√n for
-    many prompts. enough: how many prompts would decide about ``margin``, or None without a margin.
+    many prompts. enough: how many prompts would decide about ``margin`` if nothing had changed, or, where there were
+    so many, if the change stays as it is; None without a margin, and where no number in reach would.
     """
 
     change: Interval
@@ -145,7 +147,13 @@ def difference(before: Sequence[float], after: Sequence[float], margin: float = 
     else:
         verdict = "pass" if low >= -margin else "inconclusive"
     mdd = detectable(change.sd, n)
-    enough = math.ceil((detectable(change.sd, 1, n - 1) / margin) ** 2) if margin > 0 and change.sd > 0 else None
+    enough = None
+    if margin > 0 and change.sd > 0:
+        enough = math.ceil((detectable(change.sd, 1, n - 1) / margin) ** 2)
+        if verdict == "inconclusive" and enough <= n:  # so many would tell no change from a fall; this one lies between
+            off = abs(better * change.mean + margin)
+            width = t_quantile((1 + LEVEL) / 2, n - 1) * change.sd
+            enough = math.ceil((width / off) ** 2) if off * MOST**0.5 > width else None
     return Difference(change, mdd, margin, verdict, p, enough)
 
 

@@ -86,6 +86,14 @@ def test_a_regression_is_exit_1_and_named(
     score(capsys, "out/score/p-tiny", "--baseline", "base.json", "--update-baseline")
 
 
+def test_a_baseline_with_no_number_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    score(capsys, *DRAW, "--save-baseline", "base.json")
+    table = json.loads(Path("base.json").read_text("utf-8"))
+    table["units"][0]["metrics"]["clip"] = float("nan")
+    Path("base.json").write_text(json.dumps(table), "utf-8")
+    assert "not JSON" in score(capsys, *DRAW, "--baseline", "base.json", code=3)[1]
+
+
 def test_undecided_is_exit_5_only_under_strict(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("two.txt").write_text("\n".join(PROMPTS[:2]), "utf-8")
     draw = ("--suite", "two.txt", *DRAW[2:])
@@ -146,6 +154,10 @@ def test_scores_of_another_recipe_are_refused(place: Path, capsys: pytest.Captur
         (["--suite", "p.txt", "--max-drop", "much"], 2, "--max-drop"),
         (["--suite", "p.txt", "--metrics", "clipp"], 2, "Did you mean"),
         (["--suite", "p.txt", "--update-baseline"], 2, "--baseline"),
+        (["--suite", "p.txt", "--max-drop", "5%"], 2, "--baseline"),
+        (["--suite", "p.txt", "--margin", "clip=1"], 2, "--baseline"),
+        (["--suite", "p.txt", "--primary", "clip"], 2, "--baseline"),
+        (["--suite", "p.txt", "--strict"], 2, "--baseline"),
         (["--suite", "p.txt", "--baseline", "none.json"], 3, "cannot read the baseline"),
         (["--suite", "none.txt"], 3, "cannot read the suite"),
         (["--suite", "p.txt", "--model", "nobody"], 4, "no model"),

@@ -97,3 +97,14 @@ def test_holm() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]) == []
     assert holm([0.5, 0.9]) == [1.0, 1.0]
+
+
+def test_what_would_decide_is_more_than_what_did_not() -> None:
+    """Of prompts enough to tell no change from a fall, a change beside the margin asks for more."""
+    found = [difference([0.0] * 8, [x - fall for x in SPREAD], 0.5) for fall in (0.3, 0.45, 0.5)]
+    assert {r.verdict for r in found} == {"inconclusive"}
+    few, many, none = (r.enough for r in found)
+    assert none is None and few is not None and many is not None and 8 < few < many
+
+
+SPREAD = [-0.3, 0.3] * 4
