@@ -233,7 +233,23 @@ def environment(offline: bool, deterministic: bool) -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
-def check_writable(folder: Path) -> None:
+def check_file(option: str, path: Path) -> None:
+    """Raise InputError (code ``output``) unless a file can be written at ``path``; leave nothing. option: what the
+    user changes to choose another."""
+    hint = f"Choose another file with {option}."
+    check_writable(path.parent, hint)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(21, "it is a folder", str(path))
+        if path.exists():
+            with path.open("ab"):
+                pass
+    except (OSError, ValueError) as error:
+        what = explain_os_error(error) if isinstance(error, OSError) else str(error)
+        raise InputError(f"cannot write {path}: {what}.", hint, "output") from error
+
+
+def check_writable(folder: Path, hint: str = "Choose another place.") -> None:
     """Raise InputError (code ``output``) unless files can be made in ``folder``, which need not exist; leave
     nothing."""
     import tempfile
@@ -248,4 +264,4 @@ def check_writable(folder: Path) -> None:
             pass
     except (OSError, ValueError) as error:
         what = explain_os_error(error) if isinstance(error, OSError) else str(error)
-        raise InputError(f"cannot write to {folder}: {what}.", "Choose another place.", "output") from error
+        raise InputError(f"cannot write to {folder}: {what}.", hint, "output") from error

@@ -28,6 +28,17 @@ Exit codes: 0 done or passed, 1 a regression, 2 usage, 3 bad input, 4 a metric c
 5 inconclusive under --strict.
 """
 
+#: parameter -> option that only a drawn suite heeds
+DRAWING = {
+    "n": "-n",
+    "seed": "--seed",
+    "model": "--model",
+    "size": "--size",
+    "steps": "--steps",
+    "guidance": "--guidance",
+    "out": "--out",
+}
+
 Places = Annotated[list[Path] | None, typer.Argument(metavar="[PICTURES]...", help="Files and folders of pictures.")]
 
 
@@ -38,7 +49,7 @@ def score(
         str | None, typer.Option(metavar="scenes|FILE", help="Prompts; drawn unless pictures are given.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="About so many prompts of the suite, of all tasks.")] = None,
-    n: Annotated[int, typer.Option("--count", "-n", min=1, metavar="N", help="Pictures of each prompt.")] = 4,
+    n: Annotated[int, typer.Option("--count", "-n", min=1, metavar="N", help="Pictures drawn of each prompt.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Picture i of every prompt has seed S+i.")] = 0,
     model: opt.Model = "small",
     size: Annotated[str | None, typer.Option(metavar="PX", help="Where the cascade stops.")] = None,
@@ -73,7 +84,8 @@ def score(
     baseline: Annotated[Path | None, typer.Option(metavar="FILE", help="Compare with this score.")] = None,
     save_baseline: Annotated[Path | None, typer.Option(metavar="FILE", help="Write this score as a baseline.")] = None,
     update_baseline: Annotated[
-        bool, typer.Option("--update-baseline", help="Replace --baseline by this score, whatever it says.")
+        bool,
+        typer.Option("--update-baseline", help="Compare, then replace --baseline by this score, whatever the verdict."),
     ] = False,
     max_drop: Annotated[
         str, typer.Option(metavar="X%|X", help="How far the leading metric may fall; a share holds for all.")
@@ -107,7 +119,7 @@ def score(
         (update_baseline and baseline is None, "--update-baseline replaces nothing.", "Say --baseline FILE."),
         (update_baseline and save_baseline is not None, "--update-baseline writes --baseline.", "Say one of the two."),
         (
-            baseline is None and bool(margin or primary or _typed(ctx, "max_drop")),
+            baseline is None and bool(margin or primary or opt.is_given(ctx, "max_drop")),
             "--max-drop, --margin and --primary are about --baseline.",
             "Say --baseline FILE.",
         ),
@@ -119,7 +131,25 @@ def score(
         (alpha is not None and against is None, "--alpha is about --against.", "Give the other set."),
         (tier != "far" and before is None, "--tier is about --before.", "Give the pictures before."),
         (limit is not None and suite is None, "--limit is about --suite.", "Leave it out."),
-        (weights is not None and ":" not in extractor, "--weights needs its network.", "Say --extractor open_clip:…"),
+        (
+            weights is not None and not extractor.startswith("open_clip:"),
+            "--weights needs its network.",
+            "Say --extractor open_clip:ARCH.",
+        ),
+        (sha256 is not None and weights is None, "--sha256 is about --weights.", "Give the weights, or leave it out."),
+        *(
+            (
+                bool(places) and opt.is_given(ctx, name),
+                f"{flag} is about drawing a suite, and there are pictures.",
+                "Leave one of the two out.",
+            )
+            for name, flag in DRAWING.items()
+        ),
+        (prompts is not None and not places, "--prompts says what given pictures show.", "Give the pictures too."),
+        *(
+            (text is not None and not _words(text), f"--{name} names nothing.", f"Write --{name} a,b.")
+            for name, text in (("metrics", metrics), ("labels", labels), ("margin", margin))
+        ),
     )
     from t2i.score.gate import Drop, parse_margins
     from t2i.score.metrics import check_names
@@ -128,22 +158,31 @@ def score(
     wanted = _words(metrics)
     check_names([*wanted, *([primary.split(":")[0]] if primary else [])])
     drop, margins, allowed = Drop.parse(max_drop), parse_margins(margin), parse_tier(tier)
-    for path in (sheet, junit, html, save_stats, save_baseline, baseline if update_baseline else None):
-        if path is not None:
-            opt.check_writable(path.parent)
-    if save_baseline is not None and save_baseline.exists():
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if save_baseline is not None and save_baseline.is_file():
         what = f"{save_baseline} is there already; a baseline is not written over by chance."
         raise InputError(what, "Say --baseline FILE --update-baseline, or name another file.", "output")
+    for option, path in {
+        "--sheet": sheet,
+        "--junit": junit,
+        "--html": html,
+        "--save-stats": save_stats,
+        "--save-baseline": save_baseline,
+        "--baseline": baseline if update_baseline else None,
+        "$GITHUB_STEP_SUMMARY": Path(summary) if summary else None,
+    }.items():
+        if path is not None:
+            opt.check_file(option, path)
 
     from t2i.cli import score_run as run
     from t2i.score import baseline as base
     from t2i.score.report import Report, collapse
 
     earlier = base.load(baseline) if baseline else None
-    asked = run.read_suite(suite, limit)
+    asked = run.read_suite(ui, suite, limit)
     eyes = run.Look(ui, model, device, batch, fresh, extractor, weights, sha256)
     if places:
-        pictures = run.find(ui, places, prompts)
+        pictures = run.find(ui, places, prompts, asked)
     else:
         assert suite is not None
         words = {k: v for k, v in (("size", size), ("steps", steps), ("guidance", guidance)) if v is not None}
@@ -159,17 +198,16 @@ def score(
 
         refuse(now.recipe, earlier.recipe, str(baseline))
         report.before = earlier
-        new = base.check_covered(earlier, now, str(baseline))
-        if new:
-            ui.note(f"{len(new)} prompts are not in the baseline and are not compared")
+        for note in base.unlike(earlier, now, str(baseline)):
+            ui.note(note)
         report.outcome = compare(earlier, now, drop, margins, primary)
     run.sets(report, eyes, against, save_stats, alpha)
     run.pairs(report, ui, pictures, before, allowed)
 
-    run.tell(ui, report, suite, asked)
+    run.tell(ui, report, suite, asked, wanted)
     if sheet is not None:
         run.write_sheet(sheet, rows)
-    run.write_reports(report, junit, html, os.environ.get("GITHUB_STEP_SUMMARY"))
+    run.write_reports(report, junit, html, summary)
     if not ui.failed:
         if save_baseline is not None:
             base.save(save_baseline, now)
@@ -177,18 +215,12 @@ def score(
             base.save(baseline, now, earlier)
             ui.note(f"{baseline} is replaced")
     if report.verdict == "regression" and not update_baseline:
-        raise GateError(f"a {report.headline()}.", "The report names the prompts that fell furthest.")
+        raise GateError(f"a {report.headline()}.", "Look at the pictures of the prompts that fell furthest.")
     if ui.failed:
         raise InputError(f"{ui.failed} pictures could not be read.", "See above.", "partial")
     if strict and report.verdict == "inconclusive":
         remarks = " ".join(report.remarks()[1:])
         raise InconclusiveError("the gate cannot decide.", remarks or "Score more prompts.")
-
-
-def _typed(ctx: typer.Context, name: str) -> bool:
-    """Whether an option was given, its default or not."""
-    source = ctx.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _check_usage(*rules: tuple[bool, str, str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from t2i.batching import in_halves
 from t2i.cli import options as opt
 from t2i.cli.dials import read_dials
 from t2i.cli.jobs import content_key, slug
-from t2i.cli.ui import UI
+from t2i.cli.ui import UI, shorten
 from t2i.errors import InputError, T2IError
 from t2i.files import explain_os_error
 
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from t2i.marks import Record
+    from t2i.pipeline import Samples
     from t2i.score.listing import Picture
     from t2i.score.suite import Prompt
     from t2i.store.bundle import Bundle
 
+MOST_WORDS = 8  # unknown words that are told one by one
 SLUG = 60  # characters of a prompt in a file name
 
 
@@ -73,18 +75,50 @@ def draw_suite(ui: UI, order: Order) -> list[Picture]:
         ui.note(f"{len(out) - len(todo)} of {len(out)} pictures are there already")
     device = opt.pick_device(order.device)
     pipeline = Pipeline.load(order.bundle.path, device=device)
+    unread = _Unread()
     for start in range(0, len(todo), order.batch):
         part = todo[start : start + order.batch]
         with ui.progress(f"pictures {start + 1}-{start + len(part)} of {len(todo)}", start, len(todo)) as on_step:
 
             def draw(some: list[tuple[Path, Record]]) -> Tensor:
                 texts, seeds = [r.prompt for _, r in some], [r.seed for _, r in some]
-                return pipeline.sample(texts, seeds, dials.engine(False), on_step=on_step).images
+                samples = pipeline.sample(texts, seeds, dials.engine(False), on_step=on_step)
+                unread.note(texts, samples)
+                return samples.images
 
             for some, images in in_halves(draw, part):
                 for (path, record), pixels in zip(some, images, strict=True):
                     save_image(to_pil(pixels), path, record)
+    for warning in unread.sentences():
+        ui.warn(warning)
     return out
+
+
+@dataclass
+class _Unread:
+    """What of the prompts the model did not read: ends that were cut off, and words it never met."""
+
+    cut: dict[str, str] = field(default_factory=dict)
+    words: dict[str, None] = field(default_factory=dict)
+
+    def note(self, texts: Sequence[str], samples: Samples) -> None:
+        for text, cut, unknown in zip(texts, samples.truncated, samples.unknown, strict=True):
+            if cut:
+                self.cut[text] = cut
+            self.words |= dict.fromkeys(unknown)
+
+    def sentences(self) -> list[str]:
+        out = []
+        if self.cut:
+            text, cut = next(iter(self.cut.items()))
+            n = len(self.cut)
+            many = f"{n} prompts are" if n > 1 else "a prompt is"
+            out.append(f"{many} longer than the model reads; of “{shorten(text)}” it did not see “{shorten(cut)}”")
+        if self.words:
+            some = list(self.words)
+            more = f" and {len(some) - MOST_WORDS} other words" if len(some) > MOST_WORDS else ""
+            out.append(f"the model has never read {', '.join(repr(shorten(w)) for w in some[:MOST_WORDS])}{more}")
+        return out
 
 
 def _record(order: Order, prompt: str, seed: int, negative: str, size: int, settings: dict[str, object]) -> Record:

@@ -13,7 +13,7 @@ from typing import Any
 
 from t2i.cli import options as opt
 from t2i.cli.score_draw import Order, draw_suite
-from t2i.cli.ui import EVERY, UI
+from t2i.cli.ui import EVERY, UI, shorten
 from t2i.errors import InputError, T2IError, UnavailableError, UsageError
 from t2i.files import write_bytes
 from t2i.score import baseline as base
@@ -21,13 +21,13 @@ from t2i.score import junit as xml
 from t2i.score import page as web
 from t2i.score import sets as piles
 from t2i.score.extract import BundleClip, Extractor, JudgeFeatures, OpenClip, judge_network
-from t2i.score.listing import Picture, find_pictures
+from t2i.score.listing import Picture, find_pictures, read_prompts
 from t2i.score.lists import read_list, suite_path
 from t2i.score.measure import Clock, Eyes, Memory, Seen, measure
 from t2i.score.metrics import Row, score_rows, units_of, versions
 from t2i.score.pairs import Tier, compare, match, worst_first
 from t2i.score.recipe import Recipe
-from t2i.score.report import Report, number
+from t2i.score.report import Report, number, span
 from t2i.score.suite import Prompt, summarise
 from t2i.score.tasks import sample
 from t2i.store.bundle import read_bundle
@@ -36,6 +36,7 @@ from t2i.store.registry import home, resolve, resolve_judge
 __all__ = ["Look", "draw", "find", "pairs", "read_suite", "score_of", "score_rows", "sets", "tell", "write_reports"]
 
 KEPT = "score.sqlite"
+MOST_FALLEN = 5  # prompts that are named under a gate's table
 THUMB = 96  # pixels a side of a picture on --sheet
 
 
@@ -99,24 +100,44 @@ class Look:
         return seen, clock
 
 
-def read_suite(name: str | None, limit: int | None) -> list[Prompt]:
-    """The prompts asked for; none without a suite."""
+def read_suite(ui: UI, name: str | None, limit: int | None) -> list[Prompt]:
+    """The prompts asked for, each once; none without a suite."""
     if name is None:
         return []
-    prompts = read_list(suite_path(name))
+    every = read_list(suite_path(name))
+    prompts = list({p.text: p for p in reversed(every)}.values())[::-1]
+    if len(prompts) < len(every):
+        ui.note(f"{len(every) - len(prompts)} of the {len(every)} prompts of {name} are repeats and are left out")
     if limit is None or limit >= len(prompts):
         return prompts
     return sample(prompts, limit)
 
 
-def find(ui: UI, places: Sequence[Path], prompts: Path | None) -> list[Picture]:
-    """The user's pictures; one that cannot be read is told and counted."""
-    pictures, broken = find_pictures(places, prompts)
+def find(ui: UI, places: Sequence[Path], prompts: Path | None, asked: Sequence[Prompt]) -> list[Picture]:
+    """The user's pictures; one that cannot be read is told and counted.
+
+    Raises InputError where --prompts names none of them, or a suite asks for none.
+    """
+    listed = read_prompts(prompts) if prompts else {}
+    pictures, broken = find_pictures(places, listed)
     for _, error in broken:
         ui.failed += 1
         ui.fail(error)
     if not pictures:
         raise InputError("none of the pictures can be read.", "See above.", "partial")
+    if prompts is not None:
+        lost = set(listed) - {p.name for p in pictures} - {p.path.name for p in pictures}
+        if len(lost) == len(listed):
+            raise InputError(f"{prompts} names none of the pictures.", 'Write {"file_name": …, "prompt": …} a line.')
+        if lost:
+            ui.warn(f"{len(lost)} of the {len(listed)} pictures that {prompts} names are not there: {min(lost)}")
+    if asked:
+        texts = {p.text for p in asked}
+        there = sum(p.prompt in texts for p in pictures)
+        if not there:
+            raise InputError("no picture was drawn for a prompt of the suite.", "Give the suite that they came from.")
+        if there < len(pictures):
+            ui.note(f"{len(pictures) - there} of {len(pictures)} pictures show nothing that the suite asks for")
     return pictures
 
 
@@ -138,7 +159,8 @@ def score_of(rows: Sequence[Row], look: Look, suite: Sequence[Prompt], labels: S
     judge = judge_network(resolve_judge()) if suite else None
     recipe = Recipe(look.extractor.network, judge, versions(rows), digest, tuple(labels))
     models = sorted({row.picture.model for row in rows if row.picture.model})
-    return base.Score(recipe, tuple(units_of(rows)), tuple(models), base.now())
+    seeds = sorted({row.picture.seed for row in rows if row.picture.seed is not None})
+    return base.Score(recipe, tuple(units_of(rows)), tuple(models), base.now(), seeds=tuple(seeds))
 
 
 def sets(report: Report, look: Look, other: Path | None, save: Path | None, alpha: float | None) -> None:
@@ -179,6 +201,10 @@ def pairs(report: Report, ui: UI, after: Sequence[Picture], before: Path | None,
     if broken:
         raise broken[0][1]
     matched, alone = match(earlier, after)
+    if len(after) > len(matched):
+        paired = {b.path for _, b in matched}
+        new = [p.name for p in after if p.path not in paired]
+        ui.note(f"{len(new)} of the {len(after)} pictures have none in {before} and are not compared: {new[0]}")
     if alone:
         what = f"{len(alone)} of the {len(earlier)} pictures in {before} have none after"
         if tier != "far":
@@ -187,9 +213,9 @@ def pairs(report: Report, ui: UI, after: Sequence[Picture], before: Path | None,
     report.pairs, report.tier = worst_first([compare(a, b) for a, b in matched]), tier
 
 
-def tell(ui: UI, report: Report, suite: str | None, asked: Sequence[Prompt]) -> None:
-    """The result on stdout: rows for people, or records."""
-    splits = _splits(report, asked)
+def tell(ui: UI, report: Report, suite: str | None, asked: Sequence[Prompt], wanted: Sequence[str]) -> None:
+    """The result on stdout: rows for people, or records. wanted: only these metrics; none: all."""
+    splits = {k: m for k, m in _splits(report, asked).items() if not wanted or k.split(" ")[0] in wanted}
     for warning in report.warnings:
         ui.warn(warning)
     if ui.json:
@@ -201,11 +227,7 @@ def tell(ui: UI, report: Report, suite: str | None, asked: Sequence[Prompt]) -> 
         return
     rows = [list(row) for row in report.means()]
     known = {row[0] for row in rows}
-    rows += [
-        [task, number(m.mean), f"{number(m.low)} to {number(m.high)}", str(m.n)]
-        for task, m in splits.items()
-        if task not in known
-    ]
+    rows += [[task, number(m.mean), span(m), str(m.n)] for task, m in splits.items() if task not in known]
     ui.table("score", ["metric", "mean", "95% interval", "prompts"], rows)
     if report.labels():
         ui.table("labels", ["label", "pictures"], [["label: " + k, str(v)] for k, v in report.labels().items()])
@@ -224,6 +246,9 @@ def tell(ui: UI, report: Report, suite: str | None, asked: Sequence[Prompt]) -> 
         ui.table("gate", head, [["gate: " + row[0], *row[1:]] for row in report.checks()])
         for remark in report.remarks():
             ui.note(remark)
+        if report.verdict != "pass":
+            for _, unit, was, now in report.worst(MOST_FALLEN):
+                ui.note(f"fell from {number(was)} to {number(now)}: {shorten(unit)}")
     if report.verdict:
         ui.line(f"verdict\t{report.headline()}")
     c = report.clock

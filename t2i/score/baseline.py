@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from t2i import __version__
 from t2i.errors import InputError
 from t2i.files import explain_os_error, write_bytes
+from t2i.schema import build
 from t2i.score.metrics import Unit, columns
 from t2i.score.recipe import Recipe, read_recipe
 from t2i.score.statistics import interval
@@ -27,13 +28,14 @@ MOST_HISTORY = 200
 @dataclass(frozen=True)
 class Score:
     """One scored set. models: the digests of the weights that its pictures name; history: earlier baselines of the
-    same file, oldest first, each {"date", "pictures", "means"}."""
+    same file, oldest first, each {"date", "pictures", "means"}; seeds: of its pictures, where they are known."""
 
     recipe: Recipe
     units: tuple[Unit, ...]
     models: tuple[str, ...] = ()
     date: str = ""
     history: tuple[dict[str, Any], ...] = field(default=(), compare=False)
+    seeds: tuple[int, ...] = ()
 
     @property
     def pictures(self) -> int:
@@ -57,6 +59,7 @@ class Score:
             "recipe": self.recipe.table(),
             "models": list(self.models),
             "pictures": self.pictures,
+            "seeds": list(self.seeds),
             "means": self.means(),
             "units": units,
             "history": list(self.history),
@@ -92,26 +95,60 @@ def load(path: Path) -> Score:
     except ValueError as error:
         raise InputError(f"the baseline {path} is not JSON: {error}", "Make it again with --save-baseline.") from error
     try:
-        if raw["schema"] != SCHEMA:
-            raise ValueError(f"its schema is {raw['schema']!r}, not {SCHEMA}")
-        units = tuple(_unit(u) for u in raw["units"])
-        if not units:
-            raise ValueError("it holds no prompt")
-        recipe = read_recipe(raw["recipe"], str(path))
-        models = tuple(str(m) for m in raw["models"])
-        return Score(recipe, units, models, str(raw["date"]), tuple(map(_entry, raw["history"])))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"{path} is not a baseline: {error}." if not isinstance(error, KeyError) else f"{path} lacks {error}."
-        raise InputError(what, "Make one with --save-baseline.") from error
+        if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
+            raise ValueError(f"it does not say schema {SCHEMA}")
+        recipe = read_recipe(raw.get("recipe"), str(path))
+        table: _Table = build(_Table, raw)
+        _check_units(table.units)
+    except ValueError as error:
+        raise InputError(f"{path} is not a baseline: {error}.", "Make one with --save-baseline.") from error
+    units = tuple(Unit(u.unit, u.metrics, u.pictures, u.task) for u in table.units)
+    history = tuple(asdict(entry) for entry in table.history)
+    return Score(recipe, units, table.models, table.date, history, table.seeds)
 
 
-def _unit(raw: dict[str, Any]) -> Unit:
-    metrics = {str(name): float(value) for name, value in raw["metrics"].items()}
-    return Unit(str(raw["unit"]), metrics, int(raw["pictures"]), str(raw["task"]))
+@dataclass(frozen=True)
+class _Unit:
+    unit: str
+    task: str
+    pictures: int
+    metrics: dict[str, float]
 
 
-def _entry(raw: dict[str, Any]) -> dict[str, Any]:
-    return {**raw, "date": str(raw["date"]), "means": {str(k): float(v) for k, v in raw["means"].items()}}
+@dataclass(frozen=True)
+class _Entry:
+    date: str
+    pictures: int
+    models: tuple[str, ...]
+    means: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The file, so that what somebody wrote by hand is named by its key."""
+
+    schema: int
+    tool: str
+    date: str
+    recipe: Any
+    models: tuple[str, ...]
+    pictures: int
+    seeds: tuple[int, ...]
+    means: dict[str, float]
+    units: tuple[_Unit, ...]
+    history: tuple[_Entry, ...]
+
+
+def _check_units(units: Sequence[_Unit]) -> None:
+    if not units:
+        raise ValueError("it holds no prompt")
+    there = set()
+    for u in units:
+        if u.unit in there:
+            raise ValueError(f"it holds {u.unit[:60]!r} twice")
+        if not u.metrics:
+            raise ValueError(f"it holds no metric of {u.unit[:60]!r}")
+        there.add(u.unit)
 
 
 def missing(before: Score, after: Score) -> list[str]:
@@ -120,14 +157,33 @@ def missing(before: Score, after: Score) -> list[str]:
     return [u.unit for u in before.units if u.unit not in there]
 
 
-def check_covered(before: Score, after: Score, where: str) -> Sequence[str]:
-    """Raise InputError unless every prompt of the baseline was scored; return the prompts that it does not know.
+def unlike(before: Score, after: Score, where: str) -> list[str]:
+    """In sentences, what of two scores that may be compared is not alike: prompts, metrics, pictures, seeds.
 
-    A gate over the prompts that happen to be left would pass a model that draws only the easy ones.
+    Raises InputError unless every prompt of the baseline was scored: a gate over the prompts that happen to be left
+    would pass a model that draws only the easy ones.
     """
     lost = missing(before, after)
     if lost:
         shown = ", ".join(repr(unit[:60]) for unit in lost[:3])
         what = f"{len(lost)} of the {len(before.units)} prompts of {where} were not scored: {shown}"
         raise InputError(what + ("…" if len(lost) > 3 else "."), "Score the same prompts, or make a new baseline.")
-    return missing(after, before)
+    out = []
+    new = missing(after, before)
+    if new:
+        out.append(f"{len(new)} prompts are not in the baseline and are not compared")
+    had, have = ({name for u in score.units for name in u.metrics} for score in (before, after))
+    for names, which in ((had - have, "the baseline"), (have - had, "this score")):
+        if names:
+            out.append(f"only {which} has {', '.join(sorted(names))}: not compared")
+    counts = {u.unit: u.pictures for u in before.units}
+    other = [u for u in after.units if counts.get(u.unit, u.pictures) != u.pictures]
+    if other:
+        u = other[0]
+        out.append(
+            f"{len(other)} prompts have another number of pictures than in the baseline: {u.unit[:60]!r} has "
+            f"{u.pictures}, and had {counts[u.unit]}"
+        )
+    if before.seeds and after.seeds and before.seeds != after.seeds:
+        out.append("the seeds are not the baseline's: what chance draws is part of the difference")
+    return out

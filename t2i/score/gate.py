@@ -78,27 +78,40 @@ class Outcome:
 
 def parse_margins(text: str | None) -> dict[str, float]:
     """``scene=0.05,clip=1`` -> margins in the metrics' own units. Raises UsageError."""
-    out = {}
+    out: dict[str, float] = {}
     for part in text.split(",") if text else ():
         name, _, number = part.partition("=")
+        name = name.strip()
         try:
-            out[name.strip()] = float(number)
+            value = float(number)
         except ValueError:
-            out[name.strip()] = -1.0
-        if not 0 <= out[name.strip()] < 1e9:
+            value = -1.0
+        if not 0 <= value < 1e9:
             raise UsageError(f"--margin {text!r} cannot be read.", "Write METRIC=AMOUNT, as in scene=0.05,clip=1")
-    check_names([name.split(":")[0] for name in out])
+        if name in out:
+            raise UsageError(f"--margin names {name!r} twice.", "Say one margin for each metric.")
+        check_names([name.split(":")[0]])
+        if not better(name):
+            raise UsageError(f"{name!r} has no margin: it is shown and gates nothing.", "Leave it out.")
+        out[name] = value
     return out
 
 
 def compare(
     before: Score, after: Score, drop: Drop, margins: Mapping[str, float] | None = None, primary: str | None = None
 ) -> Outcome:
-    """Every column that both have, with a direction. Raises UnavailableError where ``primary`` is in neither."""
+    """Every column that both have, with a direction.
+
+    Raises UnavailableError where ``primary`` is in neither, or a margin is of a column that is not compared.
+    """
     was, is_now = columns(before.units), columns(after.units)
     both = [name for name in is_now if name in was and better(name)]
     tasks = any(":" in name for name in both)
     both = [name for name in both if not (tasks and name in TASKS)]  # a suite's tasks, or its checks: not both
+    for name in margins or {}:
+        if not any(name in (column, column.split(":")[0]) for column in both):
+            what = f"--margin names {name!r}, which is not compared."
+            raise UnavailableError(what, f"Compared are {', '.join(both)}.", "metric")
     leads = primary or next((name for name in PRIMARY if name in both), None)
     if leads is None or leads not in both:
         what = f"{leads!r} is not gated in both scores" if leads else f"none of {', '.join(PRIMARY)} is in both scores"

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from t2i.files import write_bytes
 from t2i.score.gate import Outcome
 from t2i.score.metrics import columns
 from t2i.score.pairs import Pair
-from t2i.score.report import Report, number
+from t2i.score.report import Report, number, span
 from t2i.score.sets import Distances
 
 #: what XML 1.0 cannot carry, even escaped
@@ -55,7 +54,7 @@ def _gate(root: ElementTree.Element, outcome: Outcome) -> None:
         r = c.result
         text = (
             f"{number(c.before)} -> {number(c.after)}, change {number(r.change.mean)} "
-            f"[{number(r.change.low)}, {number(r.change.high)}], margin {number(r.margin)}, {r.change.n} prompts"
+            f"[{span(r.change)}], margin {number(r.margin)}, {r.change.n} prompts"
         )
         if c.verdict == "regression":
             _say(case, "failure", text)
@@ -106,7 +105,7 @@ def markdown(report: Report) -> str:
         for c in report.outcome.checks:
             ch = c.result.change
             cells = [c.column + (" (leads)" if c.leads else ""), number(c.before), number(c.after)]
-            cells += [f"{number(ch.mean)} ({number(ch.low)} to {number(ch.high)})", number(c.result.margin), c.verdict]
+            cells += [f"{number(ch.mean)} ({span(ch)})", number(c.result.margin), c.verdict]
             lines.append(_row(cells))
         lines += ["", *report.remarks()]
         fallen = report.worst(MOST_ROWS)
@@ -143,5 +142,5 @@ def _cell(text: str) -> str:
 
 def append_summary(path: Path, text: str) -> None:
     """Add to the file that $GITHUB_STEP_SUMMARY names."""
-    before = path.read_bytes() if path.exists() else b""
-    write_bytes(path, before + text.encode())
+    with path.open("ab") as file:
+        file.write(text.encode())

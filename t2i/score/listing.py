@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,20 +35,20 @@ class Picture:
 
 
 def find_pictures(
-    places: Sequence[Path], prompts: Path | None = None
+    places: Sequence[Path], listed: Mapping[str, str] | None = None
 ) -> tuple[list[Picture], list[tuple[Path, T2IError]]]:
     """The pictures in files and folders (and below), in the order of their names, and those that cannot be read.
 
-    prompts: a list of {"file_name", "prompt"}, one JSON object a line. What `t2i sample --keep-stages` writes
+    listed: file name -> prompt, as the user says. What `t2i sample --keep-stages` writes
     beside a picture is passed over. Raises InputError where there is no such place, or no picture in any.
     """
-    listed = read_list(prompts) if prompts else {}
+    listed = listed or {}
     found, broken = [], []
     tables: dict[Path, dict[str, str]] = {}
     for path, name in sorted(_files(places), key=lambda pair: (pair[1], str(pair[0]))):
         folder = path.parent
         if folder not in tables:
-            tables[folder] = read_list(folder / LIST) if (folder / LIST).is_file() else {}
+            tables[folder] = read_prompts(folder / LIST) if (folder / LIST).is_file() else {}
         try:
             own = read_metadata(path)
         except T2IError as error:
@@ -93,7 +93,7 @@ def _files(places: Sequence[Path]) -> Iterator[tuple[Path, str]]:
                 yield path, name
 
 
-def read_list(path: Path) -> dict[str, str]:
+def read_prompts(path: Path) -> dict[str, str]:
     """File name -> prompt of a JSONL file whose lines hold "file_name" and "prompt" (or "text", "caption").
 
     Raises InputError naming the line.

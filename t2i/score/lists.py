@@ -36,17 +36,17 @@ def suite_path(name: str) -> Path:
 
 
 def read_list(path: Path) -> list[Prompt]:
-    """The prompts of a list, each text once. Raises InputError where it cannot be read or holds none."""
+    """The prompts of a list as they come. Raises InputError where it cannot be read or holds none."""
     kind = path.suffix.lower()
     if kind == ".jsonl":
         rows = [row for _, row in read_jsonl(path)]
         if any("expect" in row for row in rows):
-            return _once(read_suite(path))
-        return _once([_prompt(row, str(path)) for row in rows], path)
+            return read_suite(path)
+        return _some([_prompt(row, str(path)) for row in rows], path)
     if kind in (".tsv", ".csv"):
-        return _once(list(_table(path, "\t" if kind == ".tsv" else ",")), path)
+        return _some(list(_table(path, "\t" if kind == ".tsv" else ",")), path)
     lines = [line.strip() for line in _text(path).splitlines()]
-    return _once([Prompt(check_prompt(x), Expectation()) for x in lines if x and not x.startswith("#")], path)
+    return _some([Prompt(check_prompt(x), Expectation()) for x in lines if x and not x.startswith("#")], path)
 
 
 def _text(path: Path) -> str:
@@ -71,7 +71,7 @@ def _prompt(row: dict[str, object], where: str) -> Prompt:
     return Prompt(check_prompt(text), Expectation(), str(row.get("lang", "en")), str(task).replace("_", " "))
 
 
-def _once(prompts: list[Prompt], path: Path | None = None) -> list[Prompt]:
+def _some(prompts: list[Prompt], path: Path) -> list[Prompt]:
     if not prompts:
         raise InputError(f"the suite {path} is empty.")
-    return list({p.text: p for p in reversed(prompts)}.values())[::-1]
+    return prompts

@@ -17,7 +17,7 @@ from t2i.errors import UnavailableError, UsageError, nearest
 from t2i.score.listing import Picture
 from t2i.score.pixels import twins
 from t2i.score.reading import TASKS, Expectation, check
-from t2i.score.suite import Prompt
+from t2i.score.suite import Prompt, scene_keys
 from t2i.score.tasks import passes
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ HINTS = {
     "prompt": "Give the prompts with --prompts FILE.jsonl, or choose --extractor clip.",
     "several": "Draw more pictures of each prompt.",
 }
+SHARES = frozenset({"scene", *TASKS, "duplicate", "blank"})  # pictures pass them or not
 PRIMARY = ("scene", "clip", "duplicate")  # the first that is there leads the gate unless the user names another
 
 
@@ -132,15 +133,10 @@ def score_rows(
 
 
 def scene_units(suite: Sequence[Prompt]) -> dict[str, str]:
-    """Prompt -> the first prompt that tells the same scene: the k-th of a task and an expectation in each language."""
-    seen: dict[object, int] = defaultdict(int)
+    """Prompt -> the first prompt that tells the same scene."""
     first: dict[object, str] = {}
-    out = {}
-    for p in (p for p in suite if p.expectation != Expectation()):
-        seen[p.task, p.expectation, p.lang] += 1
-        scene = (p.task, p.expectation, seen[p.task, p.expectation, p.lang])
-        out[p.text] = first.setdefault(scene, p.text)
-    return out
+    told = [p for p in suite if p.expectation != Expectation()]
+    return {p.text: first.setdefault(scene, p.text) for scene, p in zip(scene_keys(told), told, strict=True)}
 
 
 def _add_duplicates(rows: list[Row]) -> None:

@@ -85,5 +85,5 @@ def refuse(ours: Recipe, theirs: Recipe, where: str) -> None:
     """Raise InputError (code ``recipe``) unless scores of the two may be compared."""
     found = differences(ours, theirs)
     if found:
-        hint = "Score with the same extractor, weights and suite, or make the other side again."
+        hint = "Score with the same extractor, weights and suite; or make the other side again, under another name."
         raise InputError(f"{where} was made in another way and is not compared: {'; '.join(found)}.", hint, "recipe")

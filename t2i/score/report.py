@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from t2i.score.baseline import Score
 from t2i.score.gate import Outcome
-from t2i.score.metrics import Row, better, columns
+from t2i.score.metrics import SHARES, Row, better, columns
 from t2i.score.pairs import Pair, Tier
 from t2i.score.sets import Distances
-from t2i.score.statistics import FEWEST, Interval, Verdict, interval
+from t2i.score.statistics import FEWEST, Interval, Verdict, interval, share
 
 if TYPE_CHECKING:
     from t2i.score.measure import Clock
+
+MOST_FALLEN = 20  # prompts that --json names
 
 
 @dataclass
@@ -60,30 +62,24 @@ class Report:
         return f"{self.verdict}{': ' + ', '.join(fell) if fell else ''} ({pictures})"
 
     def intervals(self) -> dict[str, Interval]:
-        """Column -> mean over units with its interval, cut to [0, 1] for shares."""
+        """Column -> mean over units with its interval, which lies in [0, 1] for shares."""
         out = {}
         for name, values in columns(self.score.units).items():
-            m = interval(list(values.values()))
-            if name.split(":")[0] not in ("clip", "sharpness", "variety"):
-                m = Interval(m.mean, max(0.0, m.low), min(1.0, m.high), m.n, m.sd)
-            out[name] = m
+            of = share if name.split(":")[0] in SHARES else interval
+            out[name] = of(list(values.values()))
         return out
 
     def means(self) -> list[tuple[str, str, str, str]]:
         """Rows of the table: metric, mean, interval, prompts."""
-        return [
-            (name, number(m.mean), f"{number(m.low)} to {number(m.high)}", str(m.n))
-            for name, m in self.intervals().items()
-        ]
+        return [(name, number(m.mean), span(m), str(m.n)) for name, m in self.intervals().items()]
 
     def checks(self) -> list[tuple[str, ...]]:
         """Rows of the gate's table."""
         out: list[tuple[str, ...]] = []
         for c in self.outcome.checks if self.outcome else ():
             ch = c.result.change
-            span = f"{number(ch.low)} to {number(ch.high)}"
             name = c.column + (" *" if c.leads else "")
-            cells = (number(c.before), number(c.after), number(ch.mean), span, number(c.result.margin))
+            cells = (number(c.before), number(c.after), number(ch.mean), span(ch), number(c.result.margin))
             out.append((name, *cells, number(c.result.mdd), c.verdict))
         return out
 
@@ -98,7 +94,7 @@ class Report:
             f"{number(r.mdd)}; margin {number(r.margin)}."
         ]
         if r.change.n < FEWEST:
-            out.append("Fewer than five prompts decide nothing.")
+            out = [f"{lead.column} leads, over {r.change.n} prompts.", "Fewer than five prompts decide nothing."]
         elif lead.verdict == "inconclusive" and r.enough:
             out.append(f"About {r.enough} prompts would decide about this margin.")
         return out
@@ -134,6 +130,7 @@ class Report:
             "recipe": self.score.recipe.table(),
             "metrics": intervals,
             "gate": self.outcome.table() if self.outcome else None,
+            "fell": [{"metric": m, "unit": u, "before": a, "after": b} for m, u, a, b in self.worst(MOST_FALLEN)],
             "set": self.distances.table() if self.distances else None,
             "pairs": [p.table() for p in self.pairs],
             "labels": self.labels(),
@@ -152,18 +149,23 @@ def collapse(rows: Sequence[Row]) -> list[str]:
     """Sentences about a set that a broken generator made: pictures repeated, blank, or all alike."""
     out = []
     n = len(rows)
-    for name, share, what in (("duplicate", 0.1, "repeat another"), ("blank", 0.0, "show nothing")):
+    for name, most, what in (("duplicate", 0.1, "repeat another"), ("blank", 0.0, "show nothing")):
         found = sum(row.values.get(name, 0.0) > 0 for row in rows)
-        if found > share * n:
+        if found > most * n:
             out.append(f"{found} of {n} pictures {what}")
     return out
 
 
 def number(x: float) -> str:
-    """Three figures, or as many as a whole number has."""
+    """Three figures, or as many as a whole number has; a dash for what so few prompts cannot say."""
     if not math.isfinite(x):
-        return "inf" if x > 0 else "-inf"
+        return "–"
     return f"{x:.3f}" if abs(x) < 100 else f"{x:.1f}"
+
+
+def span(m: Interval) -> str:
+    """An interval in words; a dash where it has no ends."""
+    return f"{number(m.low)} to {number(m.high)}" if math.isfinite(m.low) else "–"
 
 
 def finite(x: float) -> float | None:

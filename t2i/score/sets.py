@@ -102,7 +102,7 @@ def load_stats(path: Path) -> Stats:
     except OSError as error:
         raise InputError(f"cannot read {path}: {explain_os_error(error)}.") from error
     except (ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{path} holds no statistics: {error}", "Make it again with --save-stats.") from error
+        raise InputError(f"{path} holds no statistics that can be read.", "Make it again with --save-stats.") from error
     return Stats(mu, sigma, n, features, recipe.extractor)
 
 

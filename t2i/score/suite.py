@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,22 +68,34 @@ def _expectation(raw: Mapping[str, Any]) -> Expectation:
     )
 
 
+def scene_keys(prompts: Iterable[Prompt]) -> list[Hashable]:
+    """For each prompt which scene it tells: the k-th of its task and expectation in one language and the k-th in
+    another are one scene."""
+    seen: dict[Hashable, int] = defaultdict(int)
+    keys: list[Hashable] = []
+    for p in prompts:
+        seen[p.task, p.expectation, p.lang] += 1
+        keys.append((p.task, p.expectation, seen[p.task, p.expectation, p.lang]))
+    return keys
+
+
 def summarise(prompts: Sequence[Prompt], readings: Iterable[Sequence[Reading]]) -> dict[str, Interval]:
-    """task -> mean share of pictures that pass, over prompts, with its 95% interval; `readings` holds each prompt's
+    """task -> mean share of pictures that pass, over scenes, with its 95% interval; `readings` holds each prompt's
     pictures in the order of `prompts`.
 
-    Keys: the tasks of `check`, and each of them for the held-out prompts and for each language where both occur.
+    Keys: the tasks of `check`, and each of them for the held-out prompts and for each language where both occur. A
+    prompt and its translation are one scene and count once.
     """
-    rows: dict[str, list[float]] = defaultdict(list)
+    rows: dict[str, dict[Hashable, list[float]]] = defaultdict(lambda: defaultdict(list))
     mixed_sides = len({p.side for p in prompts}) > 1
     mixed_langs = len({p.lang for p in prompts}) > 1
-    for prompt, pictures in zip(prompts, readings, strict=True):
+    for scene, prompt, pictures in zip(scene_keys(prompts), prompts, readings, strict=True):
         verdicts = [check(reading, prompt.expectation) for reading in pictures]
         for task in verdicts[0]:
             value = sum(v[task] for v in verdicts) / len(verdicts)
-            rows[task].append(value)
+            rows[task][scene].append(value)
             if mixed_sides:
-                rows[f"{task} ({prompt.side})"].append(value)
+                rows[f"{task} ({prompt.side})"][scene].append(value)
             if mixed_langs:
-                rows[f"{task} [{prompt.lang}]"].append(value)
-    return {task: share(values) for task, values in sorted(rows.items())}
+                rows[f"{task} [{prompt.lang}]"][scene].append(value)
+    return {task: share([sum(x) / len(x) for x in scenes.values()]) for task, scenes in sorted(rows.items())}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from t2i.score.reading import Reading, check
 from t2i.score.statistics import Interval, interval, share, t_quantile
-from t2i.score.suite import Prompt
+from t2i.score.suite import Prompt, scene_keys
 
 PASSES: dict[str, tuple[str, ...]] = {
     "single object": ("object",),
@@ -51,7 +51,7 @@ def passes(prompt: Prompt, reading: Reading) -> bool:
 def sample(prompts: Sequence[Prompt], n: int) -> list[Prompt]:
     """About n prompts spread evenly over each task, at least one scene of each, translations kept together."""
     scenes: dict[str, dict[object, list[Prompt]]] = defaultdict(dict)
-    for key, prompt in zip(_scenes(prompts), prompts, strict=True):
+    for key, prompt in zip(scene_keys(prompts), prompts, strict=True):
         scenes[prompt.task].setdefault(key, []).append(prompt)
     share = min(1.0, n / len(prompts))
     out: list[Prompt] = []
@@ -71,7 +71,7 @@ def by_task(prompts: Sequence[Prompt], readings: Iterable[Sequence[Reading]]) ->
     values: dict[str, dict[object, dict[str, list[float]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
-    for key, prompt, pictures in zip(_scenes(prompts), prompts, readings, strict=True):
+    for key, prompt, pictures in zip(scene_keys(prompts), prompts, readings, strict=True):
         share = sum(passes(prompt, reading) for reading in pictures) / len(pictures)
         values[prompt.task][key][prompt.lang].append(share)
     return {task: _score(list(scenes.values())) for task, scenes in values.items()}
@@ -89,17 +89,6 @@ def mean_of_six(table: dict[str, Score]) -> Interval | None:
     half = t_quantile(0.975, sum(p.n for p in parts) - len(parts)) * math.sqrt(variance)
     sd = math.sqrt(sum(p.sd**2 for p in parts) / len(parts))
     return Interval(mean, max(0.0, mean - half), min(1.0, mean + half), sum(p.n for p in parts), sd)
-
-
-def _scenes(prompts: Sequence[Prompt]) -> list[object]:
-    """For each prompt which scene it tells: the k-th of its task and expectation in one language and the k-th in
-    another are one scene."""
-    seen: dict[object, int] = defaultdict(int)
-    keys: list[object] = []
-    for p in prompts:
-        seen[p.task, p.expectation, p.lang] += 1
-        keys.append((p.task, p.expectation, seen[p.task, p.expectation, p.lang]))
-    return keys
 
 
 def _score(scenes: Sequence[dict[str, list[float]]]) -> Score:

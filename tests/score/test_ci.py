@@ -45,6 +45,10 @@ def test_the_script_gates_a_model(tiny: Path, tmp_path: Path) -> None:
         command = ["sh", str(script), model]
         return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
 
+    env["CI"] = "true"
+    lost = gate("tiny")
+    assert lost.returncode == 3 and "commit it" in lost.stderr and not (tmp_path / "score" / "baseline.json").exists()
+    del env["CI"]
     first = gate("tiny")
     assert first.returncode == 0, first.stderr
     assert (tmp_path / "score" / "baseline.json").is_file() and "made a baseline" in first.stderr

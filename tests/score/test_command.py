@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -164,11 +166,95 @@ def test_scores_of_another_recipe_are_refused(place: Path, capsys: pytest.Captur
         (["--suite", "p.txt", "--extractor", "open_clip:ViT-B-32"], 4, "weights"),
         (["--suite", "p.txt", "--extractor", "inception"], 2, "not known"),
         (["--suite", "p.txt", "--tier", "close"], 2, "--before"),
+        (["p.txt", "-n", "2"], 2, "-n is about drawing"),
+        (["p.txt", "--model", "small"], 2, "--model is about drawing"),
+        (["p.txt", "--steps", "4"], 2, "--steps is about drawing"),
+        (["--suite", "p.txt", "--sha256", "0"], 2, "--weights"),
+        (["--suite", "p.txt", "--prompts", "p.txt"], 2, "--prompts"),
+        (["--suite", "p.txt", "--metrics", ","], 2, "--metrics names nothing"),
+        (["--suite", "p.txt", "--labels", ""], 2, "--labels names nothing"),
+        (["--suite", "p.txt", "--baseline", "p.txt", "--margin", "clip=1,clip=2"], 2, "twice"),
+        (["--suite", "p.txt", "--baseline", "p.txt", "--margin", "sharpness=1"], 2, "gates nothing"),
+        (["--suite", "p.txt", "--html", "."], 3, "--html"),
+        (["--suite", "p.txt", "--save-baseline", "."], 3, "--save-baseline"),
+        (["--suite", "p.txt", "--junit", "p.txt/x.xml"], 3, "--junit"),
     ],
 )
 def test_mistakes(place: Path, capsys: pytest.CaptureFixture[str], args: list[str], code: int, said: str) -> None:
     assert run(["score", *args, "--device", "cpu"]) == code
     assert said in capsys.readouterr().err
+
+
+def test_a_summary_that_cannot_be_written_is_told_before_anything_is_drawn(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(place))
+    assert "$GITHUB_STEP_SUMMARY" in score(capsys, *DRAW, code=3)[1]
+    assert not Path("out").exists()
+
+
+def test_what_of_a_suite_is_not_read_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("odd.txt").write_text("a cat in the snow\na cat in the snow\na zyzzyva " + "and a dog " * 60, "utf-8")
+    _, err = score(capsys, "--suite", "odd.txt", *DRAW[2:])
+    assert "1 of the 3 prompts of odd.txt are repeats" in err
+    assert "never read 'zyzzyva'" in err and "longer than the model reads" in err
+
+
+def test_pictures_that_a_list_or_a_suite_does_not_know(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    score(capsys, *DRAW)
+    one = sorted(Path("out/score/p-tiny").glob("*.png"))[0]
+    row = {"file_name": one.name, "prompt": "a dog"}
+    Path("l.jsonl").write_text(json.dumps({**row, "file_name": "x.png"}), "utf-8")
+    assert "names none of the pictures" in score(capsys, str(one), "--prompts", "l.jsonl", code=3)[1]
+    Path("l.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({**row, "file_name": "x.png"}), "utf-8")
+    out, err = score(capsys, str(one), "--prompts", "l.jsonl")
+    assert "1 of the 2 pictures that l.jsonl names are not there: x.png" in err
+    assert next(line for line in out if line.startswith("clip")).split("\t")[2] == "–"  # one prompt has no interval
+    Path("other.txt").write_text("a dog", "utf-8")
+    assert "for a prompt of the suite" in score(capsys, str(one), "--suite", "other.txt", code=3)[1]
+    _, err = score(capsys, str(one.parent), "--suite", "p.txt", "--prompts", "l.jsonl")
+    assert "1 of 12 pictures show nothing that the suite asks for" in err
+
+
+def test_what_of_a_baseline_is_not_alike_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    score(capsys, *DRAW, "--save-baseline", "base.json")
+    one = (*DRAW[:-1], "1", "--seed", "7", "-o", "b")
+    _, err = score(capsys, *one, "--baseline", "base.json", "--max-drop", "100%")
+    assert "the seeds are not the baseline's" in err and "only the baseline has variety" in err
+    assert "6 prompts have another number of pictures" in err
+    assert (
+        "--margin names 'variety'" in score(capsys, *one, "--baseline", "base.json", "--margin", "variety=1", code=4)[1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: {**t, "units": [*t["units"], t["units"][0]]}, "twice"),
+        (lambda t: {**t, "units": [{**t["units"][0], "metrics": {}}]}, "no metric"),
+        (lambda t: {**t, "units": [{**t["units"][0], "metrics": {"clip": "high"}}]}, "units[0].metrics.clip is 'high'"),
+        (lambda t: {**t, "units": 3}, "units is 3"),
+        (lambda t: {k: v for k, v in t.items() if k != "date"}, "'date' is missing"),
+        (lambda t: [t], "schema"),
+    ],
+)
+def test_baselines_that_are_none(
+    place: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Any], Any], said: str
+) -> None:
+    score(capsys, *DRAW, "--save-baseline", "base.json")
+    Path("base.json").write_text(json.dumps(change(json.loads(Path("base.json").read_text("utf-8")))), "utf-8")
+    assert said in score(capsys, *DRAW, "--baseline", "base.json", code=3)[1]
+
+
+def test_pictures_after_that_have_none_before(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    score(capsys, *DRAW, "-o", "a")
+    shutil.copytree("a", "b")
+    lost = sorted(Path("b").glob("*.png"))[0]
+    lost.unlink()
+    assert (
+        f"1 of the 12 pictures have none in b and are not compared: {lost.name}"
+        in score(capsys, "a", "--before", "b")[1]
+    )
 
 
 def test_a_metric_that_cannot_be_had_is_exit_4_never_0(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

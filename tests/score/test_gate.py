@@ -11,7 +11,7 @@ import pytest
 
 from t2i.errors import InputError, UnavailableError, UsageError
 from t2i.score import baseline as base
-from t2i.score.baseline import Score, check_covered
+from t2i.score.baseline import Score, unlike
 from t2i.score.gate import Drop, compare, parse_margins
 from t2i.score.metrics import Unit, check_names, columns
 from t2i.score.recipe import Network, Recipe, differences, read_recipe, refuse
@@ -125,8 +125,9 @@ def test_a_baseline_is_kept_and_never_lost_by_chance(tmp_path: Path) -> None:
 def test_a_baseline_whose_prompts_were_not_all_scored_is_refused() -> None:
     before, after = score(0), score(1)
     with pytest.raises(InputError, match="2 of the 90 prompts"):
-        check_covered(before, replace(after, units=after.units[2:]), "base.json")
-    assert check_covered(replace(before, units=before.units[2:]), after, "x") == ["prompt 000", "prompt 001"]
+        unlike(before, replace(after, units=after.units[2:]), "base.json")
+    known = replace(before, units=before.units[2:])
+    assert unlike(known, after, "x") == ["2 prompts are not in the baseline and are not compared"]
 
 
 def test_columns_slice_the_leading_metric_by_task() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from t2i.errors import InputError
 from t2i.images import Record, save_image
-from t2i.score.listing import find_pictures
+from t2i.score.listing import find_pictures, read_prompts
 from t2i.score.lists import read_list, suite_path
 from t2i.score.reading import Expectation
 
@@ -39,10 +39,10 @@ def test_a_prompt_is_found_where_it_stands(tmp_path: Path) -> None:
     rows = [{"file_name": "own.png", "prompt": "a fox"}, {"file_name": "deep/listed.webp", "prompt": "a bee"}]
     listed = tmp_path / "given.jsonl"
     listed.write_text("\n".join(map(json.dumps, rows)))
-    assert {p.name: p.prompt for p in find_pictures([tmp_path], listed)[0]}["own.png"] == "a fox"
+    assert {p.name: p.prompt for p in find_pictures([tmp_path], read_prompts(listed))[0]}["own.png"] == "a fox"
     listed.write_text('{"file_name": "own.png"}')
     with pytest.raises(InputError, match="line 1"):
-        find_pictures([tmp_path], listed)
+        read_prompts(listed)
 
 
 def test_another_tools_line_is_read(tmp_path: Path) -> None:
@@ -72,7 +72,8 @@ def test_lists_of_others(tmp_path: Path) -> None:
     geneval = tmp_path / "evaluation_metadata.jsonl"
     row = {"tag": "color_attr", "include": [{"class": "cup", "count": 1}], "prompt": "a photo of a red cup"}
     geneval.write_text(json.dumps(row) + "\n" + json.dumps(row))
-    (only,) = read_list(geneval)
+    only, again = read_list(geneval)
+    assert only == again  # the command leaves repeats out and says so
     assert (only.text, only.task, only.expectation) == ("a photo of a red cup", "color attr", Expectation())
     parti = tmp_path / "PartiPrompts.tsv"
     parti.write_text('Prompt\tCategory\tChallenge\tNote\nbond\tAbstract\tBasic\t\na "cat"\tAnimals\tBasic\t\n')
@@ -82,7 +83,7 @@ def test_lists_of_others(tmp_path: Path) -> None:
     assert [(p.text, p.task) for p in read_list(bench)] == [("A red car, and a dog.", "Colors")]
     plain = tmp_path / "p.txt"
     plain.write_text("# mine\na cat\n\na cat\n一只猫\n", "utf-8")
-    assert [p.text for p in read_list(plain)] == ["a cat", "一只猫"]
+    assert [p.text for p in read_list(plain)] == ["a cat", "a cat", "一只猫"]
     for broken, text in (("e.txt", "#\n"), ("e.csv", "Name\nx\n"), ("e.jsonl", "[1]\n")):
         (tmp_path / broken).write_text(text)
         with pytest.raises(InputError):

@@ -58,6 +58,15 @@ def test_the_interval_is_students_t_on_prompt_means_within_shares() -> None:
     assert (one.low, one.high) == (0.0, 1.0)  # one prompt says nothing about others
 
 
+def test_a_prompt_and_its_translation_count_once() -> None:
+    cat = Expectation((Wanted("cat"),))
+    right, wrong = reading("cat", "snow"), reading("dog", "snow")
+    prompts = [Prompt("a cat", cat), Prompt("cats", cat), Prompt("猫", cat, "zh"), Prompt("小猫", cat, "zh")]
+    table = summarise(prompts, [[right], [wrong], [wrong], [wrong]])
+    assert (table["object"].n, table["object"].mean) == (2, 0.25)
+    assert table["object [en]"].n == 2
+
+
 @pytest.mark.parametrize("text", ["", "{", json.dumps({"prompt": "a cat"}), json.dumps({"prompt": "x", "expect": []})])
 def test_a_broken_suite_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "suite.jsonl"
