@@ -1,6 +1,7 @@
 """The library in two calls: ``t2i.load("small").sample("a cat in the snow", n=4)`` gives four PIL images.
 
-Every picture has the pixels that the command of the same name writes. Pictures that go in are PIL images of any mode
+Every picture has the pixels that the command of the same name writes, and says nothing of how it was made: files of the
+command do. Pictures that go in are PIL images of any mode
 or paths of files; pictures that come out are upright RGB images.
 """
 
@@ -35,14 +36,16 @@ class Model:
 
         ``settings`` are the fields of :class:`t2i.pipeline.SampleSettings`: size, steps, guidance, sampler,
         negative, threshold …; steps and guidance as {"base": 8}.  ``batch`` pictures are drawn together, fewer
-        where memory does not suffice; that changes none of them.  Returns the pictures of the first prompt first.
-        Raises UsageError for a prompt, a number or a setting that makes no sense, UnavailableError (code
-        ``memory``).
+        where memory does not suffice; that moves a value by a level of 255 at most.  Returns the pictures of the
+        first prompt first.  Raises UsageError for a prompt, a number or a setting that makes no sense,
+        UnavailableError (code ``memory``).
         """
         from t2i.batching import in_halves
         from t2i.images import to_pil
         from t2i.prompts import check_prompt
 
+        if not isinstance(prompt, (str, list, tuple)):
+            raise _usage(f"a prompt is text, or a list of texts; this is {type(prompt).__name__}.")
         texts = [check_prompt(text) for text in ([prompt] if isinstance(prompt, str) else prompt)]
         seeds, dials = _seeds(n, seed), _settings(settings)
         jobs = [(text, s) for text in texts for s in seeds]

@@ -98,7 +98,8 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
     """Everything a picture says about itself, without decoding its pixels.
 
     Keys: format, width, height, t2i (our record or None), parameters (the line other tools read, or None),
-    digital_source_type (short name, or None), ai_system (or None).  Raises InputError (code ``image``).
+    digital_source_type (short name, or None), ai_system (or None), damaged (our record cannot be read).  Raises
+    InputError (code ``image``).
     """
     path = Path(path)
     image = _open(_bytes(path), path)

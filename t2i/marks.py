@@ -204,13 +204,15 @@ def read_marks(image: Image.Image) -> dict[str, Any]:
     """The marks of an opened picture; None for what is not there.
 
     Keys: t2i (our record), parameters (the line that other tools read), generator (tool, prompt, seed … of a picture
-    by another tool, see ``foreign_marks``), digital_source_type, ai_system.
+    by another tool, see ``foreign_marks``), digital_source_type, ai_system, damaged (whether there is a record of ours
+    that cannot be read).
     """
     text = getattr(image, "text", {}) if image.format == "PNG" else {}
     xmp = text.get("XML:com.adobe.xmp") or image.info.get("xmp") or ""
     if isinstance(xmp, bytes):
         xmp = xmp.decode("utf-8", "replace")
-    ours = _record(text.get("t2i") or _tag(xmp, "t2i:record"))
+    said = text.get("t2i") or _tag(xmp, "t2i:record")
+    ours = _record(said)
     parameters, graph = text.get("parameters"), text.get("prompt")
     if parameters is None and graph is None:
         exif = image.getexif()
@@ -229,6 +231,7 @@ def read_marks(image: Image.Image) -> dict[str, Any]:
         "generator": generator,
         "digital_source_type": source.rsplit("/", 1)[-1] if source else None,
         "ai_system": _tag(xmp, "Iptc4xmpExt:AISystemUsed"),
+        "damaged": bool(said) and ours is None,
     }
 
 

@@ -216,7 +216,8 @@ class Pipeline:
         if settings.negative is None or not settings.negative.strip():
             return Subject(text, z), cut
         negative = self.encode([settings.negative] * len(prompts))[0]
-        return Subject(text, z, negative, self.imagine(negative, seeds, settings, key=key)), cut
+        reads_text = bool(self.base[1].config.text_dim)  # then the embedding stays as it is: see `conds`
+        return Subject(text, z, negative, None if reads_text else self.imagine(negative, seeds, settings, key=key)), cut
 
     @torch.inference_mode()
     def imagine(
@@ -256,21 +257,26 @@ class Pipeline:
         return entry, self.stages[entry.name]
 
     def conds(self, subject: Subject) -> tuple[UNetCond, UNetCond]:
-        """The base's condition and what guidance leads away from: the negative prompt, or the learned null."""
+        """The base's condition and what guidance leads away from: the negative prompt, or the learned null.
+
+        Where the base reads a text and an embedding, the embedding stays on both sides. It is a guess of the prior, and
+        to lead away from none would stress its errors; between the text and no text lies what the guess has missed.
+        """
         stage = self.base[1]
         text, z, negative, z_negative = subject.text, subject.z, subject.negative, subject.z_negative
         if not stage.config.text_dim:
             text = negative = None
         if not stage.config.cond_dim:
             z = z_negative = None
+        if z is not None and (text is not None or negative is not None):
+            z_negative = z
         like_text, like_z = (text if text is not None else negative), (z if z is not None else z_negative)
-        is_negative = subject.negative is not None
         cond = base_cond(like_text, like_z, keep_text=text is not None, keep_z=z is not None)
         uncond = base_cond(
             negative if negative is not None else like_text,
             z_negative if z_negative is not None else like_z,
-            keep_text=is_negative and negative is not None,
-            keep_z=is_negative and z_negative is not None,
+            keep_text=negative is not None,
+            keep_z=z_negative is not None,
         )
         return cond, uncond
 

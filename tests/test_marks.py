@@ -232,6 +232,17 @@ def test_what_is_carried_over_does_not_grow(tmp_path: Path) -> None:
     assert carried(read_metadata(path)) is None
 
 
+@pytest.mark.parametrize("said", ['{"schema": 1, "prom', "[]", "{}"])
+def test_a_record_that_cannot_be_read_is_told(tmp_path: Path, said: str) -> None:
+    info = PngInfo()
+    info.add_text("t2i", said)
+    picture().save(tmp_path / "x.png", pnginfo=info)
+    facts = read_metadata(tmp_path / "x.png")
+    assert facts["t2i"] is None and facts["damaged"]
+    picture().save(tmp_path / "y.png")
+    assert not read_metadata(tmp_path / "y.png")["damaged"]
+
+
 def test_damaged_metadata_is_a_sentence(tmp_path: Path) -> None:
     data = io.BytesIO()
     picture().save(data, "PNG")

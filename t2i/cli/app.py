@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import traceback
@@ -172,8 +173,12 @@ def _parser_message(error: Exception) -> str:
 def _parser_hint(error: Exception, ui: UI) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "t2i"
-    quote = "Put the prompt in quotes. " if ui.command == "sample" and "extra argument" in str(error) else ""
-    return f"{quote}See `{path} --help`."
+    hint = ""
+    if ui.command == "sample" and "extra argument" in str(error):
+        hint = "Put the prompt in quotes, and options before a --. "
+    elif re.search("no such option: -[^-]", str(error), re.IGNORECASE):
+        hint = "What begins with a dash and is no option goes last, after --. "
+    return f"{hint}See `{path} --help`."
 
 
 def _prepare_streams() -> None:

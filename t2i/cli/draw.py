@@ -212,7 +212,7 @@ class Drawing:
         record = self.request.record(job, cut)
         try:
             image = to_pil(samples.images[i])
-            path = self._write(self.request.names.path(job), image, record)
+            path, ours = self._write(self.request.names.path(job), image, record)
             stages = {}
             for name, pixels in samples.stages.items() if self.request.keep_stages else ():
                 if pixels.ndim == 4:  # not the prior's embeddings
@@ -229,7 +229,7 @@ class Drawing:
         self._mine.add(str(path))
         table = record.table()
         self._manifests.add(path, table)
-        told = {**table, "skipped": False, **({"stages": stages} if stages else {}), **timing}
+        told = {**table, "skipped": not ours, **({"stages": stages} if stages else {}), **timing}
         self._tell(job, path, told, image if self.screen else None)
 
     def _tell(self, job: Job, path: Path | None, table: dict[str, Any], image: Image | None = None) -> None:
@@ -272,26 +272,26 @@ class Drawing:
         if len(unknown) > MOST_WORDS:
             self.ui.warn(f"nor {len(unknown) - MOST_WORDS} other words of the prompt")
 
-    def _write(self, path: Path, image: Image, record: Record) -> Path:
+    def _write(self, path: Path, image: Image, record: Record) -> tuple[Path, bool]:
         """Save a picture under its name, or the first free one after it. Where another run has drawn the same
-        picture meanwhile, that one is taken."""
+        picture meanwhile, that one is taken, and the second value is False."""
         from t2i.images import save_image
 
         make_folder(path.parent)
         if self.request.overwrite:  # but never a picture of this very run
             path = next(name for name in variants(path) if str(name) not in self._mine)
             save_image(image, path, record, icc=self.request.icc)
-            return path
+            return path, True
         while True:
             free = self._shelf.free(path)
             try:
                 save_image(image, free, record, exclusive=True, icc=self.request.icc)
                 self._shelf.put(path, free, record.key)
-                return free
+                return free, True
             except FileExistsError:
                 found = self._shelf.find(path, record.key)
                 if found is not None:
-                    return found[0]
+                    return found[0], False
 
 
 def _write_stage(path: Path, stage: str, pixels: Tensor, record: Record) -> Path:

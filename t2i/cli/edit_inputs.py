@@ -61,16 +61,21 @@ def read_source(ui: UI, path: Path, strict: bool = False) -> Source:
     from t2i.images import load_picture, read_metadata
 
     picture = load_picture(path)
+    _check_frames(ui, path, picture, strict)
+    return Source(path, picture, read_metadata(path))
+
+
+def _check_frames(ui: UI, path: Path, picture: Picture, strict: bool) -> None:
     if picture.frames > 1:
         what = f"{path} is an animation of {picture.frames} frames"
         if strict:
             raise InputError(f"{what}.", "Save one of them as a picture.", "image")
         ui.warn(f"{what}; the first is taken")
-    return Source(path, picture, read_metadata(path))
 
 
-def read_mask(path: Path, size: tuple[int, int], mode: str = "replace") -> Image:
-    """A mask file as L, 255 = repaint. Raises UsageError for one of another size, InputError for a damaged one.
+def read_mask(ui: UI, path: Path, size: tuple[int, int], mode: str = "replace", strict: bool = False) -> Image:
+    """A mask file as L, 255 = repaint. Raises UsageError for one of another size, InputError for a damaged one, and
+    under ``strict`` for an animation.
 
     Transparent parts count as black. ``mode`` keep: what is white is kept.
     """
@@ -78,7 +83,9 @@ def read_mask(path: Path, size: tuple[int, int], mode: str = "replace") -> Image
 
     from t2i.images import load_picture
 
-    mask = load_picture(path, background=(0, 0, 0)).image.convert("L")
+    picture = load_picture(path, background=(0, 0, 0))
+    _check_frames(ui, path, picture, strict)
+    mask = picture.image.convert("L")
     if mask.size != size:
         what = f"the mask {path} is {mask.width}x{mask.height}, and the picture is {size[0]}x{size[1]}."
         raise UsageError(what, "Make the mask as large as the picture.")
@@ -90,7 +97,10 @@ def parse_box(text: str) -> tuple[int, int, int, int]:
     found = re.fullmatch(r"\s*(\d{1,6})\s*,\s*(\d{1,6})\s*,\s*(\d{1,6})\s*,\s*(\d{1,6})\s*", text, re.ASCII)
     numbers = [int(number) for number in found.groups()] if found else [0, 0, 0, 0]
     if not numbers[2] or not numbers[3]:
-        raise UsageError(f"--box {text!r} is not a box.", "Write x,y,width,height in pixels, as in 40,30,128,96.")
+        raise UsageError(
+            f"--box {text!r} is not a box.",
+            "Write x,y,width,height in pixels from the top left corner, as in 40,30,128,96.",
+        )
     return numbers[0], numbers[1], numbers[2], numbers[3]
 
 
@@ -98,12 +108,15 @@ def parse_outpaint(text: str, size: tuple[int, int]) -> tuple[int, int, int, int
     """``left=50%,right=128`` as pixels (left, top, right, bottom): percent of the width or the height; a number alone,
     or ``all=``, is for every side. Raises UsageError."""
     width, height = size
-    margins = dict.fromkeys(SIDES, 0)
+    margins, said = dict.fromkeys(SIDES, 0), set[str]()
     for part in text.split(","):
-        found = re.fullmatch(r"\s*(?:(\w+)\s*=)?\s*(\d{1,6}(?:\.\d+)?)\s*(%|px)?\s*", part, re.ASCII)
+        found = re.fullmatch(r"\s*(?:(\w+)\s*=)?\s*(\d{1,9}(?:\.\d+)?)\s*(%|px)?\s*", part, re.ASCII)
         name = found[1] or "all" if found else ""
         if not found or name not in (*SIDES, "all"):
             raise UsageError(f"--outpaint {text!r} cannot be read.", "Write left=50%,right=128, or 25% for all sides.")
+        if name in said:
+            raise UsageError(f"--outpaint {text!r} says {name} twice.", "Say each side once.")
+        said.add(name)
         for side in SIDES if name == "all" else (name,):
             whole = width if side in ("left", "right") else height
             margins[side] = round(float(found[2]) / 100 * whole if found[3] == "%" else float(found[2]))

@@ -115,6 +115,7 @@ class Enlarging:
     def run(self) -> None:
         """All of it."""
         started, made = time.monotonic(), 0
+        first: T2IError | None = None
         for index, (path, below) in enumerate(self.files):
             try:
                 with self.ui.finishing(str(path)) as signals:
@@ -125,13 +126,19 @@ class Enlarging:
                 if error.code == "output":
                     raise
                 self.ui.failed += 1
-                self.ui.fail(_named(error, path))
+                named = _named(error, path)
+                first = first or named
+                if len(self.files) > 1:
+                    self.ui.fail(named)
             if signals:
                 raise typer.Exit(128 + signals[0])
         if made:
             self.ui.note(f"{made} picture{'s' * (made > 1)} in {time.monotonic() - started:.1f} s")
-        if self.ui.failed:
-            raise InputError(f"{self.ui.failed} of {len(self.files)} pictures failed.", "See above.", "partial")
+        if first is not None:
+            if len(self.files) == 1:
+                raise first
+            what = f"{self.ui.failed} of {len(self.files)} pictures failed; the first: {first.message}"
+            raise InputError(what, first.hint, "partial")
 
     def _one(self, path: Path, below: Path, index: int) -> int:
         """Enlarge a picture, unless it is there; -> how many were made."""

@@ -50,7 +50,9 @@ def info(
         ui.line(f"  source type: {safe(facts['digital_source_type'])}")
     if facts["c2pa"]:
         ui.line(f"  content credentials: {safe(_credentials(facts['c2pa']))}")
-    if not any(facts[name] for name in ("t2i", "generator", "parameters", "digital_source_type", "c2pa")):
+    if facts["damaged"]:
+        ui.warn("it holds a record of t2i that cannot be read")
+    elif not any(facts[name] for name in ("t2i", "generator", "parameters", "digital_source_type", "c2pa")):
         ui.note("it says nothing about how it was made")
 
 

@@ -78,7 +78,8 @@ def inpaint(
     sign_cert: opt.SignCert = None,
     sign_key: opt.SignKey = None,
     batch: Annotated[
-        int, typer.Option(metavar="N", min=1, max=1024, help="Pictures painted together; changes none of them.")
+        int,
+        typer.Option(metavar="N", min=1, max=1024, help="Pictures painted together; moves a value by a level at most."),
     ] = 8,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "float32",
@@ -97,7 +98,7 @@ def inpaint(
     ui: UI = ctx.obj
     from t2i.cli.dials import check_words, read_dials
     from t2i.cli.draw import Drawing
-    from t2i.cli.edit_inputs import MODES, check_mask, parse_box, read_source
+    from t2i.cli.edit_inputs import MODES, check_mask, parse_box, read_mask, read_source
     from t2i.cli.edit_run import EditRequest, edit_jobs
     from t2i.cli.jobs import Names
     from t2i.store.bundle import read_bundle
@@ -108,6 +109,15 @@ def inpaint(
     opt.check_choice("mask-shape", mask_shape, ("box", "exact"))
     opt.check_choice("dtype", dtype, opt.DTYPES)
     opt.check_device(device)
+    if prompt is not None and not prompt.strip():
+        raise UsageError("the prompt is empty.", "Leave it out to remove what is masked, or say what to paint.")
+    for needed, there, options in (
+        ("--mask", mask, ("mask_mode",)),
+        ("--mask-text", mask_text, ("mask_shape", "mask_grow", "mask_threshold")),
+    ):
+        for name in options:
+            if there is None and opt.is_given(ctx, name):
+                raise UsageError(f"--{name.replace('_', '-')} needs {needed}.", f"Say {needed}, or leave it out.")
     text = check_prompt(prompt) if prompt is not None else ""
     looked_for = check_prompt(mask_text, "--mask-text") if mask_text is not None else None
     seeds = opt.parse_seeds(seed, n)
@@ -118,7 +128,8 @@ def inpaint(
     seal = opt.read_seal(sign_cert, sign_key)
 
     source = read_source(ui, picture, strict)
-    painted, margins = _join_masks(source, mask, mask_mode, boxes, outpaint)
+    white = read_mask(ui, mask, source.image.size, mask_mode, strict) if mask is not None else None
+    painted, margins = _join_masks(source, white, boxes, outpaint)
     if painted is None and looked_for is None:
         raise UsageError("nothing says what to repaint.", 'Add --mask, --box, --mask-text "the cat" or --outpaint 25%.')
     if painted is not None and looked_for is None:
@@ -157,22 +168,22 @@ def inpaint(
 
 
 def _join_masks(
-    source: Any, mask: Path | None, mode: str, boxes: list[tuple[int, int, int, int]], outpaint: str | None
+    source: Any, mask: Image | None, boxes: list[tuple[int, int, int, int]], outpaint: str | None
 ) -> tuple[Image | None, tuple[int, int, int, int]]:
     """What is to be repainted of the picture as it was given (L, 255 = repaint), None for nothing said yet, and the
     margins (left, top, right, bottom) to add. The mask has the size of the picture with its margins."""
     from PIL import ImageChops, ImageOps
 
-    from t2i.cli.edit_inputs import boxes_mask, parse_outpaint, read_mask
+    from t2i.cli.edit_inputs import boxes_mask, parse_outpaint
 
     size, parts = source.image.size, []
     if mask is not None:
-        parts.append(read_mask(mask, size, mode))
+        parts.append(mask)
     if boxes:
         parts.append(boxes_mask(size, boxes))
     if source.picture.alpha is not None and not parts:
         parts.append(ImageChops.invert(source.picture.alpha))
-    margins = parse_outpaint(outpaint, size) if outpaint else (0, 0, 0, 0)
+    margins = parse_outpaint(outpaint, size) if outpaint is not None else (0, 0, 0, 0)
     if not parts and not any(margins):
         return None, margins
     if not parts:

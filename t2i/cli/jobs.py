@@ -62,7 +62,7 @@ class Names:
     """
 
     def __init__(self, output: str, model: str) -> None:
-        if not output or any(unicodedata.category(c) == "Cc" for c in output):
+        if not output.strip() or any(unicodedata.category(c) == "Cc" for c in output):
             raise UsageError("-o names no folder.", "Write -o out/")  # one path a line: no line breaks
         is_template = "{" in output or output.lower().endswith(SUFFIXES)
         template = output if is_template else str(Path(output) / "{slug}-{seed}.png")

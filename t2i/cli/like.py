@@ -98,9 +98,8 @@ class Wish:
             raise UsageError(f"{' and '.join(named)} do not go together.", "Use one of them.")
         for option, value, with_ in (("--theta", theta, "--text-diff"), ("--strength", strength, "a picture")):
             if value is not None and (not named or (with_ != "a picture" and named != [with_])):
-                raise UsageError(
-                    f"{option} needs {with_}.", "Say which picture: --like, --blend, --text-diff or --init."
-                )
+                hint = "Say which: --like, --blend, --text-diff or --init."
+                raise UsageError(f"{option} needs {with_}.", hint if with_ == "a picture" else f"Say {with_}.")
         moving = named in (["--blend"], ["--text-diff"])
         if frames is not None and not moving:
             raise UsageError(

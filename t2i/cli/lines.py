@@ -21,6 +21,7 @@ from t2i.cli.sweep import Axis, Point, at_point
 from t2i.errors import InputError, UsageError, nearest
 from t2i.files import explain_os_error
 from t2i.prompts import MAX_SEED, check_prompt, check_text, expand
+from t2i.store.tensors import strict_json
 
 MAX_JOBS = 1_000_000  # pictures of one run
 JSON_LINES = (".jsonl", ".ndjson")
@@ -73,8 +74,8 @@ def _plain(line: str, where: str) -> Line:
 
 def _job(line: str, where: str) -> Line:
     try:
-        table = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        table = strict_json(line)
+    except ValueError as error:
         raise InputError(f"{where} is not JSON: {error}.", 'Write {"prompt": "a cat", "seed": 7}') from None
     if not isinstance(table, dict):
         raise InputError(f"{where} is not a JSON object.", 'Write {"prompt": "a cat", "seed": 7}')
@@ -84,14 +85,15 @@ def _job(line: str, where: str) -> Line:
             hint = f"Did you mean {near[0]!r}?" if near else f"A line may hold {', '.join(FIELDS)}."
             raise UsageError(f"{where} has the unknown field {key!r}.", hint)
     if not isinstance(table.get("prompt"), str):
-        raise UsageError(f"{where} holds no prompt.", 'Write {"prompt": "a cat", "seed": 7}', "prompt")
+        what = "holds no prompt" if table.get("prompt") is None else "holds a prompt that is no text"
+        raise UsageError(f"{where} {what}.", 'Write {"prompt": "a cat", "seed": 7}', "prompt")
     prompt = check_prompt(table["prompt"], f"the prompt in {where}")
     n, seed, name = table.get("n"), table.get("seed"), table.get("name", "")
     with located(where):
         if n is not None and (type(n) is not int or not 1 <= n <= opt.MAX_COUNT):
-            raise UsageError(f"n: {n!r} is not a number of pictures.", f"Write 1 to {opt.MAX_COUNT}.")
+            raise UsageError(f"n: {json.dumps(n)[:60]} is not a number of pictures.", f"Write 1 to {opt.MAX_COUNT}.")
         if not isinstance(name, str):
-            raise UsageError(f"name: {name!r} is not text.")
+            raise UsageError(f"name: {json.dumps(name)[:60]} is not text.", 'Write "name": "a-cat"')
         words = as_words({key: table[key] for key in NAMES if table.get(key) is not None})
         check_words(words)
         return Line(prompt, n, _seeds(seed, n), check_text(name.strip(), "the name"), words, where)

@@ -63,6 +63,14 @@ def is_given(ctx: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
+def check_alone(ctx: typer.Context, option: str, *with_: str) -> None:
+    """Raise UsageError where the user wrote another option than ``with_`` (names of parameters) beside ``option``."""
+    for param in ctx.command.params:
+        if param.name and param.name not in with_ and is_given(ctx, param.name):
+            other = param.opts[-1] if param.opts else param.name
+            raise UsageError(f"{option} and {other} do not go together.", f"Leave {other} out.")
+
+
 def read_seal(cert: Path | None, key: Path | None) -> Seal | None:
     """Who signs the pictures, from --sign-cert and --sign-key; None where neither was given.
 
@@ -98,6 +106,8 @@ def parse_seeds(text: str | None, n: int | None) -> list[int] | None:
         if seeds[0] + (n or 1) - 1 > MAX_SEED:
             raise UsageError(f"--seed {text!r} is too large.", f"The largest seed is {MAX_SEED}.")
         return [seeds[0] + i for i in range(n or 1)]
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seed {text!r} names a seed twice.", "Name each once.")
     if n is not None and n != len(seeds):
         raise UsageError(f"--seed names {len(seeds)} seeds and -n asks for {n} pictures.", "Leave -n out.")
     return seeds
@@ -130,7 +140,8 @@ def per_stage(
             value = math.nan
         if not low <= value <= high or (whole and value != int(value)):
             number = "whole number" if whole else "number"
-            bounds = f"Write a {number} from {low:g} to {high:g}, or base=…,{kinds[-1]}=…"
+            named = ",".join(f"{e.name}=…" for e in [e for e in manifest.stages if e.kind in kinds][:2])
+            bounds = f"Write a {number} from {low:g} to {high:g}" + (f", or {named}" if named else "")
             raise UsageError(f"--{option} {text!r} cannot be read.", bounds)
         for entry in _stages_named(option, name.strip() or bare, manifest, kinds):
             out[entry.name] = value

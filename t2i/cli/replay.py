@@ -32,11 +32,15 @@ def replay(ui: UI, path: Path, prompt: str | None, model: str | None, device: st
     from t2i.marks import save_options
     from t2i.pipeline import Pipeline
 
+    if path.suffix.lower() in (".jsonl", ".json"):
+        raise UsageError("--replay takes a picture, not a list.", "Name a picture that `t2i sample` drew.")
     facts = read_metadata(path)
     record = facts["t2i"]
     old = load_image(path)
     if record is None or record.get("command") != "sample":
-        raise InputError(f"{path} does not say how it was made.", HINT, "image")
+        tool = (facts["generator"] or {}).get("tool")
+        whose = f"was made by {tool}" if tool else "does not say how `t2i sample` made it"
+        raise InputError(f"{path} {whose}.", HINT, "image")
     words, seed, text, dtype, wish = _read(path, record, prompt)
     bundle = _bundle(path, record, model)
     try:

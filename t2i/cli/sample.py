@@ -122,7 +122,8 @@ def sample(
     sign_cert: opt.SignCert = None,
     sign_key: opt.SignKey = None,
     batch: Annotated[
-        int, typer.Option(metavar="N", min=1, max=1024, help="Pictures drawn together; changes none of them.")
+        int,
+        typer.Option(metavar="N", min=1, max=1024, help="Pictures drawn together; moves a value by a level at most."),
     ] = 8,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "float32",
@@ -155,8 +156,9 @@ def sample(
     opt.check_choice("dtype", dtype, opt.DTYPES)
     opt.check_device(device)
     if replay is not None:
-        if file is not None:
-            raise UsageError("--replay takes no prompt file.", "Write t2i sample --replay out/a-cat-7.png")
+        opt.check_alone(
+            ctx, "--replay", "replay", "prompt", "model", "device", "offline", "deterministic", "json", "quiet", "debug"
+        )
         from t2i.cli.replay import replay as draw_again
 
         opt.environment(offline, deterministic)
@@ -168,8 +170,9 @@ def sample(
     )  # fmt: skip
     wish.check(prompt, file, sweep)
     if wish.needs_prompt and (prompt is None) == (file is None):
-        what = "there is no prompt." if prompt is None else "there is a prompt and a prompt file."
-        raise UsageError(what, 'Write t2i sample "a cat in the snow", or t2i sample -f prompts.txt')
+        if prompt is not None:
+            raise UsageError("there is a prompt and a prompt file.", "Leave one of them out.")
+        raise UsageError("there is no prompt.", 'Write t2i sample "a cat in the snow", or t2i sample -f prompts.txt')
     seeds = opt.parse_seeds(seed, n)
     given = {"size": size, "steps": steps, "guidance": guidance, "sampler": sampler, "threshold": threshold}
     given["sr_noise"] = sr_noise

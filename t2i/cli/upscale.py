@@ -104,7 +104,7 @@ def upscale(
     if not upsamplers:
         hint = "Train one: t2i train upsampler256 --out …"
         raise UnavailableError(f"the model {name!r} has no upsampler.", hint)
-    counts = opt.per_stage("steps", steps, bundle.manifest, 1, 1000, whole=True, kinds=("upsampler",))
+    counts = opt.per_stage("steps", steps, bundle.manifest, 1, 1000, whole=True, kinds=("upsampler",), bare="upsampler")
     opt.check_writable(Path(output))
     opt.environment(offline, deterministic)
     plan = Plan(

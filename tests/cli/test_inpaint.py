@@ -165,6 +165,11 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
     "empty prompt": (["photo.png", " ", "--mask", "mask.png"], 2, "the prompt is empty"),
     "NUL": (["photo.png", "a\0b", "--mask", "mask.png"], 2, "NUL"),
     "mode": (["photo.png", CAT, "--mask", "mask.png", "--mask-mode", "swap"], 2, "--mask-mode 'swap'"),
+    "mode without": (["photo.png", CAT, "--box", "1,1,5,5", "--mask-mode", "keep"], 2, "--mask-mode needs --mask"),
+    "grow without": (["photo.png", CAT, "--box", "1,1,5,5", "--mask-grow", "0.1"], 2, "--mask-grow needs --mask-text"),
+    "side twice": (["photo.png", CAT, "--outpaint", "left=3,left=4"], 2, "says left twice"),
+    "no side": (["photo.png", CAT, "--outpaint", ""], 2, "--outpaint '' cannot be read"),
+    "moving mask": (["photo.png", CAT, "--mask", "moving.webp", "--strict"], 3, "moving.webp is an animation of 2"),
     "animation": (["moving.webp", CAT, "--box", "1,1,5,5", "--strict"], 3, "moving.webp is an animation of 2 frames"),
     "model": (["photo.png", CAT, "--mask", "mask.png", "--model", "nothing"], 4, "nothing"),
 }

@@ -81,17 +81,19 @@ def test_jobs_that_take_turns_share_batches_and_are_told_in_order(draw: Draw) ->
         ("[1]", 3, "line 2 of jobs.jsonl is not a JSON object"),
         ('{"prompt": "a", "sede": 1}', 2, "Did you mean 'seed'?"),
         ('{"seed": 1}', 2, "line 2 of jobs.jsonl holds no prompt"),
-        ('{"prompt": 7}', 2, "line 2 of jobs.jsonl holds no prompt"),
+        ('{"prompt": 7}', 2, "line 2 of jobs.jsonl holds a prompt that is no text"),
+        ('{"prompt": "a", "prompt": "b"}', 3, "line 2 of jobs.jsonl is not JSON"),
+        ('{"prompt": "a", "seed": [1, 1]}', 2, "names a seed twice"),
         ('{"prompt": "a\\u0000b"}', 2, "the prompt in line 2 of jobs.jsonl contains a NUL"),
         ('{"prompt": "a\\ud800b"}', 2, "not valid Unicode"),
         ('{"prompt": "a", "n": 0}', 2, "line 2 of jobs.jsonl: n: 0 is not"),
-        ('{"prompt": "a", "n": true}', 2, "n: True is not"),
+        ('{"prompt": "a", "n": true}', 2, "n: true is not"),
         ('{"prompt": "a", "seed": -1}', 2, "line 2 of jobs.jsonl: --seed '-1' is not a seed"),
         ('{"prompt": "a", "seed": 1.5}', 2, "seed: 1.5 is not a seed"),
         ('{"prompt": "a", "seed": [1, 2], "n": 3}', 2, "names 2 seeds"),
         ('{"prompt": "a", "steps": {"bsae": 3}}', 2, "line 2 of jobs.jsonl: --steps: the model has no stage 'bsae'"),
         ('{"prompt": "a", "steps": [[]]}', 2, "steps: [[]] cannot be read"),
-        ('{"prompt": "a", "guidance": NaN}', 2, "line 2 of jobs.jsonl: --guidance"),
+        ('{"prompt": "a", "guidance": NaN}', 3, "line 2 of jobs.jsonl is not JSON"),
         ('{"prompt": "a", "size": 63}', 2, "stops at 16, 64"),
         ('{"prompt": "a", "sampler": "eular"}', 2, "Did you mean euler?"),
         ('{"prompt": "a", "name": 3}', 2, "name: 3 is not text"),
@@ -313,6 +315,9 @@ def test_a_picture_that_was_changed_is_not_identical(draw: Draw) -> None:
     fields = {key: record[key] for key in ("key", "command", "prompt", "seed", "model", "weights", "settings")}
     save_image(image, Path("changed.png"), Record(**fields, size=(16, 16)))
     (line,), _ = draw("--replay", "changed.png")
+    assert "--replay and -n do not go together" in draw("--replay", "changed.png", "-n", "3", code=2)[1]
+    assert "--replay and --steps" in draw("--replay", "changed.png", "--steps", "1", code=2)[1]
+    assert "takes a picture" in draw("--replay", "out/manifest.jsonl", code=2)[1]
     assert line.startswith("changed.png: differs by ")
     save_image(image, Path("other.png"), Record(**{**fields, "seed": 6}, size=(16, 16)))
     _, err = draw("--replay", "other.png")
@@ -322,7 +327,7 @@ def test_a_picture_that_was_changed_is_not_identical(draw: Draw) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"command": "inpaint"}, "does not say how it was made"),
+        ({"command": "inpaint"}, "does not say how `t2i sample` made it"),
         ({"seed": -1}, "does not say how it was made"),
         ({"seed": "7"}, "does not say how it was made"),
         ({"settings": {}}, "does not say how it was made"),

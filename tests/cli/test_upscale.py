@@ -62,6 +62,17 @@ def test_one_failure_does_not_stop_the_rest(place: Path, capsys: pytest.CaptureF
     assert (envelope["failed"], envelope["error"]["code"]) == (3, "partial")
     for name in ("photos/b.png", "photos/c.webp", "nothing.png"):
         assert name in err
+    # one alone is told as it is, and many name the first for who reads JSON
+    assert "photos/b.png" in envelope["error"]["message"]
+    out, _ = upscale(capsys, "photos/b.png", "--scale", "2", "--json", code=3)
+    fault = json.loads(out[-1])["error"]
+    assert fault["code"] == "image" and "photos/b.png" in fault["message"]
+
+
+def test_a_bare_number_of_steps_is_the_upsamplers(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path,), _ = upscale(capsys, "photos/a.png", "--scale", "2", "--steps", "1")
+    stages = read_metadata(path)["t2i"]["settings"]["stages"]
+    assert {stage["steps"] for stage in stages.values()} == {1}
 
 
 def test_the_picture_itself_is_never_replaced(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
