@@ -118,6 +118,8 @@ class Wish:
                 raise UsageError(f"{option} and {named[0]} do not go together.", "The picture takes the prior's place.")
         if prior == "none" and best_of is not None:
             raise UsageError("--prior none and --prior-best-of do not go together.", "Leave one of them out.")
+        if text_diff is not None and text_diff[1].strip() == text_diff[2].strip():
+            raise UsageError("--text-diff says the same text twice.", 'Write --text-diff cat.png "a cat" "a dog"')
         if strength is not None and not 0 <= strength <= 1:
             raise UsageError(f"--strength {strength:g} makes no sense.", "Write a number from 0 to 1.")
         if named == ["--init"] and strength == 0:

@@ -51,18 +51,39 @@ def inpaint(
     subject = None if prompts is None else pipeline.subject(prompts, seeds, settings, on_step)[0]
     done = image.float().expand(len(seeds), -1, -1, -1).clone()
     left = hard.clone()
-    for number, window in enumerate(windows(hard, pipeline.manifest.sizes[0])):
+    squares = list(windows(hard, pipeline.manifest.sizes[0]))
+    for number, window in enumerate(squares):
         here = left[window.slices]
         width = feather if feather is not None else (window.bottom - window.top) // 32
         wide = grow(here, width)  # the model paints the feather too: blending needs something to blend with
         wide = wide if float(wide.mean()) < 1 else here
-        made = _paint(pipeline, done[window.slices], wide, subject, seeds, settings, number, on_step)
+        made = _paint(
+            pipeline,
+            done[window.slices],
+            wide,
+            subject,
+            seeds,
+            settings,
+            number,
+            _of_all(on_step, number, len(squares)),
+        )
         soft = feathered(here, width)
         # what an earlier window painted may be blended over, what was there from the beginning only near the mask
         soft = torch.minimum(soft, feathered(hard, width)[window.slices])
         done[window.slices] = torch.where(soft > 0, torch.lerp(done[window.slices], made, soft), done[window.slices])
         left[window.slices] = 0
     return done.clamp(-1, 1)
+
+
+def _of_all(on_step: OnStep | None, number: int, many: int) -> OnStep | None:
+    """The steps of one square counted among those of all, so that a stage never goes back."""
+    if on_step is None:
+        return None
+
+    def told(stage: str, step: int, total: int, x0_hat: Tensor) -> None:
+        on_step(stage, number * total + step, many * total, x0_hat)
+
+    return told
 
 
 def _paint(

@@ -55,7 +55,14 @@ def test_a_picture_depends_on_its_own_prompt_and_seed_alone(pipeline: Pipeline) 
 
 def test_two_windows_fill_both_sides(pipeline: Pipeline) -> None:
     canvas, mask = extend(picture(24, 24), left=12, right=20)
-    made = inpaint(pipeline, canvas, mask, ["a cat in the snow"], [7], feather=0)[0]
+    told: list[tuple[str, int, int]] = []
+
+    def on_step(stage: str, step: int, total: int, x0_hat: Tensor) -> None:
+        told.append((stage, step, total))
+
+    made = inpaint(pipeline, canvas, mask, ["a cat in the snow"], [7], feather=0, on_step=on_step)[0]
+    base = [(step, total) for stage, step, total in told if stage == "base"]
+    assert base == sorted(base) and base[-1][0] == base[-1][1] and len({total for _, total in base}) == 1
     assert torch.equal(made[:, :, 12:36], canvas[:, :, 12:36])
     for side in (slice(0, 12), slice(36, 56)):
         assert float((made - canvas)[:, :, side].abs().mean()) > 0.01
