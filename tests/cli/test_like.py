@@ -128,6 +128,7 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
     "frames alone": ([CAT, "--frames", "3"], 2, "--frames needs"),
     "one frame": (["--blend", "a.png", "b.png", "--frames", "1"], 2, "--frames 1"),
     "theta alone": (["--like", "a.png", "--theta", "0.3"], 2, "--theta needs --text-diff"),
+    "same texts": (["--text-diff", "a.png", "a cat", " a cat"], 2, "says the same text twice"),
     "strength alone": ([CAT, "--strength", "0.3"], 2, "--strength needs a picture"),
     "strength": ([CAT, "--init", "a.png", "--strength", "1.3"], 2, "--strength 1.3"),
     "no strength": ([CAT, "--init", "a.png", "--strength", "0"], 2, "--strength 0 changes nothing"),
