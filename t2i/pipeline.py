@@ -21,7 +21,7 @@ from t2i.errors import UsageError
 from t2i.images import resize
 from t2i.nets.clip import Clip
 from t2i.nets.unet import UNetCond
-from t2i.stages.base import base_cond, sample_base
+from t2i.stages.base import guided, sample_base
 from t2i.stages.loading import PIXELS, build_stage, load_encoder, load_net
 from t2i.stages.prior import sample_prior
 from t2i.stages.stage import Dials, Known, OnStep, Stage, Start, Threshold
@@ -208,11 +208,12 @@ class Pipeline:
         on_step: OnStep | None = None,
         *,
         key: str = "",
+        near: Tensor | None = None,
     ) -> tuple[Subject, list[str | None]]:
         """The prompts, and the negative prompt of the settings, encoded and taken through the prior; and of each
-        prompt the part that did not fit. `key` sets several draws for the same seeds apart."""
+        prompt the part that did not fit. `key` sets several draws for the same seeds apart; near as in `imagine`."""
         text, cut = self.encode(prompts)
-        z = self.imagine(text, seeds, settings, on_step, key=key)
+        z = self.imagine(text, seeds, settings, on_step, key=key, near=near)
         if settings.negative is None or not settings.negative.strip():
             return Subject(text, z), cut
         negative = self.encode([settings.negative] * len(prompts))[0]
@@ -228,8 +229,10 @@ class Pipeline:
         on_step: OnStep | None = None,
         *,
         key: str = "",
+        near: Tensor | None = None,
     ) -> Tensor | None:
-        """Unit image embeddings (B, E) of encoded prompts; None where there is no prior to draw them."""
+        """Unit image embeddings (B, E) of encoded prompts; None where there is no prior to draw them. near: of the
+        candidates those nearest to these embeddings (B, E) are kept, in the place of those nearest to the texts."""
         entries = self.manifest.of_kind("prior")
         if settings.prior == "none":
             reads_text = bool(self.base[1].config.text_dim)
@@ -239,7 +242,7 @@ class Pipeline:
         entry = entries[0]
         best_of = settings.best_of or int(entry.defaults.extra.get("best_of", 1))
         return sample_prior(
-            self.stages[entry.name], text, seeds, self.dials(entry, settings), best_of, on_step, key=key
+            self.stages[entry.name], text, seeds, self.dials(entry, settings), best_of, on_step, key=key, near=near
         )
 
     @torch.inference_mode()
@@ -257,28 +260,11 @@ class Pipeline:
         return entry, self.stages[entry.name]
 
     def conds(self, subject: Subject) -> tuple[UNetCond, UNetCond]:
-        """The base's condition and what guidance leads away from: the negative prompt, or the learned null.
-
-        Where the base reads a text and an embedding, the embedding stays on both sides. It is a guess of the prior, and
-        to lead away from none would stress its errors; between the text and no text lies what the guess has missed.
-        """
-        stage = self.base[1]
-        text, z, negative, z_negative = subject.text, subject.z, subject.negative, subject.z_negative
-        if not stage.config.text_dim:
-            text = negative = None
-        if not stage.config.cond_dim:
-            z = z_negative = None
-        if z is not None and (text is not None or negative is not None):
-            z_negative = z
-        like_text, like_z = (text if text is not None else negative), (z if z is not None else z_negative)
-        cond = base_cond(like_text, like_z, keep_text=text is not None, keep_z=z is not None)
-        uncond = base_cond(
-            negative if negative is not None else like_text,
-            z_negative if z_negative is not None else like_z,
-            keep_text=negative is not None,
-            keep_z=z_negative is not None,
-        )
-        return cond, uncond
+        """The base's condition and what guidance leads away from, of what the base reads (`guided`)."""
+        config = self.base[1].config
+        texts = (subject.text, subject.negative) if config.text_dim else (None, None)
+        zs = (subject.z, subject.z_negative) if config.cond_dim else (None, None)
+        return guided(texts[0], zs[0], texts[1], zs[1])
 
     @torch.inference_mode()
     def paint(
@@ -297,6 +283,8 @@ class Pipeline:
         cond, uncond = self.conds(subject)
         low = self.manifest.sizes[0]
         dials = self.dials(entry, settings)
+        if subject.text is None and subject.negative is None and entry.name not in settings.guidance:
+            dials = dials.changed(guidance=entry.defaults.unworded)
         return sample_base(stage, low, cond, uncond, seeds, dials, on_step, key=key, start=start, known=known)
 
     @torch.inference_mode()

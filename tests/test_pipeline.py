@@ -124,7 +124,7 @@ def test_sizes_and_kept_stages(pipeline: Pipeline) -> None:
 def test_progress_is_told(pipeline: Pipeline) -> None:
     told: list[tuple[str, int, int]] = []
     pipeline.sample([CAT], [7], on_step=lambda stage, step, n, x0_hat: told.append((stage, step, n)))
-    prior = [("prior", i, 3) for i in (1, 2, 3)] * 2  # it draws two and keeps one
+    prior = [("prior", i, 3) for i in (1, 2, 3)]  # it draws two at once and keeps one
     assert told == [*prior, *[("base", i, 4) for i in (1, 2, 3, 4)], ("upsampler64", 1, 1)]
 
 

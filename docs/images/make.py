@@ -119,12 +119,11 @@ def main() -> None:
         t2i("sample", "a bear wearing a crown", "--seed", "1,2,3", "-o", "one.png")
         t2i("sample", "a bear wearing a crown", "--seed", "1,2,3", "--rerank", "4", "-o", "best.png")
         sheet("editing/rerank", ["one.png", "one-2.png", "one-3.png"], ["best.png", "best-2.png", "best-3.png"])
-        t2i("upscale", "cat.png", "--to", "512", "-o", "big")
-        part = (20, 64, 84, 128)
-        Image.open("cat.png").crop(part).save("part.png")
-        Image.open("cat.png").resize((512, 512), Image.Resampling.LANCZOS).crop([2 * v for v in part]).save("plain.png")
-        Image.open("big/cat.png").crop([2 * v for v in part]).save("ours.png")
-        sheet("editing/upscale", ["part.png", "plain.png", "ours.png"])
+        t2i("sample", "a house in the snow", "--seed", "7", "--size", "64", "-o", "small.png")
+        t2i("upscale", "small.png", "--to", "256", "-o", "big")
+        Image.open("small.png").resize((256, 256), Image.Resampling.NEAREST).save("part.png")
+        Image.open("small.png").resize((256, 256), Image.Resampling.LANCZOS).save("plain.png")
+        sheet("editing/upscale", ["part.png", "plain.png", "big/small.png"])
 
 
 if __name__ == "__main__":

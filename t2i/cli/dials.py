@@ -67,8 +67,9 @@ def check_words(words: dict[str, str]) -> None:
     opt.parse_thresholds(words.get("threshold"))
 
 
-def read_dials(bundle: Bundle, dtype: str, words: dict[str, str]) -> Dials:
-    """Dials from the words of a user, option -> text; what is not there stays at the bundle's default.
+def read_dials(bundle: Bundle, dtype: str, words: dict[str, str], worded: bool = True) -> Dials:
+    """Dials from the words of a user, option -> text; what is not there stays at the bundle's default. worded: whether
+    the base is given a text, not a picture's embedding alone.
 
     Raises UsageError for words that make no sense to this model, InputError for a model that is unfinished.
     """
@@ -96,12 +97,12 @@ def read_dials(bundle: Bundle, dtype: str, words: dict[str, str]) -> Dials:
         settings={},
         group="",
     )
-    settings = _settings(bundle, dtype, dials)
+    settings = _settings(bundle, dtype, dials, worded or bool(dials.negative))
     group = json.dumps([settings, dials.negative], sort_keys=True)
     return Dials(**{**dials.__dict__, "settings": settings, "group": group})
 
 
-def _settings(bundle: Bundle, dtype: str, dials: Dials) -> dict[str, Any]:
+def _settings(bundle: Bundle, dtype: str, dials: Dials, worded: bool) -> dict[str, Any]:
     from t2i.store.fit import ENCODERS
 
     stages: dict[str, Any] = {}
@@ -113,7 +114,7 @@ def _settings(bundle: Bundle, dtype: str, dials: Dials) -> dict[str, Any]:
         noise = dials.sr_noise.get(entry.name)
         table = {
             "steps": dials.steps.get(entry.name, defaults.steps),
-            "guidance": dials.guidance.get(entry.name, defaults.guidance),
+            "guidance": dials.guidance.get(entry.name, defaults.guidance if worded else defaults.unworded),
             "sampler": dials.sampler if dials.sampler and entry.kind == "base" else defaults.sampler,
             "schedule": defaults.schedule,
             "threshold": _written(threshold) if threshold != "none" or defaults.threshold else None,

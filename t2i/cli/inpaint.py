@@ -147,7 +147,7 @@ def inpaint(
     }
     size = (source.image.width + margins[0] + margins[2], source.image.height + margins[1] + margins[3])
     request = EditRequest.of(bundle, names, "inpaint", source, size, overwrite, no_prompt_metadata, seal)
-    dials = read_dials(bundle, dtype, words).with_settings({"inpaint": plan})
+    dials = read_dials(bundle, dtype, words, bool(text)).with_settings({"inpaint": plan})
     fallback = random_seed()
     title = f"{picture.stem} {text or 'removed'}"
     jobs = edit_jobs(text, title, seeds if seeds is not None else range(fallback, fallback + (n or 1)), dials)

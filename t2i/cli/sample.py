@@ -191,7 +191,7 @@ def sample(
     fallback = random_seed() if prompt is not None or wish.way else None
     if wish.way is not None:
         first = seeds if seeds is not None else range(fallback or 0, (fallback or 0) + (n or 1))
-        jobs = wish.jobs(prompt or "", first, read_dials(bundle, dtype, words))
+        jobs = wish.jobs(prompt or "", first, read_dials(bundle, dtype, words, bool(prompt)))
     else:
         jobs = plan(lines, n, seeds, words, lambda said: wish.dials(read_dials(bundle, dtype, said)), axes, fallback)
     for folder in names.folders(jobs):

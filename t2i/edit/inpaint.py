@@ -7,6 +7,7 @@ replace them at every step, each taken several times (RePaint, Lugmayr 2022).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +17,13 @@ from t2i.edit.masks import feathered, grow, windows
 from t2i.edit.upscaling import upscale
 from t2i.images import resize
 from t2i.pipeline import Pipeline, SampleSettings, Subject
-from t2i.stages.stage import Known, OnStep, Start
+from t2i.stages.stage import Known, OnStep, Start, of_all
 from t2i.stages.upsampler import Box
 
 REMOVAL = 0.6
 """The share of the base's steps that a removal takes, from a smooth surface on."""
 SWEEPS = 20
+CANDIDATES = 32
 
 
 @torch.inference_mode()
@@ -39,7 +41,8 @@ def inpaint(
     """`image` (3, H, W) repainted where `mask` (1, H, W) is above 0.5: (B, 3, H, W), one a prompt and seed.
 
     prompts None: what is there is removed. The base then starts from what the surroundings lead to expect, a smooth
-    surface between them, and from its embedding.
+    surface between them, and from its embedding. With prompts, the prior's embedding is that of CANDIDATES which comes
+    nearest to the surface's: the text leaves light and weather open, the surroundings do not.
     feather: how far outside of the mask old and new blend, in pixels (None: a thirty-second of the square that goes
     through the model). Farther away every number is that of `image`. The mask must be neither empty nor full: then
     nothing would tell the model what to fit in with.
@@ -48,7 +51,6 @@ def inpaint(
     hard = (mask > 0.5).float()
     assert 0 < float(hard.mean()) < 1, "the mask is empty or full"
     settings = settings or SampleSettings()
-    subject = None if prompts is None else pipeline.subject(prompts, seeds, settings, on_step)[0]
     done = image.float().expand(len(seeds), -1, -1, -1).clone()
     left = hard.clone()
     squares = list(windows(hard, pipeline.manifest.sizes[0]))
@@ -61,11 +63,11 @@ def inpaint(
             pipeline,
             done[window.slices],
             wide,
-            subject,
+            prompts,
             seeds,
             settings,
             number,
-            _of_all(on_step, number, len(squares)),
+            of_all(on_step, number, len(squares)),
         )
         soft = feathered(here, width)
         # what an earlier window painted may be blended over, what was there from the beginning only near the mask
@@ -75,22 +77,11 @@ def inpaint(
     return done.clamp(-1, 1)
 
 
-def _of_all(on_step: OnStep | None, number: int, many: int) -> OnStep | None:
-    """The steps of one square counted among those of all, so that a stage never goes back."""
-    if on_step is None:
-        return None
-
-    def told(stage: str, step: int, total: int, x0_hat: Tensor) -> None:
-        on_step(stage, number * total + step, many * total, x0_hat)
-
-    return told
-
-
 def _paint(
     pipeline: Pipeline,
     part: Tensor,
     mask: Tensor,
-    subject: Subject | None,
+    prompts: Sequence[str] | None,
     seeds: Sequence[int],
     settings: SampleSettings,
     number: int,
@@ -102,10 +93,13 @@ def _paint(
     device = pipeline.base[1].device
     part = part.to(device)
     known, start = _known(part, mask, low), None
-    if subject is None:
-        surface = smooth_fill(known.x0, known.mask)
-        z = pipeline.embed(surface) if pipeline.base[1].config.cond_dim else None
+    surface = smooth_fill(known.x0, known.mask)
+    z = pipeline.embed(surface) if pipeline.base[1].config.cond_dim else None
+    if prompts is None:
         subject, start = Subject(z=z), Start(x0=surface, strength=REMOVAL)
+    else:
+        fitting = settings if settings.best_of or z is None else replace(settings, best_of=CANDIDATES)
+        subject = pipeline.subject(prompts, seeds, fitting, on_step, key=key, near=z)[0]
     images = pipeline.paint(subject, seeds, settings, on_step, key=key, start=start, known=known)
     for entry in pipeline.manifest.of_kind("upsampler"):
         if images.shape[-1] >= side:

@@ -39,6 +39,27 @@ def base_cond(
     return UNetCond(z=z, z_keep=z_keep, tokens=text.tokens, mask=text.mask, tokens_keep=tokens_keep)
 
 
+def guided(
+    text: TextCond | None, z: Tensor | None, negative: TextCond | None = None, z_negative: Tensor | None = None
+) -> tuple[UNetCond, UNetCond]:
+    """The condition of B pictures and what guidance leads away from: the negative prompt, or the learned null.
+
+    Where there is a text and an embedding, the embedding stays on both sides. It is a guess of the prior, and to lead
+    away from none would stress its errors; between the text and no text lies what the guess has missed.
+    """
+    if z is not None and (text is not None or negative is not None):
+        z_negative = z
+    like_text, like_z = (text if text is not None else negative), (z if z is not None else z_negative)
+    cond = base_cond(like_text, like_z, keep_text=text is not None, keep_z=z is not None)
+    uncond = base_cond(
+        negative if negative is not None else like_text,
+        z_negative if z_negative is not None else like_z,
+        keep_text=negative is not None,
+        keep_z=z_negative is not None,
+    )
+    return cond, uncond
+
+
 def reads_masks(stage: Stage) -> bool:
     """Whether the base was built to see what is known: noisy RGB, mask, known RGB (GLIDE, section 4)."""
     return int(stage.config.in_channels) > 3

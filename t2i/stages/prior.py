@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.nets.prior import PriorCond
-from t2i.stages.stage import Dials, OnStep, Stage
+from t2i.rng import noise
+from t2i.stages.stage import Dials, OnStep, Stage, Start
 from t2i.text.cond import TextCond
 
 
@@ -22,24 +23,24 @@ def sample_prior(
     on_step: OnStep | None = None,
     *,
     key: str = "",
+    near: Tensor | None = None,
 ) -> Tensor:
     """Unit image embeddings z_img (B, E) of B encoded prompts, one a seed.
 
-    best_of: draw as many and keep the one of the largest dot product with the text embedding; the paper draws
-    two. key: sets several draws for the same seeds apart.
+    best_of: draw as many and keep the one of the largest dot product with the text embedding, or with near (B, E); the
+    paper draws two. key: sets several draws for the same seeds apart.
     """
-    keep = torch.ones(len(text), dtype=torch.bool, device=text.mask.device)
-    cond = PriorCond(text.tokens, text.mask, text.pooled, keep)
-    null = PriorCond(text.tokens, text.mask, text.pooled, ~keep)
-    shape, draws = text.pooled.shape[1:], []
-    for take in range(best_of):
-        z = stage.run(stage.net, shape, cond, null, dials, seeds, on_step, key=f"{key}/{take}")
-        draws.append(F.normalize(z, dim=-1))
-    return pick_best(torch.stack(draws), text.pooled)
+    shape, keep = text.pooled.shape[1:], torch.ones(best_of * len(text), dtype=torch.bool, device=text.mask.device)
+    tokens, mask, pooled = (x.repeat(best_of, *[1] * (x.ndim - 1)) for x in (text.tokens, text.mask, text.pooled))
+    cond, null = (PriorCond(tokens, mask, pooled, k) for k in (keep, ~keep))
+    eps = torch.cat([noise(seeds, f"{stage.name}{key}/{take}", 0, shape) for take in range(best_of)])
+    z = stage.run(stage.net, shape, cond, null, dials, [*seeds] * best_of, on_step, key=key, start=Start(eps=eps))
+    draws = F.normalize(z, dim=-1).unflatten(0, (best_of, len(text)))
+    return pick_best(draws, text.pooled if near is None else near)
 
 
-def pick_best(draws: Tensor, z_text: Tensor) -> Tensor:
-    """(K, B, E) unit embeddings, (B, E) text embeddings -> (B, E): for each row the draw nearest to its
-    text."""
-    best = (draws * F.normalize(z_text, dim=-1)).sum(-1).argmax(0)
+def pick_best(draws: Tensor, near: Tensor) -> Tensor:
+    """(K, B, E) unit embeddings, (B, E) embeddings of texts, or of what else is wanted -> (B, E): for each row the
+    nearest draw."""
+    best = (draws * F.normalize(near, dim=-1)).sum(-1).argmax(0)
     return draws[best, torch.arange(len(best), device=best.device)]

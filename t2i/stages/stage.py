@@ -51,6 +51,17 @@ class Dials:
         return new
 
 
+def of_all(on_step: OnStep | None, number: int, many: int) -> OnStep | None:
+    """The steps of one of several runs counted among those of all, so that a stage never goes back."""
+    if on_step is None:
+        return None
+
+    def told(stage: str, step: int, total: int, x0_hat: Tensor) -> None:
+        on_step(stage, number * total + step, many * total, x0_hat)
+
+    return told
+
+
 @dataclass(frozen=True)
 class Start:
     """Where a run begins, if not at the seeds' own noise.

@@ -33,6 +33,13 @@ class Defaults:
     threshold: tuple[float, float] | Literal["static", "none"] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def unworded(self) -> float | None:
+        """A base's guidance where an embedding is all that it is given, and no text: ``extra["z_guidance"]``, or the
+        same as with a text."""
+        value = self.extra.get("z_guidance", self.guidance)
+        return None if value is None else float(value)
+
 
 @dataclass(frozen=True)
 class StageEntry:

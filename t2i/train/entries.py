@@ -39,10 +39,11 @@ def entry_of(recipe: Recipe, stage: str) -> tuple[StageEntry, dict[str, Any]]:
             config["widths"]["context"] = getattr(recipe, recipe.encoder).net.context
         defaults = Defaults(
             steps=s.base_steps,
-            guidance=s.base_guidance,
+            guidance=s.base_guidance if b.net.text_dim else s.z_guidance,
             sampler=s.sampler,
             schedule="uniform_t",
             threshold=s.threshold,
+            extra={"z_guidance": s.z_guidance} if b.net.text_dim and b.net.cond_dim else {},
         )
         return StageEntry(stage, "base", stage, defaults), config
     if stage == "prior":

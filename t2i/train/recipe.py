@@ -156,13 +156,14 @@ class SharpRecipe(UpsamplerRecipe):
 @dataclass(frozen=True)
 class SampleDefaults:
     """What the bundle says about sampling; chosen by sweeps, see docs/decisions.md. size: where the cascade stops
-    unless told otherwise, None for the largest."""
+    unless told otherwise, None for the largest. base_guidance: with a text; z_guidance: with an embedding alone."""
 
     size: int | None = None
     prior_steps: int = 10
     prior_guidance: float = 1.0
     base_steps: int = 8
-    base_guidance: float = 1.5
+    base_guidance: float = 3.0
+    z_guidance: float = 1.5
     upsampler_steps: int = 2
     sampler: str = "dpmpp_2m"
     threshold: tuple[float, float] | Literal["static", "none"] | None = None  # of the base

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from t2i.diffusion.process import Flow
 from t2i.nets.unet import UNet
 from t2i.nets.upsampler import Upsampler, enlarge
-from t2i.stages.base import base_cond, sample_base
+from t2i.stages.base import guided, sample_base
 from t2i.stages.stage import Dials, Stage
 from t2i.stages.upsampler import sample_upsampler
 from t2i.text.cond import TextCond
@@ -38,10 +38,11 @@ def averaged(module: nn.Module, average: dict[str, Tensor]) -> Iterator[None]:
 def draw_base(base: UNet, recipe: Recipe, size: int, z: Tensor | None, text: TextCond | None) -> Tensor:
     """(B, 3, size, size) in [-1, 1] from embeddings z (B, E) and/or texts, as the bundle samples."""
     s = recipe.sample
-    dials = Dials(steps=s.base_steps, guidance=s.base_guidance, sampler=s.sampler, threshold=s.threshold)
+    guidance = s.base_guidance if text is not None else s.z_guidance
+    dials = Dials(steps=s.base_steps, guidance=guidance, sampler=s.sampler, threshold=s.threshold)
     stage = Stage("sheet", base, Flow(), recipe.base.objective.prediction, dials)
     rows = len(z) if z is not None else len(text or ())
-    cond, uncond = (base_cond(text, z, keep=keep) for keep in (True, False))
+    cond, uncond = guided(text, z)
     return sample_base(stage, size, cond, uncond, range(rows), dials)
 
 
