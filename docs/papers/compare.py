@@ -214,7 +214,7 @@ def sizes(work: Path, judge: Judge) -> dict[str, Any]:
         source = trained(work / f"text-{model}", "imagen-tiny", ["text"], *net)
         folder = beside(source, work / f"{model}-{unet}")
         sets = (*net, f"base.net.text_dim={width}", f"base.net.channels={list(UNETS[unet])}")
-        trained(folder, "imagen-tiny", ["base"], "base.steps=800", *sets)
+        trained(folder, "imagen-tiny", ["base"], "base.steps=400", *sets)
         points += curve(folder, judge, name, GUIDANCE)
         facts[name] = notes(folder)
     return {"points": points, "trained": facts}
