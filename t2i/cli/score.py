@@ -48,7 +48,9 @@ def score(
     suite: Annotated[
         str | None, typer.Option(metavar="scenes|FILE", help="Prompts; drawn unless pictures are given.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="About so many prompts of the suite, of all tasks.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="About so many prompts of the suite, at least one of each task.")
+    ] = None,
     n: Annotated[int, typer.Option("--count", "-n", min=1, metavar="N", help="Pictures drawn of each prompt.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Picture i of every prompt has seed S+i.")] = 0,
     model: opt.Model = "small",
@@ -151,14 +153,27 @@ def score(
             for name, text in (("metrics", metrics), ("labels", labels), ("margin", margin))
         ),
     )
+    from t2i.cli.draw import make_folder
     from t2i.score.gate import Drop, parse_margins
-    from t2i.score.metrics import check_names
+    from t2i.score.metrics import better, check_names
     from t2i.score.pairs import parse_tier
 
     wanted = _words(metrics)
     check_names([*wanted, *([primary.split(":")[0]] if primary else [])])
+    if primary and not better(primary):
+        raise UsageError(f"{primary!r} cannot lead: it is shown and gates nothing.", "Choose scene or clip.")
+    texts = _words(labels)
+    if labels is not None and (len(texts) < 2 or len(set(texts)) < len(texts)):
+        raise UsageError(f"--labels {labels!r} leaves nothing to choose.", "Name two or more, each once.")
     drop, margins, allowed = Drop.parse(max_drop), parse_margins(margin), parse_tier(tier)
+    from t2i.images import FORMATS
+
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if sheet is not None and sheet.suffix.lower() not in FORMATS:
+        raise UsageError(f"--sheet {str(sheet)!r} is no picture's name.", f"End it in one of {', '.join(FORMATS)}.")
+    named = [path.resolve() for path in (sheet, junit, html, save_stats, save_baseline, baseline) if path is not None]
+    if len(set(named)) < len(named):
+        raise UsageError("two options name one file.", "Give each its own.")
     if save_baseline is not None and save_baseline.is_file():
         what = f"{save_baseline} is there already; a baseline is not written over by chance."
         raise InputError(what, "Say --baseline FILE --update-baseline, or name another file.", "output")
@@ -173,6 +188,7 @@ def score(
     }.items():
         if path is not None:
             opt.check_file(option, path)
+            make_folder(path.parent)
 
     from t2i.cli import score_run as run
     from t2i.score import baseline as base
@@ -189,8 +205,8 @@ def score(
         pictures = run.draw(ui, suite, asked, n, seed, model, words, out, batch, device)
     judged = any(p.expectation.objects or p.expectation.place for p in asked)
     seen, clock = eyes.at(pictures, judged)
-    rows = run.score_rows(seen, eyes.extractor, asked, _words(labels), wanted)
-    now = run.score_of(rows, eyes, asked if judged else [], _words(labels))
+    rows = run.score_rows(seen, eyes.extractor, asked, texts, wanted)
+    now = run.score_of(rows, eyes, asked if judged else [], texts)
     report = Report(now, rows, clock, warnings=collapse(rows))
     if earlier is not None and baseline is not None:
         from t2i.score.gate import compare

@@ -131,11 +131,17 @@ def find(ui: UI, places: Sequence[Path], prompts: Path | None, asked: Sequence[P
             raise InputError(f"{prompts} names none of the pictures.", 'Write {"file_name": …, "prompt": …} a line.')
         if lost:
             ui.warn(f"{len(lost)} of the {len(listed)} pictures that {prompts} names are not there: {min(lost)}")
+    silent = sum(p.prompt is None for p in pictures)
+    if silent:
+        ui.note(f"{silent} of {len(pictures)} pictures have no prompt: what compares with one leaves them out")
     if asked:
         texts = {p.text for p in asked}
         there = sum(p.prompt in texts for p in pictures)
         if not there:
             raise InputError("no picture was drawn for a prompt of the suite.", "Give the suite that they came from.")
+        bare = len(texts - {p.prompt for p in pictures if p.prompt})
+        if bare:
+            ui.warn(f"{bare} of the {len(texts)} prompts of the suite have no picture")
         if there < len(pictures):
             ui.note(f"{len(pictures) - there} of {len(pictures)} pictures show nothing that the suite asks for")
     return pictures
@@ -204,7 +210,10 @@ def pairs(report: Report, ui: UI, after: Sequence[Picture], before: Path | None,
     if len(after) > len(matched):
         paired = {b.path for _, b in matched}
         new = [p.name for p in after if p.path not in paired]
-        ui.note(f"{len(new)} of the {len(after)} pictures have none in {before} and are not compared: {new[0]}")
+        what = f"{len(new)} of the {len(after)} pictures have none in {before}"
+        if tier != "far":
+            raise InputError(f"{what}: {new[0]}.", "Give all pictures before, or leave these out.")
+        ui.note(f"{what} and are not compared: {new[0]}")
     if alone:
         what = f"{len(alone)} of the {len(earlier)} pictures in {before} have none after"
         if tier != "far":

@@ -16,7 +16,7 @@ from t2i import __version__
 from t2i.errors import InputError
 from t2i.files import explain_os_error, write_bytes
 from t2i.schema import build
-from t2i.score.metrics import Unit, columns
+from t2i.score.metrics import SHARES, Unit, columns
 from t2i.score.recipe import Recipe, read_recipe
 from t2i.score.statistics import interval
 from t2i.store.tensors import strict_json
@@ -93,13 +93,13 @@ def load(path: Path) -> Score:
         what = f"cannot read the baseline {path}: {explain_os_error(error)}."
         raise InputError(what, "Make one with --save-baseline.") from error
     except ValueError as error:
-        raise InputError(f"the baseline {path} is not JSON: {error}", "Make it again with --save-baseline.") from error
+        raise InputError(f"the baseline {path} is not JSON.", "Make it again with --save-baseline.") from error
     try:
         if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
             raise ValueError(f"it does not say schema {SCHEMA}")
         recipe = read_recipe(raw.get("recipe"), str(path))
         table: _Table = build(_Table, raw)
-        _check_units(table.units)
+        _check_units(table.units, table.pictures)
     except ValueError as error:
         raise InputError(f"{path} is not a baseline: {error}.", "Make one with --save-baseline.") from error
     units = tuple(Unit(u.unit, u.metrics, u.pictures, u.task) for u in table.units)
@@ -139,7 +139,7 @@ class _Table:
     history: tuple[_Entry, ...]
 
 
-def _check_units(units: Sequence[_Unit]) -> None:
+def _check_units(units: Sequence[_Unit], pictures: int) -> None:
     if not units:
         raise ValueError("it holds no prompt")
     there = set()
@@ -148,7 +148,13 @@ def _check_units(units: Sequence[_Unit]) -> None:
             raise ValueError(f"it holds {u.unit[:60]!r} twice")
         if not u.metrics:
             raise ValueError(f"it holds no metric of {u.unit[:60]!r}")
+        if odd := [name for name, value in u.metrics.items() if name in SHARES and not 0 <= value <= 1]:
+            raise ValueError(f"{odd[0]} of {u.unit[:60]!r} is no share")
+        if u.pictures < 1:
+            raise ValueError(f"it has no picture of {u.unit[:60]!r}")
         there.add(u.unit)
+    if pictures != sum(u.pictures for u in units):
+        raise ValueError(f"it says {pictures} pictures, and its prompts have {sum(u.pictures for u in units)}")
 
 
 def missing(before: Score, after: Score) -> list[str]:
@@ -171,18 +177,24 @@ def unlike(before: Score, after: Score, where: str) -> list[str]:
     out = []
     new = missing(after, before)
     if new:
-        out.append(f"{len(new)} prompts are not in the baseline and are not compared")
+        out.append(f"not in the baseline and not compared: {len(new)} of {len(after.units)} prompts")
     had, have = ({name for u in score.units for name in u.metrics} for score in (before, after))
     for names, which in ((had - have, "the baseline"), (have - had, "this score")):
         if names:
             out.append(f"only {which} has {', '.join(sorted(names))}: not compared")
+    was, now = ({(u.unit, name) for u in score.units for name in u.metrics} for score in (before, after))
+    known = {u.unit for u in before.units}
+    for name in sorted(had & have):
+        alone = {unit for unit, metric in was ^ now if metric == name and unit in known}
+        if alone:
+            out.append(f"only one side has {name} of {len(alone)} of {len(known)} prompts: {min(alone)[:60]!r}")
     counts = {u.unit: u.pictures for u in before.units}
     other = [u for u in after.units if counts.get(u.unit, u.pictures) != u.pictures]
     if other:
         u = other[0]
         out.append(
-            f"{len(other)} prompts have another number of pictures than in the baseline: {u.unit[:60]!r} has "
-            f"{u.pictures}, and had {counts[u.unit]}"
+            f"another number of pictures than in the baseline: {len(other)} of {len(after.units)} prompts; "
+            f"{u.unit[:60]!r} has {u.pictures}, and had {counts[u.unit]}"
         )
     if before.seeds and after.seeds and before.seeds != after.seeds:
         out.append("the seeds are not the baseline's: what chance draws is part of the difference")

@@ -13,7 +13,7 @@ from typing import Any
 
 from t2i.errors import UnavailableError, UsageError
 from t2i.score.baseline import Score
-from t2i.score.metrics import METRICS, PRIMARY, better, check_names, columns
+from t2i.score.metrics import METRICS, PRIMARY, SHARES, better, check_names, columns
 from t2i.score.reading import TASKS
 from t2i.score.statistics import LEVEL, Difference, Verdict, difference, holm
 
@@ -115,7 +115,8 @@ def compare(
     leads = primary or next((name for name in PRIMARY if name in both), None)
     if leads is None or leads not in both:
         what = f"{leads!r} is not gated in both scores" if leads else f"none of {', '.join(PRIMARY)} is in both scores"
-        raise UnavailableError(f"{what}: nothing can lead the gate.", "", "metric")
+        hint = f"In both are {', '.join(both)}." if both else ""
+        raise UnavailableError(f"{what}: nothing can lead the gate.", hint, "metric")
     both.remove(leads)
     lead = _check(leads, was[leads], is_now[leads], drop, margins or {})
     share = drop if drop.relative else Drop.parse(DEFAULT_DROP)
@@ -138,6 +139,8 @@ def _check(
     a, b = [was[u] for u in units], [now[u] for u in units]
     mean = sum(a) / len(a)
     margin = margins.get(name, margins.get(name.split(":")[0], drop.of(mean)))
+    if margin >= 1 and name.split(":")[0] in SHARES:
+        raise UsageError(f"a margin of {margin:g} lets {name!r}, a share, fall to nothing.", "Write 5%, or 0.05.")
     return mean, sum(b) / len(b), difference(a, b, margin, better(name) or 1)
 
 

@@ -49,6 +49,8 @@ class Recipe:
 def read_recipe(raw: Any, where: str) -> Recipe:
     """A recipe from JSON. Raises InputError where it is none, or was changed by hand."""
     try:
+        if not isinstance(raw, dict):
+            raise ValueError("its recipe is no table")
         table = dict(raw)
         digest = table.pop("digest", None)
         recipe: Recipe = build(Recipe, table)
@@ -76,7 +78,9 @@ def differences(ours: Recipe, theirs: Recipe) -> list[str]:
     for name in sorted(set(ours.metrics) & set(theirs.metrics)):
         if ours.metrics[name] != theirs.metrics[name]:
             out.append(f"the metric {name!r} has version {ours.metrics[name]}, and had {theirs.metrics[name]}")
-    if ours.suite != theirs.suite:
+    if None in (ours.suite, theirs.suite) and ours.suite != theirs.suite:
+        out.append("only one side was made with --suite")
+    elif ours.suite != theirs.suite:
         out.append("the suite asks for other things")
     return out
 

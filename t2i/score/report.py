@@ -53,7 +53,11 @@ class Report:
 
     def headline(self) -> str:
         """The verdict in one line."""
-        pictures = f"{self.score.pictures} pictures, {len(self.score.units)} prompts"
+        units, compared = len(self.score.units), self.outcome.prompts if self.outcome else None
+        of = f"{compared} of " if compared not in (None, units) else ""
+        pictures = f"{count(self.score.pictures, 'picture')}, {of}{count(units, 'prompt')}"
+        if self.pairs:
+            pictures += f", {count(len(self.pairs), 'pair')}"
         if self.verdict is None:
             return pictures
         fell = list(self.outcome.fell) if self.outcome else []
@@ -90,11 +94,14 @@ class Report:
         lead = self.outcome.checks[0]
         r = lead.result
         out = [
-            f"{lead.column} leads, over {r.change.n} prompts. The least difference found four times in five: "
+            f"{lead.column} leads, over {count(r.change.n, 'prompt')}. The least difference found four times in five: "
             f"{number(r.mdd)}; margin {number(r.margin)}."
         ]
         if r.change.n < FEWEST:
-            out = [f"{lead.column} leads, over {r.change.n} prompts.", "Fewer than five prompts decide nothing."]
+            out = [
+                f"{lead.column} leads, over {count(r.change.n, 'prompt')}.",
+                "Fewer than five prompts decide nothing.",
+            ]
         elif lead.verdict == "inconclusive" and r.enough:
             out.append(f"About {r.enough} prompts would decide about this margin.")
         return out
@@ -156,11 +163,16 @@ def collapse(rows: Sequence[Row]) -> list[str]:
     return out
 
 
+def count(n: int, what: str) -> str:
+    """One picture, two pictures."""
+    return f"{n} {what}{'s' * (n != 1)}"
+
+
 def number(x: float) -> str:
     """Three figures, or as many as a whole number has; a dash for what so few prompts cannot say."""
     if not math.isfinite(x):
         return "–"
-    return f"{x:.3f}" if abs(x) < 100 else f"{x:.1f}"
+    return f"{x + 0.0:.3f}".replace("-0.000", "0.000") if abs(x) < 100 else f"{x:.1f}"
 
 
 def span(m: Interval) -> str:

@@ -175,6 +175,11 @@ def test_scores_of_another_recipe_are_refused(place: Path, capsys: pytest.Captur
         (["--suite", "p.txt", "--labels", ""], 2, "--labels names nothing"),
         (["--suite", "p.txt", "--baseline", "p.txt", "--margin", "clip=1,clip=2"], 2, "twice"),
         (["--suite", "p.txt", "--baseline", "p.txt", "--margin", "sharpness=1"], 2, "gates nothing"),
+        (["--suite", "p.txt", "--labels", "cat"], 2, "nothing to choose"),
+        (["--suite", "p.txt", "--labels", "cat,cat"], 2, "nothing to choose"),
+        (["--suite", "p.txt", "--baseline", "p.txt", "--primary", "sharpness"], 2, "cannot lead"),
+        (["--suite", "p.txt", "--html", "x", "--junit", "./x"], 2, "two options name one file"),
+        (["--suite", "p.txt", "--sheet", "s.txt"], 2, "no picture's name"),
         (["--suite", "p.txt", "--html", "."], 3, "--html"),
         (["--suite", "p.txt", "--save-baseline", "."], 3, "--save-baseline"),
         (["--suite", "p.txt", "--junit", "p.txt/x.xml"], 3, "--junit"),
@@ -221,7 +226,7 @@ def test_what_of_a_baseline_is_not_alike_is_told(place: Path, capsys: pytest.Cap
     one = (*DRAW[:-1], "1", "--seed", "7", "-o", "b")
     _, err = score(capsys, *one, "--baseline", "base.json", "--max-drop", "100%")
     assert "the seeds are not the baseline's" in err and "only the baseline has variety" in err
-    assert "6 prompts have another number of pictures" in err
+    assert "another number of pictures than in the baseline: 6 of 6 prompts" in err
     assert (
         "--margin names 'variety'" in score(capsys, *one, "--baseline", "base.json", "--margin", "variety=1", code=4)[1]
     )
@@ -233,6 +238,9 @@ def test_what_of_a_baseline_is_not_alike_is_told(place: Path, capsys: pytest.Cap
         (lambda t: {**t, "units": [*t["units"], t["units"][0]]}, "twice"),
         (lambda t: {**t, "units": [{**t["units"][0], "metrics": {}}]}, "no metric"),
         (lambda t: {**t, "units": [{**t["units"][0], "metrics": {"clip": "high"}}]}, "units[0].metrics.clip is 'high'"),
+        (lambda t: {**t, "units": [{**t["units"][0], "metrics": {"blank": -99.0}}]}, "is no share"),
+        (lambda t: {**t, "units": [{**t["units"][0], "pictures": 0}]}, "no picture of"),
+        (lambda t: {**t, "pictures": 5000}, "it says 5000 pictures"),
         (lambda t: {**t, "units": 3}, "units is 3"),
         (lambda t: {k: v for k, v in t.items() if k != "date"}, "'date' is missing"),
         (lambda t: [t], "schema"),
@@ -251,10 +259,13 @@ def test_pictures_after_that_have_none_before(place: Path, capsys: pytest.Captur
     shutil.copytree("a", "b")
     lost = sorted(Path("b").glob("*.png"))[0]
     lost.unlink()
-    assert (
-        f"1 of the 12 pictures have none in b and are not compared: {lost.name}"
-        in score(capsys, "a", "--before", "b")[1]
-    )
+    out, err = score(capsys, "a", "--before", "b", "--html", "new/folder/s.html")
+    assert f"1 of the 12 pictures have none in b and are not compared: {lost.name}" in err
+    assert Path("new/folder/s.html").is_file()
+    assert "have none in b" in score(capsys, "a", "--before", "b", "--tier", "exact", code=3)[1]
+    shutil.copytree("b", "c")
+    out, _ = score(capsys, "c", "--before", "b", "--tier", "exact")
+    assert out[-1].endswith("11 pairs)")
 
 
 def test_a_metric_that_cannot_be_had_is_exit_4_never_0(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

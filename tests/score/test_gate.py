@@ -127,9 +127,23 @@ def test_a_baseline_whose_prompts_were_not_all_scored_is_refused() -> None:
     with pytest.raises(InputError, match="2 of the 90 prompts"):
         unlike(before, replace(after, units=after.units[2:]), "base.json")
     known = replace(before, units=before.units[2:])
-    assert unlike(known, after, "x") == ["2 prompts are not in the baseline and are not compared"]
+    assert unlike(known, after, "x") == ["not in the baseline and not compared: 2 of 90 prompts"]
 
 
 def test_columns_slice_the_leading_metric_by_task() -> None:
     units = [Unit("a", {"clip": 1.0}, 1, "one"), Unit("b", {"clip": 3.0}, 1, "two")]
     assert columns(units)["clip: two"] == {"b": 3.0}
+
+
+def test_a_margin_that_lets_a_share_fall_to_nothing_is_refused() -> None:
+    with pytest.raises(UsageError, match="fall to nothing"):
+        compare(score(0), score(1), Drop.parse("5"))
+    with pytest.raises(UsageError, match="fall to nothing"):
+        compare(score(0), score(1), Drop.parse("5%"), {"scene": 1.0})
+
+
+def test_prompts_without_a_metric_on_one_side_are_told() -> None:
+    before, after = score(0), score(1)
+    units = tuple(replace(u, metrics={"clip": u.metrics["clip"]}) if i < 6 else u for i, u in enumerate(before.units))
+    said = " ".join(unlike(replace(before, units=units), after, "x"))
+    assert "only one side has scene of 6 of 90 prompts" in said
