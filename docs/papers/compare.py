@@ -306,6 +306,8 @@ def plot(name: str, comparison: Comparison, points: list[Point], target: Path) -
         axes.set_xscale("log", base=2)
     if name in ("steps", "thresholding"):
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
     figure.tight_layout()
