@@ -44,7 +44,7 @@ class Model:
         from t2i.images import to_pil
         from t2i.prompts import check_prompt
 
-        if not isinstance(prompt, (str, list, tuple)):
+        if not isinstance(prompt, Sequence):
             raise _usage(f"a prompt is text, or a list of texts; this is {type(prompt).__name__}.")
         texts = [check_prompt(text) for text in ([prompt] if isinstance(prompt, str) else prompt)]
         seeds, dials = _seeds(n, seed), _settings(settings)

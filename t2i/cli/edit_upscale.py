@@ -155,8 +155,8 @@ class Enlarging:
         what = f"picture {index + 1} of {len(self.files)}"
         with self.ui.progress(what, index, len(self.files)) as on_step:
             done = self._enlarge(source, size, on_step)
-        written = self._write(target, path, source, done, record)
-        told = {**record.table(), "skipped": False, "detail": round(done.share, 3)}
+        written, ours = self._write(target, path, source, done, record)
+        told = {**record.table(), "skipped": not ours, "detail": round(done.share, 3)}
         self._manifests.add(written, record.table())
         self.ui.note(f"{shorten(str(path))}: {_said(done)}")
         self.ui.picture(written, told)
@@ -190,8 +190,9 @@ class Enlarging:
             what = f"there is not enough memory to enlarge {source.path}."
             raise UnavailableError(what, "Ask for less, or try a smaller --tile.", "memory") from error
 
-    def _write(self, target: Path, path: Path, source: Source, done: Upscaled, record: Record) -> Path:
-        """Save under `target`, or the first free name after it; never over the picture itself."""
+    def _write(self, target: Path, path: Path, source: Source, done: Upscaled, record: Record) -> tuple[Path, bool]:
+        """Save under `target`, or the first free name after it; never over the picture itself. Where another run has
+        made the same picture meanwhile, that one is taken, and the second value is False."""
         from t2i.images import save_image, to_pil
 
         make_folder(target.parent)
@@ -203,17 +204,17 @@ class Enlarging:
             target = next(free)
             self._mine.add(target)
             save_image(image, target, record, icc=icc)
-            return target
+            return target, True
         while True:
             name = self._shelf.free(target)
             try:
                 save_image(image, name, record, exclusive=True, icc=icc)
                 self._shelf.put(target, name, record.key)
-                return name
+                return name, True
             except FileExistsError:
                 found = self._shelf.find(target, record.key)
                 if found is not None:
-                    return found[0]
+                    return found[0], False
 
 
 def _same(a: Path, b: Path) -> bool:
