@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from t2i.errors import InputError
 from t2i.nets.layers import NetConfig, TimeMLP, TransformerBlock, attend, check_choice, keep_or, zero_init
+from t2i.nets.reader import TextReader, hide
 
 
 @dataclass(frozen=True)
@@ -75,29 +76,6 @@ class PriorCond:
         n, keep = self.draws, self.keep
         tokens, mask, pooled = self.tokens.repeat(n, 1, 1), self.mask.repeat(n, 1), self.pooled.repeat(n, 1)
         return PriorCond(tokens, mask, pooled, None if keep is None else keep.repeat(n))
-
-
-class TextReader(nn.Module):
-    """read(tokens (B, L, D), mask (B, L)) -> states (B, 1 + L, W) after a few layers, and their mask.
-
-    The null token is always there, first, so that a text of which nothing is kept has something to read.
-    """
-
-    def __init__(self, token_dim: int, width: int, heads: int, layers: int) -> None:
-        super().__init__()
-        self.norm_in = nn.LayerNorm(token_dim)
-        self.proj_in = nn.Linear(token_dim, width)
-        self.null = nn.Parameter(torch.empty(1, width).normal_(std=0.02))
-        self.blocks = nn.ModuleList(TransformerBlock(width, heads) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
-
-    def read(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.proj_in(self.norm_in(hide(tokens, mask)))
-        x = torch.cat([self.null.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
-        mask = F.pad(mask, (1, 0), value=True)
-        for block in self.blocks:
-            x = block(x, mask)
-        return self.norm(x), mask
 
 
 class TextPool(TextReader):
@@ -213,11 +191,6 @@ def build_prior(config: PriorConfig) -> nn.Module:
 
     kinds: dict[str, type[nn.Module]] = {"causal": CausalPrior, "grid": GridPrior, "residual": ResidualPrior}
     return kinds[config.kind](config)
-
-
-def hide(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Zeros where the mask is False: attention's weight of 0 would not stop a NaN."""
-    return torch.where(mask[..., None], tokens, 0.0)
 
 
 def kept(cond: PriorCond, null: Tensor) -> tuple[Tensor, Tensor]:

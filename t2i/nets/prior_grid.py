@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.nets.layers import TimeMLP, attend, zero_init
-from t2i.nets.prior import PriorCond, PriorConfig, TextReader, kept
+from t2i.nets.prior import PriorCond, PriorConfig, kept
+from t2i.nets.reader import TextReader
 
 
 class GridBlock(nn.Module):

@@ -29,6 +29,7 @@ from t2i.nets.layers import (
     make_norm,
     zero_init,
 )
+from t2i.nets.reader import QueryReader, Told, hide
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,12 @@ class UNetConfig(NetConfig):
     embedding is also laid out as a map of z_channels on such a grid; z_cells: its last z_cells * z_grid^2 numbers are
     that of a grid already (ClipConfig.cell_dim) and go nowhere else.
     text_dim: width of the text states, or 0. pooled_dim: width of cond.pooled, or 0. text_pool: the mean
-    text state joins the time embedding (Imagen). level_cond: reads cond.level. time_scale: 1000 for a flow
-    time, about 250 for a log sigma. layout "standard": the stride follows a level's convolutions and
-    upsampling comes first; "efficient": the stride comes first, and upsampling last. skip "concat" or "add"
-    (efficient only); skip_scale: 1/sqrt(2) is Imagen's.
+    text state joins the time embedding (Imagen). reader_layers: the text is read by so many layers of
+    reader_width, and by queries in query_layers that say what an embedding would: a vector, z_tokens, the map.
+    level_cond: reads cond.level. time_scale: 1000 for a flow time, about 250 for a log sigma.
+    layout "standard": the stride follows a level's convolutions and upsampling comes first; "efficient": the
+    stride comes first, and upsampling last. skip "concat" or "add" (efficient only); skip_scale: 1/sqrt(2) is
+    Imagen's.
     """
 
     in_channels: int = 7
@@ -64,6 +67,10 @@ class UNetConfig(NetConfig):
     text_dim: int = 256
     pooled_dim: int = 0
     text_pool: bool = False
+    reader_layers: int = 0
+    reader_width: int = 128
+    reader_heads: int = 4
+    query_layers: int = 2
     level_cond: bool = False
     time_features: int = 128
     time_scale: float = 1000.0
@@ -84,6 +91,11 @@ class UNetConfig(NetConfig):
             raise InputError(
                 f"cond_dim {self.cond_dim} is no more than z_cells times the cells of z_grid", hint="Widen cond_dim."
             )
+        if self.reader_layers and (self.cond_dim or self.text_pool or not self.text_dim):
+            raise InputError(
+                "a reader (reader_layers) stands in for cond_dim and text_pool, and reads text_dim",
+                hint="Set cond_dim = 0, text_pool = false, and text_dim to the width of the text encoder.",
+            )
         if self.layout == "standard" and (self.skip == "add" or 0 in self.blocks):
             raise InputError(
                 "skip='add' and levels of 0 blocks need equal widths on both ends of a skip",
@@ -102,8 +114,8 @@ class UNetConfig(NetConfig):
 
     @property
     def has_map(self) -> bool:
-        """Whether the embedding is laid out as a map."""
-        return bool(self.cond_dim and self.z_grid)
+        """Whether the embedding, or what the queries read, is laid out as a map."""
+        return bool((self.cond_dim or self.reader_layers) and self.z_grid)
 
 
 @dataclass(frozen=True)
@@ -131,7 +143,8 @@ class UNetCond:
 
 
 class Conditioner(nn.Module):
-    """t (B,) and UNetCond -> embedding (B, E), context (B, T, D) or None, its mask (B, T) or None."""
+    """t (B,) and UNetCond -> embedding (B, E), context (B, T, D) or None, its mask (B, T) or None, and the map
+    (B, z_channels, z_grid, z_grid) or None."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -145,11 +158,16 @@ class Conditioner(nn.Module):
             self.z_emb = nn.Sequential(nn.Linear(c.head_z, emb), nn.SiLU(), nn.Linear(emb, emb))
             if c.z_tokens:
                 self.z_context = nn.Linear(c.head_z, c.z_tokens * dim)
-            if c.has_map:
+            if c.z_grid:
                 self.z_map = nn.Linear(c.head_z, c.z_channels * c.z_grid**2)  # its bias is a position code
                 if c.z_cells:
                     self.z_cells = nn.Conv2d(c.z_cells, c.z_channels, 3, padding=1)
-        if c.text_dim:
+        if c.reader_layers:
+            self.reader = QueryReader(
+                c.text_dim, c.reader_width, c.reader_heads, c.reader_layers, c.query_layers,
+                emb, dim, c.z_tokens, c.z_grid, c.z_channels,
+            )  # fmt: skip
+        elif c.text_dim:
             self.text_in = nn.Sequential(nn.LayerNorm(c.text_dim), nn.Linear(c.text_dim, dim))
             self.null_text = nn.Parameter(torch.empty(1, dim).normal_(std=0.02))
         if c.text_dim and c.text_pool:
@@ -165,64 +183,69 @@ class Conditioner(nn.Module):
         c = self.config
         return bool(c.text_dim or (c.cond_dim and c.z_tokens))
 
-    def forward(self, t: Tensor, cond: UNetCond) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def forward(self, t: Tensor, cond: UNetCond) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
         c, batch = self.config, t.shape[0]
         emb = self.time(t)
-        parts: list[Tensor] = []
-        masks: list[Tensor] = []
         if c.level_cond:
             emb = emb + self.level(torch.zeros_like(t) if cond.level is None else cond.level)
-        if c.cond_dim:
-            z = self.embedding(cond, batch)[:, : c.head_z]
-            emb = emb + self.z_emb(z)
-            if c.z_tokens:
-                parts.append(self.z_context(z).unflatten(1, (c.z_tokens, -1)))
-                masks.append(torch.ones(batch, c.z_tokens, dtype=torch.bool, device=t.device))
-        if c.text_dim:
+        told, text, mask = self.told(cond, batch) if c.cond_dim else None, None, None
+        if c.reader_layers:
+            told, text, mask = self.reader(*self.given(cond, batch))
+        elif c.text_dim:
             text, mask = self.text(cond, batch)
-            parts.append(text)
-            masks.append(mask)
             if c.text_pool:
                 weight = mask[..., None].to(text.dtype)
                 emb = emb + self.text_emb((text * weight).sum(1) / weight.sum(1))
+        if told is not None:
+            emb = emb + told.vector
         if c.pooled_dim:
             null = self.null_pooled.expand(batch, -1)
             pooled = null if cond.pooled is None else keep_or(cond.tokens_keep, cond.pooled, null)
             emb = emb + self.pooled_emb(pooled)
+        laid = None if told is None else told.map
+        parts = [p for p in (None if told is None else told.tokens, text) if p is not None]
         if not parts:
-            return emb, None, None
+            return emb, None, None, laid
         context = self.context_norm(torch.cat([p.to(parts[0].dtype) for p in parts], dim=1))
-        return emb, context, torch.cat(masks, dim=1) if c.text_dim else None
+        if mask is not None:
+            mask = F.pad(mask, (context.shape[1] - mask.shape[1], 0), value=True)
+        return emb, context, mask, laid
+
+    def told(self, cond: UNetCond, batch: int) -> Told:
+        """What the embedding says, or its null."""
+        c = self.config
+        z = self.embedding(cond, batch)
+        head, cells = z[:, : c.head_z], z[:, c.head_z :]
+        tokens = self.z_context(head).unflatten(1, (c.z_tokens, -1)) if c.z_tokens else None
+        if not c.has_map:
+            return Told(self.z_emb(head), tokens)
+        laid: Tensor = self.z_map(head).unflatten(1, (c.z_channels, c.z_grid, c.z_grid))
+        if c.z_cells:
+            laid = laid + self.z_cells(cells.unflatten(1, (c.z_cells, c.z_grid, c.z_grid)))
+        return Told(self.z_emb(head), tokens, laid)
 
     def embedding(self, cond: UNetCond, batch: int) -> Tensor:
         """The image embedding, or the null: (B, Z), scaled to unit variance a coordinate."""
         null = self.null_z.expand(batch, -1)
         return null if cond.z is None else keep_or(cond.z_keep, cond.z * self.config.cond_dim**0.5, null)
 
-    def layout(self, cond: UNetCond, batch: int) -> Tensor | None:
-        """The embedding as a map (B, z_channels, z_grid, z_grid), or None."""
-        c = self.config
-        if not c.has_map:
-            return None
-        z = self.embedding(cond, batch)
-        head, cells = z[:, : c.head_z], z[:, c.head_z :]
-        laid: Tensor = self.z_map(head).unflatten(1, (c.z_channels, c.z_grid, c.z_grid))
-        if c.z_cells:
-            laid = laid + self.z_cells(cells.unflatten(1, (c.z_cells, c.z_grid, c.z_grid)))
-        return laid
+    def given(self, cond: UNetCond, batch: int) -> tuple[Tensor, Tensor]:
+        """The text's tokens (B, L, D), one of zeros where there is none, and which of them are to be read (B, L)."""
+        tokens, mask = cond.tokens, cond.mask
+        if tokens is None:
+            tokens = next(self.parameters()).new_zeros(batch, 1, self.config.text_dim)
+            mask = torch.zeros(batch, 1, dtype=torch.bool, device=tokens.device)
+        if mask is None:
+            mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        return tokens, mask if cond.tokens_keep is None else mask & cond.tokens_keep[:, None]
 
     def text(self, cond: UNetCond, batch: int) -> tuple[Tensor, Tensor]:
         """-> (B, 1+L, D) and its mask; the null token comes first and is read only where there is no text."""
         null = self.null_text.expand(batch, 1, -1)
         if cond.tokens is None:
             return null, torch.ones(batch, 1, dtype=torch.bool, device=null.device)
-        mask = cond.mask
-        if mask is None:
-            mask = torch.ones(cond.tokens.shape[:2], dtype=torch.bool, device=cond.tokens.device)
-        if cond.tokens_keep is not None:
-            mask = mask & cond.tokens_keep[:, None]
-        # a masked state is zeroed as well: its weight of 0 would not stop a NaN
-        tokens = self.text_in(torch.where(mask[..., None], cond.tokens, 0.0))
+        given, mask = self.given(cond, batch)
+        tokens = self.text_in(hide(given, mask))
         empty = ~mask.any(dim=1, keepdim=True)
         return torch.cat([null.to(tokens.dtype), tokens], dim=1), torch.cat([empty, mask], dim=1)
 
@@ -311,8 +334,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, t: Tensor, cond: UNetCond) -> Tensor:
         c = self.config
         assert x.shape[2] % c.multiple == 0 == x.shape[3] % c.multiple, (tuple(x.shape), c.multiple)
-        emb, context, mask = self.cond(t, cond)
-        layout = self.cond.layout(cond, x.shape[0])
+        emb, context, mask, layout = self.cond(t, cond)
         x = F.pixel_unshuffle(x, c.patch).contiguous(memory_format=torch.channels_last)
         h: Tensor = modulate(self.conv_in(x), self.ada_in(emb))
         skips: list[Tensor] = []

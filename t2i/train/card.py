@@ -51,8 +51,9 @@ def write_card(recipe: Recipe, training: dict[str, Any]) -> str:
     ]
     if not training:
         return "\n".join(lines)
-    hours = sum(facts["seconds"] for facts in training.values()) / 3600
-    lines += ["## Training", "", f"{hours:.2f} hours in all, from nothing.", ""]
+    lessons = training.get("base", {}).get("reading", {"seconds": 0})
+    hours = (sum(facts["seconds"] for facts in training.values()) + lessons["seconds"]) / 3600
+    lines += ["## Training", "", f"{hours:.2f} hours in all.", ""]
     lines += [
         "| stage | parameters | steps | batch | peak rate | samples | hours |",
         "|---|---|---|---|---|---|---|",
@@ -61,6 +62,9 @@ def write_card(recipe: Recipe, training: dict[str, Any]) -> str:
         cells = [stage, *(_number(f.get(key)) for key in ("parameters", "steps", "batch"))]
         cells += [f"{f['lr']:g}" if "lr" in f else "", f"{f['samples']:,}", f"{f['seconds'] / 3600:.2f}"]
         lines.append("| " + " | ".join(cells) + " |")
+    if lessons["seconds"]:
+        what = f"{lessons['samples']:,} captions in {lessons['step']:,} steps, {lessons['seconds'] / 3600:.2f} hours"
+        lines += ["", f"Before it drew, the base was taught to read by the one that it starts from: {what}."]
     for title, key in (("Command", "command"), ("Data", "data"), ("Hardware", "hardware")):
         said: dict[str, list[str]] = {}
         for stage, f in training.items():

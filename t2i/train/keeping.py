@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from t2i.text.t5 import read_t5
 from t2i.train.card import hardware, write_card
 from t2i.train.entries import entry_of, learned_from_encoder
 from t2i.train.readers import first
+from t2i.train.reading import READING
+from t2i.train.state import FACTS
 
 if TYPE_CHECKING:
     from t2i.train.run import Trainer
@@ -62,6 +65,9 @@ def keep(
         "parameters": sum(t.numel() for t in weights.values()), "steps": part.schedule.steps,
         "batch": part.schedule.batch, "lr": part.schedule.lr,
     }  # fmt: skip
+    if name == "base" and trainer.begun(READING):
+        lessons = json.loads((trainer.folder(READING) / FACTS).read_text("utf-8"))
+        done[name]["reading"] = {key: lessons[key] for key in ("step", "samples", "seconds")}
     notes: dict[str, Any] = {"training": done}
     if tokenizer or not old.manifest.notes.get("words"):
         notes["words"] = trainer.words()

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from t2i.train.locked import LockedClipObjective
-from t2i.train.loop import autocast, pick_precision
+from t2i.train.loop import Objective, autocast, pick_precision
 from t2i.train.objectives import PriorObjective
 from t2i.train.pool import BATCH
-from t2i.train.readers import Readers, untrained
+from t2i.train.readers import untrained
+from t2i.train.reading import ReadingObjective
 from t2i.train.recipe import STAGES, Schedule
 
 if TYPE_CHECKING:
-    from t2i.text.tokenizer import Tokenizer
+    import torch
+
     from t2i.train.run import Trainer
 
 CAPTIONS = 2000  # enough for a tokenizer that gives sentences of the usual length
@@ -34,35 +36,41 @@ def plan(trainer: Trainer, stages: Sequence[str]) -> dict[str, Any]:
     for name in stages:
         if name in trainer.recipe.share or trainer.takes(name):
             continue  # nothing to do but to copy
-        schedule: Schedule = getattr(trainer.recipe, name).schedule
+        objective = trainer.objective(name, tokenizer, readers)
+        if lesson := trainer.lesson(objective):
+            rows.append(_row(lesson, trainer.recipe.base.reading, trainer.device, shipped=0))
         shipped = sum(p.numel() for p in trainer.build(name).parameters())
-        seconds, trained = _measure(trainer, name, tokenizer, readers, schedule)
-        rows.append({"stage": name, "parameters": shipped, "steps": schedule.steps, "batch": schedule.batch,
-                     "samples": schedule.steps * schedule.batch, "state_mb": round(trained * STATE / 2**20),
-                     "shipped_mb": round(shipped * 2 / 2**20, 1), "seconds": round(seconds)})  # fmt: skip
+        rows.append(_row(objective, getattr(trainer.recipe, name).schedule, trainer.device, shipped))
     recipe = {
         key: part for key, part in trainer.recipe.to_dict().items() if key not in STAGES or trainer.recipe.trains(key)
     }
     return {"recipe": recipe, "stages": rows, "out": str(trainer.out), "data": trainer.data}
 
 
-def _measure(
-    trainer: Trainer, stage: str, tokenizer: Tokenizer | None, readers: Readers, schedule: Schedule
-) -> tuple[float, int]:
+def _row(objective: Objective, schedule: Schedule, device: torch.device, shipped: int) -> dict[str, Any]:
+    """What there is to say of a stage that has so many parameters in the bundle."""
+    seconds, trained = _measure(objective, schedule, device)
+    return {
+        "stage": objective.name, "parameters": shipped or trained, "steps": schedule.steps, "batch": schedule.batch,
+        "samples": schedule.steps * schedule.batch, "state_mb": round(trained * STATE / 2**20),
+        "shipped_mb": round(shipped * 2 / 2**20, 1), "seconds": round(seconds),
+    }  # fmt: skip
+
+
+def _measure(objective: Objective, schedule: Schedule, device: torch.device) -> tuple[float, int]:
     """(seconds that the stage will take, parameters that it trains)."""
-    objective = trainer.objective(stage, tokenizer, readers)
     once = 0.0
-    if isinstance(objective, (PriorObjective, LockedClipObjective)):
+    if isinstance(objective, (PriorObjective, LockedClipObjective, ReadingObjective)):
         whole, objective.pool.size = objective.pool.size, BATCH
         begin = time.perf_counter()
         objective.pool.fill()
         once = (time.perf_counter() - begin) * whole / BATCH
-    module = objective.module.to(trainer.device)
-    precision = pick_precision(schedule, trainer.device)
+    module = objective.module.to(device)
+    precision = pick_precision(schedule, device)
     took = []
     for step in range(2):  # the first one warms up
         begin = time.perf_counter()
-        with autocast(precision, trainer.device):
+        with autocast(precision, device):
             loss, _ = objective.loss(step)
         loss.backward()  # type: ignore[no-untyped-call]
         float(loss.detach())  # waits for a GPU

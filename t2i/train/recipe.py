@@ -93,9 +93,19 @@ class TextRecipe:
 
 
 @dataclass(frozen=True)
+class ReadingSchedule(Schedule):
+    """How long a base's reader (net.reader_layers) is taught by the base that it starts from (train/reading.py)."""
+
+    steps: int = 0
+    batch: int = 256
+    pool: int = 50_000  # scenes whose embeddings are computed once; their captions are drawn anew
+
+
+@dataclass(frozen=True)
 class BaseRecipe:
     net: UNetConfig = field(default_factory=UNetConfig)
     schedule: Schedule = field(default_factory=Schedule)
+    reading: ReadingSchedule = field(default_factory=ReadingSchedule)
     objective: Objective = field(default_factory=lambda: Objective(levels=Levels(mean=0.4, std=1.0, stratified=True)))
     size: int = 64
     drop_z: float = 0.1

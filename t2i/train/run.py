@@ -41,6 +41,7 @@ from t2i.train.locked import LockedClipObjective
 from t2i.train.loop import Objective, Report, Run, fit
 from t2i.train.objectives import BaseObjective, ClipObjective, PriorObjective
 from t2i.train.readers import Readers, cached, captions_of, first, of_bundle
+from t2i.train.reading import READING, ReadingObjective, lesson
 from t2i.train.recipe import STAGES, Recipe, load_recipe
 from t2i.train.sharpening import SharpObjective
 from t2i.train.state import FACTS, TENSORS, agree
@@ -96,7 +97,7 @@ def train(
         from t2i.train.plan import plan
 
         return plan(trainer, stages)
-    started = [name for name in stages if (trainer.folder(name) / TENSORS).is_file()]
+    started = [name for name in stages if trainer.begun(name) or (name == "base" and trainer.begun(READING))]
     bundle = trainer.bundle()
     trained = [e.name for e in bundle.manifest.stages] if bundle else []
     there = [name for name in stages if name in started or name in trained]
@@ -112,7 +113,7 @@ def train(
             report({"event": "kept", "stage": name})
             continue
         # asked now: a CLIP that has trained on takes with it what had learned from the one before
-        trainer.run(name, resume=resume and (trainer.folder(name) / TENSORS).is_file())
+        trainer.run(name, resume)
         if stop():
             break
     return read_bundle(out)
@@ -135,6 +136,10 @@ class Trainer:
 
     def folder(self, stage: str) -> Path:
         return self.out / ".train" / stage
+
+    def begun(self, stage: str) -> bool:
+        """Whether there is a checkpoint of the stage."""
+        return (self.folder(stage) / TENSORS).is_file()
 
     def bundle(self) -> Bundle | None:
         return read_bundle(self.out) if (self.out / MANIFEST).is_file() else None
@@ -273,7 +278,9 @@ class Trainer:
         """Whether a stage is not trained but copied: a T5, from its folder."""
         return stage == "text" and self.recipe.text.encoder == "t5"
 
-    def run(self, stage: str, resume: bool) -> None:
+    def run(self, stage: str, go_on: bool) -> None:
+        """Train a stage, with `go_on` from its checkpoint if there is one."""
+        resume = go_on and self.begun(stage)
         if stage in self.recipe.share:
             return share(self, stage)
         if self.takes(stage):
@@ -293,6 +300,8 @@ class Trainer:
             self._go_on(objective, self.start or self.out)
         elif isinstance(objective, BaseObjective) and not resume:
             self._warm(objective.base)
+        if not resume and not self._teach(objective, go_on):
+            return
         if isinstance(objective, (PriorObjective, LockedClipObjective)):
             objective.pool.fill(stage, self.report, self.stop)
             if self.stop():
@@ -357,6 +366,37 @@ class Trainer:
                 )
             net.load_state_dict(own | fits)
             self.report({"event": "warm start", "stage": name, "path": str(start), "share": round(found, 4)})
+
+    def lesson(self, objective: Objective) -> ReadingObjective | None:
+        """What teaches the reader of a new base that starts from another; None if nothing does."""
+        if not self.start or not isinstance(objective, BaseObjective) or not self.recipe.base.reading.steps:
+            return None
+        return lesson(self.recipe, objective.base, objective.encoder, read_bundle(self.start), self.source, self.device)
+
+    def _teach(self, objective: Objective, go_on: bool) -> bool:
+        """Teach the reader of a new base, if anything does; whether the base's own training may begin."""
+        stage, schedule = READING, self.recipe.base.reading
+        if not isinstance(objective, BaseObjective):
+            return True
+        resume = go_on and self.begun(stage)
+        if not resume:
+            shutil.rmtree(self.folder(stage), ignore_errors=True)
+        found = self.lesson(objective)
+        if found is None:
+            if self.start and schedule.steps:
+                why = "the base that training starts from is told nothing that this one's reader could say"
+                self.report({"event": "not taught", "stage": stage, "reason": why})
+            return True
+        found.pool.fill(stage, self.report, self.stop)
+        if self.stop():
+            return False
+        facts = {**self.facts("base"), "start": str(self.start)}
+        state = fit(found, schedule, Run(self.folder(stage), self.device, self.report, resume, self.stop, facts))
+        if state.step < schedule.steps:
+            self.report({"event": "stopped", "stage": stage, "step": state.step, "steps": schedule.steps})
+            return False
+        found.module.load_state_dict(state.ema.weights)
+        return True
 
     def _warm(self, base: UNet) -> None:
         """Start from the small base that trained with CLIP, where it is the same network."""

@@ -17,7 +17,13 @@ SMALL = UNetConfig(
     in_channels=7, channels=(16, 24, 32), head_dim=8, emb_dim=32, context_dim=16, cond_dim=8, z_tokens=2,
     text_dim=12, pooled_dim=10, text_pool=True, level_cond=True, time_features=16,
 )  # fmt: skip
+READER: dict[str, Any] = {
+    "cond_dim": 0, "text_pool": False, "pooled_dim": 0, "z_grid": 4, "z_channels": 6,
+    "reader_layers": 1, "reader_width": 16, "reader_heads": 2, "query_layers": 2,
+}  # fmt: skip
 LAYOUTS: dict[str, dict[str, Any]] = {
+    "reader": READER,
+    "reader of a vector alone": {**READER, "z_tokens": 0, "z_grid": 0},
     "efficient": {},
     "standard": {"layout": "standard", "blocks": (1, 2, 1)},
     "add": {"skip": "add", "skip_scale": 0.5**0.5},
@@ -101,8 +107,9 @@ def test_each_condition_is_read_and_z_and_text_can_be_dropped(field: str) -> Non
         torch.testing.assert_close(null, by_none, atol=1e-5, rtol=1e-4)
 
 
-def test_dropping_is_a_picture_s_own_matter() -> None:
-    net = build()
+@pytest.mark.parametrize("changes", [{}, READER], ids=["plain", "reader"])
+def test_dropping_is_a_picture_s_own_matter(changes: dict[str, Any]) -> None:
+    net = build(**changes)
     x, t, cond = inputs()
     keep = torch.tensor([True, False])
     with torch.no_grad():
@@ -112,8 +119,9 @@ def test_dropping_is_a_picture_s_own_matter() -> None:
         torch.testing.assert_close(mixed[1:], net(x, t, both)[1:], atol=1e-5, rtol=1e-4)
 
 
-def test_padding_does_not_matter() -> None:
-    net = build()
+@pytest.mark.parametrize("changes", [{}, READER], ids=["plain", "reader"])
+def test_padding_does_not_matter(changes: dict[str, Any]) -> None:
+    net = build(**changes)
     x, t, cond = inputs()
     assert cond.tokens is not None and cond.mask is not None
     tokens = cond.tokens.clone()
@@ -154,6 +162,8 @@ def test_config() -> None:
         {"chanels": [8]}, {"channels": 8}, {"channels": ["a"]}, {"blocks": [1]}, {"norm": "batch"},
         {"patch": 3},
         {"layout": "standard", "skip": "add"}, {"layout": "standard", "blocks": [0, 1, 1]},
+        {"reader_layers": 1}, {"reader_layers": 1, "cond_dim": 0, "text_dim": 0},
+        {"reader_layers": 1, "cond_dim": 0, "text_pool": True},
     ):  # fmt: skip
         with pytest.raises(InputError):
             UNetConfig.from_dict(bad)
@@ -246,3 +256,24 @@ def test_the_efficient_layout_by_hand() -> None:
     }
     h, skip = torch.ones(1, 2, 1, 1), torch.ones(1, 3, 1, 1)
     torch.testing.assert_close(net.join(h, skip).flatten(), torch.tensor([1, 1, root, root, root]))
+
+
+def test_a_reader_says_what_an_embedding_would() -> None:
+    """The three things that the text is turned into have the sizes of those that an embedding is; each is heard."""
+    reader = build(**READER).cond.reader
+    told = build(z_grid=4, z_channels=6).cond.told(inputs()[2], 2)
+    _, _, cond = inputs()
+    assert cond.tokens is not None and cond.mask is not None
+    said, text, mask = reader(cond.tokens, cond.mask)
+    for name in ("vector", "tokens", "map"):
+        assert getattr(said, name).shape == getattr(told, name).shape
+    assert text.shape == (2, 6, SMALL.context_dim)
+    assert mask[:, 0].all() and torch.equal(mask[:, 1:], cond.mask)  # the null token, then the text's own
+    net = build(**READER)
+    x, t, cond = inputs()
+    with torch.no_grad():
+        out = net(x, t, cond)
+        for part in ("vector_out", "tokens_out", "map_out", "text_out"):
+            other = build(**READER)
+            getattr(other.cond.reader, part).weight.mul_(2)
+            assert (other(x, t, cond) - out).abs().max() > 1e-4, part
