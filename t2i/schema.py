@@ -18,7 +18,7 @@ def build(cls: Any, raw: Any, path: str = "") -> Any:
     for key in raw:
         if key not in hints:
             near = nearest(key, list(hints), 1)
-            guess = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(hints)}"
+            guess = f"did you mean {_join(path, near[0])!r}?" if near else f"known: {', '.join(hints)}"
             raise ValueError(f"unknown key {_join(path, key)!r}; {guess}")
     values: dict[str, Any] = {}
     for f in dataclasses.fields(cls):

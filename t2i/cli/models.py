@@ -80,12 +80,17 @@ def show(
         facts = {"path": str(bundle.path), "digest": bundle.digest, "lacks": lacks}
         ui.record({**facts, "manifest": asdict(manifest)})
         return
-    sizes = f"{'/'.join(map(str, manifest.sizes))} px" if manifest.sizes else "no sizes yet"
+    sizes = "no sizes yet"
+    if manifest.sizes:
+        sizes = f"{'/'.join(map(str, manifest.sizes))} px ({manifest.size} unless told otherwise)"
     ui.line(safe(f"{manifest.name}: {manifest.family}, {sizes}, {manifest.tool}"))
     if lacks:
         ui.line(safe(f"  {unfinished(manifest.name, lacks).message}"))
     for entry in manifest.stages:
         dials: dict[str, Any] = {k: v for k, v in asdict(entry.defaults).items() if v not in (None, {})}
+        dials |= dials.pop("extra", {})
+        if isinstance(dials.get("threshold"), tuple):
+            dials["threshold"] = ",".join(f"{v:g}" for v in dials["threshold"])  # as --threshold takes it
         kind = f"{entry.kind}, from {entry.source}" if entry.source else entry.kind
         ui.line(safe(f"  {entry.name} ({kind})  " + "  ".join(f"{k} {v}" for k, v in dials.items())))
     ui.line(f"  digest {bundle.digest[:16]}\n")

@@ -53,7 +53,7 @@ def sample(
     model: opt.Model = "small",
     output: opt.Output = "out",
     size: Annotated[
-        int | None, typer.Option(metavar="PIXELS", help="Where the cascade stops.  [default: all the way]")
+        int | None, typer.Option(metavar="PIXELS", help="Where the cascade stops.  [default: the model's]")
     ] = None,
     steps: opt.Steps = None,
     guidance: opt.Guidance = None,

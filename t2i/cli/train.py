@@ -94,7 +94,7 @@ def train(
             overwrite=overwrite,
         )
     if signals:
-        ui.note(f"stopped and saved; go on with --resume --out {out}")
+        ui.note("stopped" if dry_run else f"stopped and saved; go on with --resume --out {out}")
         raise typer.Exit(128 + signals[0])
     if dry_run:
         _show_plan(ui, result)
@@ -180,6 +180,8 @@ def _show_plan(ui: UI, plan: dict[str, Any]) -> None:
         return
     import json
 
+    if not plan["stages"]:
+        return ui.line("nothing to train: what the recipe says of this is shared, or taken as it is")
     columns = list(plan["stages"][0])
     rows = [[str(row[c]) for c in columns] for row in plan["stages"]]
     totals = {c: str(round(sum(row[c] for row in plan["stages"]), 1)) for c in ("parameters", "shipped_mb", "seconds")}

@@ -93,7 +93,7 @@ class UNetConfig(NetConfig):
             )
         if self.reader_layers and (self.cond_dim or self.text_pool or not self.text_dim):
             raise InputError(
-                "a reader (reader_layers) stands in for cond_dim and text_pool, and reads text_dim",
+                "base.net.reader_layers stands in for cond_dim and text_pool, and reads text_dim",
                 hint="Set cond_dim = 0, text_pool = false, and text_dim to the width of the text encoder.",
             )
         if self.layout == "standard" and (self.skip == "add" or 0 in self.blocks):

@@ -81,6 +81,8 @@ def keep(
         for stage in gone:
             shutil.rmtree(trainer.out / stage, ignore_errors=True)
             shutil.rmtree(trainer.folder(stage), ignore_errors=True)
+            if stage == "base":
+                shutil.rmtree(trainer.folder(READING), ignore_errors=True)
         trainer.report(
             {
                 "event": "dropped",

@@ -36,6 +36,8 @@ def plan(trainer: Trainer, stages: Sequence[str]) -> dict[str, Any]:
     for name in stages:
         if name in trainer.recipe.share or trainer.takes(name):
             continue  # nothing to do but to copy
+        if trainer.stop():
+            break
         objective = trainer.objective(name, tokenizer, readers)
         if lesson := trainer.lesson(objective):
             rows.append(_row(lesson, trainer.recipe.base.reading, trainer.device, shipped=0))

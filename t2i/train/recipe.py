@@ -16,7 +16,7 @@ from typing import Any, Literal, get_type_hints
 
 from t2i.data.scenes.layout import WorldConfig
 from t2i.diffusion.loss import Levels, Objective
-from t2i.errors import UsageError, nearest
+from t2i.errors import InputError, UsageError, nearest
 from t2i.nets.clip import ClipConfig
 from t2i.nets.language import LanguageConfig
 from t2i.nets.prior import PriorConfig
@@ -249,6 +249,8 @@ def load_recipe(name: str, overrides: Mapping[str, str] | None = None) -> Recipe
         recipe: Recipe = build(Recipe, {"name": path.stem, **raw})
     except OSError as error:
         raise UsageError(f"the recipe {name!r} cannot be read: {error.strerror}", code="config") from error
+    except InputError as error:  # a network's sizes
+        raise UsageError(f"the recipe {name!r} cannot be used: {error.message}", error.hint, "config") from error
     except ValueError as error:  # also what tomllib raises
         raise UsageError(f"the recipe {name!r} cannot be used: {error}", code="config") from error
     return recipe

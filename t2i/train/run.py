@@ -281,6 +281,8 @@ class Trainer:
     def run(self, stage: str, go_on: bool) -> None:
         """Train a stage, with `go_on` from its checkpoint if there is one."""
         resume = go_on and self.begun(stage)
+        if stage == "base" and go_on and not resume and self.begun(READING):  # it learns to read still
+            self.start = Path(json.loads((self.folder(READING) / FACTS).read_text("utf-8"))["start"])
         if stage in self.recipe.share:
             return share(self, stage)
         if self.takes(stage):
@@ -390,7 +392,7 @@ class Trainer:
         found.pool.fill(stage, self.report, self.stop)
         if self.stop():
             return False
-        facts = {**self.facts("base"), "start": str(self.start)}
+        facts = {**self.facts("base"), "start": str(self.start and self.start.resolve())}
         state = fit(found, schedule, Run(self.folder(stage), self.device, self.report, resume, self.stop, facts))
         if state.step < schedule.steps:
             self.report({"event": "stopped", "stage": stage, "step": state.step, "steps": schedule.steps})

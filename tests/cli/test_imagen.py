@@ -110,10 +110,10 @@ def test_the_library_says_so_too(blind: Path) -> None:
     ("args", "words"),
     [
         (("--sr-noise", "2"), "--sr-noise '2' cannot be read"),
-        (("--sr-noise", "base=0.1"), "no stage 'base' that takes it"),
+        (("--sr-noise", "base=0.1"), "the stage 'base' does not take it"),
         (("--threshold", "statc"), "percentile,cap"),
         (("--threshold", "0.9,1.5,3"), "percentile,cap"),
-        (("--threshold", "text=static"), "no stage 'text' that takes it"),
+        (("--threshold", "text=static"), "the stage 'text' does not take it"),
     ],
 )
 def test_a_dial_that_makes_no_sense(place: Path, t2i: Draw, args: tuple[str, ...], words: str) -> None:

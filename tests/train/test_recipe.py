@@ -23,10 +23,11 @@ def trainer(recipe: Recipe, out: Path = Path("nowhere")) -> Trainer:
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("base.schedule.stpes", "3", "did you mean 'steps'"),
+        ("base.schedule.stpes", "3", "did you mean 'base.schedule.steps'"),
         ("base.stpes", "3", "did you mean 'base.steps'"),
         ("bass.size", "3", "did you mean 'base'"),
-        ("clip.net.embed_dimm", "3", "did you mean 'embed_dim'"),
+        ("base.net.patch", "3", "patch is 3"),
+        ("clip.net.embed_dimm", "3", "did you mean 'clip.net.embed_dim'"),
         ("base.schedule.lr", "fast", "base.schedule.lr is 'fast', not a number"),
         ("base.schedule.steps", "1.5", "base.schedule.steps is 1.5, not a whole number"),
         ("base.schedule.muon", "1", "base.schedule.muon is 1, not true or false"),
