@@ -159,7 +159,7 @@ def _stages_named(option: str, name: str, manifest: Manifest, kinds: tuple[str, 
             return match
     known = [entry.name for entry in stages]
     near = nearest(name, known, 1)
-    every = f"Of this model's stages, {' and '.join(known)} take{'s' if len(known) == 1 else ''} it."
+    every = f"It is for {', '.join(known)}."
     hint = f"Did you mean {near[0]}?" if near else every if known else "None of this model's stages takes it."
     there = any(name and name in (entry.name, entry.kind) for entry in manifest.stages)
     what = f"the stage {name!r} does not take it" if there else f"the model has no stage {name!r} that takes it"

@@ -36,7 +36,7 @@ class MuonAdamW(torch.optim.Optimizer):
     def __init__(
         self, params: Iterable[tuple[str, nn.Parameter]], *, lr: float, muon: bool = True,
         betas: tuple[float, float] = (0.9, 0.95), momentum: float = 0.95, weight_decay: float = 0.01,
-        exclude: tuple[str, ...] = ("embedding", "visual.conv1", "conv_in", "conv_out", "logit_", "null", "query"),
+        exclude: tuple[str, ...] = ("embedding", "visual.conv1", "conv_in", "conv_out", "logit_", "null", "queries"),
     ):  # fmt: skip
         matrices: list[nn.Parameter] = []
         others: list[nn.Parameter] = []

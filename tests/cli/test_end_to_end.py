@@ -160,7 +160,7 @@ def test_a_plain_folder_may_be_anywhere(place: Path, capsys: pytest.CaptureFixtu
     ("args", "sentence"),
     [
         (("--steps", "2.5"), "whole number"),
-        (("--steps", "clip=2"), "no stage 'clip'"),
+        (("--steps", "clip=2"), "the stage 'clip' does not take it"),
         (("--guidance", "up=3"), "no stage 'up'"),
         (("--size", "63"), "stops at 16, 64"),
     ],
