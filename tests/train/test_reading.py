@@ -19,8 +19,8 @@ from t2i.train.run import train
 READS = [
     "base.net.text_pool=false", "base.net.reader_layers=1", "base.net.reader_width=32", "base.net.reader_heads=2",
     "base.net.query_layers=1", "base.net.z_tokens=2", "base.net.z_grid=2", "base.net.z_channels=8",
-    "base.reading.steps=40", "base.reading.batch=32", "base.reading.pool=64", "base.reading.lr=4e-3",
-    "base.reading.warmup=5", "base.reading.log_every=5", "base.steps=2",
+    "base.reading.steps=80", "base.reading.batch=32", "base.reading.pool=64", "base.reading.lr=4e-3",
+    "base.reading.warmup=5", "base.reading.log_every=10", "base.steps=2",
 ]  # fmt: skip
 
 
@@ -47,13 +47,13 @@ def taught(folders: tuple[Path, Path], recipe: str, out: Path, **more: Any) -> t
 def test_it_learns_what_the_other_base_is_told(folders: tuple[Path, Path], blind_micro: str, tmp_path: Path) -> None:
     bundle, events = taught(folders, blind_micro, tmp_path / "m")
     lessons = [e for e in events if e["event"] == "step" and e["stage"] == "reading"]
-    assert len(lessons) == 8 and lessons[-1]["step"] == 40
+    assert len(lessons) == 8 and lessons[-1]["step"] == 80
     for part in ("vector", "tokens", "map"):
         assert lessons[-1][part] < 1 < lessons[0][part]  # better than any constant, which says nothing of the text
     assert [e.name for e in bundle.manifest.stages] == ["text", "base"]
     assert bundle.configs["base"]["net"]["reader_layers"] == 1
-    assert bundle.manifest.notes["training"]["base"]["reading"]["samples"] == 40 * 32
-    assert "1,280 captions in 40 steps" in bundle.card()
+    assert bundle.manifest.notes["training"]["base"]["reading"]["samples"] == 80 * 32
+    assert "2,560 captions in 80 steps" in bundle.card()
     a, b = Pipeline.load(tmp_path / "m").sample(["a red circle", "two blue stars"], [1, 1]).images
     assert not torch.equal(a, b)
 
@@ -62,7 +62,7 @@ def test_broken_off_it_goes_on_to_the_same_weights(
     folders: tuple[Path, Path], blind_micro: str, tmp_path: Path
 ) -> None:
     whole, _ = taught(folders, blind_micro, tmp_path / "whole")
-    for name, when in (("early", 12), ("late", 42)):  # while reading is learned, and while drawing is
+    for name, when in (("early", 12), ("late", 82)):  # while reading is learned, and while drawing is
         asked = 0
 
         def stop(when: int = when) -> bool:
