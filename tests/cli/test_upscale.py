@@ -121,7 +121,7 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
     "empty folder": (["nothing", "--to", "64"], 3, "holds no PNG"),
     "no match": (["x*.png", "--to", "64"], 3, "no file is called like x*.png"),
     "shrinking": (["photos", "--scale", "0.5"], 2, "--scale"),
-    "steps": (["photos", "--to", "64", "--steps", "base=3"], 2, "no stage 'base'"),
+    "steps": (["photos", "--to", "64", "--steps", "base=3"], 2, "the stage 'base' does not take it"),
     "too large": (["photos/a.png", "--to", "32000"], 3, "megapixels"),
 }
 
