@@ -74,6 +74,7 @@ def train(
     opt.environment(offline, False)
     from t2i.store.registry import resolve
     from t2i.train.run import train as run
+    from t2i.train.state import TENSORS
 
     with ui.finishing("this step") as signals, _Reporter(ui) as report:
         result: Any = run(
@@ -94,7 +95,8 @@ def train(
             overwrite=overwrite,
         )
     if signals:
-        ui.note("stopped" if dry_run else f"stopped and saved; go on with --resume --out {out}")
+        saved = not dry_run and any((out / ".train").glob(f"*/{TENSORS}"))
+        ui.note(f"stopped and saved; go on with --resume --out {out}" if saved else "stopped, with nothing to save yet")
         raise typer.Exit(128 + signals[0])
     if dry_run:
         _show_plan(ui, result)

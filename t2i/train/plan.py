@@ -39,7 +39,7 @@ def plan(trainer: Trainer, stages: Sequence[str]) -> dict[str, Any]:
         if trainer.stop():
             break
         objective = trainer.objective(name, tokenizer, readers)
-        if lesson := trainer.lesson(objective):
+        if not isinstance(lesson := trainer.lesson(objective), str):
             rows.append(_row(lesson, trainer.recipe.base.reading, trainer.device, shipped=0))
         shipped = sum(p.numel() for p in trainer.build(name).parameters())
         rows.append(_row(objective, getattr(trainer.recipe, name).schedule, trainer.device, shipped))

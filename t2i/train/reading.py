@@ -29,11 +29,17 @@ READING = "reading"
 """What this part of a base's training is called, in the log and where its checkpoint is."""
 
 
-def can_teach(teacher: UNetConfig, pupil: UNetConfig) -> bool:
-    """Whether what the one base is told by an embedding has the sizes of what the other's reader says."""
+def why_not(teacher: UNetConfig | None, pupil: UNetConfig) -> str:
+    """What keeps the one base from teaching the other's reader: nothing (""), if what it is told by an embedding has
+    the sizes of what that one says. teacher: None if there is none."""
+    if teacher is None:
+        return "--start names no base to learn from"
+    if not teacher.cond_dim:
+        return "no embedding tells the base of --start anything"
     sizes = ("emb_dim", "context_dim", "z_tokens", "z_grid", "z_channels")
-    same = all(getattr(teacher, name) == getattr(pupil, name) for name in sizes)
-    return bool(teacher.cond_dim and pupil.reader_layers) and same
+    other = [name for name in sizes if getattr(teacher, name) != getattr(pupil, name)]
+    said = ", ".join(f"base.net.{name} is {getattr(pupil, name)}, not {getattr(teacher, name)}" for name in other)
+    return f"beside the base of --start, {said}" if said else ""
 
 
 @dataclass
@@ -84,12 +90,14 @@ def unsaid(said: Told, told: Told) -> dict[str, Tensor]:
 
 
 def lesson(
-    recipe: Recipe, base: UNet, encoder: TextEncoder, start: Bundle, source: Source, device: torch.device
-) -> ReadingObjective | None:
-    """How the reader of `base` learns from the base of another bundle; None where that one cannot teach it."""
-    clips, bases = start.manifest.of_kind("clip"), start.manifest.of_kind("base")
-    if not clips or not bases or not can_teach(UNetConfig.from_dict(start.configs[bases[0].name]["net"]), base.config):
-        return None
+    recipe: Recipe, base: UNet, encoder: TextEncoder, start: Bundle | None, source: Source, device: torch.device
+) -> ReadingObjective | str:
+    """How the reader of `base` learns from the base of another bundle, or why it cannot."""
+    clips, bases = (start.manifest.of_kind(kind) if start else [] for kind in ("clip", "base"))
+    found = UNetConfig.from_dict(start.configs[bases[0].name]["net"]) if start and bases else None
+    if why := why_not(found, base.config):
+        return why
+    assert start is not None and clips, "an embedding without CLIP"
     clip, teacher = load_net(start, clips[0]), load_net(start, bases[0])
     assert isinstance(clip, Clip) and isinstance(teacher, UNet)
     return ReadingObjective(recipe, base.cond.reader, encoder, clip, teacher.cond, source, device)

@@ -281,7 +281,9 @@ class Trainer:
     def run(self, stage: str, go_on: bool) -> None:
         """Train a stage, with `go_on` from its checkpoint if there is one."""
         resume = go_on and self.begun(stage)
-        if stage == "base" and go_on and not resume and self.begun(READING):  # it learns to read still
+        if (
+            stage == "base" and go_on and not resume and not self.start and self.begun(READING)
+        ):  # it learns to read still
             self.start = Path(json.loads((self.folder(READING) / FACTS).read_text("utf-8"))["start"])
         if stage in self.recipe.share:
             return share(self, stage)
@@ -369,11 +371,14 @@ class Trainer:
             net.load_state_dict(own | fits)
             self.report({"event": "warm start", "stage": name, "path": str(start), "share": round(found, 4)})
 
-    def lesson(self, objective: Objective) -> ReadingObjective | None:
-        """What teaches the reader of a new base that starts from another; None if nothing does."""
-        if not self.start or not isinstance(objective, BaseObjective) or not self.recipe.base.reading.steps:
-            return None
-        return lesson(self.recipe, objective.base, objective.encoder, read_bundle(self.start), self.source, self.device)
+    def lesson(self, objective: Objective) -> ReadingObjective | str:
+        """What teaches the reader of a new base; or why nothing does, "" where there is nothing to learn."""
+        if not isinstance(objective, BaseObjective) or not self.recipe.base.reading.steps:
+            return ""
+        if not objective.base.config.reader_layers:
+            return ""
+        start = read_bundle(self.start) if self.start else None
+        return lesson(self.recipe, objective.base, objective.encoder, start, self.source, self.device)
 
     def _teach(self, objective: Objective, go_on: bool) -> bool:
         """Teach the reader of a new base, if anything does; whether the base's own training may begin."""
@@ -384,11 +389,12 @@ class Trainer:
         if not resume:
             shutil.rmtree(self.folder(stage), ignore_errors=True)
         found = self.lesson(objective)
-        if found is None:
-            if self.start and schedule.steps:
-                why = "the base that training starts from is told nothing that this one's reader could say"
-                self.report({"event": "not taught", "stage": stage, "reason": why})
+        if isinstance(found, str):
+            if found:
+                self.report({"event": "not taught", "stage": stage, "reason": found})
             return True
+        if not resume:  # an old checkpoint of the base must not be taken for what follows
+            shutil.rmtree(self.folder("base"), ignore_errors=True)
         found.pool.fill(stage, self.report, self.stop)
         if self.stop():
             return False

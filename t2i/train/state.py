@@ -102,6 +102,7 @@ OTHERS = {
     "clip": "another CLIP: the one it was trained on has been replaced",
     "text": "another text encoder: the one it was trained on has been replaced",
     "seed": "another seed",
+    "start": "a training that started from other weights",
 }
 """What a checkpoint belongs to when a fact differs."""
 

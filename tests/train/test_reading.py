@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from t2i.errors import InputError
 from t2i.nets.reader import Told
 from t2i.nets.unet import UNetConfig
 from t2i.pipeline import Pipeline
 from t2i.store.bundle import Bundle, read_bundle
-from t2i.train.reading import can_teach, unsaid
+from t2i.train.reading import unsaid, why_not
 from t2i.train.run import train
 
 READS = [
@@ -87,6 +88,26 @@ def test_without_a_teacher_it_draws_at_once(folders: tuple[Path, Path], blind_mi
     assert "base" in read_bundle(tmp_path / "n").configs
 
 
+def test_another_start_and_an_old_base_are_not_mistaken(
+    folders: tuple[Path, Path], blind_micro: str, tmp_path: Path
+) -> None:
+    whole, _ = taught(folders, blind_micro, tmp_path / "m")
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 12
+
+    taught(folders, blind_micro, tmp_path / "m", overwrite=True, stop=stop)  # the old base's checkpoint is gone
+    shutil.copytree(folders[0], tmp_path / "other")
+    with pytest.raises(InputError, match="started from other weights"):
+        taught(folders, blind_micro, tmp_path / "m", resume=True, start=tmp_path / "other")
+    bundle, events = taught(folders, blind_micro, tmp_path / "m", resume=True, start=None)
+    assert {e["stage"] for e in events if e["event"] == "step"} == {"reading", "base"}
+    assert bundle.manifest.files["base/model.safetensors"] == whole.manifest.files["base/model.safetensors"]
+
+
 def test_the_plan_has_a_row_for_it(folders: tuple[Path, Path], blind_micro: str, tmp_path: Path) -> None:
     plan = train("base", blind_micro, READS, out=tmp_path / "m", start=folders[0], dry_run=True)
     assert isinstance(plan, dict)
@@ -97,9 +118,9 @@ def test_the_plan_has_a_row_for_it(folders: tuple[Path, Path], blind_micro: str,
 
 def test_who_can_teach() -> None:
     pupil = UNetConfig(cond_dim=0, z_grid=4, reader_layers=1)
-    assert can_teach(UNetConfig(z_grid=4), pupil)
-    assert not can_teach(pupil, pupil) and not can_teach(UNetConfig(z_grid=4), UNetConfig(z_grid=4))
-    assert not can_teach(UNetConfig(z_grid=4, z_tokens=2), pupil)
+    assert not why_not(UNetConfig(z_grid=4), pupil)
+    assert "no embedding" in why_not(pupil, pupil) and "names no base" in why_not(None, pupil)
+    assert "base.net.z_tokens is 4, not 2" in why_not(UNetConfig(z_grid=4, z_tokens=2), pupil)
 
 
 def test_what_is_not_said() -> None:
