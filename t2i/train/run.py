@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from t2i.data.scenes import World
@@ -41,9 +40,10 @@ from t2i.train.locked import LockedClipObjective
 from t2i.train.loop import Objective, Report, Run, fit
 from t2i.train.objectives import BaseObjective, ClipObjective, PriorObjective
 from t2i.train.readers import Readers, cached, captions_of, first, of_bundle
-from t2i.train.reading import READING, ReadingObjective, lesson
+from t2i.train.reading import READING
 from t2i.train.recipe import STAGES, Recipe, load_recipe
 from t2i.train.sharpening import SharpObjective
+from t2i.train.starting import take_from_clip, take_weights, teach
 from t2i.train.state import FACTS, TENSORS, agree
 from t2i.train.upsampling import UpsamplerObjective
 
@@ -51,7 +51,6 @@ ORDER = STAGES
 """The order of training: the prior learns the embeddings of a finished CLIP, and the base may learn from both."""
 
 WORDS = 20_000  # captions that are read for the list of known words
-LIKE = 0.5  # share of a base's numbers that another must have for it to start from there
 
 
 def train(
@@ -301,10 +300,10 @@ class Trainer:
             return
         objective = self.objective(stage, tokenizer, readers)
         if not resume and (self.start or isinstance(objective, SharpObjective)):
-            self._go_on(objective, self.start or self.out)
+            take_weights(self, objective, self.start or self.out)
         elif isinstance(objective, BaseObjective) and not resume:
-            self._warm(objective.base)
-        if not resume and not self._teach(objective, go_on):
+            take_from_clip(self, objective.base)
+        if not resume and not teach(self, objective, go_on):
             return
         if isinstance(objective, (PriorObjective, LockedClipObjective)):
             objective.pool.fill(stage, self.report, self.stop)
@@ -343,83 +342,6 @@ class Trainer:
         if self.bundle() is None:
             new_bundle(self, tokenizer.backend.to_str())
         return tokenizer
-
-    def _go_on(self, objective: Objective, start: Path) -> None:
-        """Take the weights of the bundle `start`, for CLIP those of its base too. Raises InputError."""
-        bundle = read_bundle(start)
-        nets: dict[str, nn.Module] = {objective.name: objective.module}
-        if isinstance(objective, LockedClipObjective):
-            nets = {"clip": objective.clip}
-        if isinstance(objective, ClipObjective):
-            nets = {"clip": objective.clip, "base": objective.base}
-        if isinstance(objective, SharpObjective):
-            mine = self.start is not None and objective.name in bundle.configs
-            nets = {objective.name if mine else objective.config.instead_of: objective.upsampler}
-        for name, net in nets.items():
-            if name not in bundle.configs:
-                hint = "Train without --start." if self.start else f"Train it first: t2i train {name} --out …"
-                raise InputError(f"{start} has no stage {name!r} to start from.", hint, "data")
-            state, own = bundle.load_stage(name)[1], net.state_dict()
-            fits = {k: t for k, t in state.items() if k in own and t.shape == own[k].shape}
-            found = _size(fits) / _size(own)
-            # A base that reads something else than that one did still draws as it does: its conditioner starts anew.
-            same = len(fits) == len(state) == len(own)
-            if not same and not (isinstance(objective, BaseObjective) and found >= LIKE):
-                raise InputError(
-                    f"the {name} of {start} is another network than the recipe's.", "Use its recipe.", "mismatch"
-                )
-            net.load_state_dict(own | fits)
-            self.report({"event": "warm start", "stage": name, "path": str(start), "share": round(found, 4)})
-
-    def lesson(self, objective: Objective) -> ReadingObjective | str:
-        """What teaches the reader of a new base; or why nothing does, "" where there is nothing to learn."""
-        if not isinstance(objective, BaseObjective) or not self.recipe.base.reading.steps:
-            return ""
-        if not objective.base.config.reader_layers:
-            return ""
-        start = read_bundle(self.start) if self.start else None
-        return lesson(self.recipe, objective.base, objective.encoder, start, self.source, self.device)
-
-    def _teach(self, objective: Objective, go_on: bool) -> bool:
-        """Teach the reader of a new base, if anything does; whether the base's own training may begin."""
-        stage, schedule = READING, self.recipe.base.reading
-        if not isinstance(objective, BaseObjective):
-            return True
-        resume = go_on and self.begun(stage)
-        if not resume:
-            shutil.rmtree(self.folder(stage), ignore_errors=True)
-        found = self.lesson(objective)
-        if isinstance(found, str):
-            if found:
-                self.report({"event": "not taught", "stage": stage, "reason": found})
-            return True
-        if not resume:  # an old checkpoint of the base must not be taken for what follows
-            shutil.rmtree(self.folder("base"), ignore_errors=True)
-        found.pool.fill(stage, self.report, self.stop)
-        if self.stop():
-            return False
-        facts = {**self.facts("base"), "start": str(self.start and self.start.resolve())}
-        state = fit(found, schedule, Run(self.folder(stage), self.device, self.report, resume, self.stop, facts))
-        if state.step < schedule.steps:
-            self.report({"event": "stopped", "stage": stage, "step": state.step, "steps": schedule.steps})
-            return False
-        found.module.load_state_dict(state.ema.weights)
-        return True
-
-    def _warm(self, base: UNet) -> None:
-        """Start from the small base that trained with CLIP, where it is the same network."""
-        path = self.folder("clip") / TENSORS
-        if not self.recipe.base.warm_start or not path.is_file():
-            return
-        average = {k.removeprefix("ema/base."): t for k, t in load_file(path).items() if k.startswith("ema/base.")}
-        own = base.state_dict()
-        if {k: t.shape for k, t in average.items()} == {k: t.shape for k, t in own.items()}:
-            base.load_state_dict(average)
-            self.report({"event": "warm start", "stage": "base", "path": str(path)})
-
-
-def _size(weights: dict[str, Tensor]) -> int:
-    return sum(t.numel() for t in weights.values())
 
 
 def _part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
