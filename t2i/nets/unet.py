@@ -158,7 +158,7 @@ class Conditioner(nn.Module):
             self.z_emb = nn.Sequential(nn.Linear(c.head_z, emb), nn.SiLU(), nn.Linear(emb, emb))
             if c.z_tokens:
                 self.z_context = nn.Linear(c.head_z, c.z_tokens * dim)
-            if c.z_grid:
+            if c.has_map:
                 self.z_map = nn.Linear(c.head_z, c.z_channels * c.z_grid**2)  # its bias is a position code
                 if c.z_cells:
                     self.z_cells = nn.Conv2d(c.z_cells, c.z_channels, 3, padding=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,6 @@ from t2i.train.card import hardware, write_card
 from t2i.train.entries import entry_of, learned_from_encoder
 from t2i.train.readers import first
 from t2i.train.reading import READING
-from t2i.train.state import FACTS
 
 if TYPE_CHECKING:
     from t2i.train.run import Trainer
@@ -66,7 +64,7 @@ def keep(
         "batch": part.schedule.batch, "lr": part.schedule.lr,
     }  # fmt: skip
     if name == "base" and trainer.begun(READING):
-        lessons = json.loads((trainer.folder(READING) / FACTS).read_text("utf-8"))
+        lessons = trainer.checkpoint(READING)
         done[name]["reading"] = {key: lessons[key] for key in ("step", "samples", "seconds")}
     notes: dict[str, Any] = {"training": done}
     if tokenizer or not old.manifest.notes.get("words"):

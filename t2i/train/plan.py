@@ -13,7 +13,7 @@ from t2i.train.pool import BATCH
 from t2i.train.readers import untrained
 from t2i.train.reading import ReadingObjective
 from t2i.train.recipe import STAGES, Schedule
-from t2i.train.starting import lesson_of
+from t2i.train.starting import lesson
 
 if TYPE_CHECKING:
     import torch
@@ -40,8 +40,8 @@ def plan(trainer: Trainer, stages: Sequence[str]) -> dict[str, Any]:
         if trainer.stop():
             break
         objective = trainer.objective(name, tokenizer, readers)
-        if not isinstance(lesson := lesson_of(trainer, objective), str):
-            rows.append(_row(lesson, trainer.recipe.base.reading, trainer.device, shipped=0))
+        if not isinstance(reading := lesson(trainer, objective), str):
+            rows.append(_row(reading, trainer.recipe.base.reading, trainer.device, shipped=0))
         shipped = sum(p.numel() for p in trainer.build(name).parameters())
         rows.append(_row(objective, getattr(trainer.recipe, name).schedule, trainer.device, shipped))
     recipe = {

@@ -17,10 +17,8 @@ from torch import Tensor
 from t2i.data.source import Source
 from t2i.nets.clip import Clip
 from t2i.nets.reader import QueryReader, Told
-from t2i.nets.unet import Conditioner, UNet, UNetCond, UNetConfig
+from t2i.nets.unet import Conditioner, UNetCond, UNetConfig
 from t2i.rng import generator
-from t2i.stages.loading import load_net
-from t2i.store.bundle import Bundle
 from t2i.text.encoder import TextEncoder
 from t2i.train.pool import Pool
 from t2i.train.recipe import Recipe
@@ -87,17 +85,3 @@ def unsaid(said: Told, told: Told) -> dict[str, Tensor]:
             error = (guess.float() - truth.float()).square().mean()
             missed[name] = error / (truth.float() - truth.float().mean(0)).square().mean()
     return missed
-
-
-def lesson(
-    recipe: Recipe, base: UNet, encoder: TextEncoder, start: Bundle | None, source: Source, device: torch.device
-) -> ReadingObjective | str:
-    """How the reader of `base` learns from the base of another bundle, or why it cannot."""
-    clips, bases = (start.manifest.of_kind(kind) if start else [] for kind in ("clip", "base"))
-    found = UNetConfig.from_dict(start.configs[bases[0].name]["net"]) if start and bases else None
-    if why := why_not(found, base.config):
-        return why
-    assert start is not None and clips, "an embedding without CLIP"
-    clip, teacher = load_net(start, clips[0]), load_net(start, bases[0])
-    assert isinstance(clip, Clip) and isinstance(teacher, UNet)
-    return ReadingObjective(recipe, base.cond.reader, encoder, clip, teacher.cond, source, device)

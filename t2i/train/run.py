@@ -140,6 +140,11 @@ class Trainer:
         """Whether there is a checkpoint of the stage."""
         return (self.folder(stage) / TENSORS).is_file()
 
+    def checkpoint(self, stage: str) -> dict[str, Any]:
+        """What the checkpoint of the stage remembers."""
+        facts: dict[str, Any] = json.loads((self.folder(stage) / FACTS).read_text("utf-8"))
+        return facts
+
     def bundle(self) -> Bundle | None:
         return read_bundle(self.out) if (self.out / MANIFEST).is_file() else None
 
@@ -267,7 +272,7 @@ class Trainer:
             return bundle.configs[stage] == entry_of(self.recipe, stage)[1]
         if entry is None or not path.is_file():
             return False
-        facts = json.loads(path.read_text("utf-8"))
+        facts = self.checkpoint(stage)
         same = all(agree(facts.get(key, value), value) for key, value in self.facts(stage).items())
         return same and facts["step"] >= getattr(self.recipe, stage).schedule.steps
 
@@ -280,10 +285,8 @@ class Trainer:
     def run(self, stage: str, go_on: bool) -> None:
         """Train a stage, with `go_on` from its checkpoint if there is one."""
         resume = go_on and self.begun(stage)
-        if (
-            stage == "base" and go_on and not resume and not self.start and self.begun(READING)
-        ):  # it learns to read still
-            self.start = Path(json.loads((self.folder(READING) / FACTS).read_text("utf-8"))["start"])
+        if stage == "base" and go_on and not resume and not self.start and self.begun(READING):
+            self.start = Path(self.checkpoint(READING)["start"])  # it learns to read still
         if stage in self.recipe.share:
             return share(self, stage)
         if self.takes(stage):
@@ -303,14 +306,15 @@ class Trainer:
             take_weights(self, objective, self.start or self.out)
         elif isinstance(objective, BaseObjective) and not resume:
             take_from_clip(self, objective.base)
-        if not resume and not teach(self, objective, go_on):
+        # now: broken off while a pool is filled, what was trained before must not be taken for what follows
+        if not resume and stage not in ENCODERS:
+            shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(objective, BaseObjective) and not resume and not teach(self, objective, go_on):
             return
         if isinstance(objective, (PriorObjective, LockedClipObjective)):
             objective.pool.fill(stage, self.report, self.stop)
             if self.stop():
                 return
-        if not resume and stage not in ENCODERS:
-            shutil.rmtree(folder, ignore_errors=True)
         schedule = getattr(self.recipe, stage).schedule
         state = fit(objective, schedule, run)
         if state.step < schedule.steps:

@@ -10,12 +10,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from t2i.errors import InputError
-from t2i.nets.unet import UNet
+from t2i.nets.clip import Clip
+from t2i.nets.unet import UNet, UNetConfig
+from t2i.stages.loading import load_net
 from t2i.store.bundle import read_bundle
 from t2i.train.locked import LockedClipObjective
 from t2i.train.loop import Objective, Run, fit
 from t2i.train.objectives import BaseObjective, ClipObjective
-from t2i.train.reading import READING, ReadingObjective, lesson
+from t2i.train.reading import READING, ReadingObjective, why_not
 from t2i.train.sharpening import SharpObjective
 from t2i.train.state import TENSORS
 
@@ -65,31 +67,36 @@ def take_from_clip(trainer: Trainer, base: UNet) -> None:
         trainer.report({"event": "warm start", "stage": "base", "path": str(path)})
 
 
-def lesson_of(trainer: Trainer, objective: Objective) -> ReadingObjective | str:
-    """What teaches the reader of a new base; or why nothing does, "" where there is nothing to learn."""
-    if not isinstance(objective, BaseObjective) or not trainer.recipe.base.reading.steps:
+def lesson(trainer: Trainer, objective: Objective) -> ReadingObjective | str:
+    """How the reader of a new base learns from the base that training starts from; or why it cannot, "" where there is
+    nothing to learn."""
+    if not isinstance(objective, BaseObjective) or not objective.base.config.reader_layers:
         return ""
-    if not objective.base.config.reader_layers:
+    if not trainer.recipe.base.reading.steps:
         return ""
     start = read_bundle(trainer.start) if trainer.start else None
-    return lesson(trainer.recipe, objective.base, objective.encoder, start, trainer.source, trainer.device)
+    clips, bases = (start.manifest.of_kind(kind) if start else [] for kind in ("clip", "base"))
+    found = UNetConfig.from_dict(start.configs[bases[0].name]["net"]) if start and bases else None
+    if why := why_not(found, objective.base.config):
+        return why
+    assert start is not None and clips, "an embedding without CLIP"
+    clip, teacher = load_net(start, clips[0]), load_net(start, bases[0])
+    assert isinstance(clip, Clip) and isinstance(teacher, UNet)
+    reader, encoder = objective.base.cond.reader, objective.encoder
+    return ReadingObjective(trainer.recipe, reader, encoder, clip, teacher.cond, trainer.source, trainer.device)
 
 
-def teach(trainer: Trainer, objective: Objective, go_on: bool) -> bool:
+def teach(trainer: Trainer, objective: BaseObjective, go_on: bool) -> bool:
     """Teach the reader of a new base, if anything does; whether the base's own training may begin."""
     stage, schedule = READING, trainer.recipe.base.reading
-    if not isinstance(objective, BaseObjective):
-        return True
     resume = go_on and trainer.begun(stage)
     if not resume:
         shutil.rmtree(trainer.folder(stage), ignore_errors=True)
-    found = lesson_of(trainer, objective)
+    found = lesson(trainer, objective)
     if isinstance(found, str):
         if found:
             trainer.report({"event": "not taught", "stage": stage, "reason": found})
         return True
-    if not resume:  # an old checkpoint of the base must not be taken for what follows
-        shutil.rmtree(trainer.folder("base"), ignore_errors=True)
     found.pool.fill(stage, trainer.report, trainer.stop)
     if trainer.stop():
         return False
