@@ -41,7 +41,7 @@ class Model:
         UnavailableError (code ``memory``).
         """
         from t2i.batching import in_halves
-        from t2i.images import to_pil
+        from t2i.media.images import to_pil
         from t2i.prompts import check_prompt
 
         if not isinstance(prompt, Sequence):
@@ -76,7 +76,7 @@ class Model:
         :meth:`sample`.  Raises UsageError for a mask of another size, or one that is empty or full.
         """
         from t2i.edit.inpaint import inpaint
-        from t2i.images import to_pil
+        from t2i.media.images import to_pil
         from t2i.prompts import check_prompt
 
         text, seeds, dials = check_prompt(prompt), _seeds(n, seed), _settings(settings)
@@ -95,7 +95,7 @@ class Model:
         """``image`` enlarged ``scale`` times, or until its longer side has ``to`` pixels. Raises UsageError unless
         one of the two is given and makes the picture larger."""
         from t2i.edit.upscaling import upscale
-        from t2i.images import to_pil
+        from t2i.media.images import to_pil
 
         pixels = _pixels(image)
         height, width = pixels.shape[1:]
@@ -118,7 +118,7 @@ class Model:
         import torch
         import torch.nn.functional as F
 
-        from t2i.images import to_tensor
+        from t2i.media.images import to_tensor
         from t2i.prompts import check_prompt
         from t2i.score.extract import fit
 
@@ -175,7 +175,7 @@ def _settings(settings: dict[str, Any]) -> SampleSettings:
 def _rgb(picture: Any) -> Image:
     from PIL import Image as Pillow
 
-    from t2i.images import load_image
+    from t2i.media.images import load_image
 
     if not isinstance(picture, Pillow.Image):
         return load_image(picture)
@@ -190,7 +190,7 @@ def _rgb(picture: Any) -> Image:
 
 def _pixels(picture: Any) -> Tensor:
     """(3, H, W) in [-1, 1]."""
-    from t2i.images import to_tensor
+    from t2i.media.images import to_tensor
 
     return to_tensor(_rgb(picture))
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.errors import UsageError
-from t2i.images import resize
+from t2i.media.images import resize
 from t2i.nets.clip import Clip
 from t2i.nets.unet import UNetCond
 from t2i.stages.base import guided, sample_base

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import t2i
-from t2i.images import load_image
+from t2i.media.images import load_image
 
 CAT = "a cat in the snow"
 

@@ -75,13 +75,13 @@ def test_every_command_of_the_manual_is_understood(page: str, words: list[str]) 
 
 
 def test_commands_of_the_modules_are_understood() -> None:
-    from t2i.data.scenes import __main__ as sheet
-    from t2i.data.scenes import library
+    from t2i.world import __main__ as sheet
+    from t2i.world import library
 
     seen = 0
     for module, parser in (
-        ("t2i.data.scenes", sheet.build_parser()),
-        ("t2i.data.scenes.library", library.build_parser()),
+        ("t2i.world", sheet.build_parser()),
+        ("t2i.lab.sprites", library.build_parser()),
     ):
         for page in PAGES:
             for words in commands(page.read_text("utf-8"), f"python -m {module}"):
@@ -120,8 +120,8 @@ def test_every_page_is_in_the_index() -> None:
 
 
 def test_every_dial_and_table_of_a_recipe_is_explained() -> None:
-    from t2i.data.scenes import WorldConfig
     from t2i.train.recipe import Recipe
+    from t2i.world import WorldConfig
 
     text = (ROOT / "docs" / "training.md").read_text("utf-8")
     assert [f.name for f in fields(WorldConfig) if f"| `{f.name}` |" not in text] == []

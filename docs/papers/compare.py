@@ -24,15 +24,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from t2i.data.scenes import World
+from t2i.lab.bench import RENDERS, mean_of
+from t2i.lab.evaluate import world_config
+from t2i.lab.evaluate_sets import LANGS, caption_of
 from t2i.pipeline import Pipeline, SampleSettings
-from t2i.score.bench import RENDERS, mean_of
 from t2i.score.distances import frechet
-from t2i.score.evaluate import world_config
-from t2i.score.evaluate_sets import LANGS, caption_of
 from t2i.score.extract import BundleClip
 from t2i.store.bundle import MANIFEST, read_bundle
 from t2i.train.run import train
+from t2i.world import World
 
 HERE = Path(__file__).resolve().parent
 BATCH = 50

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from t2i.c2pa import Seal
     from t2i.cli.show import Screen
-    from t2i.marks import Record
+    from t2i.media.c2pa import Seal
+    from t2i.media.record import Record
     from t2i.pipeline import Pipeline, Samples, SampleSettings
     from t2i.store.bundle import Bundle
 
@@ -53,7 +53,7 @@ class Request:
 
     def record(self, job: Job, cut: str | None = None) -> Record:
         """What the picture of ``job`` will say about itself."""
-        from t2i.marks import Record
+        from t2i.media.record import Record
 
         dials = job.dials
         return Record(
@@ -205,7 +205,7 @@ class Drawing:
 
     def _save(self, job: Job, samples: Samples, i: int, timing: dict[str, Any]) -> None:
         """Write one picture and report it; count it as failed where it is no picture."""
-        from t2i.images import to_pil
+        from t2i.media.images import to_pil
 
         cut = samples.truncated[i]
         self._warn(job, cut, samples.unknown[i])
@@ -275,7 +275,7 @@ class Drawing:
     def _write(self, path: Path, image: Image, record: Record) -> tuple[Path, bool]:
         """Save a picture under its name, or the first free one after it. Where another run has drawn the same
         picture meanwhile, that one is taken, and the second value is False."""
-        from t2i.images import save_image
+        from t2i.media.images import save_image
 
         make_folder(path.parent)
         if self.request.overwrite:  # but never a picture of this very run
@@ -295,7 +295,7 @@ class Drawing:
 
 
 def _write_stage(path: Path, stage: str, pixels: Tensor, record: Record) -> Path:
-    from t2i.images import save_image, to_pil
+    from t2i.media.images import save_image, to_pil
 
     image = to_pil(pixels)
     beside = path.with_name(f"{path.stem}.{stage}{path.suffix}")

@@ -14,8 +14,8 @@ from t2i.errors import InputError, UsageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from t2i.c2pa import Seal
-    from t2i.images import Picture
+    from t2i.media.c2pa import Seal
+    from t2i.media.images import Picture
 
 MODES = ("replace", "keep")
 SIDES = ("left", "top", "right", "bottom")
@@ -44,7 +44,7 @@ class Source:
 
     def file(self) -> tuple[bytes, str]:
         """The file itself and its format, as Content Credentials take it. Raises InputError where it is gone."""
-        from t2i.images import read_file
+        from t2i.media.images import read_file
 
         return read_file(self.path)
 
@@ -58,7 +58,7 @@ def read_source(ui: UI, path: Path, strict: bool = False) -> Source:
 
     Raises InputError (code ``image``).
     """
-    from t2i.images import load_picture, read_metadata
+    from t2i.media.images import load_picture, read_metadata
 
     picture = load_picture(path)
     _check_frames(ui, path, picture, strict)
@@ -81,7 +81,7 @@ def read_mask(ui: UI, path: Path, size: tuple[int, int], mode: str = "replace", 
     """
     from PIL import ImageChops
 
-    from t2i.images import load_picture
+    from t2i.media.images import load_picture
 
     picture = load_picture(path, background=(0, 0, 0))
     _check_frames(ui, path, picture, strict)
@@ -155,7 +155,7 @@ def expand_paths(given: list[str]) -> list[tuple[Path, Path]]:
     patterns that the shell has left as they are. Raises InputError where nothing is there."""
     import glob
 
-    from t2i.images import FORMATS
+    from t2i.media.images import FORMATS
 
     found: list[tuple[Path, Path]] = []
     for text in given:

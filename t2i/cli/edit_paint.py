@@ -60,7 +60,7 @@ class InpaintPaint:
         import torch
 
         from t2i.edit.masks import extend
-        from t2i.images import save_image, to_pil, to_tensor
+        from t2i.media.images import save_image, to_pil, to_tensor
 
         image = to_tensor(self.source.image)
         left, top, right, bottom = self.margins

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from t2i.cli.draw import Request
 from t2i.cli.jobs import Job, Names
-from t2i.marks import carried, edited_source_type
+from t2i.media.record import carried, edited_source_type
 
 if TYPE_CHECKING:
-    from t2i.c2pa import Seal
     from t2i.cli.dials import Dials
     from t2i.cli.edit_inputs import Source
-    from t2i.marks import Record
+    from t2i.media.c2pa import Seal
+    from t2i.media.record import Record
     from t2i.store.bundle import Bundle
 
 

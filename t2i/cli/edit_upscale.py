@@ -18,11 +18,11 @@ from t2i.cli.jobs import content_key
 from t2i.cli.shelf import Manifests, Shelf
 from t2i.cli.ui import UI, shorten
 from t2i.errors import InputError, T2IError, UnavailableError
-from t2i.marks import Record, carried, edited_source_type
+from t2i.media.record import Record, carried, edited_source_type
 
 if TYPE_CHECKING:
-    from t2i.c2pa import Seal
     from t2i.edit.upscaling import Upscaled
+    from t2i.media.c2pa import Seal
     from t2i.pipeline import Pipeline
     from t2i.store.bundle import Bundle
 
@@ -164,7 +164,7 @@ class Enlarging:
 
     def _enlarge(self, source: Source, size: tuple[int, int], on_step: Any) -> Upscaled:
         from t2i.edit.upscaling import upscale
-        from t2i.images import to_tensor
+        from t2i.media.images import to_tensor
         from t2i.pipeline import Pipeline, SampleSettings
 
         plan = self.plan
@@ -193,7 +193,7 @@ class Enlarging:
     def _write(self, target: Path, path: Path, source: Source, done: Upscaled, record: Record) -> tuple[Path, bool]:
         """Save under `target`, or the first free name after it; never over the picture itself. Where another run has
         made the same picture meanwhile, that one is taken, and the second value is False."""
-        from t2i.images import save_image, to_pil
+        from t2i.media.images import save_image, to_pil
 
         make_folder(target.parent)
         image, icc = to_pil(done.image), source.picture.icc

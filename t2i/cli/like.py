@@ -22,8 +22,8 @@ from t2i.prompts import check_prompt
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from t2i.c2pa import Seal
     from t2i.cli.draw import Drawing, Request
+    from t2i.media.c2pa import Seal
     from t2i.pipeline import Pipeline, Samples, SampleSettings
     from t2i.store.bundle import Bundle
 
@@ -229,7 +229,7 @@ class Wish:
 
     def _from_pictures(self, pipeline: Pipeline, jobs: list[Job], settings: SampleSettings, on_step: OnStep) -> Samples:
         from t2i.edit import vary
-        from t2i.images import to_tensor
+        from t2i.media.images import to_tensor
 
         way = self.way
         assert way is not None
@@ -259,7 +259,7 @@ class Wish:
         """Write the frames of each seed as one moving picture, and tell it like a picture."""
         if not self.animate or not drawing.paths:
             return
-        from t2i.images import load_image, save_animation
+        from t2i.media.images import load_image, save_animation
 
         rows: dict[int, list[Job]] = {}
         for job in jobs:

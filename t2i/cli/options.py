@@ -18,7 +18,7 @@ from t2i.files import explain_os_error
 from t2i.prompts import MAX_SEED
 
 if TYPE_CHECKING:
-    from t2i.c2pa import Seal
+    from t2i.media.c2pa import Seal
     from t2i.stages.stage import Threshold
     from t2i.store.bundle import Manifest, StageEntry
 
@@ -81,7 +81,7 @@ def read_seal(cert: Path | None, key: Path | None) -> Seal | None:
         return None
     if cert is None or key is None:
         raise UsageError("--sign-cert and --sign-key go together.", "Name both PEM files.")
-    from t2i.c2pa import Seal
+    from t2i.media.c2pa import Seal
 
     return Seal.load(cert, key)
 

@@ -28,8 +28,8 @@ def replay(ui: UI, path: Path, prompt: str | None, model: str | None, device: st
     own to itself, ``model`` for one whose model has another name here.  Raises InputError for a picture that does
     not say how it was made.
     """
-    from t2i.images import FORMATS, load_image, read_metadata, to_pil
-    from t2i.marks import save_options
+    from t2i.media.images import FORMATS, load_image, read_metadata, to_pil
+    from t2i.media.record import save_options
     from t2i.pipeline import Pipeline
 
     if path.suffix.lower() in (".jsonl", ".json"):

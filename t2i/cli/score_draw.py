@@ -18,7 +18,7 @@ from t2i.files import explain_os_error
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from t2i.marks import Record
+    from t2i.media.record import Record
     from t2i.pipeline import Samples
     from t2i.score.listing import Picture
     from t2i.score.suite import Prompt
@@ -63,7 +63,7 @@ def draw_suite(ui: UI, order: Order) -> list[Picture]:
                 todo.append((path, record))
     if not todo:
         return out
-    from t2i.images import save_image, to_pil
+    from t2i.media.images import save_image, to_pil
     from t2i.pipeline import Pipeline
 
     try:
@@ -122,7 +122,7 @@ class _Unread:
 
 
 def _record(order: Order, prompt: str, seed: int, negative: str, size: int, settings: dict[str, object]) -> Record:
-    from t2i.marks import Record
+    from t2i.media.record import Record
 
     digest = order.bundle.digest
     return Record(
@@ -139,7 +139,7 @@ def _record(order: Order, prompt: str, seed: int, negative: str, size: int, sett
 
 
 def _is_there(path: Path, key: str) -> bool:
-    from t2i.images import read_metadata
+    from t2i.media.images import read_metadata
 
     try:
         record = read_metadata(path)["t2i"] if path.exists() else None

@@ -76,7 +76,7 @@ class Look:
         """What is seen in the pictures; with ``judged``, also by the judge."""
         eyes = Eyes(self.extractor, batch=self.batch)
         if judged:
-            from t2i.score.judge import Judge
+            from t2i.world.judge import Judge
 
             folder = resolve_judge()
             eyes.judge, eyes.judged_by = Judge.load(folder), judge_network(folder)
@@ -284,7 +284,7 @@ def write_sheet(path: Path, rows: Sequence[Row]) -> None:
     """All pictures as one."""
     import torch
 
-    from t2i.images import contact_sheet, load_image, save_image, to_tensor
+    from t2i.media.images import contact_sheet, load_image, save_image, to_tensor
     from t2i.score.extract import fit
 
     thumbs = [to_tensor(fit(load_image(row.picture.path), THUMB)) for row in rows]

@@ -65,7 +65,7 @@ def _write(
     left: list[str],
     top: list[str],
 ) -> None:
-    from t2i.images import read_metadata, save_image
+    from t2i.media.images import read_metadata, save_image
 
     # the sheet is named by what is on it: the same pictures make the same sheet
     keys = [request.key(job) for job in jobs]
@@ -90,7 +90,7 @@ def _sheet(rows: list[list[Path | None]], left: list[str], top: list[str]) -> Im
     """The pictures in rows, labels at the left and on top; a picture that failed stays grey."""
     from PIL import Image, ImageDraw
 
-    from t2i.images import load_image
+    from t2i.media.images import load_image
 
     first = next(path for row in rows for path in row if path is not None)
     sizes = [load_image(path).size for path in _one_a_column(rows)] or [load_image(first).size]

@@ -34,7 +34,7 @@ class Shelf:
 
         A picture that is there but damaged is warned of, and left as it is.
         """
-        from t2i.images import load_image, read_metadata
+        from t2i.media.images import load_image, read_metadata
 
         found = self._found.get(path) or Found()
         while key not in found.keys:

@@ -69,7 +69,7 @@ class Screen:
         from rich.console import Console
 
         if image is None:
-            from t2i.images import load_image
+            from t2i.media.images import load_image
 
             image = load_image(path)
         if self._kind is None:
@@ -87,7 +87,7 @@ class Screen:
             return None
         from PIL import Image
 
-        from t2i.images import to_pil
+        from t2i.media.images import to_pil
 
         if not bool(x0_hat.isfinite().all()):
             return None

@@ -21,10 +21,10 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from t2i import images
 from t2i.data.listing import Entry, find, unusable
 from t2i.data.source import Examples
-from t2i.images import READABLE, to_tensor
+from t2i.media import images
+from t2i.media.images import READABLE, to_tensor
 from t2i.rng import digest, generator
 
 NAMED = 8  # broken pictures that are named; the others are counted

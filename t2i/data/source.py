@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from t2i.data.scenes import Scene, World
+from t2i.world import Scene, World
 
 
 @dataclass(frozen=True)

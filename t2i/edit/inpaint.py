@@ -15,7 +15,7 @@ from torch import Tensor
 
 from t2i.edit.masks import feathered, grow, windows
 from t2i.edit.upscaling import upscale
-from t2i.images import resize
+from t2i.media.images import resize
 from t2i.pipeline import Pipeline, SampleSettings, Subject
 from t2i.stages.stage import Known, OnStep, Start, of_all
 from t2i.stages.upsampler import Box

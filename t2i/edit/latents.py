@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from t2i.diffusion.denoiser import Denoiser
-from t2i.images import resize
+from t2i.media.images import resize
 from t2i.pipeline import Pipeline, Subject
 from t2i.stages.base import bound_net, typed_cond
 from t2i.stages.stage import Dials

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.edit.masks import bounds, grow
-from t2i.images import resize
+from t2i.media.images import resize
 from t2i.pipeline import Pipeline, Subject
 from t2i.rng import noise
 from t2i.stages.base import bound_net, typed_cond

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from t2i.images import lanczos, resize
+from t2i.media.images import lanczos, resize
 from t2i.pipeline import Pipeline, SampleSettings, Subject
 from t2i.stages.stage import OnStep
 from t2i.store.bundle import StageEntry

@@ -15,7 +15,7 @@ from torch import Tensor
 from t2i.edit.inpaint import square_of
 from t2i.edit.latents import inverted_noise, slerp
 from t2i.errors import UsageError
-from t2i.images import resize
+from t2i.media.images import resize
 from t2i.pipeline import Pipeline, Samples, SampleSettings, Subject
 from t2i.rng import noise
 from t2i.stages.stage import OnStep, Start

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from t2i.errors import InputError, UnavailableError
 from t2i.files import explain_os_error
-from t2i.images import to_tensor
+from t2i.media.images import to_tensor
 from t2i.nets.clip import Clip, ClipConfig
-from t2i.score.judge import Judge
 from t2i.score.recipe import Network
 from t2i.store.bundle import read_bundle
 from t2i.text.tokenizer import Tokenizer
+from t2i.world.judge import Judge
 
 FIT = "centre square, area down, bicubic up"
 BICUBIC = "centre square, bicubic antialiased"
@@ -167,7 +167,7 @@ def _normalisation(net: Any) -> tuple[Any, Any]:
 
 def judge_network(folder: Path) -> Network:
     """What the recipe says of the judge in ``folder``."""
-    from t2i.score.judge import SIZE
+    from t2i.world.judge import SIZE
 
     return Network("judge", hash_file(folder / "model.safetensors"), SIZE, FIT)
 

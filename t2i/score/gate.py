@@ -14,8 +14,8 @@ from typing import Any
 from t2i.errors import UnavailableError, UsageError
 from t2i.score.baseline import Score
 from t2i.score.metrics import METRICS, PRIMARY, SHARES, better, check_names, columns
-from t2i.score.reading import TASKS
 from t2i.score.statistics import LEVEL, Difference, Verdict, difference, holm
+from t2i.world.reading import TASKS
 
 DEFAULT_DROP = "5%"
 

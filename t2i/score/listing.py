@@ -15,7 +15,7 @@ from typing import Any
 
 from t2i.errors import InputError, T2IError
 from t2i.files import explain_os_error
-from t2i.images import FORMATS, read_metadata
+from t2i.media.images import FORMATS, read_metadata
 
 LIST = "metadata.jsonl"
 #: where AUTOMATIC1111's line stops being the prompt

@@ -19,8 +19,8 @@ from t2i.errors import InputError
 from t2i.files import explain_os_error
 from t2i.prompts import check_prompt
 from t2i.score.listing import read_jsonl
-from t2i.score.reading import Expectation
-from t2i.score.suite import Prompt, read_suite
+from t2i.score.suite import Prompt, read_suite, shipped
+from t2i.world.reading import Expectation
 
 TASK = ("task", "tag", "category")
 SHIPPED = "scenes"
@@ -29,9 +29,7 @@ SHIPPED = "scenes"
 def suite_path(name: str) -> Path:
     """The file of ``--suite``: the shipped list or the user's."""
     if name == SHIPPED and not Path(name).is_file():
-        from t2i.score.scenes_suite import path
-
-        return path()
+        return shipped()
     return Path(name)
 
 

@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from t2i.errors import T2IError
-from t2i.images import load_image, to_tensor
+from t2i.media.images import load_image, to_tensor
 from t2i.score.extract import Extractor, fit
-from t2i.score.judge import SIZE, Judge
 from t2i.score.listing import Picture
 from t2i.score.pixels import Pixels, look
-from t2i.score.reading import Found, Reading
 from t2i.score.recipe import Network
+from t2i.world.judge import SIZE, Judge
+from t2i.world.reading import Found, Reading
 
 VERSION = 1  # of what is remembered
 AHEAD = 3  # batches that are decoded before they are needed

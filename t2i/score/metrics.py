@@ -16,9 +16,9 @@ import numpy as np
 from t2i.errors import UnavailableError, UsageError, nearest
 from t2i.score.listing import Picture
 from t2i.score.pixels import twins
-from t2i.score.reading import TASKS, Expectation, check
 from t2i.score.suite import Prompt, scene_keys
 from t2i.score.tasks import passes
+from t2i.world.reading import TASKS, Expectation, check
 
 if TYPE_CHECKING:
     from t2i.score.extract import Extractor

@@ -12,7 +12,7 @@ from string import Template
 from PIL import Image, ImageChops
 
 from t2i.errors import T2IError
-from t2i.images import load_image
+from t2i.media.images import load_image
 from t2i.score.metrics import Row, better
 from t2i.score.report import Report, number
 from t2i.score.trend import trend

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from t2i.errors import InputError, UsageError
-from t2i.images import load_image, to_tensor
+from t2i.media.images import load_image, to_tensor
 from t2i.score.listing import Picture
 
 Tier = Literal["exact", "close", "far"]

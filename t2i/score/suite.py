@@ -15,8 +15,8 @@ from typing import Any
 
 from t2i.errors import InputError
 from t2i.files import explain_os_error
-from t2i.score.reading import Expectation, Reading, Wanted, check
 from t2i.score.statistics import Interval, share
+from t2i.world.reading import Expectation, Reading, Wanted, check
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,11 @@ class Prompt:
     lang: str = "en"
     task: str = ""
     side: str = "train"
+
+
+def shipped() -> Path:
+    """The shipped suite of the built-in world."""
+    return Path(__file__).with_name("scenes.jsonl")
 
 
 def read_suite(path: Path) -> list[Prompt]:

@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from t2i.score.reading import Reading, check
 from t2i.score.statistics import Interval, interval, share, t_quantile
 from t2i.score.suite import Prompt, scene_keys
+from t2i.world.reading import Reading, check
 
 PASSES: dict[str, tuple[str, ...]] = {
     "single object": ("object",),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from t2i.errors import InputError
 from t2i.files import TEMP_PREFIX
-from t2i.images import save_image, to_pil
+from t2i.media.images import save_image, to_pil
 from t2i.train.log import Log
 from t2i.train.optim import MuonAdamW, PowerEMA
 from t2i.train.recipe import Schedule

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from t2i.data.scenes.layout import WorldConfig
 from t2i.diffusion.loss import Levels, Objective
 from t2i.errors import InputError, UsageError, nearest
 from t2i.nets.clip import ClipConfig
@@ -23,6 +22,7 @@ from t2i.nets.prior import PriorConfig
 from t2i.nets.unet import UNetConfig
 from t2i.nets.upsampler import UpsamplerConfig
 from t2i.schema import build
+from t2i.world.layout import WorldConfig
 
 FOLDER = Path(__file__).parent / "recipes"
 STAGES = ("clip", "text", "prior", "base", "upsampler256", "upsampler1024", "sharp256")

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from t2i.data.scenes import World
 from t2i.data.source import Source, WorldSource
 from t2i.errors import InputError, UsageError, nearest
 from t2i.nets.clip import Clip
@@ -46,6 +45,7 @@ from t2i.train.sharpening import SharpObjective
 from t2i.train.starting import take_from_clip, take_weights, teach
 from t2i.train.state import FACTS, TENSORS, agree
 from t2i.train.upsampling import UpsamplerObjective
+from t2i.world import World
 
 ORDER = STAGES
 """The order of training: the prior learns the embeddings of a finished CLIP, and the base may learn from both."""

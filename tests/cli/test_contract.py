@@ -19,7 +19,7 @@ import torch
 import t2i
 from t2i.cli.app import run
 from t2i.errors import CODES, T2IError
-from t2i.images import Record, read_metadata, save_image
+from t2i.media.images import Record, read_metadata, save_image
 from t2i.store.bundle import Defaults, Manifest, StageEntry, write_bundle
 
 Draw = Callable[..., tuple[list[str], str]]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from t2i.cli.app import run
-from t2i.images import load_image, read_metadata
+from t2i.media.images import load_image, read_metadata
 
 CAT = "a cat in the snow"
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t2i.images import load_image, read_metadata
+from t2i.media.images import load_image, read_metadata
 
 CAT = "a cat in the snow"
 

@@ -15,7 +15,7 @@ from t2i.cli.lines import read_lines, seed_of
 from t2i.cli.sheets import _sheet
 from t2i.cli.sweep import parse_sweep
 from t2i.errors import T2IError, UsageError
-from t2i.images import load_image, read_metadata
+from t2i.media.images import load_image, read_metadata
 from t2i.prompts import expand
 
 Draw = Callable[..., tuple[list[str], str]]
@@ -307,7 +307,7 @@ def test_a_picture_is_replayed(draw: Draw, suffix: str) -> None:
 
 
 def test_a_picture_that_was_changed_is_not_identical(draw: Draw) -> None:
-    from t2i.images import Record, save_image
+    from t2i.media.images import Record, save_image
 
     (path,), _ = draw(CAT, "--seed", "5")
     image, record = load_image(path), read_metadata(path)["t2i"]
@@ -338,7 +338,7 @@ def test_a_picture_that_was_changed_is_not_identical(draw: Draw) -> None:
     ],
 )
 def test_a_record_that_cannot_be_replayed(draw: Draw, change: dict[str, Any], sentence: str) -> None:
-    from t2i.images import Record, save_image
+    from t2i.media.images import Record, save_image
 
     (path,), _ = draw(CAT, "--seed", "5")
     record = read_metadata(path)["t2i"]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from t2i.cli.like import parse_theta
 from t2i.errors import UsageError
-from t2i.images import load_image, read_metadata
+from t2i.media.images import load_image, read_metadata
 
 CAT = "a cat in the snow"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from t2i.images import load_image, read_metadata
+from t2i.media.images import load_image, read_metadata
 
 Draw = Callable[..., tuple[list[str], str]]
 CAT = "a cat in the snow"

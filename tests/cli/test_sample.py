@@ -17,7 +17,7 @@ import torch
 from t2i.cli.app import run
 from t2i.cli.jobs import MAX_SLUG, slug
 from t2i.cli.lines import seed_of
-from t2i.images import load_image, read_metadata
+from t2i.media.images import load_image, read_metadata
 from t2i.store.bundle import Defaults, Manifest, StageEntry, write_bundle
 from t2i.text.words import Words
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from t2i.cli.jobs import MAX_NAME, MAX_SLUG
-from t2i.images import load_image, read_metadata
+from t2i.media.images import load_image, read_metadata
 
 Draw = Callable[..., tuple[list[str], str]]
 MARKUP = "a [bold red]cat[/] [/foo] [link=file:///etc/passwd]x"

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from t2i.cli.app import run
-from t2i.images import load_image, read_metadata
+from t2i.media.images import load_image, read_metadata
 from t2i.store.bundle import StageEntry, read_bundle, update_stage
 
 

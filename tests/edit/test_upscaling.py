@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from t2i.edit.measure import clouds, gradients, shipped_photographs, step_at
 from t2i.edit.upscaling import choose, detailed, earned_share, upscale
-from t2i.images import lanczos, load_image, resize, to_tensor
+from t2i.lab.edit_measures import clouds, gradients, shipped_photographs, step_at
+from t2i.media.images import lanczos, load_image, resize, to_tensor
 from t2i.pipeline import Pipeline
 from t2i.stages.upsampler import reach, sample_upsampler, tiles
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from t2i.cli.app import run
-from t2i.images import load_image, read_metadata, save_image
+from t2i.media.images import load_image, read_metadata, save_image
 
 PROMPTS = ["a cat in the snow", "a red apple on a blue background", "a zebra next to a house at night",
            "two penguins in the snow", "一只猫在雪地里玩耍", "two cats"]  # fmt: skip

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from t2i.errors import InputError
-from t2i.images import Record, save_image
+from t2i.media.images import Record, save_image
 from t2i.score.listing import find_pictures, read_prompts
 from t2i.score.lists import read_list, suite_path
-from t2i.score.reading import Expectation
+from t2i.world.reading import Expectation
 
 
 def picture(path: Path, shade: int = 90, prompt: str | None = None, key: str = "k") -> Path:

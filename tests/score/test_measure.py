@@ -12,12 +12,12 @@ from PIL import Image
 
 from t2i.errors import InputError, T2IError, UnavailableError
 from t2i.score.extract import BundleClip, JudgeFeatures, OpenClip
-from t2i.score.judge import Judge, JudgeConfig, JudgeNet
 from t2i.score.listing import Picture, find_pictures
 from t2i.score.measure import Eyes, Memory, measure
 from t2i.score.metrics import score_rows, units_of
-from t2i.score.reading import Expectation, Wanted
 from t2i.score.suite import Prompt
+from t2i.world.judge import Judge, JudgeConfig, JudgeNet
+from t2i.world.reading import Expectation, Wanted
 
 
 @pytest.fixture(scope="module")

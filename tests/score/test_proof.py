@@ -23,7 +23,6 @@ from t2i.cli.ui import UI
 from t2i.score.baseline import Score
 from t2i.score.extract import BundleClip, judge_network
 from t2i.score.gate import Drop, Outcome, compare
-from t2i.score.judge import Judge
 from t2i.score.listing import Picture
 from t2i.score.lists import read_list, suite_path
 from t2i.score.measure import Eyes, Memory, measure
@@ -33,6 +32,7 @@ from t2i.score.suite import Prompt
 from t2i.score.tasks import sample
 from t2i.store.bundle import read_bundle, update_stage
 from t2i.store.registry import resolve, resolve_judge
+from t2i.world.judge import Judge
 
 PROMPTS, SEEDS, EACH, REPEATS = 80, 4, 2, 200
 DROP = Drop.parse("10%")

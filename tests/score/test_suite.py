@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from t2i.data.scenes.holdout import held_out
-from t2i.data.scenes.places import PLACES
-from t2i.data.scenes.vocabulary import things
 from t2i.errors import InputError
-from t2i.score.reading import Expectation, Found, Reading, Wanted
 from t2i.score.suite import Prompt, read_suite, summarise
+from t2i.world.holdout import held_out
+from t2i.world.places import PLACES
+from t2i.world.reading import Expectation, Found, Reading, Wanted
+from t2i.world.vocabulary import things
 
 SUITE = Path(__file__).parent.parent / "suites" / "object_place.jsonl"
 

@@ -12,7 +12,6 @@ import torch
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
 
-from t2i.data.scenes import World
 from t2i.data.source import WorldSource
 from t2i.errors import InputError, UsageError
 from t2i.nets.language import HIDDEN
@@ -24,6 +23,7 @@ from t2i.train.language import hide
 from t2i.train.recipe import load_recipe
 from t2i.train.run import train
 from t2i.train.upsampling import UpsamplerObjective
+from t2i.world import World
 
 
 def run(*args: Any, **kwargs: Any) -> Bundle:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from t2i.data.scenes import Group, World, WorldConfig
-from t2i.images import save_image, to_pil
+from t2i.media.images import save_image, to_pil
 from t2i.pipeline import Pipeline
 from t2i.train.run import train
+from t2i.world import Group, World, WorldConfig
 
 SHAPES = ("circle", "square", "triangle", "heart")
 COLOURS = ("red", "green", "blue")

@@ -8,7 +8,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from t2i.data.scenes import World, WorldConfig
 from t2i.data.source import WorldSource
 from t2i.errors import UsageError
 from t2i.nets.clip import Clip
@@ -18,6 +17,7 @@ from t2i.text.tokenizer import Tokenizer
 from t2i.train.pool import Pool
 from t2i.train.recipe import load_recipe
 from t2i.train.run import train
+from t2i.world import World, WorldConfig
 
 OWN = ["clip.steps=40", "clip.batch=32", "clip.lr=2e-3", "clip.warmup=5", "clip.pool=64", "clip.precision=fp32"]
 SMALL = [

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from t2i.data.scenes import World, WorldConfig
 from t2i.data.source import WorldSource
 from t2i.train import masking
 from t2i.train.masking import random_masks
+from t2i.world import World, WorldConfig
 
 SIZE = 32
 

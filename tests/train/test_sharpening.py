@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from t2i.data.scenes import World
 from t2i.data.source import WorldSource
 from t2i.errors import InputError, UsageError
 from t2i.nets.critic import PatchCritic, hinge
@@ -22,6 +21,7 @@ from t2i.train.recipe import load_recipe
 from t2i.train.run import train
 from t2i.train.sharpening import SharpObjective
 from t2i.train.state import TENSORS
+from t2i.world import World
 
 SHARP = [
     "sharp256.steps=4", "sharp256.batch=4", "sharp256.warmup=1", "sharp256.save_every=2", "sharp256.size=64",

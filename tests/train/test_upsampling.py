@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import torch
 
-from t2i.data.scenes import World
 from t2i.data.source import WorldSource
 from t2i.nets.upsampler import Upsampler
 from t2i.train.recipe import load_recipe
 from t2i.train.upsampling import UpsamplerObjective
+from t2i.world import World
 
 
 def test_crops_come_from_pictures_of_the_size_drawn(micro: str) -> None:

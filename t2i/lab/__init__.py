@@ -1,0 +1,1 @@
+"""Programs beside the product: they measure models, train the judge, fetch sprites. Run as `python -m t2i.lab.NAME`."""

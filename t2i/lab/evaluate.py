@@ -1,0 +1,172 @@
+"""Measures a bundle for its card: `python -m t2i.lab.evaluate --model small --sprites DIR --out report.json`.
+
+Parts (`--only` takes some of them, separated by commas); docs/evaluation.md defines every number:
+
+    suite       the suite of scenes, four pictures a prompt, by task and language
+    renders     the same scenes drawn by the world itself: the judge's own ceiling
+    distances   Fréchet and kernel distance to held-out renders, beside the distance between two sets of renders
+    retrieval   CLIP's text -> image R@1 among 1,000 scenes
+    embedding   held-out renders rebuilt by the base from their CLIP image embeddings
+    prior       its cosines; and pictures with it, with the embedding of a render or of the text in its place, with the
+                text alone
+    sweeps      guidance and steps of the base and the prior, with a labelled sheet
+    upsampler   PSNR and SSIM against Lanczos on held-out renders, and the colour shift
+
+The report is JSON; `--markdown FILE` also writes it as tables. A report that is there already is added to: parts
+that were measured before stay until they are measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import t2i
+from t2i.errors import InputError, T2IError, UsageError
+from t2i.files import atomic_file, explain_os_error
+from t2i.lab.bench import Bench
+from t2i.lab.evaluate_embedding import embedding
+from t2i.lab.evaluate_sets import distances, prior_cosines, retrieval, upsampler
+from t2i.lab.evaluate_suite import prior_ablation, renders, suite, sweeps
+from t2i.lab.evaluate_tables import markdown
+from t2i.schema import build
+from t2i.world import WorldConfig
+
+SCHEMA = 1
+Part = Callable[[Bench], dict[str, Any]]
+
+
+def prior(bench: Bench) -> dict[str, Any]:
+    return {**prior_cosines(bench), **prior_ablation(bench)}
+
+
+PARTS: dict[str, Part] = {
+    "suite": suite,
+    "renders": renders,
+    "distances": distances,
+    "retrieval": retrieval,
+    "embedding": embedding,
+    "prior": prior,
+    "sweeps": sweeps,
+    "upsampler": upsampler,
+}
+WITHOUT_SPRITES = ("suite", "sweeps")
+"""Parts that draw nothing of the world."""
+UNJUDGED = ("retrieval", "embedding", "upsampler")
+"""Parts that ask no judge, so that any world can be measured."""
+
+
+def world_config(recipe: str) -> WorldConfig:
+    """The world's dials of a recipe of this package, or of a TOML file. Raises UsageError."""
+    path = Path(recipe) if recipe.endswith(".toml") else Path(t2i.__file__).parent / "train/recipes" / f"{recipe}.toml"
+    try:
+        config: WorldConfig = build(WorldConfig, tomllib.loads(path.read_text("utf-8")).get("world", {}), "world")
+    except OSError as error:
+        raise UsageError(f"there is no recipe {recipe!r}.", explain_os_error(error), "config") from error
+    except ValueError as error:
+        raise UsageError(f"the recipe {recipe!r} cannot be used: {error}", code="config") from error
+    return config
+
+
+def evaluate(bench: Bench, parts: Sequence[str], report: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Measure the parts, in the order of PARTS, and put them into `report`, or a new one."""
+    report = {"schema": SCHEMA, **(report or {}), "model": bench.facts()}
+    for name in [part for part in PARTS if part in parts]:
+        began = time.monotonic()
+        bench.part = name
+        bench.say("begins")
+        report[name] = {**PARTS[name](bench), "settings": bench.settings()}
+        report[name]["seconds"] = round(time.monotonic() - began)
+    return report
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m t2i.lab.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="small", help="name or folder of the bundle (default small)")
+    parser.add_argument("--sprites", type=Path, metavar="DIR", help="the sprite library; without it suite and sweeps")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the report; added to where it exists")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the whole report as tables")
+    parser.add_argument("--sheets", type=Path, metavar="DIR", help="also write contact sheets there")
+    parser.add_argument("--only", metavar="A,B", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--recipe", default="first", help="whose world: a recipe or a .toml file (default first)")
+    parser.add_argument("--n", type=int, default=4, help="pictures of each prompt of the suite (default 4)")
+    parser.add_argument("--prompts", type=int, metavar="N", help="only about N prompts of the suite, spread over tasks")
+    parser.add_argument("--few", type=int, default=128, metavar="N", help="prompts of the sweeps and the ablation")
+    parser.add_argument("--scenes", type=int, default=1000, metavar="N", help="scenes of distances and retrieval")
+    parser.add_argument("--seed", type=int, default=0, help="picture i of every prompt has seed S+i")
+    parser.add_argument("--batch", type=int, default=32, help="pictures drawn together")
+    parser.add_argument("--device", default="cpu")
+    return parser
+
+
+def chosen(args: argparse.Namespace, drawn: bool) -> list[str]:
+    """The parts asked for. drawn: the world is drawn by code. Raises UsageError for unknown ones and for ones that need
+    the sprite library."""
+    free = WITHOUT_SPRITES if args.sprites is None and not drawn else tuple(PARTS)
+    names: list[str] = args.only.split(",") if args.only else list(free)
+    if unknown := [name for name in names if name not in PARTS]:
+        raise UsageError(f"there is no part {unknown[0]!r}.", f"Parts are {', '.join(PARTS)}.")
+    if needing := [name for name in names if name not in free]:
+        raise UsageError(f"the part {needing[0]!r} needs the sprite library.", "Name its folder with --sprites.")
+    if min(args.n, args.few, args.batch, args.prompts or 1) < 1 or args.scenes < 16:
+        raise UsageError("the counts must be positive, and --scenes at least 16.")
+    return names
+
+
+def read_report(path: Path) -> dict[str, Any] | None:
+    """A report that is there already. Raises InputError when it is none."""
+    try:
+        report = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"the report {path} cannot be read.", "Name another with --out.") from error
+    if not isinstance(report, dict) or report.get("schema") != SCHEMA:
+        raise InputError(f"{path} is no report of this version.", "Name another with --out.")
+    return report
+
+
+def write(path: Path, text: str) -> None:
+    try:
+        with atomic_file(path) as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {explain_os_error(error)}.", code="output") from error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    try:
+        config = world_config(args.recipe)
+        names = chosen(args, config.vocabulary == "shapes")
+        report = read_report(args.out)
+        bench = Bench.open(
+            args.model, config, args.sprites, device=args.device, n=args.n, seed=args.seed,
+            prompts=args.prompts, few=args.few, scenes=args.scenes, batch=args.batch, sheets=args.sheets,
+        )  # fmt: skip
+        if not set(names) <= set(UNJUDGED):
+            bench.judge  # noqa: B018 - a world that it does not know is refused before anything is drawn
+        for name in names:  # written part by part: a broken-off run keeps what it measured
+            report = evaluate(bench, [name], report)
+            write(args.out, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+        if args.markdown:
+            write(args.markdown, markdown(report or {}))
+    except T2IError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    for path in (args.out, args.markdown, *bench.written):
+        if path:
+            sys.stdout.write(f"{path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

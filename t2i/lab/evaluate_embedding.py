@@ -1,0 +1,56 @@
+"""The part of an evaluation that asks how much of a picture its CLIP image embedding carries to the base."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from t2i.errors import UsageError
+from t2i.lab.bench import Bench, mean_of
+from t2i.pipeline import SampleSettings, Subject
+from t2i.rng import generator
+from t2i.score.fidelity import psnr
+from t2i.stages.base import base_cond, bound_net, typed_cond
+
+NOISE = 0.995  # the flow time of the one pass: as good as nothing of the picture is left in x_t
+
+
+@torch.inference_mode()
+def embedding(bench: Bench) -> dict[str, Any]:
+    """Held-out renders rebuilt by the base from their embeddings alone, no text: by one pass from noise, which gives
+    the mean of what the base thinks possible, and drawn as usual. Mean squared error in [-1, 1], and PSNR.
+
+    spread: the error of the mean picture of all, which a model without an embedding cannot beat.
+    """
+    pipeline = bench.pipeline
+    if not pipeline.base[1].config.cond_dim:
+        name = pipeline.manifest.name
+        raise UsageError(f"the base of {name!r} reads no image embedding.", "Leave the part out.")
+    n, size = min(bench.scenes, 256), pipeline.manifest.sizes[0]
+    truth = bench.render(bench.held_out(n, 4 * bench.scenes), size)
+    z = bench.z_image(truth)
+    once, drawn, settings = [], [], SampleSettings(size=size)
+    for start in range(0, n, bench.batch):
+        rows = slice(start, start + bench.batch)
+        seeds = [bench.seed + i for i in range(n)[rows]]
+        once.append(_one_pass(bench, truth[rows], z[rows], seeds))
+        drawn.append(pipeline.draw(Subject(None, z[rows].to(pipeline.base[1].device)), seeds, settings).images)
+        bench.say(f"{min(start + bench.batch, n)} of {n} pictures")
+    out: dict[str, Any] = {"pictures": n, "spread": float((truth - truth.mean(0)).square().mean())}
+    for name, made in (("one pass", torch.cat(once)), ("drawn", torch.cat(drawn))):
+        error = (made - truth).square().flatten(1).mean(1)
+        out[name] = {"mse": mean_of(error), "psnr": mean_of(psnr(made, truth))}
+    return out
+
+
+def _one_pass(bench: Bench, x0: Tensor, z: Tensor, seeds: list[int]) -> Tensor:
+    """The base's x0_hat (B, 3, S, S) at t = NOISE, of noise that is each picture's own."""
+    stage = bench.pipeline.base[1]
+    eps = torch.stack([torch.randn(x0.shape[1:], generator=generator(seed, "embedding")) for seed in seeds])
+    sigma = torch.full((len(x0),), NOISE / (1 - NOISE), device=stage.device)
+    x = x0.to(stage.device) + sigma[:, None, None, None] * eps.to(stage.device)
+    cond = typed_cond(stage, base_cond(None, z.to(stage.device)))
+    denoiser = stage.denoiser(bound_net(stage), cond, stage.dials.changed(guidance=1.0, threshold="none"))
+    return denoiser(x, sigma, cond).float().cpu().clamp(-1, 1)

@@ -1,0 +1,65 @@
+"""The README of a stored judge: what it is, what it scored, how to make it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from t2i.world.judge import SIZE, Judge
+
+COLUMNS = (
+    "single", "object", "count", "count_many", "colour", "background", "position", "binding", "exact",
+    "swapped",
+)  # fmt: skip
+
+_CARD = """# The judge of the built-in world
+
+A CenterNet-like detector of {params:,} parameters (fp16) that reads pictures at {side} px: {things} kinds of
+object, {colours} colours, {places} backgrounds, {shades} shades of the plain one. It was trained on renders
+of the world alone and shares no weights with any generator.
+
+    from t2i.world.judge import Judge, check
+    readings = Judge.load("weights/judge").read(pixels)  # (B, 3, H, W) in [-1, 1]
+    check(readings[0], expectation)                      # {{"object": True, "count": False, ...}}
+
+## Measured
+
+Right answers in percent, of the stored file (number of renders in brackets). They are the ceiling of every
+score that this judge gives: what a perfect picture would get. *single*: the thing of scenes with one object;
+*count_many*: exact count where there are several objects; *exact*: kinds and numbers of all objects of the
+picture; *swapped*: a thing that is not there is found (less is better). *damaged*: with blur, noise,
+JPEG-like blocks and colour jitter. *held-out*: each scene holds a combination that no generator has
+learned from (the judge learns from all combinations, so that it favours none).
+
+{table}
+
+Median error of a lone object's centre: {centre:.1f} % of the canvas side. Threshold {threshold}.
+
+## Made by
+
+    {command}
+
+{how} It learned from renders of the Fluent Emoji 3D sprites (MIT, (c) Microsoft) unless the command names
+others.
+"""
+
+
+def card(judge: Judge, report: Mapping[str, Mapping[str, float]], command: str, how: str) -> str:
+    """The card as Markdown. `report`: name of the renders -> what `measure` returned for them."""
+    rows = [f"| renders | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for name, numbers in report.items():
+        cells = " | ".join(f"{100 * numbers[key]:.1f}" if key in numbers else "" for key in COLUMNS)
+        rows.append(f"| {name} ({numbers['n']:.0f}) | {cells} |")
+    config = judge.config
+    return _CARD.format(
+        params=sum(p.numel() for p in judge.net.parameters()),
+        side=SIZE,
+        things=len(config.things),
+        colours=len(config.colours),
+        places=len(config.places),
+        shades=len(config.shades),
+        table="\n".join(rows),
+        centre=100 * next(iter(report.values()))["centre"],
+        threshold=config.threshold,
+        command=command,
+        how=how,
+    )

@@ -1,0 +1,156 @@
+"""What the judge learns from: targets on its grid, the loss, and the damage done to its training pictures.
+
+Shape legend: B pictures, G = 16 grid side, N marks in the whole batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from t2i.world.judge import GRID, JudgeConfig, Maps
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One object of a training picture, with names from the judge's config. Shares of the canvas side."""
+
+    thing: str
+    colour: str
+    x: float
+    y: float
+    w: float
+    h: float
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One training picture: its objects, its background and, when that is plain, its shade."""
+
+    marks: tuple[Mark, ...]
+    place: str
+    shade: str | None
+
+
+@dataclass(frozen=True)
+class Targets:
+    centre: Tensor  # (B, G, G) in [0, 1], 1 at each object's cell
+    weight: Tensor  # (B, G, G): how much a cell teaches the choice of thing, colour and box
+    thing: Tensor  # (B, G, G) int64
+    colour: Tensor  # (B, G, G) int64
+    box: Tensor  # (B, 4, G, G): as Maps.box
+    place: Tensor  # (B,) int64
+    shade: Tensor  # (B,) int64, -100 where the background is not plain
+
+
+def targets(truths: Sequence[Truth], config: JudgeConfig) -> Targets:
+    """Gaussians at the centres (CenterNet, section 3); where two meet, a cell is the nearer object's."""
+    thing_at = {name: i for i, name in enumerate(config.things)}
+    colour_at = {name: i for i, name in enumerate(config.colours)}
+    b = len(truths)
+    centre, weight = torch.zeros(b, GRID, GRID), torch.zeros(b, GRID, GRID)
+    thing, colour = torch.zeros(b, GRID, GRID, dtype=torch.long), torch.zeros(b, GRID, GRID, dtype=torch.long)
+    box = torch.full((b, 4, GRID, GRID), 0.5)
+    cells = torch.arange(GRID, dtype=torch.float32)
+    for i, truth in enumerate(truths):
+        for mark in truth.marks:
+            column = min(max(int(mark.x * GRID), 0), GRID - 1)
+            row = min(max(int(mark.y * GRID), 0), GRID - 1)
+            sigma = 0.5 + 0.06 * GRID * max(mark.w, mark.h)
+            far2 = (cells - column).square()[None, :] + (cells - row).square()[:, None]
+            bump = torch.exp(-far2 / (2 * sigma * sigma))
+            mine = bump > torch.maximum(centre[i], torch.tensor(0.3))
+            centre[i] = torch.maximum(centre[i], bump)
+            weight[i][mine] = bump[mine] ** 2
+            thing[i][mine] = thing_at[mark.thing]
+            colour[i][mine] = colour_at[mark.colour]
+            box[i, 0][mine], box[i, 1][mine] = min(mark.w, 1.0), min(mark.h, 1.0)
+            dx = (mark.x * GRID - cells).clamp(0, 1)
+            dy = (mark.y * GRID - cells).clamp(0, 1)
+            box[i, 2][mine] = dx[None, :].expand(GRID, GRID)[mine]
+            box[i, 3][mine] = dy[:, None].expand(GRID, GRID)[mine]
+    place = torch.tensor([config.places.index(t.place) for t in truths])
+    shade = torch.tensor([-100 if t.shade is None else config.shades.index(t.shade) for t in truths])
+    return Targets(centre, weight, thing, colour, box, place, shade)
+
+
+def focal(logits: Tensor, target: Tensor) -> Tensor:
+    """CenterNet eq. 1 with alpha 2, beta 4, for each object: (B, G, G) logits and bumps -> scalar."""
+    p = logits.sigmoid()
+    positive = target >= 0.999
+    hit = (1 - p).square() * F.logsigmoid(logits) * positive
+    miss = (1 - target) ** 4 * p.square() * F.logsigmoid(-logits) * ~positive
+    return -(hit + miss).sum() / positive.sum().clamp_min(1)
+
+
+def loss(maps: Maps, t: Targets) -> tuple[Tensor, dict[str, float]]:
+    """The sum of all heads' losses, and each by name."""
+    w = t.weight / t.weight.sum().clamp_min(1e-6)
+    parts = {
+        "centre": focal(maps.centre, t.centre),
+        "thing": (F.cross_entropy(maps.thing, t.thing, reduction="none", label_smoothing=0.02) * w).sum(),
+        "colour": (F.cross_entropy(maps.colour, t.colour, reduction="none") * w).sum(),
+        "box": 2.0 * ((maps.box - t.box).abs().mean(1) * w).sum(),
+        "place": F.cross_entropy(maps.place, t.place, label_smoothing=0.02),
+    }
+    plain = t.shade >= 0
+    if bool(plain.any()):
+        parts["shade"] = 0.5 * F.cross_entropy(maps.shade[plain], t.shade[plain])
+    return torch.stack([*parts.values()]).sum(), {name: float(part.detach()) for name, part in parts.items()}
+
+
+def _dct() -> Tensor:
+    k, n = torch.arange(8.0)[:, None], torch.arange(8.0)[None]
+    basis = torch.cos(math.pi * (2 * n + 1) * k / 16) * math.sqrt(2 / 8)
+    basis[0] /= math.sqrt(2)
+    return basis
+
+
+def _jpeg_like(x: Tensor, strength: Tensor) -> Tensor:
+    """Quantise 8 x 8 cosine coefficients, the high ones more: JPEG without its colour transform."""
+    n, c, h, w = x.shape
+    basis = _dct()
+    blocks = x.view(n, c, h // 8, 8, w // 8, 8).transpose(3, 4)
+    coefficients = basis @ blocks @ basis.T
+    ramp = torch.arange(8.0) / 7
+    step = strength.view(-1, 1, 1, 1, 1, 1) * (0.25 + ramp[:, None] + ramp[None])
+    coefficients = torch.round(coefficients / step) * step
+    return (basis.T @ coefficients @ basis).transpose(3, 4).reshape(n, c, h, w)
+
+
+def damage(pixels: Tensor, rng: torch.Generator) -> Tensor:
+    """Random blur, JPEG-like blocks, noise and colour jitter: (B, 3, 64, 64) in [-1, 1] -> the same.
+
+    Generated pictures are a little soft, a little noisy and a little off in colour; a judge that has only
+    seen clean renders would mark that down. The jitter is too small to turn one colour word into another.
+    """
+    b, _, side, _ = pixels.shape
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(shape, generator=rng)
+
+    def some(share: float) -> Tensor:
+        return (torch.rand(b, generator=rng) < share).nonzero()[:, 0]
+
+    x = pixels.clone()
+    soft = some(0.3)
+    if len(soft):
+        small = int(torch.randint(28, 57, (1,), generator=rng))
+        reduced = F.interpolate(x[soft], (small, small), mode="bilinear", antialias=True)
+        x[soft] = F.interpolate(reduced, (side, side), mode="bilinear")
+    blocky = some(0.2)
+    if len(blocky):
+        x[blocky] = _jpeg_like(x[blocky], uniform(0.05, 0.4, len(blocky)))
+    gain, shift = uniform(0.88, 1.12, b, 3, 1, 1), uniform(-0.07, 0.07, b, 3, 1, 1)
+    contrast = uniform(0.85, 1.1, b, 1, 1, 1)
+    x = x * (0.5 + 0.5 * gain) * contrast + shift
+    noise = uniform(0.0, 0.1, b, 1, 1, 1) * (torch.rand(b, 1, 1, 1, generator=rng) < 0.5)
+    x = x + noise * torch.randn(x.shape, generator=rng)
+    clean = some(0.2)  # or clean pictures would be the odd ones
+    x[clean] = pixels[clean]
+    return x.clamp_(-1, 1)

@@ -1,0 +1,173 @@
+"""Shows the built-in world: `python -m t2i.lab.scenes -o sheet.png` draws a contact sheet with captions.
+
+`--benchmark` measures instead how many scenes a second one thread makes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image, ImageDraw
+
+from t2i.errors import T2IError, UsageError
+from t2i.files import atomic_file
+from t2i.media.images import check_suffix, save_image, to_pil
+from t2i.world import Scene, World, WorldConfig
+from t2i.world.lettering import FALLBACK, Face, find_face, wrap
+from t2i.world.vocabulary import Lang
+
+Vocabulary = Literal["shapes", "core", "all"]
+PAPER, INK, FAINT = (250, 249, 246), (44, 44, 48), (140, 138, 134)
+LANGS: dict[str, tuple[Lang, ...]] = {"en": ("en",), "zh": ("zh",), "both": ("en", "zh")}
+LINES = 3  # of each caption under a picture, at most
+BATCH = 256  # scenes of one batch of the benchmark
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m t2i.lab.scenes", description=__doc__)
+    parser.add_argument("-o", "--out", type=Path, default=Path("scenes.png"), metavar="FILE", help="the sheet to write")
+    parser.add_argument("--sprites", type=Path, metavar="FOLDER", help="the sprite library; without it, drawn shapes")
+    parser.add_argument(
+        "--vocabulary", choices=("shapes", "core", "all"), help="default: core with --sprites, else shapes"
+    )
+    parser.add_argument("--styles", metavar="A,B", help="sprite sets, by their folders (default fluent3d)")
+    parser.add_argument("--size", type=int, default=160, help="pixels a side of each picture (default 160)")
+    parser.add_argument("--rows", type=int, default=6)
+    parser.add_argument("--columns", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--side", choices=("train", "held-out", "any"), default="train", help="of the held-out rule")
+    parser.add_argument("--lang", choices=tuple(LANGS), default="both")
+    parser.add_argument("--captions", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--font", type=Path, metavar="FILE", help="a TrueType or OpenType font for the captions")
+    parser.add_argument("--benchmark", action="store_true", help="print scenes a second at 64 px on one thread")
+    return parser
+
+
+def make_world(args: argparse.Namespace) -> World:
+    """The world that the options ask for. Raises UsageError, InputError."""
+    vocabulary: Vocabulary = args.vocabulary or ("core" if args.sprites else "shapes")
+    if vocabulary != "shapes" and args.sprites is None:
+        raise UsageError(f"the vocabulary {vocabulary!r} needs a sprite library.", "Name its folder with --sprites.")
+    styles = tuple(args.styles.split(",")) if args.styles else WorldConfig.styles
+    config = WorldConfig(vocabulary=vocabulary, styles=styles, side=args.side)
+    return World(config, args.sprites, resolution=256 if args.size > 256 else 128)
+
+
+def pictures_of(world: World, scenes: Sequence[Scene], size: int) -> list[Image.Image]:
+    """The scenes as images, drawn in batches of about four megapixels."""
+    step = max(1, 4_000_000 // size**2)
+    out: list[Image.Image] = []
+    for start in range(0, len(scenes), step):
+        pixels, _ = world.draw(scenes[start : start + step], size)
+        out += [to_pil(picture) for picture in pixels]
+    return out
+
+
+def compose(
+    pictures: Sequence[Image.Image], captions: Sequence[Sequence[str]], columns: int, title: str, face: Face
+) -> Image.Image:
+    """The sheet: a title, then the pictures in rows, each with its captions (one a language) below."""
+    side = pictures[0].width
+    letter = max(11, min(20, side // 12))
+    gap, head, leading = max(8, side // 10), round(letter * 3.2), round(letter * 1.35)
+    font, heading = face.at(letter), face.at(round(letter * 1.25))
+    blocks = [[wrap(text, font, side, LINES) for text in texts] for texts in captions]
+    rows = [range(i, min(i + columns, len(pictures))) for i in range(0, len(pictures), columns)]
+    space = leading // 3  # above each caption
+    deep = [max(sum(leading * len(b) + space for b in blocks[i]) for i in row) for row in rows]
+    height = head + sum(side + gap + depth for depth in deep)
+    sheet = Image.new("RGB", (columns * (side + gap) + gap, height), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((gap, letter * 0.9), title, font=heading, fill=FAINT)
+    corners = _corners(side)
+    y = head
+    for row, depth in zip(rows, deep, strict=True):
+        for column, i in enumerate(row):
+            x, line = gap + column * (side + gap), y + side
+            sheet.paste(pictures[i], (x, y), corners)
+            for block, colour in zip(blocks[i], (INK, FAINT), strict=False):
+                line += space
+                for text in block:
+                    pen.text((x, line), text, font=font, fill=colour)
+                    line += leading
+        y += side + gap + depth
+    return sheet
+
+
+def _corners(side: int) -> Image.Image:
+    """A mask with softly rounded corners."""
+    fine = Image.new("L", (4 * side, 4 * side))
+    ImageDraw.Draw(fine).rounded_rectangle((0, 0, 4 * side - 1, 4 * side - 1), radius=side // 5, fill=255)
+    return fine.resize((side, side), Image.Resampling.LANCZOS)
+
+
+def write_sheet(args: argparse.Namespace) -> list[Path]:
+    """Draw and save the sheet, and a file of captions beside it if no font shows them. Returns the files."""
+    check_suffix(args.out)
+    if not 16 <= args.size <= 1024 or args.rows < 1 or args.columns < 1:
+        raise UsageError("the sheet needs a --size of 16 to 1024 and at least one row and column.")
+    world = make_world(args)
+    scenes = [world.scene(args.seed, i) for i in range(args.rows * args.columns)]
+    captions = [[world.caption(scene, lang) for lang in LANGS[args.lang]] if args.captions else [] for scene in scenes]
+    written = [args.out]
+    face = find_face("".join("".join(texts) for texts in captions), args.font)
+    shown: list[list[str]] = [list(texts) for texts in captions]
+    if not face.complete:
+        beside = args.out.with_suffix(".txt")
+        text = "".join(f"{i}\t" + "\t".join(texts) + "\n" for i, texts in enumerate(captions))
+        with atomic_file(beside) as file:
+            file.write(text.encode())
+        shown = [[str(i)] for i in range(len(captions))]
+        sys.stderr.write(f"{FALLBACK} The captions are in {beside}, by number.\n")
+        written.append(beside)
+    title = f"{world.config.vocabulary} · {len(world.keys)} things · {len(world.places)} places · "
+    title += f"{args.side} · seed {args.seed}"
+    save_image(compose(pictures_of(world, scenes, args.size), shown, args.columns, title, face), args.out)
+    return written
+
+
+def benchmark(world: World, seed: int, batches: int = 4, size: int = 64) -> dict[str, float]:
+    """Microseconds a scene of layout, captions and drawing by the CPU's clock, and scenes a second of all.
+
+    The CPU's clock leaves out what other programs on the machine take; the caller sets the threads to one.
+    """
+    world.batch(seed, range(BATCH), size)  # fills the caches
+    spent = {"layout": 0.0, "captions": 0.0, "drawing": 0.0}
+    for k in range(1, batches + 1):
+        start = time.process_time()
+        scenes = [world.scene(seed, i) for i in range(k * BATCH, (k + 1) * BATCH)]
+        laid = time.process_time()
+        for scene in scenes:
+            world.caption(scene)
+        said = time.process_time()
+        world.draw(scenes, size)
+        drawn = time.process_time()
+        for name, seconds in zip(spent, (laid - start, said - laid, drawn - said), strict=True):
+            spent[name] += seconds * 1e6 / (batches * BATCH)
+    return {**spent, "scenes_per_second": 1e6 / sum(spent.values())}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    try:
+        if args.benchmark:
+            torch.set_num_threads(1)
+            for name, value in benchmark(make_world(args), args.seed).items():
+                print(f"{name:>20} {value:10.0f}" + ("" if name.startswith("scenes") else " us a scene"))
+        else:
+            for path in write_sheet(args):
+                print(path)
+    except T2IError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Picture files: pixels, what a file says about itself, signatures, contact sheets."""

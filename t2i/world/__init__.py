@@ -1,0 +1,100 @@
+"""The built-in world: an endless, exactly captioned, deterministic supply of illustrated scenes.
+
+world = World(WorldConfig(vocabulary="shapes"))
+batch = world.batch(seed=0, indices=range(64), size=64)   # pixels, captions, scene graphs
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from t2i.errors import UsageError
+from t2i.world.graph import Group, Item, Relation, Scene, Thing
+from t2i.world.language import Form, Lang, caption
+from t2i.world.layout import Layout, WorldConfig
+from t2i.world.places import PLACES
+from t2i.world.render import render
+from t2i.world.sprites import SHAPES_STYLE, load_atlas
+from t2i.world.vocabulary import things
+
+__all__ = ["Batch", "Group", "Item", "Relation", "Scene", "Thing", "World", "WorldConfig"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """pixels (B, 3, S, S) in [-1, 1]; captions and scene graphs in step; masks (B, K, S, S) in [0, 1] if asked."""
+
+    pixels: Tensor
+    captions: list[str]
+    scenes: list[Scene]
+    masks: Tensor | None = None
+
+
+class World:
+    """The world under one set of dials. (seed, index) gives the same scene on every machine.
+
+    sprites: folder of the sprite library (see docs/training.md), or None for the shapes drawn by code.
+    resolution: the largest sprite kept; pictures larger than about twice this look soft.
+    Raises UsageError for a thing or place that does not exist, InputError for a library that cannot be read.
+    """
+
+    def __init__(
+        self,
+        config: WorldConfig,
+        sprites: Path | str | None = None,
+        *,
+        resolution: int = 128,
+        device: torch.device | str = "cpu",
+    ):
+        self.config, self.things = config, things()
+        shapes = config.vocabulary == "shapes"
+        styles = (SHAPES_STYLE,) if shapes else config.styles
+        keys = config.things or tuple(
+            key
+            for key, thing in self.things.items()
+            if thing.sprite.startswith("shape:") == shapes and (config.vocabulary != "core" or thing.core)
+        )
+        places = config.places or tuple(PLACES)
+        for kind, names, known in (("thing", keys, self.things), ("place", places, PLACES)):
+            if missing := [name for name in names if name not in known]:
+                raise UsageError(f"the world has no {kind} called {missing[0]!r}")
+        self.atlas = load_atlas(self.things, keys, styles, Path(sprites) if sprites else None, resolution).to(device)
+        self.layout = Layout(replace(config, styles=styles), self.things, keys, places)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return self.layout.keys
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        return self.layout.places
+
+    def scene(self, seed: int, index: int) -> Scene:
+        return self.layout(seed, index)
+
+    def draw(self, scenes: Sequence[Scene], size: int, masks: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Pixels (B, 3, S, S) in [-1, 1] of scene graphs, and the masks of their items if asked."""
+        # Inside a training step's autocast the drawing would lose half of its grey levels.
+        with torch.no_grad(), torch.autocast(self.atlas.aspect.device.type, enabled=False):
+            pixels, owned = render(scenes, self.atlas, size, things=self.things, light=self.config.light, masks=masks)
+            return pixels.mul_(2).sub_(1), owned
+
+    def caption(self, scene: Scene, lang: Lang | None = None, form: Form | None = None, take: int = 0) -> str:
+        """Words for the scene; language, form and wording are drawn from (seed, index, take) where not given."""
+        rng = Random(f"{scene.seed}/{scene.index}/{take}/words")
+        drawn_lang: Literal["en", "zh"] = "zh" if rng.random() < self.config.chinese else "en"
+        drawn_form = rng.choices(("dense", "short", "telegraphic"), self.config.forms)[0]
+        says = {"say_style": self.config.say_style, "say_place": self.config.say_place}
+        return caption(scene, rng, lang or drawn_lang, form or drawn_form, **says)  # type: ignore[arg-type]
+
+    def batch(self, seed: int, indices: Sequence[int], size: int, masks: bool = False) -> Batch:
+        scenes = [self.layout(seed, index) for index in indices]
+        pixels, owned = self.draw(scenes, size, masks)
+        return Batch(pixels, [self.caption(scene) for scene in scenes], scenes, owned)

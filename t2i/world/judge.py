@@ -1,0 +1,277 @@
+"""The judge: a small detector that says what a generated picture shows. It shares no weights with them.
+
+After CenterNet (1904.07850): at every cell of a 16 x 16 grid, how likely a centre of an object lies there
+(eq. 1's penalty-reduced focal loss), and then, for that object, its kind, its colour, its size and where in
+the cell its centre is. A softmax over kinds at the centres takes the place of the paper's one sigmoid map for
+each kind: every object then teaches all kinds at once, and two kinds cannot both claim one object. A second
+head reads the background from the pooled features.
+
+Shape legend: B pictures, S = 64 input side, G = 16 grid side, K kinds of object, C colours, P places.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from t2i.errors import InputError
+from t2i.world.reading import Expectation, Found, Reading, Wanted, check
+
+__all__ = ["Expectation", "Found", "Judge", "JudgeConfig", "JudgeNet", "Reading", "Wanted", "check"]
+
+SIZE = 64
+GRID = 16
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """What a judge can tell apart, its widths and its threshold.
+
+    things, colours ("own" is one), places, shades: the names its outputs stand for, in order.
+    widths: channels at 32, 16 and 8 cells a side and of the heads. blocks: residual blocks at 16 and 8.
+    threshold: the least centre probability that counts as an object, chosen on held-out renders.
+    """
+
+    things: tuple[str, ...]
+    colours: tuple[str, ...]
+    places: tuple[str, ...]
+    shades: tuple[str, ...]
+    widths: tuple[int, int, int, int] = (32, 72, 144, 96)
+    blocks: tuple[int, int] = (1, 2)
+    threshold: float = 0.35
+    folded: bool = False  # batch norms folded into the convolutions: how a judge is stored
+
+
+class ConvNorm(nn.Module):
+    def __init__(self, n_in: int, n_out: int, kernel: int = 3, stride: int = 1, folded: bool = False) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, bias=folded)
+        self.norm: nn.Module = nn.Identity() if folded else nn.BatchNorm2d(n_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.norm(self.conv(x))
+        return y
+
+    def fold(self) -> None:
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.conv = nn.utils.fusion.fuse_conv_bn_eval(self.conv.eval(), self.norm.eval())
+            self.norm = nn.Identity()
+
+
+class Residual(nn.Module):
+    def __init__(self, width: int, folded: bool) -> None:
+        super().__init__()
+        self.one = ConvNorm(width, width, folded=folded)
+        self.two = ConvNorm(width, width, folded=folded)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.two(F.relu(self.one(x))))
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What the net says, logits where it is a choice."""
+
+    centre: Tensor  # (B, G, G): a centre lies in this cell
+    thing: Tensor  # (B, K, G, G)
+    colour: Tensor  # (B, C, G, G)
+    box: Tensor  # (B, 4, G, G): width and height, shares of the canvas; x and y of the centre within the cell
+    place: Tensor  # (B, P)
+    shade: Tensor  # (B, number of shades)
+
+
+class JudgeNet(nn.Module):
+    """The network: pixels (B, 3, 64, 64) in [-1, 1] -> Maps. About 0.1 GMAC a picture."""
+
+    def __init__(self, config: JudgeConfig) -> None:
+        super().__init__()
+        self.config, folded = config, config.folded
+        w32, w16, w8, head = config.widths
+        self.stem = ConvNorm(12, w32, folded=folded)
+        self.to16 = ConvNorm(w32, w16, stride=2, folded=folded)
+        self.at16 = nn.Sequential(*[Residual(w16, folded) for _ in range(config.blocks[0])])
+        self.to8 = ConvNorm(w16, w8, stride=2, folded=folded)
+        self.at8 = nn.Sequential(*[Residual(w8, folded) for _ in range(config.blocks[1])])
+        self.back = ConvNorm(w8, w16, kernel=1, folded=folded)
+        self.head = ConvNorm(w16, head, folded=folded)
+        self.sizes = (1, len(config.things), len(config.colours), 4)
+        self.cells = nn.Conv2d(head, sum(self.sizes), 1)
+        self.whole = nn.Linear(w8 + w16, len(config.places) + len(config.shades))
+        with torch.no_grad():
+            self.cells.bias.zero_()  # type: ignore[union-attr]
+            self.cells.bias[0] = -4.0  # type: ignore[index]  # few cells hold a centre (RetinaNet's prior)
+
+    def trunk(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """States at 16 and at 8 cells a side."""
+        x = F.pixel_unshuffle(pixels, 2).contiguous(memory_format=torch.channels_last)
+        x16: Tensor = self.at16(F.relu(self.to16(F.relu(self.stem(x)))))
+        return x16, self.at8(F.relu(self.to8(x16)))
+
+    def pooled(self, x16: Tensor, x8: Tensor) -> Tensor:
+        """What the background is read from: (B, D) means over the cells."""
+        return torch.cat([x8.mean((2, 3)), x16.mean((2, 3))], dim=1)
+
+    def forward(self, pixels: Tensor) -> Maps:
+        x16, x8 = self.trunk(pixels)
+        up = F.interpolate(self.back(x8), scale_factor=2.0, mode="nearest")
+        cells = self.cells(F.relu(self.head(F.relu(x16 + up)))).float()
+        whole = self.whole(self.pooled(x16, x8)).float()
+        centre, thing, colour, box = torch.split(cells, list(self.sizes), dim=1)
+        place, shade = torch.split(whole, [len(self.config.places), len(self.config.shades)], dim=1)
+        return Maps(centre[:, 0], thing, colour, box.sigmoid(), place, shade)
+
+    def fold(self) -> JudgeNet:
+        """A copy whose batch norms are folded into the convolutions: same outputs in eval mode."""
+        other = copy.deepcopy(self).eval()
+        for module in other.modules():
+            if isinstance(module, ConvNorm):
+                module.fold()
+        other.config = replace(self.config, folded=True)
+        return other
+
+    @torch.no_grad()
+    def unfold(self, pixels: Tensor) -> JudgeNet:
+        """A copy of a folded net with batch norms again, so that it can learn on: same outputs in eval mode.
+
+        pixels (B, 3, 64, 64) in [-1, 1], at least 32 training pictures: each norm takes its mean and variance
+        from them, and a scale and a shift that undo the two.
+        """
+        other = JudgeNet(replace(self.config, folded=False)).eval()
+        other.load_state_dict(self.state_dict(), strict=False)
+        hooks = []
+        for name, module in other.named_modules():
+            if isinstance(module, ConvNorm):
+                assert isinstance(module.norm, nn.BatchNorm2d)
+                own = self.get_submodule(name)
+                assert isinstance(own, ConvNorm) and own.conv.bias is not None
+                bias = own.conv.bias
+                hooks.append(module.norm.register_forward_pre_hook(partial(_take_statistics, bias)))
+        other(pixels)
+        for hook in hooks:
+            hook.remove()
+        return other
+
+
+def _take_statistics(bias: Tensor, norm: nn.Module, inputs: tuple[Tensor]) -> None:
+    assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+    variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)
+    norm.weight.copy_((variance + norm.eps).sqrt())
+    norm.bias.copy_(mean + bias)
+
+
+def to_input(pixels: Tensor) -> Tensor:
+    """(B, 3, H, W) in [-1, 1] -> (B, 3, 64, 64): larger pictures by area, smaller ones bilinearly."""
+    assert pixels.ndim == 4 and pixels.shape[1] == 3, tuple(pixels.shape)
+    height, width = pixels.shape[2:]
+    if (height, width) == (SIZE, SIZE):
+        return pixels
+    if min(height, width) >= SIZE:
+        return F.interpolate(pixels, (SIZE, SIZE), mode="area")
+    return F.interpolate(pixels, (SIZE, SIZE), mode="bilinear", antialias=True)
+
+
+def _overlap(a: Found, b: Found) -> float:
+    across = min(a.x + a.w / 2, b.x + b.w / 2) - max(a.x - a.w / 2, b.x - b.w / 2)
+    down = min(a.y + a.h / 2, b.y + b.h / 2) - max(a.y - a.h / 2, b.y - b.h / 2)
+    both = max(across, 0.0) * max(down, 0.0)
+    return both / max(a.w * a.h + b.w * b.h - both, 1e-6)
+
+
+def decode(maps: Maps, config: JudgeConfig) -> list[Reading]:
+    """The readings that the maps stand for: peaks of the centre map above the threshold, twins removed."""
+    heat = maps.centre.sigmoid()
+    peak = heat * (F.max_pool2d(heat[:, None], 3, 1, 1)[:, 0] == heat)
+    kind_p, kind = maps.thing.softmax(1).max(1)
+    colour, box = maps.colour.argmax(1), maps.box
+    place_p, place = maps.place.softmax(1).max(1)
+    shade = maps.shade.argmax(1)
+    readings = []
+    for b in range(heat.shape[0]):
+        spots = (peak[b] > config.threshold).nonzero().tolist()
+        candidates = []
+        for r, c in spots:
+            w, h, dx, dy = box[b, :, r, c].tolist()
+            candidates.append(
+                Found(
+                    config.things[int(kind[b, r, c])],
+                    (c + dx) / GRID,
+                    (r + dy) / GRID,
+                    float(heat[b, r, c] * kind_p[b, r, c]),
+                    config.colours[int(colour[b, r, c])],
+                    w,
+                    h,
+                )
+            )
+        kept: list[Found] = []
+        for f in sorted(candidates, key=lambda f: -f.score):
+            if not any(f.thing == k.thing and _overlap(f, k) > 0.45 for k in kept):
+                kept.append(f)
+        key = config.places[int(place[b])]
+        tone = config.shades[int(shade[b])] if key == "plain" else None
+        readings.append(Reading(tuple(kept), key, float(place_p[b]), tone))
+    return readings
+
+
+class Judge:
+    """A trained judge. `read` is a pure function of the pixels; pictures never affect one another."""
+
+    def __init__(self, net: JudgeNet) -> None:
+        self.net = net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.config = net.config
+
+    @torch.no_grad()
+    def read(self, pixels: Tensor, batch: int = 64) -> list[Reading]:
+        """Readings of pictures (B, 3, H, W), RGB in [-1, 1], of any size."""
+        device = next(self.net.parameters()).device
+        out: list[Reading] = []
+        for part in torch.split(pixels, batch):
+            out += decode(self.net(to_input(part.to(device, torch.float32))), self.config)
+        return out
+
+    @torch.no_grad()
+    def features(self, pixels: Tensor, batch: int = 64) -> Tensor:
+        """Features (B, D) float32 of pictures (B, 3, H, W) in [-1, 1]: the pooled states of the trunk."""
+        device = next(self.net.parameters()).device
+        parts = [self.net.trunk(to_input(p.to(device, torch.float32))) for p in torch.split(pixels, batch)]
+        return torch.cat([self.net.pooled(*part) for part in parts]).float().cpu()
+
+    def save(self, folder: Path | str) -> None:
+        """Write config.json and model.safetensors (fp16, batch norms folded)."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        net = self.net if self.config.folded else self.net.fold()
+        weights = {name: t.detach().half().contiguous().cpu() for name, t in net.state_dict().items()}
+        blob = safetensors.torch.save(weights, metadata={"format": "pt"})
+        (folder / "model.safetensors").write_bytes(blob)
+        record = {"schema": SCHEMA, "sha256": hashlib.sha256(blob).hexdigest(), **asdict(net.config)}
+        (folder / "config.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Judge:
+        """Read a saved judge. Raises InputError when a file is missing, damaged or of another schema."""
+        folder = Path(folder)
+        try:
+            record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            blob = (folder / "model.safetensors").read_bytes()
+            if record.pop("schema") != SCHEMA:
+                raise InputError(f"the judge in {folder} has another schema", "train it again or update t2i")
+            if hashlib.sha256(blob).hexdigest() != record.pop("sha256"):
+                raise InputError(f"the judge in {folder} is damaged: its checksum differs", "fetch the folder again")
+            fields = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+            net = JudgeNet(JudgeConfig(**fields))  # type: ignore[arg-type]
+            net.load_state_dict({name: t.float() for name, t in safetensors.torch.load(blob).items()})
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise InputError(f"no judge can be read from {folder}", f"{type(error).__name__}: {error}") from error
+        return cls(net)

@@ -1,0 +1,142 @@
+"""What a picture shows against what its prompt asked for: plain data and rules, no networks.
+
+A `Reading` is what the judge saw. An `Expectation` is what a prompt says. `check` compares them task by task,
+after GenEval (2310.11513, section 3): presence, exact count, colour, position with a margin of a tenth of
+the canvas between centres, attribute binding; and the background. Coordinates are shares of the canvas side,
+(0, 0) top left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from t2i.world.graph import Scene
+
+OWN = "own"
+"""The colour of a thing that no single word describes."""
+
+TASKS = ("object", "count", "colour", "background", "position", "binding")
+MARGIN = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One object: key, centre, confidence in [0, 1], colour word or "own", width and height."""
+
+    thing: str
+    x: float
+    y: float
+    score: float
+    colour: str
+    w: float = 0.0
+    h: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One picture: its objects (the surest first), the background, its confidence, a plain one's shade."""
+
+    objects: tuple[Found, ...]
+    place: str
+    place_score: float
+    shade: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One kind of object asked for. `None` in `count` or `colour`: the prompt does not say."""
+
+    thing: str
+    count: int | None = None
+    colour: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What a prompt says.
+
+    relation: (kind, subject, object), indices into `objects`; kinds as in the scene graph.
+    position: where a lone object stands: left, right, top, bottom or centre.
+    """
+
+    objects: tuple[Wanted, ...] = ()
+    place: str | None = None
+    shade: str | None = None
+    relation: tuple[str, int, int] | None = None
+    position: str | None = None
+
+
+_RELATIONS: dict[str, Callable[[float, float], bool]] = {
+    # dx, dy: from the object to the subject; the rules beyond GenEval's four follow how the world draws them.
+    "left": lambda dx, dy: dx <= -MARGIN,
+    "right": lambda dx, dy: dx >= MARGIN,
+    "above": lambda dx, dy: dy <= -MARGIN,
+    "below": lambda dx, dy: dy >= MARGIN,
+    "next": lambda dx, dy: abs(dx) >= max(MARGIN, abs(dy)),
+    "behind": lambda dx, dy: dy <= -MARGIN / 2,
+    "on": lambda dx, dy: dy <= -MARGIN and abs(dx) <= 0.2,
+    "wearing": lambda dx, dy: dy >= MARGIN / 2 and abs(dx) <= 0.3,
+    "holding": lambda dx, dy: MARGIN <= max(abs(dx), abs(dy)) <= 0.45,
+}
+
+_POSITIONS: dict[str, Callable[[float, float], bool]] = {
+    # x, y: from the middle of the canvas.
+    "left": lambda x, y: x <= -MARGIN,
+    "right": lambda x, y: x >= MARGIN,
+    "top": lambda x, y: y <= -MARGIN,
+    "bottom": lambda x, y: y >= MARGIN,
+    "centre": lambda x, y: abs(x) <= 0.12 and abs(y) <= 0.25,
+}
+
+
+def check(reading: Reading, expectation: Expectation) -> dict[str, bool]:
+    """Whether the picture does what was asked, for each task (of `TASKS`) that the expectation touches.
+
+    object: every thing is there. count: every number said is exact. colour: every coloured thing is there in
+    its colour. background: the place, and the shade of a plain one. position: the relation holds between some
+    two of the objects found, or the lone object is where it was asked. binding: there are two or more things,
+    and each whose colour is said has that colour.
+    """
+    found = [[f for f in reading.objects if f.thing == w.thing] for w in expectation.objects]
+    pairs = list(zip(found, expectation.objects, strict=True))
+    painted = [any(f.colour == w.colour for f in fs) for fs, w in pairs if w.colour]
+    out: dict[str, bool] = {}
+    if expectation.objects:
+        out["object"] = all(found)
+    counted = [(len(fs), w.count) for fs, w in pairs if w.count is not None]
+    if counted:
+        out["count"] = all(seen == asked for seen, asked in counted)
+    if painted:
+        out["colour"] = all(painted)
+    if expectation.place is not None:
+        shade_fits = expectation.shade is None or reading.shade == expectation.shade
+        out["background"] = reading.place == expectation.place and shade_fits
+    if expectation.relation is not None:
+        kind, subject, target = expectation.relation
+        out["position"] = any(
+            a is not b and _RELATIONS[kind](a.x - b.x, a.y - b.y) for a in found[subject] for b in found[target]
+        )
+    elif expectation.position is not None:
+        where = _POSITIONS[expectation.position]
+        out["position"] = any(where(f.x - 0.5, f.y - 0.5) for f in found[0])
+    if len(expectation.objects) > 1 and painted:
+        out["binding"] = all(found) and all(painted)
+    return out
+
+
+def expectation_of(scene: Scene, *, counts: bool = True) -> Expectation:
+    """What the full caption of a scene says. Without `counts`, only numbers above one are asked for."""
+    objects = tuple(
+        Wanted(group.thing, group.count if counts or group.count > 1 else None, group.colour) for group in scene.groups
+    )
+    relation = scene.relation
+    return Expectation(
+        objects=objects,
+        place=scene.place,
+        shade=scene.shade,
+        relation=(relation.kind, relation.subject, relation.object) if relation else None,
+        position=scene.position,
+    )

@@ -1,0 +1,144 @@
+"""The words of the built-in world: the table `things.tsv`, the colours, the way back from word to thing.
+
+A surface form (singular, plural or synonym, English or Chinese) belongs to at most one thing in each of
+the two vocabularies: the sprites and the drawn shapes.
+"""
+
+from __future__ import annotations
+
+import csv
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from t2i.world.graph import Thing
+
+Lang = Literal["en", "zh"]
+Kind = Literal["sprites", "shapes", "all"]
+
+TABLE = Path(__file__).with_name("things.tsv")
+
+COLOURS: dict[str, tuple[str, tuple[int, int, int]]] = {
+    "red": ("红色", (222, 40, 48)),
+    "orange": ("橙色", (247, 133, 28)),
+    "yellow": ("黄色", (250, 208, 44)),
+    "green": ("绿色", (58, 163, 68)),
+    "blue": ("蓝色", (48, 112, 224)),
+    "purple": ("紫色", (134, 72, 200)),
+    "pink": ("粉色", (247, 132, 184)),
+    "brown": ("棕色", (132, 84, 48)),
+    "black": ("黑色", (32, 32, 36)),
+    "white": ("白色", (246, 246, 246)),
+    "grey": ("灰色", (142, 142, 146)),
+}
+"""Colour word -> (Chinese word, approximate sRGB in 0..255)."""
+
+COLOUR_SYNONYMS: dict[str, str] = {
+    "gray": "grey",
+    "violet": "purple",
+    "红": "red",
+    "橙": "orange",
+    "橘色": "orange",
+    "橘黄色": "orange",
+    "黄": "yellow",
+    "绿": "green",
+    "蓝": "blue",
+    "紫": "purple",
+    "粉红色": "pink",
+    "粉": "pink",
+    "褐色": "brown",
+    "咖啡色": "brown",
+    "棕": "brown",
+    "黑": "black",
+    "白": "white",
+    "灰": "grey",
+}
+"""Other surface forms of the same colours, both languages."""
+
+
+def _words(cell: str) -> tuple[str, ...]:
+    return tuple(word for word in cell.split("|") if word)
+
+
+@cache
+def things() -> dict[str, Thing]:
+    """Every thing of the world by key, the core ones first, in the order of the table."""
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    table: dict[str, Thing] = {}
+    for row in rows:
+        assert row["key"] not in table, f"{row['key']} appears twice in {TABLE.name}"
+        table[row["key"]] = Thing(
+            key=row["key"],
+            sprite=row["sprite"],
+            en=row["en"],
+            plural=row["plural"],
+            zh=row["zh"],
+            measure=row["measure"],
+            synonyms_en=_words(row["synonyms_en"]),
+            synonyms_zh=_words(row["synonyms_zh"]),
+            category=row["category"],
+            pose=row["pose"],
+            size=float(row["size"]),
+            colour=row["colour"],
+            colours=_words(row["colours"]),
+            core=row["core"] == "1",
+        )
+    return table
+
+
+def plural_of(form: str) -> tuple[str, str]:
+    """(singular, plural) of an English synonym: "mouse/mice" says both, "kitten" takes the regular ending."""
+    if "/" in form:
+        singular, plural = form.split("/")
+        return singular, plural
+    return form, form + ("es" if form.endswith(("s", "x", "ch", "sh")) else "s")
+
+
+def surface_forms(thing: Thing, lang: Lang) -> tuple[str, ...]:
+    """All words by which `find` knows a thing in one language, the plain ones first.
+
+    English things named by a measure ("cup of coffee") answer to the bare noun ("coffee") too.
+    """
+    if lang == "zh":
+        forms = [thing.zh, *thing.synonyms_zh]
+    else:
+        forms = [thing.en, thing.plural]
+        for synonym in thing.synonyms_en:
+            forms.extend(plural_of(synonym))
+        if " of " in thing.en:
+            forms.append(thing.en.split(" of ", 1)[1])
+    return tuple(dict.fromkeys(forms))
+
+
+def is_shape(thing: Thing) -> bool:
+    """True for a thing that is drawn from formulas and not taken from the sprite library."""
+    return thing.sprite.startswith("shape:")
+
+
+@cache
+def index(lang: Lang, kind: Kind = "sprites") -> dict[str, str]:
+    """Surface form -> key. With `kind="all"` a sprite wins over the shape of the same name."""
+    table: dict[str, str] = {}
+    for shape in (True, False):
+        if kind == ("sprites" if shape else "shapes"):
+            continue
+        for thing in things().values():
+            if is_shape(thing) == shape:
+                table.update({form.lower(): thing.key for form in surface_forms(thing, lang)})
+    return table
+
+
+def find(word: str, lang: Lang = "en", kind: Kind = "sprites") -> str | None:
+    """The key of the thing that a word means, or None. `kind="shapes"` looks among the drawn shapes."""
+    return index(lang, kind).get(" ".join(word.lower().split()))
+
+
+def find_colour(word: str) -> str | None:
+    """The key of `COLOURS` that a word of either language means, or None."""
+    form = word.strip().lower()
+    if form in COLOURS:
+        return form
+    if form in COLOUR_SYNONYMS:
+        return COLOUR_SYNONYMS[form]
+    return next((key for key, (zh, _) in COLOURS.items() if zh == form), None)

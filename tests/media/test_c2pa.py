@@ -1,0 +1,204 @@
+"""Content Credentials: signed last, read back, tampering seen. The certificates are made here, by openssl's rules."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from t2i.media.images import Record, load_image, read_metadata, save_image
+
+c2pa = pytest.importorskip("c2pa", reason="the extra c2pa is not installed")
+x509 = pytest.importorskip("cryptography.x509")
+
+from t2i.cli.app import run  # noqa: E402
+from t2i.errors import InputError  # noqa: E402
+from t2i.media.c2pa import UNTRUSTED, Seal, read_claim  # noqa: E402
+
+SUFFIXES = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+RECORD = Record(
+    key="0" * 32, command="sample", prompt="a cat", seed=7, model="small", weights="ab" * 32, size=(64, 64)
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """root.pem, and cert.pem with key.pem signed by it: ES256, CA:false, digitalSignature, emailProtection."""
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    folder = tmp_path_factory.mktemp("certs")
+    now = datetime.datetime.now(datetime.UTC)
+    ca, leaf = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+
+    def build(name: str, key: ec.EllipticCurvePrivateKey, is_ca: bool) -> x509.Certificate:
+        def named(common: str) -> x509.Name:
+            pairs = ((NameOID.ORGANIZATION_NAME, "t2i tests"), (NameOID.COMMON_NAME, common))
+            return x509.Name([x509.NameAttribute(oid, text) for oid, text in pairs])
+
+        uses = dict.fromkeys(
+            ["content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only"]
+            + ["decipher_only"],
+            False,
+        )
+        usage = x509.KeyUsage(digital_signature=not is_ca, key_cert_sign=is_ca, crl_sign=is_ca, **uses)
+        made = x509.CertificateBuilder().subject_name(named(name)).issuer_name(named("root"))
+        made = made.public_key(key.public_key()).serial_number(x509.random_serial_number())
+        made = made.not_valid_before(now - datetime.timedelta(days=1))
+        made = made.not_valid_after(now + datetime.timedelta(days=30))
+        made = made.add_extension(x509.BasicConstraints(is_ca, None), True).add_extension(usage, True)
+        made = made.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.public_key()), False)
+        made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+        if not is_ca:
+            made = made.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), False)
+        return made.sign(ca, hashes.SHA256())
+
+    pem = serialization.Encoding.PEM
+    root, cert = build("root", ca, True), build("signer", leaf, False)
+    (folder / "root.pem").write_bytes(root.public_bytes(pem))
+    (folder / "cert.pem").write_bytes(cert.public_bytes(pem) + root.public_bytes(pem))
+    plain = serialization.NoEncryption()
+    (folder / "key.pem").write_bytes(leaf.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    (folder / "other.pem").write_bytes(ca.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def seal(certs: Path) -> Seal:
+    return Seal.load(certs / "cert.pem", certs / "key.pem")
+
+
+def picture() -> Image.Image:
+    image = Image.radial_gradient("L").resize((64, 64))
+    return image.convert("RGB")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_signed_picture_and_the_same_one_tampered_with(certs: Path, seal: Seal, tmp_path: Path, suffix: str) -> None:
+    path, kind = tmp_path / f"x.{suffix}", SUFFIXES[suffix]
+    save_image(picture(), path, RECORD)
+    assert read_claim(path, kind) is None
+    save_image(picture(), path, replace(RECORD, seal=seal))
+    claim = read_claim(path, kind)
+    assert claim is not None
+    assert (claim["state"], claim["actions"], claim["problems"]) == ("Valid", ["c2pa.created"], [UNTRUSTED])
+    assert claim["signer"] == "signer, t2i tests"
+    assert read_metadata(path)["t2i"] == RECORD.table()  # the other marks are there as well
+    assert load_image(path).size == (64, 64)
+    with c2pa.Reader(str(path)) as reader:
+        said = json.loads(reader.json())
+    (assertion,) = said["manifests"][said["active_manifest"]]["assertions"]
+    assert assertion["data"]["actions"][0]["digitalSourceType"] == RECORD.source_uri
+    trusted = read_claim(path, kind, certs / "root.pem")
+    assert trusted is not None
+    assert (trusted["state"], trusted["problems"]) == ("Trusted", [])
+
+    data = path.read_bytes()
+    at = (
+        data.rindex(b"IDAT") + 12 if suffix == "png" else len(data) - 40 if suffix == "jpg" else data.index(b"VP8") + 40
+    )
+    path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    broken = read_claim(path, kind)
+    assert broken is not None
+    assert broken["state"] == "Invalid"
+
+
+def test_words_that_were_changed_are_seen(seal: Seal, tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    save_image(picture(), path, replace(RECORD, seal=seal))
+    path.write_bytes(path.read_bytes().replace(b'"prompt": "a cat"', b'"prompt": "a dog"'))
+    claim = read_claim(path, "PNG")
+    assert claim is not None
+    assert claim["state"] == "Invalid"
+
+
+def test_an_edited_picture_names_its_parent(seal: Seal, tmp_path: Path) -> None:
+    parent, path = tmp_path / "parent.webp", tmp_path / "x.png"
+    save_image(picture(), parent, replace(RECORD, seal=seal))
+    record = replace(RECORD, command="inpaint", source_type="compositeWithTrainedAlgorithmicMedia")
+    save_image(picture(), path, replace(record, seal=seal.of(parent.read_bytes(), "WEBP")))
+    claim = read_claim(path, "PNG")
+    assert claim is not None
+    assert (claim["state"], claim["actions"]) == ("Valid", ["c2pa.opened", "c2pa.edited"])
+
+
+def test_keys_that_cannot_sign(certs: Path, tmp_path: Path) -> None:
+    (tmp_path / "none.pem").write_text("no key")
+    for cert, key, sentence in (
+        (certs / "cert.pem", tmp_path / "none.pem", "holds no private key"),
+        (tmp_path / "none.pem", certs / "key.pem", "cannot sign together"),
+        (certs / "cert.pem", certs / "other.pem", "cannot sign together"),
+        (certs / "cert.pem", tmp_path / "nowhere.pem", "cannot read"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            Seal.load(cert, key)
+
+
+def test_signing_from_the_command_line(
+    certs: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    keys = ["--sign-cert", str(certs / "cert.pem"), "--sign-key", str(certs / "key.pem")]
+    common = ["sample", "a cat", "--seed", "1", "--size", "16", "--model", str(tiny), "--device", "cpu"]
+    assert run([*common, *keys, "-o", "x.png"]) == 0
+    capsys.readouterr()
+    assert run(["info", "x.png", "--json", "--trust", str(certs / "root.pem")]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["c2pa"]["state"] == "Trusted"
+    assert run(["info", "x.png"]) == 0
+    assert "the signer is not known" in capsys.readouterr().out
+    assert run([*common, "--sign-cert", str(certs / "cert.pem")]) == 2
+    assert run([*common, "--sign-cert", "no.pem", "--sign-key", "no.pem", "-o", "y.png"]) == 3
+    assert not Path("y.png").exists()
+
+
+def ingredients(path: Path) -> tuple[list[str], list[dict[str, object]]]:
+    """The actions of a signed picture and its ingredients, as the library reads them."""
+    with c2pa.Reader(str(path)) as reader:
+        said = json.loads(reader.json())
+    active = said["manifests"][said["active_manifest"]]
+    actions = [a for part in active["assertions"] if "actions" in part["label"] for a in part["data"]["actions"]]
+    return [action["action"] for action in actions], active.get("ingredients", [])
+
+
+EDITED = ["c2pa.opened", "c2pa.edited"]
+
+
+@pytest.mark.parametrize(
+    ("args", "actions", "relations"),
+    [
+        (["inpaint", "a.png", "a cat", "--box", "4,4,20,20", "--seed", "1"], EDITED, ["parentOf"]),
+        (["upscale", "a.png", "--to", "64"], EDITED, ["parentOf"]),
+        (["sample", "a cat", "--init", "a.png", "--seed", "1"], EDITED, ["parentOf"]),
+        (["sample", "--like", "a.png", "--seed", "1"], ["c2pa.created"], ["inputTo"]),
+        (["sample", "--blend", "a.png", "b.jpg", "--frames", "2", "--seed", "1"], ["c2pa.created"], ["inputTo"] * 2),
+    ],
+    ids=["inpaint", "upscale", "init", "like", "blend"],
+)
+def test_what_is_made_of_a_picture_names_it(
+    args: list[str],
+    actions: list[str],
+    relations: list[str],
+    certs: Path,
+    seal: Seal,
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_image(picture().resize((32, 32)), Path("a.png"), replace(RECORD, seal=seal))
+    save_image(picture().resize((32, 32)).rotate(90), Path("b.jpg"))
+    keys = ["--sign-cert", str(certs / "cert.pem"), "--sign-key", str(certs / "key.pem")]
+    assert run([*args, *keys, "--model", str(tiny), "--device", "cpu", "-o", "out", "--quiet"]) == 0
+    path = Path(capsys.readouterr().out.splitlines()[0])
+    done, used = ingredients(path)
+    assert (done, [one["relationship"] for one in used]) == (actions, relations)
+    claim = read_claim(path, "PNG", certs / "root.pem")
+    assert claim is not None and claim["state"] == "Trusted" and not claim["problems"]
+    # the parent's own credentials travel along
+    assert used[0].get("active_manifest") and not any(one.get("active_manifest") for one in used[1:])
