@@ -24,7 +24,7 @@ from t2i.nets.unet import UNetCond
 from t2i.stages.base import guided, sample_base
 from t2i.stages.loading import PIXELS, build_stage, load_encoder, load_net
 from t2i.stages.prior import sample_prior
-from t2i.stages.stage import Dials, Known, OnStep, Stage, Start, Threshold
+from t2i.stages.stage import Dials, InpaintCond, OnStep, Stage, Start, Threshold
 from t2i.stages.upsampler import sample_upsampler
 from t2i.store.bundle import Manifest, StageEntry, read_bundle
 from t2i.store.fit import ENCODERS
@@ -61,7 +61,7 @@ PRIORS = ("diffusion", "none")
 
 
 @dataclass(frozen=True)
-class Subject:
+class Conditioning:
     """What B pictures shall show, None for what is left open: text, image embeddings z (B, E), and the same of what
     they shall not show."""
 
@@ -161,13 +161,13 @@ class Pipeline:
         assert len(prompts) == len(seeds) > 0, "one seed a prompt"
         settings = settings or SampleSettings()
         self.check_size(settings)
-        subject, cut = self.subject(prompts, seeds, settings, on_step)
-        return self.draw(subject, seeds, settings, on_step, prompts=prompts, truncated=cut)
+        conditioning, cut = self.condition(prompts, seeds, settings, on_step)
+        return self.draw(conditioning, seeds, settings, on_step, prompts=prompts, truncated=cut)
 
     @torch.inference_mode()
     def draw(
         self,
-        subject: Subject,
+        conditioning: Conditioning,
         seeds: Sequence[int],
         settings: SampleSettings,
         on_step: OnStep | None = None,
@@ -178,13 +178,15 @@ class Pipeline:
     ) -> Samples:
         """The cascade from its base on: one picture a seed. `start`: where the base begins, if not at noise."""
         self.check_size(settings)
-        images = self.paint(subject, seeds, settings, on_step, start=start)
+        images = self.sample_base(conditioning, seeds, settings, on_step, start=start)
         kept: dict[str, Tensor] = {}
         if settings.keep_stages:
-            if subject.z is not None and self.manifest.of_kind("prior"):
-                kept[self.manifest.of_kind("prior")[0].name] = subject.z.float().cpu()
+            if conditioning.z is not None and self.manifest.of_kind("prior"):
+                kept[self.manifest.of_kind("prior")[0].name] = conditioning.z.float().cpu()
             kept[self.manifest.of_kind("base")[0].name] = images.float().cpu()
-        images = self.finish(images, subject, seeds, settings, on_step, kept=kept if settings.keep_stages else None)
+        images = self.upsample(
+            images, conditioning, seeds, settings, on_step, kept=kept if settings.keep_stages else None
+        )
         unknown = [self.words.unknown(prompt) for prompt in prompts] or [[] for _ in seeds]
         return Samples(images.float().cpu(), kept, list(truncated) or [None] * len(seeds), unknown)
 
@@ -200,7 +202,7 @@ class Pipeline:
         return size
 
     @torch.inference_mode()
-    def subject(
+    def condition(
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],
@@ -209,19 +211,24 @@ class Pipeline:
         *,
         key: str = "",
         near: Tensor | None = None,
-    ) -> tuple[Subject, list[str | None]]:
+    ) -> tuple[Conditioning, list[str | None]]:
         """The prompts, and the negative prompt of the settings, encoded and taken through the prior; and of each
-        prompt the part that did not fit. `key` sets several draws for the same seeds apart; near as in `imagine`."""
+        prompt the part that did not fit.
+
+        key: sets several draws for the same seeds apart; near: as in `sample_prior`.
+        """
         text, cut = self.encode(prompts)
-        z = self.imagine(text, seeds, settings, on_step, key=key, near=near)
+        z = self.sample_prior(text, seeds, settings, on_step, key=key, near=near)
         if settings.negative is None or not settings.negative.strip():
-            return Subject(text, z), cut
+            return Conditioning(text, z), cut
         negative = self.encode([settings.negative] * len(prompts))[0]
         reads_text = bool(self.base[1].config.text_dim)  # then the embedding stays as it is: see `conds`
-        return Subject(text, z, negative, None if reads_text else self.imagine(negative, seeds, settings, key=key)), cut
+        return Conditioning(
+            text, z, negative, None if reads_text else self.sample_prior(negative, seeds, settings, key=key)
+        ), cut
 
     @torch.inference_mode()
-    def imagine(
+    def sample_prior(
         self,
         text: TextCond,
         seeds: Sequence[int],
@@ -259,39 +266,39 @@ class Pipeline:
         entry = self.manifest.of_kind("base")[0]
         return entry, self.stages[entry.name]
 
-    def conds(self, subject: Subject) -> tuple[UNetCond, UNetCond]:
+    def conds(self, conditioning: Conditioning) -> tuple[UNetCond, UNetCond]:
         """The base's condition and what guidance leads away from, of what the base reads (`guided`)."""
         config = self.base[1].config
-        texts = (subject.text, subject.negative) if config.text_dim else (None, None)
-        zs = (subject.z, subject.z_negative) if config.cond_dim else (None, None)
+        texts = (conditioning.text, conditioning.negative) if config.text_dim else (None, None)
+        zs = (conditioning.z, conditioning.z_negative) if config.cond_dim else (None, None)
         return guided(texts[0], zs[0], texts[1], zs[1])
 
     @torch.inference_mode()
-    def paint(
+    def sample_base(
         self,
-        subject: Subject,
+        conditioning: Conditioning,
         seeds: Sequence[int],
         settings: SampleSettings,
         on_step: OnStep | None = None,
         *,
         key: str = "",
         start: Start | None = None,
-        known: Known | None = None,
+        known: InpaintCond | None = None,
     ) -> Tensor:
         """The base's pictures (B, 3, S, S) in [-1, 1]."""
         entry, stage = self.base
-        cond, uncond = self.conds(subject)
+        cond, uncond = self.conds(conditioning)
         low = self.manifest.sizes[0]
         dials = self.dials(entry, settings)
-        if subject.text is None and subject.negative is None and entry.name not in settings.guidance:
+        if conditioning.text is None and conditioning.negative is None and entry.name not in settings.guidance:
             dials = dials.changed(guidance=entry.defaults.unworded)
         return sample_base(stage, low, cond, uncond, seeds, dials, on_step, key=key, start=start, known=known)
 
     @torch.inference_mode()
-    def finish(
+    def upsample(
         self,
         images: Tensor,
-        subject: Subject,
+        conditioning: Conditioning,
         seeds: Sequence[int],
         settings: SampleSettings,
         on_step: OnStep | None = None,
@@ -303,26 +310,26 @@ class Pipeline:
         for entry in self.manifest.of_kind("upsampler"):
             if images.shape[-1] >= size:
                 break
-            images = self.enlarge(entry, images, subject, seeds, settings, on_step)
+            images = self.sample_upsampler(entry, images, conditioning, seeds, settings, on_step)
             if kept is not None:
                 kept[entry.name] = images.float().cpu()
         return images
 
-    def enlarge(
+    def sample_upsampler(
         self,
         entry: StageEntry,
         images: Tensor,
-        subject: Subject,
+        conditioning: Conditioning,
         seeds: Sequence[int],
         settings: SampleSettings,
         on_step: OnStep | None = None,
         *,
         tile: int = 0,
-        known: Known | None = None,
+        known: InpaintCond | None = None,
         key: str = "",
     ) -> Tensor:
-        """Pictures (B, 3, h, w) taken through one upsampler, which reads the subject's text if it was built to."""
-        text, negative = (None if t is None else t.pooled for t in (subject.text, subject.negative))
+        """Pictures (B, 3, h, w) taken through one upsampler, which reads the conditioning's text if it was built to."""
+        text, negative = (None if t is None else t.pooled for t in (conditioning.text, conditioning.negative))
         level = float(settings.sr_noise.get(entry.name, entry.defaults.extra.get("noise", 0.0)))
         return sample_upsampler(
             self.stages[entry.name], images, seeds, self.dials(entry, settings), level, on_step,

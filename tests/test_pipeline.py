@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from t2i.errors import InputError, UsageError
-from t2i.pipeline import Pipeline, Samples, SampleSettings, Subject
+from t2i.pipeline import Conditioning, Pipeline, Samples, SampleSettings
 
 PROMPTS = [
     "a cat in the snow",
@@ -89,16 +89,16 @@ def test_settings_change_nothing_else(pipeline: Pipeline) -> None:
 
 def test_guidance_leads_away_from_no_text_at_the_same_embedding(pipeline: Pipeline) -> None:
     text, _ = pipeline.encode([CAT])
-    z = pipeline.imagine(text, [7], SampleSettings())
-    cond, uncond = pipeline.conds(Subject(text, z))
+    z = pipeline.sample_prior(text, [7], SampleSettings())
+    cond, uncond = pipeline.conds(Conditioning(text, z))
     assert cond.z_keep is not None and uncond.z_keep is not None
     assert bool(cond.z_keep.all()) and bool(uncond.z_keep.all())
     assert cond.tokens_keep is not None and uncond.tokens_keep is not None
     assert bool(cond.tokens_keep.all()) and not bool(uncond.tokens_keep.any())
     away = pipeline.encode(["a dog"])[0]
-    _, from_dog = pipeline.conds(Subject(text, z, away))  # a negative prompt takes the place of no text
+    _, from_dog = pipeline.conds(Conditioning(text, z, away))  # a negative prompt takes the place of no text
     assert from_dog.tokens is away.tokens and from_dog.z is z and bool(from_dog.z_keep.all())
-    _, from_nothing = pipeline.conds(Subject(None, z))  # without any text, guidance leads away from no embedding
+    _, from_nothing = pipeline.conds(Conditioning(None, z))  # without any text, guidance leads away from no embedding
     assert from_nothing.z_keep is not None and not bool(from_nothing.z_keep.any())
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from t2i.edit.masks import feathered, grow, windows
 from t2i.edit.upscaling import upscale
 from t2i.media.images import resize
-from t2i.pipeline import Pipeline, SampleSettings, Subject
-from t2i.stages.stage import Known, OnStep, Start, of_all
+from t2i.pipeline import Conditioning, Pipeline, SampleSettings
+from t2i.stages.stage import InpaintCond, OnStep, Start, of_all
 from t2i.stages.upsampler import Box
 
 REMOVAL = 0.6
@@ -96,24 +96,24 @@ def _paint(
     surface = smooth_fill(known.x0, known.mask)
     z = pipeline.embed(surface) if pipeline.base[1].config.cond_dim else None
     if prompts is None:
-        subject, start = Subject(z=z), Start(x0=surface, strength=REMOVAL)
+        conditioning, start = Conditioning(z=z), Start(x0=surface, strength=REMOVAL)
     else:
         fitting = settings if settings.best_of or z is None else replace(settings, best_of=CANDIDATES)
-        subject = pipeline.subject(prompts, seeds, fitting, on_step, key=key, near=z)[0]
-    images = pipeline.paint(subject, seeds, settings, on_step, key=key, start=start, known=known)
+        conditioning = pipeline.condition(prompts, seeds, fitting, on_step, key=key, near=z)[0]
+    images = pipeline.sample_base(conditioning, seeds, settings, on_step, key=key, start=start, known=known)
     for entry in pipeline.manifest.of_kind("upsampler"):
         if images.shape[-1] >= side:
             break
         large = images.shape[-1] * int(pipeline.stages[entry.name].config.scale)
         known = _known(part, mask, large)
-        images = pipeline.enlarge(entry, images, subject, seeds, settings, on_step, key=key, known=known)
+        images = pipeline.sample_upsampler(entry, images, conditioning, seeds, settings, on_step, key=key, known=known)
     images = images.float().cpu()
     if images.shape[-1] >= side:
         return resize(images, side, side)
     return torch.stack([upscale(pipeline, x, (side, side), seed).image for x, seed in zip(images, seeds, strict=True)])
 
 
-def _known(part: Tensor, mask: Tensor, size: int) -> Known:
+def _known(part: Tensor, mask: Tensor, size: int) -> InpaintCond:
     """What is known, at `size`: a cell of which any pixel is to be painted is painted."""
     side = part.shape[-1]
     m = mask.to(part).expand(len(part), -1, -1, -1)
@@ -121,7 +121,7 @@ def _known(part: Tensor, mask: Tensor, size: int) -> Known:
         m = F.adaptive_max_pool2d(m, size)
     else:
         m = F.interpolate(m, size=(size, size), mode="nearest")
-    return Known(resize(part, size, size), m)
+    return InpaintCond(resize(part, size, size), m)
 
 
 def smooth_fill(x0: Tensor, mask: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from t2i.diffusion.denoiser import Denoiser
 from t2i.media.images import resize
-from t2i.pipeline import Pipeline, Subject
+from t2i.pipeline import Conditioning, Pipeline
 from t2i.stages.base import bound_net, typed_cond
 from t2i.stages.stage import Dials
 
@@ -67,18 +67,21 @@ def _at(denoiser: Denoiser, x: Tensor, sigma: float) -> Tensor:
 
 
 @torch.inference_mode()
-def inverted_noise(pipeline: Pipeline, pictures: Tensor, subject: Subject, steps: int = INVERSION_STEPS) -> Tensor:
-    """The unit noise eps (B, 3, S, S) from which the base draws about these pictures (B, 3, H, H), given their subject.
+def inverted_noise(
+    pipeline: Pipeline, pictures: Tensor, conditioning: Conditioning, steps: int = INVERSION_STEPS
+) -> Tensor:
+    """The unit noise eps (B, 3, S, S) from which the base draws about these pictures (B, 3, H, H), given their
+    conditioning.
 
     Without guidance, which cannot be undone. Rescaled to the norm of noise: what the network does not explain stays in
     it, and a sampler that starts from too little noise draws flat pictures.
     """
     entry, stage = pipeline.base
     size = pipeline.manifest.sizes[0]
-    cond = typed_cond(stage, pipeline.conds(subject)[0])
+    cond = typed_cond(stage, pipeline.conds(conditioning)[0])
     dials = Dials(steps=steps, schedule=entry.defaults.schedule or "uniform_t")
     inner = stage.denoiser(bound_net(stage), cond, dials)
-    levels = stage.levels(dials)
+    levels = stage.sigmas(dials)
     # from the network's highest level the rest is nearly noise alone
     x = invert(lambda x, sigma, _: inner(x, sigma, cond), resize(pictures, size, size).to(stage.device), levels)
     eps = x / float(stage.process.start(torch.ones(()), levels[0]))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from t2i.edit.masks import bounds, grow
 from t2i.media.images import resize
-from t2i.pipeline import Pipeline, Subject
+from t2i.pipeline import Conditioning, Pipeline
 from t2i.rng import noise
 from t2i.stages.base import bound_net, typed_cond
 from t2i.stages.stage import Dials
@@ -62,7 +62,9 @@ def text_contrast(pipeline: Pipeline, image: Tensor, what: str, seed: int = 0) -
     size = pipeline.manifest.sizes[0]
     small = resize(image[None].float(), size, size).to(stage.device)
     prompts = [what, *references(pipeline, what)]
-    rows = [typed_cond(stage, pipeline.conds(subject)[0]) for subject in subjects(pipeline, small, prompts)]
+    rows = [
+        typed_cond(stage, pipeline.conds(conditioning)[0]) for conditioning in conditionings(pipeline, small, prompts)
+    ]
     denoiser = stage.denoiser(bound_net(stage), None, Dials())
     t = stage.process.time(torch.tensor(T))
     sigma = stage.process.sigma(t.float())
@@ -75,15 +77,17 @@ def text_contrast(pipeline: Pipeline, image: Tensor, what: str, seed: int = 0) -
     return smooth((total / DRAWS).abs().mean(0)).cpu()
 
 
-def subjects(pipeline: Pipeline, image: Tensor, prompts: Sequence[str]) -> list[Subject]:
+def conditionings(pipeline: Pipeline, image: Tensor, prompts: Sequence[str]) -> list[Conditioning]:
     """What the base is told: each prompt's text and, where it reads an image embedding, that of `image` (1, 3, S, S),
     led from what the first prompt means to what this one means. A prior would fill in a place of its own for each
     prompt, and the guesses would differ in the background too."""
     texts = [pipeline.encode([prompt])[0] for prompt in prompts]
     if not pipeline.base[1].config.cond_dim:
-        return [Subject(text) for text in texts]
+        return [Conditioning(text) for text in texts]
     picture, words = pipeline.embed(image), [F.normalize(text.pooled, dim=-1) for text in texts]
-    return [Subject(text, F.normalize(picture + (z - words[0]), dim=-1)) for text, z in zip(texts, words, strict=True)]
+    return [
+        Conditioning(text, F.normalize(picture + (z - words[0]), dim=-1)) for text, z in zip(texts, words, strict=True)
+    ]
 
 
 def references(pipeline: Pipeline, what: str) -> list[str]:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.media.images import lanczos, resize
-from t2i.pipeline import Pipeline, SampleSettings, Subject
+from t2i.pipeline import Conditioning, Pipeline, SampleSettings
 from t2i.stages.stage import OnStep
 from t2i.store.bundle import StageEntry
 
@@ -66,7 +66,7 @@ def upscale(
     """
     height, width = size
     large, factors, shares = image.float(), [], []
-    subject = Subject(pipeline.encode([prompt])[0] if prompt else None)
+    conditioning = Conditioning(pipeline.encode([prompt])[0] if prompt else None)
     while large.shape[1] < height or large.shape[2] < width:
         entry = choose(pipeline, max(large.shape[1:]))
         if entry is None:
@@ -74,7 +74,7 @@ def upscale(
         factors.append(int(pipeline.stages[entry.name].config.scale))
         key = f"/pass{len(factors)}" if len(factors) > 1 else ""
         large, share = _once(
-            pipeline, entry, large, seed, settings or SampleSettings(), tile, gate, key, on_step, subject
+            pipeline, entry, large, seed, settings or SampleSettings(), tile, gate, key, on_step, conditioning
         )
         shares.append(share)
     if tuple(large.shape[1:]) != size:
@@ -102,7 +102,7 @@ def _once(
     gate: bool,
     key: str,
     on_step: OnStep | None,
-    subject: Subject,
+    conditioning: Conditioning,
 ) -> tuple[Tensor, float]:
     """(3, h, w) -> (3, H, W) by one use of one upsampler, and the share of its detail that was kept."""
     stage = pipeline.stages[entry.name]
@@ -111,7 +111,9 @@ def _once(
     def enlarged(x: Tensor, key: str, tell: OnStep | None = None) -> tuple[Tensor, Tensor]:
         """Lanczos' enlargement and what the network adds to it."""
         plain = lanczos(x, x.shape[1] * scale, x.shape[2] * scale).clamp(-1, 1)
-        made = pipeline.enlarge(entry, x[None].to(device), subject, [seed], settings, tell, tile=tile, key=key)
+        made = pipeline.sample_upsampler(
+            entry, x[None].to(device), conditioning, [seed], settings, tell, tile=tile, key=key
+        )
         return plain, made[0].float().cpu() - plain
 
     plain, detail = enlarged(low, key, on_step)

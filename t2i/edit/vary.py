@@ -16,7 +16,7 @@ from t2i.edit.inpaint import square_of
 from t2i.edit.latents import inverted_noise, slerp
 from t2i.errors import UsageError
 from t2i.media.images import resize
-from t2i.pipeline import Pipeline, Samples, SampleSettings, Subject
+from t2i.pipeline import Conditioning, Pipeline, Samples, SampleSettings
 from t2i.rng import noise
 from t2i.stages.stage import OnStep, Start
 
@@ -57,8 +57,8 @@ def variations(
     text, cut = pipeline.encode(prompts) if prompts else (None, [None] * len(seeds))
     negative, _ = pipeline.encode([settings.negative] * len(seeds)) if settings.negative else (None, None)
     start = _start(pipeline, image, seeds, strength)
-    subject = Subject(text, z, negative)
-    return pipeline.draw(subject, seeds, settings, on_step, start=start, prompts=prompts or (), truncated=cut)
+    conditioning = Conditioning(text, z, negative)
+    return pipeline.draw(conditioning, seeds, settings, on_step, start=start, prompts=prompts or (), truncated=cut)
 
 
 @torch.inference_mode()
@@ -88,7 +88,7 @@ def blend(
         first, last = own_noise(pipeline, [a]), own_noise(pipeline, [b])
         own = torch.cat([slerp(first, last, t) for t in shares])
         start = Start(eps=slerp(own, fresh_noise(pipeline, seeds).to(own), strength))
-    return pipeline.draw(Subject(z=z), seeds, settings, on_step, start=start)
+    return pipeline.draw(Conditioning(z=z), seeds, settings, on_step, start=start)
 
 
 @torch.inference_mode()
@@ -114,7 +114,9 @@ def text_diff(
     z = pipeline.embed(squares([image], pipeline.clip.config.image_size))
     d = text_direction(pipeline, source, target)
     moved = torch.cat([slerp(z, d, theta) for theta in thetas])
-    return pipeline.draw(Subject(z=moved), seeds, settings, on_step, start=_start(pipeline, image, seeds, strength))
+    return pipeline.draw(
+        Conditioning(z=moved), seeds, settings, on_step, start=_start(pipeline, image, seeds, strength)
+    )
 
 
 def text_direction(pipeline: Pipeline, source: str, target: str) -> Tensor:
@@ -143,10 +145,10 @@ def redraw(
     steps begin. A sketch wants .7 to .9, another style .4 to .6.
     """
     settings = settings or SampleSettings()
-    subject, cut = pipeline.subject(prompts, seeds, settings, on_step)
+    conditioning, cut = pipeline.condition(prompts, seeds, settings, on_step)
     x0 = squares([image], pipeline.manifest.sizes[0]).expand(len(seeds), -1, -1, -1)
     start = Start(x0=x0, strength=strength)
-    return pipeline.draw(subject, seeds, settings, on_step, start=start, prompts=prompts, truncated=cut)
+    return pipeline.draw(conditioning, seeds, settings, on_step, start=start, prompts=prompts, truncated=cut)
 
 
 def _start(pipeline: Pipeline, image: Tensor, seeds: Sequence[int], strength: float) -> Start | None:
@@ -162,7 +164,7 @@ def own_noise(pipeline: Pipeline, pictures: Sequence[Tensor]) -> Tensor:
     rows = []
     for picture in pictures:
         z = pipeline.embed(squares([picture], pipeline.clip.config.image_size))
-        rows.append(inverted_noise(pipeline, squares([picture], pipeline.manifest.sizes[0]), Subject(z=z)))
+        rows.append(inverted_noise(pipeline, squares([picture], pipeline.manifest.sizes[0]), Conditioning(z=z)))
     return torch.cat(rows)
 
 

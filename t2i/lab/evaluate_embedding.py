@@ -9,7 +9,7 @@ from torch import Tensor
 
 from t2i.errors import UsageError
 from t2i.lab.bench import Bench, mean_of
-from t2i.pipeline import SampleSettings, Subject
+from t2i.pipeline import Conditioning, SampleSettings
 from t2i.rng import generator
 from t2i.score.fidelity import psnr
 from t2i.stages.base import base_cond, bound_net, typed_cond
@@ -36,7 +36,7 @@ def embedding(bench: Bench) -> dict[str, Any]:
         rows = slice(start, start + bench.batch)
         seeds = [bench.seed + i for i in range(n)[rows]]
         once.append(_one_pass(bench, truth[rows], z[rows], seeds))
-        drawn.append(pipeline.draw(Subject(None, z[rows].to(pipeline.base[1].device)), seeds, settings).images)
+        drawn.append(pipeline.draw(Conditioning(None, z[rows].to(pipeline.base[1].device)), seeds, settings).images)
         bench.say(f"{min(start + bench.batch, n)} of {n} pictures")
     out: dict[str, Any] = {"pictures": n, "spread": float((truth - truth.mean(0)).square().mean())}
     for name, made in (("one pass", torch.cat(once)), ("drawn", torch.cat(drawn))):

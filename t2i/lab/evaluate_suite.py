@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.lab.bench import Bench, row
-from t2i.pipeline import SampleSettings, Subject
+from t2i.pipeline import Conditioning, SampleSettings
 from t2i.score.statistics import interval
 from t2i.score.suite import Prompt
 from t2i.score.tasks import Score, by_task, mean_of_six, passes, share
@@ -96,7 +96,7 @@ def prior_ablation(bench: Bench) -> dict[str, Any]:
         def draw(texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
             text = pipeline.encode(texts)[0]
             z = F.normalize(text.pooled, dim=-1) if with_z else None
-            return pipeline.draw(Subject(text if with_text else None, z), seeds, SampleSettings()).images
+            return pipeline.draw(Conditioning(text if with_text else None, z), seeds, SampleSettings()).images
 
         return draw
 
@@ -106,7 +106,7 @@ def prior_ablation(bench: Bench) -> dict[str, Any]:
         scenes = [bench.scene_of(asked[text][1], asked[text][0], seed) for text, seed in zip(texts, seeds, strict=True)]
         z = bench.z_image(bench.render(scenes, 128))
         text = pipeline.encode(texts)[0]
-        return pipeline.draw(Subject(text, z.to(text.pooled.device)), seeds, SampleSettings()).images
+        return pipeline.draw(Conditioning(text, z.to(text.pooled.device)), seeds, SampleSettings()).images
 
     if base.cond_dim:
         ways["embedding of a render in its place"] = from_renders

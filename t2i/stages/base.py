@@ -11,7 +11,7 @@ from torch import Tensor
 from t2i.diffusion.denoiser import Net
 from t2i.diffusion.guidance import map_cond
 from t2i.nets.unet import UNetCond
-from t2i.stages.stage import Dials, Known, OnStep, Stage, Start
+from t2i.stages.stage import Dials, InpaintCond, OnStep, Stage, Start
 from t2i.text.cond import TextCond
 
 RESAMPLES = 5
@@ -65,7 +65,7 @@ def reads_masks(stage: Stage) -> bool:
     return int(stage.config.in_channels) > 3
 
 
-def bound_net(stage: Stage, known: Known | None = None) -> Net:
+def bound_net(stage: Stage, known: InpaintCond | None = None) -> Net:
     """The base as net(x_t, t, cond); its mask channels, if it has them, say what is known."""
     extra = int(stage.config.in_channels) - 3
 
@@ -100,7 +100,7 @@ def sample_base(
     *,
     key: str = "",
     start: Start | None = None,
-    known: Known | None = None,
+    known: InpaintCond | None = None,
 ) -> Tensor:
     """Pictures (B, 3, size, size) in [-1, 1], one a seed. A base with mask channels is told to paint everything,
     or what is not `known`. What is known is kept by RePaint's sampler, whatever dials.sampler says."""

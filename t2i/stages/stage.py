@@ -11,11 +11,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from t2i.diffusion import schedule
 from t2i.diffusion.denoiser import Denoiser, Net, NetDenoiser, Prediction
 from t2i.diffusion.guidance import classifier_free, dynamic_threshold, static_threshold
 from t2i.diffusion.process import VP, Flow
 from t2i.diffusion.samplers import SAMPLERS
-from t2i.diffusion.schedule import sigmas, start_at
 from t2i.errors import UsageError, nearest
 from t2i.rng import NoiseSource, SeededNoise, noise
 
@@ -76,7 +76,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Known:
+class InpaintCond:
     """What a run must keep: x0 (B, *shape) and a mask (B, 1, ...) of 0 and 1, 1 where it may paint."""
 
     x0: Tensor
@@ -116,9 +116,9 @@ class Stage:
         """Where the network is."""
         return next(self.net.parameters()).device
 
-    def levels(self, dials: Dials) -> list[float]:
+    def sigmas(self, dials: Dials) -> list[float]:
         """The noise levels (sigma) of a run, decreasing, the last one 0."""
-        return sigmas(dials.schedule, self.process, dials.steps)
+        return schedule.sigmas(dials.schedule, self.process, dials.steps)
 
     def denoiser(self, net: Net, uncond: Any, dials: Dials) -> Denoiser:
         """The network, of which `net` has the fixed inputs bound, guided and thresholded by `dials`."""
@@ -148,7 +148,7 @@ class Stage:
         *,
         key: str = "",
         start: Start | None = None,
-        known: Known | None = None,
+        known: InpaintCond | None = None,
         resamples: int = 0,
     ) -> Tensor:
         """From unit noise, or from `start`, to x_0 (B, *shape) float32; row i is a function of seeds[i] and cond[i].
@@ -159,11 +159,11 @@ class Stage:
         name = self.name + key
         start = start or Start()
         eps = noise(seeds, name, 0, shape).to(self.device) if start.eps is None else start.eps.to(self.device)
-        levels = self.levels(dials)
+        levels = self.sigmas(dials)
         if start.x0 is None:
             x = self.process.start(eps, levels[0])
         else:
-            levels = start_at(levels, start.strength)
+            levels = schedule.start_at(levels, start.strength)
             x = start.x0.to(self.device) + levels[0] * eps
         denoiser, source = self.denoiser(net, uncond, dials), SeededNoise(tuple(seeds), name)
 
@@ -186,7 +186,7 @@ def repaint(
     source: NoiseSource,
     on_step: Callable[[int, int, Tensor, Tensor], None] | None = None,
     *,
-    known: Known,
+    known: InpaintCond,
     resamples: int,
 ) -> Tensor:
     """RePaint (Lugmayr 2022, arXiv 2201.09865, algorithm 1): replacement, each step taken `resamples` times.

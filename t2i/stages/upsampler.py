@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from t2i.rng import noise
-from t2i.stages.stage import Dials, Known, OnStep, Stage
+from t2i.stages.stage import Dials, InpaintCond, OnStep, Stage
 
 
 def sample_upsampler(
@@ -23,7 +23,7 @@ def sample_upsampler(
     on_step: OnStep | None = None,
     *,
     tile: int = 0,
-    known: Known | None = None,
+    known: InpaintCond | None = None,
     key: str = "",
     pooled: Tensor | None = None,
     negative: Tensor | None = None,

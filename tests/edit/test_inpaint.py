@@ -17,7 +17,7 @@ from t2i.edit.masks import box, extend, grow
 from t2i.edit.textmask import otsu, references, text_contrast, text_mask
 from t2i.pipeline import Pipeline, SampleSettings
 from t2i.rng import SeededNoise
-from t2i.stages.stage import Known, repaint
+from t2i.stages.stage import InpaintCond, repaint
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def conditional_mean(resamples: int, rho: float = 0.9, known: float = 1.0, n: in
     def source(step: int, like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=torch.Generator().manual_seed(1000 + step))
 
-    return repaint(denoiser, levels[0] * noise, levels, None, source, known=Known(x0, mask), resamples=resamples)
+    return repaint(denoiser, levels[0] * noise, levels, None, source, known=InpaintCond(x0, mask), resamples=resamples)
 
 
 def test_repaint_agrees_with_what_is_known() -> None:
@@ -133,7 +133,7 @@ def test_repaint_draws_each_noise_once() -> None:
         return real(step, like)
 
     x0, mask = torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4)
-    repaint(lambda x, s, c: 0.5 * x, x0, [2.0, 1.0, 0.0], None, source, known=Known(x0, mask), resamples=3)
+    repaint(lambda x, s, c: 0.5 * x, x0, [2.0, 1.0, 0.0], None, source, known=InpaintCond(x0, mask), resamples=3)
     assert len(set(asked)) == len(asked)
 
 

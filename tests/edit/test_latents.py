@@ -15,7 +15,7 @@ from t2i.diffusion.process import Flow
 from t2i.diffusion.samplers import euler
 from t2i.diffusion.schedule import uniform_t
 from t2i.edit.latents import invert, inverted_noise, slerp
-from t2i.pipeline import Pipeline, Subject
+from t2i.pipeline import Conditioning, Pipeline
 
 
 def unit(*shape: int, seed: int = 0) -> Tensor:
@@ -78,6 +78,6 @@ def test_inversion_finds_the_noise_of_a_gaussian() -> None:
 def test_inverted_noise_has_the_norm_of_noise(tiny: Path) -> None:
     pipeline = Pipeline.load(tiny)
     picture = torch.linspace(-1, 1, 16).expand(1, 3, 16, 16)
-    made = inverted_noise(pipeline, picture, Subject(z=pipeline.embed(picture)), steps=4)
+    made = inverted_noise(pipeline, picture, Conditioning(z=pipeline.embed(picture)), steps=4)
     assert made.shape == (1, 3, 16, 16)
     assert float(made.square().mean()) == pytest.approx(1.0, abs=1e-4)

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from t2i.errors import InputError, UnavailableError
-from t2i.lab.sprites import SETS, Icons, Package, Repository, build_set, canonical, to_sprite
 from t2i.lab import sprites as library
+from t2i.lab.sprites import SETS, Icons, Package, Repository, build_set, canonical, to_sprite
 
 RED = (220, 40, 40, 255)
 

@@ -14,7 +14,7 @@ from t2i.errors import UsageError
 from t2i.nets.prior import PriorCond
 from t2i.stages.base import base_cond, sample_base
 from t2i.stages.prior import pick_best, sample_prior
-from t2i.stages.stage import Dials, Known, Stage, Start
+from t2i.stages.stage import Dials, InpaintCond, Stage, Start
 from t2i.stages.upsampler import sample_upsampler
 from t2i.text.cond import TextCond
 
@@ -142,7 +142,7 @@ def test_a_run_starts_from_a_picture_or_from_other_noise() -> None:
         net.calls.clear()
         return made.run(lambda x, t, cond: net(x, t), (1, 4, 4), None, None, dials, [7], start=start)
 
-    levels = made.levels(dials)
+    levels = made.sigmas(dials)
     half = run(Start(eps=eps, x0=x0, strength=0.5))
     assert len(net.calls) == 2
     assert torch.allclose(half, x0 + levels[2] * eps, atol=1e-4)
@@ -158,7 +158,7 @@ def test_what_is_known_is_held_to_the_bit() -> None:
     mask = torch.zeros(2, 1, 4, 4)
     mask[:, :, :2] = 1
     made = stage(net, steps=4, sampler="dpmpp_2m")
-    known = Known(x0, mask)
+    known = InpaintCond(x0, mask)
     for resamples in (0, 3):
         out = made.run(
             lambda x, t, cond: net(x, t), (1, 4, 4), None, None, made.dials, [7, 8], known=known, resamples=resamples

@@ -15,7 +15,7 @@ from t2i.data.source import WorldSource
 from t2i.errors import InputError, UsageError
 from t2i.nets.critic import PatchCritic, hinge
 from t2i.nets.upsampler import Upsampler
-from t2i.pipeline import Pipeline, SampleSettings, Subject
+from t2i.pipeline import Conditioning, Pipeline, SampleSettings
 from t2i.store.bundle import read_bundle
 from t2i.train.recipe import load_recipe
 from t2i.train.run import train
@@ -114,7 +114,7 @@ def test_a_bundle_holds_both_and_draws_the_sharp_one_on_request(made: Path, micr
         told.append((stage, n))
 
     low = torch.zeros(1, 3, 16, 16)
-    large = sharp.enlarge(entry, low, Subject(), [0], SampleSettings(), tell)
+    large = sharp.sample_upsampler(entry, low, Conditioning(), [0], SampleSettings(), tell)
     assert large.shape == (1, 3, 64, 64) and told == [("sharp256", 1)]
 
 
