@@ -120,7 +120,8 @@ class Layout:
         place = rng.choice(self.places)
         shade = rng.choice(config.shades) if place == "plain" else None
         n_groups = rng.choices((1, 2, 3, 4), config.groups)[0]
-        n_groups = min(n_groups, len(self.keys))
+        if n_groups > 1:
+            n_groups = min(n_groups, len(set(self.keys)))
         relation, position = None, None
         if n_groups == 1:
             keys = [rng.choice(self.keys)]
@@ -162,6 +163,8 @@ class Layout:
 
     def _pick_related(self, rng: Random, n: int) -> tuple[list[str], Relation | None]:
         keys = rng.sample(self.keys, n)
+        while len(set(keys)) < n:  # a key that stands twice in the recipe can be drawn twice
+            keys = rng.sample(self.keys, n)
         if n > 2 or not self.config.relations or rng.random() >= self.config.related:
             return keys, None
         kind = rng.choice(self.config.relations)

@@ -69,7 +69,7 @@ def _tight(rgba: np.ndarray, resolution: int) -> tuple[Image.Image, tuple[float,
 def load_atlas(
     things: Mapping[str, Thing], keys: Sequence[str], styles: Sequence[str], folder: Path | None, resolution: int = 128
 ) -> Atlas:
-    """Pack the sprites of `keys` in every style.
+    """Pack the sprites of `keys` in every style. A key that is repeated has one sprite.
 
     A style is the name of a folder under `folder` holding `<sprite>.webp`, or "shapes" for the drawn ones.
     Raises InputError when a file is missing or cannot be read.
@@ -78,7 +78,7 @@ def load_atlas(
     pictures: list[Image.Image] = []
     aspects: list[tuple[float, float]] = []
     for style in styles:
-        for key in keys:
+        for key in dict.fromkeys(keys):
             sprite = things[key].sprite
             if sprite.startswith("shape:"):
                 rgba = draw_shape(sprite.removeprefix("shape:"), resolution)

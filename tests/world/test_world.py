@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from t2i.data.source import WorldSource
 from t2i.errors import InputError, UsageError
 from t2i.lab.scenes import main
 from t2i.world import Group, Relation, Scene, World, WorldConfig
@@ -329,6 +330,33 @@ def test_sprites_without_a_library_are_refused(tmp_path: Path) -> None:
         World(config)
     with pytest.raises(InputError, match=r"1f408\.webp"):
         World(config, tmp_path)
+
+
+def test_a_thing_named_twice_is_drawn_twice_as_often() -> None:
+    names = ("shape_circle", "shape_star", "shape_circle", "shape_cat")
+    shown = WorldConfig(vocabulary="shapes", things=names, groups=(1, 0, 0, 0), counts=(1, 0, 0, 0), side="any")
+    world = World(shown, resolution=16)
+    drawn = [world.scene(0, i).groups[0].thing for i in range(2000)]
+    for name, share in (("shape_circle", 0.5), ("shape_star", 0.25), ("shape_cat", 0.25)):
+        assert drawn.count(name) / len(drawn) == pytest.approx(share, abs=0.04)
+    assert world.draw([world.scene(0, i) for i in range(8)], 32)[0].shape == (8, 3, 32, 32)
+
+
+def test_a_repeated_thing_stands_beside_others_only() -> None:
+    config = WorldConfig(vocabulary="shapes", things=("shape_circle",) * 5 + ("shape_star",), groups=(0, 0, 1, 0))
+    world = World(config, resolution=16)
+    for i in range(50):
+        assert sorted(g.thing for g in world.scene(0, i).groups) == ["shape_circle", "shape_star"]
+    assert WorldSource(world).describe().startswith("the built-in world: 2 objects")
+
+
+def test_repeated_things_have_one_sprite_a_style(tmp_path: Path) -> None:
+    library = _library(tmp_path)
+    config = WorldConfig(things=("apple", "whale"), styles=("one", "two"))
+    once = World(config, library, resolution=64)
+    again = World(replace(config, things=("apple", "apple", "whale", "apple")), library, resolution=64)
+    assert once.atlas.index == again.atlas.index and once.atlas.fits == again.atlas.fits
+    assert all(torch.equal(t, again.atlas.levels[r]) for r, t in once.atlas.levels.items())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
