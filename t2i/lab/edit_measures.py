@@ -34,9 +34,9 @@ from t2i.score.statistics import Interval, interval, share
 from t2i.stages.upsampler import reach
 from t2i.store.registry import resolve, resolve_judge
 from t2i.world import World, WorldConfig
+from t2i.world.captions.english import article
+from t2i.world.captions.phrases import EMPTY
 from t2i.world.judge import Judge
-from t2i.world.language import article
-from t2i.world.phrases import EMPTY
 
 PLACES = ("snow", "beach", "forest", "desert", "night", "city", "room", "sunset", "mountains", "field", "sky", "garden")
 SEED = 90_001  # scenes that no recipe draws

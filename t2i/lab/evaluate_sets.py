@@ -19,7 +19,7 @@ from t2i.score.fidelity import psnr, ssim
 from t2i.stages.prior import sample_prior
 from t2i.stages.upsampler import sample_upsampler
 from t2i.world import Relation, Scene, World
-from t2i.world.language import caption
+from t2i.world.captions import caption
 from t2i.world.vocabulary import Lang
 
 LANGS: tuple[Lang, ...] = ("en", "zh")

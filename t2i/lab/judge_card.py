@@ -17,7 +17,8 @@ A CenterNet-like detector of {params:,} parameters (fp16) that reads pictures at
 object, {colours} colours, {places} backgrounds, {shades} shades of the plain one. It was trained on renders
 of the world alone and shares no weights with any generator.
 
-    from t2i.world.judge import Judge, check
+    from t2i.world.judge import Judge
+    from t2i.world.reading import check
     readings = Judge.load("weights/judge").read(pixels)  # (B, 3, H, W) in [-1, 1]
     check(readings[0], expectation)                      # {{"object": True, "count": False, ...}}
 

@@ -37,13 +37,14 @@ from typing import Any
 
 from t2i.files import atomic_file
 from t2i.score.suite import shipped
+from t2i.world.captions import caption
+from t2i.world.captions.writer import Form
 from t2i.world.graph import Group, Relation, Scene, Thing
 from t2i.world.holdout import combinations, held_out
-from t2i.world.language import Form, Lang, caption
 from t2i.world.layout import PLATFORMS, WorldConfig
 from t2i.world.places import PLACES
 from t2i.world.reading import Expectation, expectation_of
-from t2i.world.vocabulary import is_shape, things
+from t2i.world.vocabulary import Lang, is_shape, things
 
 SEED = 1
 STYLE = "fluent3d"

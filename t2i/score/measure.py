@@ -32,7 +32,7 @@ from t2i.score.listing import Picture
 from t2i.score.pixels import Pixels, look
 from t2i.score.recipe import Network
 from t2i.world.judge import SIZE, Judge
-from t2i.world.reading import Found, Reading
+from t2i.world.reading import Detection, Reading
 
 VERSION = 1  # of what is remembered
 AHEAD = 3  # batches that are decoded before they are needed
@@ -227,6 +227,6 @@ def _unpack(data: bytes) -> Seen:
         raw = facts["reading"]
         reading = None
         if raw is not None:
-            objects = tuple(Found(**found) for found in raw["objects"])
+            objects = tuple(Detection(**found) for found in raw["objects"])
             reading = Reading(objects, raw["place"], raw["place_score"], raw["shade"])
         return Seen(Pixels(**facts["pixels"]), arrays["features"], arrays["thumb"], reading)

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 from t2i.errors import UsageError
+from t2i.world.captions import caption
+from t2i.world.captions.writer import Form
 from t2i.world.graph import Group, Item, Relation, Scene, Thing
-from t2i.world.language import Form, Lang, caption
 from t2i.world.layout import Layout, WorldConfig
 from t2i.world.places import PLACES
 from t2i.world.render import render
 from t2i.world.sprites import SHAPES_STYLE, load_atlas
-from t2i.world.vocabulary import things
+from t2i.world.vocabulary import Lang, things
 
 __all__ = ["Batch", "Group", "Item", "Relation", "Scene", "Thing", "World", "WorldConfig"]
 

@@ -24,9 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.errors import InputError
-from t2i.world.reading import Expectation, Found, Reading, Wanted, check
-
-__all__ = ["Expectation", "Found", "Judge", "JudgeConfig", "JudgeNet", "Reading", "Wanted", "check"]
+from t2i.world.reading import Detection, Reading
 
 SIZE = 64
 GRID = 16
@@ -182,7 +180,7 @@ def to_input(pixels: Tensor) -> Tensor:
     return F.interpolate(pixels, (SIZE, SIZE), mode="bilinear", antialias=True)
 
 
-def _overlap(a: Found, b: Found) -> float:
+def _overlap(a: Detection, b: Detection) -> float:
     across = min(a.x + a.w / 2, b.x + b.w / 2) - max(a.x - a.w / 2, b.x - b.w / 2)
     down = min(a.y + a.h / 2, b.y + b.h / 2) - max(a.y - a.h / 2, b.y - b.h / 2)
     both = max(across, 0.0) * max(down, 0.0)
@@ -204,7 +202,7 @@ def decode(maps: Maps, config: JudgeConfig) -> list[Reading]:
         for r, c in spots:
             w, h, dx, dy = box[b, :, r, c].tolist()
             candidates.append(
-                Found(
+                Detection(
                     config.things[int(kind[b, r, c])],
                     (c + dx) / GRID,
                     (r + dy) / GRID,
@@ -214,7 +212,7 @@ def decode(maps: Maps, config: JudgeConfig) -> list[Reading]:
                     h,
                 )
             )
-        kept: list[Found] = []
+        kept: list[Detection] = []
         for f in sorted(candidates, key=lambda f: -f.score):
             if not any(f.thing == k.thing and _overlap(f, k) > 0.45 for k in kept):
                 kept.append(f)

@@ -23,7 +23,7 @@ MARGIN = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Detection:
     """One object: key, centre, confidence in [0, 1], colour word or "own", width and height."""
 
     thing: str
@@ -39,7 +39,7 @@ class Found:
 class Reading:
     """One picture: its objects (the surest first), the background, its confidence, a plain one's shade."""
 
-    objects: tuple[Found, ...]
+    objects: tuple[Detection, ...]
     place: str
     place_score: float
     shade: str | None

@@ -12,12 +12,12 @@ from t2i.lab.scenes_suite import COUNTS, SHOWS, held_out_parts, text
 from t2i.score.suite import Prompt, read_suite, shipped
 from t2i.score.tasks import PASSES, SIX, by_task, mean_of_six, passes, sample, share
 from t2i.text.words import Words
+from t2i.world.captions import caption
 from t2i.world.graph import Scene
 from t2i.world.holdout import combinations, held_out, scene_held_out
-from t2i.world.language import caption
 from t2i.world.layout import PLATFORMS, Layout, WorldConfig
 from t2i.world.places import PLACES
-from t2i.world.reading import Expectation, Found, Reading, Wanted
+from t2i.world.reading import Detection, Expectation, Reading, Wanted
 from t2i.world.vocabulary import COLOURS, is_shape, things
 
 CORE = tuple(key for key, thing in things().items() if thing.core and not is_shape(thing))
@@ -139,11 +139,11 @@ def test_the_other_side_makes_a_suite_of_trained_combinations() -> None:
 # Scores -----------------------------------------------------------------------------------------------------------
 
 
-def seen(*found: Found, place: str = "snow") -> Reading:
+def seen(*found: Detection, place: str = "snow") -> Reading:
     return Reading(found, place, 0.9, None)
 
 
-CAT, DOG = Found("cat", 0.3, 0.5, 0.9, "black"), Found("dog", 0.7, 0.5, 0.9, "white")
+CAT, DOG = Detection("cat", 0.3, 0.5, 0.9, "black"), Detection("dog", 0.7, 0.5, 0.9, "white")
 
 
 @pytest.mark.parametrize(
@@ -154,9 +154,9 @@ CAT, DOG = Found("cat", 0.3, 0.5, 0.9, "black"), Found("dog", 0.7, 0.5, 0.9, "wh
         ("counting", Expectation((Wanted("cat", 1),)), seen(CAT), seen(CAT, CAT)),
         ("colours", Expectation((Wanted("cat", None, "black"),)), seen(CAT), seen(DOG)),
         ("position", Expectation((Wanted("cat"), Wanted("dog")), relation=("left", 0, 1)), seen(CAT, DOG),
-         seen(Found("cat", 0.8, 0.5, 0.9, "black"), DOG)),
+         seen(Detection("cat", 0.8, 0.5, 0.9, "black"), DOG)),
         ("attribute binding", Expectation((Wanted("cat", None, "black"), Wanted("dog", None, "white"))), seen(CAT, DOG),
-         seen(CAT, Found("dog", 0.7, 0.5, 0.9, "black"))),
+         seen(CAT, Detection("dog", 0.7, 0.5, 0.9, "black"))),
         ("background", Expectation((Wanted("cat"),), "snow"), seen(DOG), seen(CAT, place="beach")),
         ("of my own", Expectation((Wanted("cat", 1),), "snow"), seen(CAT), seen(CAT, place="beach")),
     ],

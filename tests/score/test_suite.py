@@ -11,14 +11,14 @@ from t2i.errors import InputError
 from t2i.score.suite import Prompt, read_suite, summarise
 from t2i.world.holdout import held_out
 from t2i.world.places import PLACES
-from t2i.world.reading import Expectation, Found, Reading, Wanted
+from t2i.world.reading import Detection, Expectation, Reading, Wanted
 from t2i.world.vocabulary import things
 
 SUITE = Path(__file__).parent.parent / "suites" / "object_place.jsonl"
 
 
 def reading(thing: str, place: str) -> Reading:
-    return Reading((Found(thing, 0.5, 0.5, 0.9, "own"),), place, 0.9, None)
+    return Reading((Detection(thing, 0.5, 0.5, 0.9, "own"),), place, 0.9, None)
 
 
 def test_the_shipped_suite_says_its_sides_truly() -> None:

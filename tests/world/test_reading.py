@@ -3,15 +3,15 @@ from __future__ import annotations
 import pytest
 
 from t2i.world.graph import Group, Item, Relation, Scene
-from t2i.world.reading import TASKS, Expectation, Found, Reading, Wanted, check, expectation_of
+from t2i.world.reading import TASKS, Detection, Expectation, Reading, Wanted, check, expectation_of
 
 
-def seen(*objects: Found, place: str = "snow", shade: str | None = None) -> Reading:
+def seen(*objects: Detection, place: str = "snow", shade: str | None = None) -> Reading:
     return Reading(objects, place, 0.9, shade)
 
 
-def at(thing: str, x: float = 0.5, y: float = 0.5, colour: str = "own") -> Found:
-    return Found(thing, x, y, 0.9, colour)
+def at(thing: str, x: float = 0.5, y: float = 0.5, colour: str = "own") -> Detection:
+    return Detection(thing, x, y, 0.9, colour)
 
 
 def test_presence_and_exact_count() -> None:

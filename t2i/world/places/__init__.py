@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from t2i.world.places import built, green, land
-from t2i.world.places.kit import Pad, gain, palette
+from t2i.world.places.kit import Canvas, gain, palette
 from t2i.world.places.over import STRIPS, WEATHER, strip
 
 CHANCE = 24
@@ -33,7 +33,7 @@ class PlaceInfo:
     tint: tuple[float, float, float]  # the usual light on things there; the backdrop's `light` is the exact one
     haze: float  # how much far things fade
     shadow: float  # strength of the contact shadow
-    draw: Callable[[Pad], None]
+    draw: Callable[[Canvas], None]
     colours: str
     horizon: tuple[float, float]  # where the ground may begin
 
@@ -152,7 +152,7 @@ def draw_places(
     for key, members in _groups(keys).items():
         info = PLACES[key]
         at = torch.tensor(members, device=device)
-        pad = Pad(chance[at], size, info.colours, info.horizon)
+        pad = Canvas(chance[at], size, info.colours, info.horizon)
         if key == "plain":
             rgb = torch.tensor([shades[i] or GREY for i in members], device=device, dtype=torch.float32)
             pad.shade = rgb.view(-1, 3, 1, 1)
@@ -194,5 +194,5 @@ def weather(keys: Sequence[str], chance: Tensor, size: int, device: torch.device
         if key in WEATHER:
             at = torch.tensor(members, device=device)
             info = PLACES[key]
-            out.index_copy_(0, at, WEATHER[key](Pad(chance[at], size, info.colours, info.horizon)))
+            out.index_copy_(0, at, WEATHER[key](Canvas(chance[at], size, info.colours, info.horizon)))
     return out

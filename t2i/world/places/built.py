@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from t2i.world.places.kit import TAU, Pad, const, hash_cells, scatter
+from t2i.world.places.kit import TAU, Canvas, const, hash_cells, scatter
 
 # columns as in land.COLOURS
 COLOURS = {
@@ -35,7 +35,7 @@ COLOURS = {
 }
 
 
-def underwater(p: Pad) -> None:
+def underwater(p: Canvas) -> None:
     p.fill(p.top.lerp(p.low, (p.y / 0.85).clamp_(0, 1).pow_(0.75)))
     rows = p.rows(0, 0.8)
     ray = (p.x - p.u(2, 0.2, 0.8)) / (p.y[:, :, rows] + 0.5)
@@ -67,7 +67,7 @@ def underwater(p: Pad) -> None:
     p.paint(p.col[4], p.cover(d.amax(1, keepdim=True)), rows)
 
 
-def space(p: Pad) -> None:
+def space(p: Canvas) -> None:
     p.fill(p.top.lerp(p.low, p.y))
     for k in (0, 1):
         n = 5
@@ -96,7 +96,7 @@ def space(p: Pad) -> None:
     p.paint(base.lerp(p.white, 0.5), band.mul_(front), rows)
 
 
-def city(p: Pad) -> None:
+def city(p: Canvas) -> None:
     p.sky()
     dark = (p.light.mean(1, keepdim=True) < 0.85).float()
     p.stars(2, 30, 0.4 * 1.0, p.light * dark + p.top * (1 - dark))
@@ -137,7 +137,7 @@ def both(a: Tensor, b: Tensor) -> Tensor:
     return a.minimum(b)
 
 
-def room(p: Pad) -> None:
+def room(p: Canvas) -> None:
     p.sky()
     d = p.device
     one = lambda t: t.view(-1, 1)  # noqa: E731
@@ -181,7 +181,7 @@ def room(p: Pad) -> None:
     p.paint(pick.lerp(p.white, 0.45), rug * 0.85, rows)
 
 
-def sky(p: Pad) -> None:
+def sky(p: Canvas) -> None:
     p.fill(p.top.lerp(p.low, p.y.pow(0.9)))
     p.sun(
         p.u(2, 0.12, 0.88),
@@ -201,7 +201,7 @@ def sky(p: Pad) -> None:
         p.paint(p.col[5 - k], m, p.rows(0.5))
 
 
-def road(p: Pad) -> None:
+def road(p: Canvas) -> None:
     p.sky()
     p.clouds(2, p.white.lerp(p.low, 0.2), 0.06, 0.28, 0.6)
     rows = p.rows(0.3, 0.7)
@@ -224,7 +224,7 @@ def road(p: Pad) -> None:
     p.paint(p.col[5], mid, rows)
 
 
-def stage(p: Pad) -> None:
+def stage(p: Canvas) -> None:
     p.sky()
     folds = (p.x * p.u(2, 60, 90) + p.u(3) * TAU).sin_()
     cloth = p.col[4] * (1 + 0.22 * folds)
@@ -256,7 +256,7 @@ def stage(p: Pad) -> None:
     p.paint(const((0.96, 0.78, 0.36), p.device).view(1, 3, 1, 1), trim, rows)
 
 
-def plain(p: Pad) -> None:
+def plain(p: Canvas) -> None:
     r2 = (p.x - 0.5).square_() + (p.y - p.u(2, 0.35, 0.5)).square_()
     lit = p.u(3, 0.08, 0.2) * 1.0
     dark = 1 - lit * r2.sub_(0.12).mul_(0.75)

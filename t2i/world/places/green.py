@@ -1,4 +1,4 @@
-"""Backgrounds with meadows, woods and mountains: each painter draws one place on a `Pad`."""
+"""Backgrounds with meadows, woods and mountains: each painter draws one place on a `Canvas`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from t2i.world.places.kit import TAU, Pad, const, scatter
+from t2i.world.places.kit import TAU, Canvas, const, scatter
 
 # columns as in land.COLOURS
 COLOURS = {
@@ -34,7 +34,7 @@ COLOURS = {
 }
 
 
-def mountains(p: Pad) -> None:
+def mountains(p: Canvas) -> None:
     p.sky()
     p.clouds(2, p.col[5], 0.06, 0.28, 0.45, 0.06)
     rows = p.rows(0.04, 0.72)
@@ -62,7 +62,7 @@ def mountains(p: Pad) -> None:
     p.mottle(19, 0.4, 5.0, 3.0, p.far.lerp(p.low, 0.2))
 
 
-def field(p: Pad) -> None:
+def field(p: Canvas) -> None:
     p.sky()
     p.sun(
         p.u(2, 0.1, 0.9),
@@ -86,7 +86,7 @@ def field(p: Pad) -> None:
     p.paint(p.near * 0.9, furrow.mul_(((t - 0.06) * 2.5).clamp_(0, 0.5)).mul_(p.below(line, rows)), rows)
 
 
-def river(p: Pad) -> None:
+def river(p: Canvas) -> None:
     p.sky()
     p.clouds(2, p.white, 0.08, 0.3, 0.6)
     rows = p.rows(0.28, 0.72)
@@ -113,7 +113,7 @@ def course(u: Callable[..., Tensor], t: Tensor) -> tuple[Tensor, Tensor]:
     return bend + (u(9) - 0.5) * 0.5 * t, 0.015 + 0.17 * t * u(10, 0.8, 1.2)
 
 
-def autumn(p: Pad) -> None:
+def autumn(p: Canvas) -> None:
     p.sky()
     n = 9
     rows = p.rows(0.05, 0.8)
@@ -132,7 +132,7 @@ def autumn(p: Pad) -> None:
     leaves(p, 12)
 
 
-def leaves(p: Pad, i: int) -> None:
+def leaves(p: Canvas, i: int) -> None:
     """Fallen leaves, larger to the front."""
     rows = p.rows(0.5)
     n, h = 60, p.h.view(-1, 1)
@@ -143,7 +143,7 @@ def leaves(p: Pad, i: int) -> None:
         p.paint(p.col[4 + k], m.mul_(0.8), rows)
 
 
-def jungle(p: Pad) -> None:
+def jungle(p: Canvas) -> None:
     p.sky()
     p.sun(p.u(2, 0.3, 0.7), p.u(3, 0.2, 0.4), p.u(4, 0.1, 0.2), p.low, 0.7, hi=0.85)
     rows = p.rows(0.05, 0.85)
@@ -156,7 +156,7 @@ def jungle(p: Pad) -> None:
     fronds(p, 10)
 
 
-def fronds(p: Pad, i: int) -> None:
+def fronds(p: Canvas, i: int) -> None:
     """Hanging lianas, and large leaves that reach in from the edges."""
     rows = p.rows(0, 0.5)
     top = 0.05 + 0.1 * ((p.x - 0.5).abs_() * 2).square_() + 0.035 * (p.x * 29 + p.u(i) * 9).sin_().abs_()
@@ -178,7 +178,7 @@ def fronds(p: Pad, i: int) -> None:
         p.paint(p.col[5].lerp(p.col[4], 0.25 * k), m, rows)
 
 
-def garden(p: Pad) -> None:
+def garden(p: Canvas) -> None:
     p.sky()
     p.clouds(2, p.white, 0.06, 0.2, 0.5, 0.06)
     rows = p.rows(0.2, 0.72)
@@ -202,7 +202,7 @@ def garden(p: Pad) -> None:
         p.paint(hues[k], p.puffs(x, y, r, None, p.rows(0.45)), p.rows(0.45))
 
 
-def volcano(p: Pad) -> None:
+def volcano(p: Canvas) -> None:
     p.sky()
     cx, top = p.u(2, 0.32, 0.68), p.u(3, 0.2, 0.3)
     fire = p.col[5]

@@ -1,6 +1,6 @@
 """Primitives for the backgrounds: what every place is painted with.
 
-A `Pad` holds the pictures of one group of scenes of the same place, (b, 3, S, S) in [0, 1]. Everything is
+A `Canvas` holds the pictures of one group of scenes of the same place, (b, 3, S, S) in [0, 1]. Everything is
 a function of the coordinates (x to the right, y down, both shares of the side), and every edge is one pixel
 wide, so that the small picture is the downsampled large one. Whatever depends on x or on y alone is computed
 on one row or column, because that is nearly free.
@@ -86,7 +86,7 @@ def below(y: Tensor, h: Tensor, size: int, steep: bool = False) -> Tensor:
     return torch.addcmul(0.5 - h * k, y, k).clamp_(0, 1)
 
 
-class Pad:
+class Canvas:
     """The pictures of b scenes of one place while they are painted; see the module."""
 
     def __init__(self, chance: Tensor, size: int, colours: str, horizon: tuple[float, float] = (1.0, 1.0)) -> None:

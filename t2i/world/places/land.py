@@ -1,10 +1,10 @@
-"""Backgrounds with snow, sand or sea, and the moods of the sky: each painter draws one place on a `Pad`."""
+"""Backgrounds with snow, sand or sea, and the moods of the sky: each painter draws one place on a `Canvas`."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from t2i.world.places.kit import Pad, const, scatter
+from t2i.world.places.kit import Canvas, const, scatter
 
 # columns: sky above, sky at the horizon, ground far, ground near, accents ..., light on things; rows: moods
 COLOURS = {
@@ -33,7 +33,7 @@ COLOURS = {
 }
 
 
-def snow(p: Pad) -> None:
+def snow(p: Canvas) -> None:
     p.sky()
     p.clouds(2, p.top.lerp(p.white, 0.75), 0.05, 0.3, 0.5)
     p.paint(
@@ -54,7 +54,7 @@ def snow(p: Pad) -> None:
     p.mottle(7, 0.6, 5.0, 3.0)
 
 
-def beach(p: Pad) -> None:
+def beach(p: Canvas) -> None:
     sea, shore = p.h - p.u(7, 0.1, 0.16), p.h
     p.sky(end=sea)
     p.sun(
@@ -84,7 +84,7 @@ def beach(p: Pad) -> None:
     palm(p, 10)
 
 
-def palm(p: Pad, i: int) -> None:
+def palm(p: Canvas, i: int) -> None:
     """A palm tree at the left or the right edge, in most pictures."""
     rows = p.rows(0.02, 0.72)
     side = p.coin(i + 1, 0.5) * 2 - 1
@@ -105,7 +105,7 @@ def palm(p: Pad, i: int) -> None:
     p.paint(const((0.16, 0.55, 0.32), p.device).view(1, 3, 1, 1), leaf, rows)
 
 
-def forest(p: Pad) -> None:
+def forest(p: Canvas) -> None:
     p.sky()
     p.sun(p.u(2, 0.2, 0.8), p.u(3, 0.15, 0.35), p.u(4, 0.1, 0.16), p.low, 0.6, hi=0.8)
     base = p.ridge(5, p.h, 0.015, 1.3)
@@ -116,7 +116,7 @@ def forest(p: Pad) -> None:
     frame(p, 9, p.col[5])
 
 
-def frame(p: Pad, i: int, colour: Tensor) -> None:
+def frame(p: Canvas, i: int, colour: Tensor) -> None:
     """Large dark firs standing near at both edges."""
     rows = p.rows(0.0, 0.86)
     u = (p.x - 0.5).abs_()
@@ -128,7 +128,7 @@ def frame(p: Pad, i: int, colour: Tensor) -> None:
     p.paint(colour, p.cover(w.sub_(0.53 - u)).mul_(p.cover(foot - p.y[:, :, rows])), rows)
 
 
-def desert(p: Pad) -> None:
+def desert(p: Canvas) -> None:
     p.sky()
     p.sun(
         p.u(2, 0.12, 0.88),
@@ -150,7 +150,7 @@ def desert(p: Pad) -> None:
     cactus(p, 10)
 
 
-def cactus(p: Pad, i: int) -> None:
+def cactus(p: Canvas, i: int) -> None:
     """Two saguaros at the sides, one nearer."""
     d, one = p.device, p.coin(i, 0.5).view(-1, 1)
     rows = p.rows(0.25, 0.85)
@@ -166,7 +166,7 @@ def cactus(p: Pad, i: int) -> None:
         p.paint(p.col[5].lerp(p.low, 0.12), p.pills(px, py, hx, hy, r, rows), rows)
 
 
-def night(p: Pad) -> None:
+def night(p: Canvas) -> None:
     p.sky()
     p.stars(2, 60, 0.62, p.col[5])
     mx, my, r = p.u(3, 0.12, 0.88), p.u(4, 0.1, 0.26), p.u(5, 0.055, 0.09)
@@ -183,7 +183,7 @@ def night(p: Pad) -> None:
     p.mottle(10, 0.4, 5.0, 3.0, p.far * 1.2)
 
 
-def rain(p: Pad) -> None:
+def rain(p: Canvas) -> None:
     p.sky()
     p.clouds(2, p.top * 0.82, -0.02, 0.16, 0.95, 0.13, 0.8, n=5)
     p.clouds(3, p.top.lerp(p.low, 0.5), -0.04, 0.1, 0.9, 0.11, 0.7, n=4)
@@ -199,7 +199,7 @@ def rain(p: Pad) -> None:
     p.paint(p.col[5], puddle.mul_(0.85), rows)
 
 
-def sunset(p: Pad) -> None:
+def sunset(p: Canvas) -> None:
     sea = p.h - 0.13
     t = p.y / sea
     mid = p.col[4]

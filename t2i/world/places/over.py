@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from t2i.world.places.green import course
-from t2i.world.places.kit import TAU, Pad, axes, below, const, gain, hash_cells, ridge, scatter
+from t2i.world.places.kit import TAU, Canvas, axes, below, const, gain, hash_cells, ridge, scatter
 
 STRIPS = {
     "snow": "drift", "beach": "drift", "desert": "drift", "underwater": "drift", "sunset": "drift",
@@ -54,21 +54,21 @@ def strip(kind: str, chance: Tensor, base: Tensor, horizon: Tensor, far: Tensor,
     return torch.cat((colour, torch.ones_like(colour[:, :1])), 1) * alpha
 
 
-def _over(p: Pad, colour: Tensor, alpha: Tensor) -> Tensor:
+def _over(p: Canvas, colour: Tensor, alpha: Tensor) -> Tensor:
     out = torch.empty(p.b, 4, p.S, p.S, device=p.device)
     out[:, 3:] = alpha
     torch.mul(colour, out[:, 3:], out=out[:, :3])
     return out
 
 
-def _flakes(p: Pad) -> Tensor:
+def _flakes(p: Canvas) -> Tensor:
     n = 46
     x, y, k = scatter(p.u(18), n, 11), scatter(p.u(19), n, 12), scatter(p.u(20), n, 13)
     m = p.splats(x, y, k.square() * 0.011 + 0.005).clamp_(max=1).mul_(0.9 * p.coin(21, 0.6))
     return _over(p, const((1.0, 1.0, 1.0), p.device).view(1, 3, 1, 1), m)
 
 
-def _rain(p: Pad) -> Tensor:
+def _rain(p: Canvas) -> Tensor:
     slant = p.u(17, -0.25, 0.25)
     total = None
     for k, n in enumerate((26.0, 15.0)):
@@ -86,7 +86,7 @@ def _rain(p: Pad) -> Tensor:
     return _over(p, const((0.86, 0.92, 1.0), p.device).view(1, 3, 1, 1), total)
 
 
-def _bubbles(p: Pad) -> Tensor:
+def _bubbles(p: Canvas) -> Tensor:
     n = 12
     x, y, k = scatter(p.u(18), n, 11), scatter(p.u(19), n, 12), scatter(p.u(20), n, 13)
     r = k.square() * 0.018 + 0.007
@@ -99,21 +99,21 @@ def _bubbles(p: Pad) -> Tensor:
     return _over(p, const((0.92, 1.0, 1.0), p.device).view(1, 3, 1, 1), m)
 
 
-def _leaves(p: Pad) -> Tensor:
+def _leaves(p: Canvas) -> Tensor:
     n = 9
     x, y, k = scatter(p.u(18), n, 11), scatter(p.u(19), n, 12) * 0.9, scatter(p.u(20), n, 13)
     m = p.puffs(x, y, k * 0.008 + 0.011, None, wide=1.4).mul_(p.coin(21, 0.5))
     return _over(p, (p.col[4].lerp(p.col[5], p.x)).expand(-1, -1, p.S, -1).contiguous(), m)
 
 
-def _embers(p: Pad) -> Tensor:
+def _embers(p: Canvas) -> Tensor:
     n = 18
     x, y, k = scatter(p.u(18), n, 11), scatter(p.u(19), n, 12) * 0.8, scatter(p.u(20), n, 13)
     m = p.splats(x, y, k * 0.006 + 0.004).clamp_(max=1).mul_(p.coin(21, 0.6))
     return _over(p, const((1.0, 0.7, 0.3), p.device).view(1, 3, 1, 1), m)
 
 
-WEATHER: dict[str, Callable[[Pad], Tensor]] = {
+WEATHER: dict[str, Callable[[Canvas], Tensor]] = {
     "snow": _flakes,
     "rain": _rain,
     "underwater": _bubbles,

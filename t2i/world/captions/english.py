@@ -1,9 +1,12 @@
-"""English captions: noun phrases, relations, sentences."""
+"""English captions: noun phrases, relations, sentences.
+
+Methods that return (text, nominal) say whether the text is a noun phrase. Only those take "a 3D render of …".
+"""
 
 from __future__ import annotations
 
-from t2i.world import phrases as P
-from t2i.world.captions import HAT, Words
+from t2i.world.captions import phrases
+from t2i.world.captions.writer import HAT, CaptionWriter
 from t2i.world.graph import Group
 from t2i.world.vocabulary import plural_of
 
@@ -15,35 +18,36 @@ def article(phrase: str) -> str:
     return ("an " if vowel or low.startswith(("hour", "honest")) else "a ") + phrase
 
 
-class English(Words):
-    """A scene told in English."""
+class EnglishWriter(CaptionWriter):
+    """Writes English captions."""
 
     def noun(self, group: Group, worn: bool = False) -> str:
         thing, many = self.thing(group), group.count != 1
         pair = (thing.en, thing.plural)
-        if worn and thing.key in P.HATS and self.rng.random() < HAT:
+        if worn and thing.key in phrases.HATS and self.rng.random() < HAT:
             pair = ("hat", "hats")
-        elif thing.synonyms_en and self.synonym(group):
+        elif thing.synonyms_en and self.use_synonym(group):
             pair = plural_of(self.rng.choice(thing.synonyms_en))
         return pair[many]
 
     def phrase(self, group: Group, worn: bool = False) -> str:
         """The noun with its adjectives, without article or number."""
         colour = "gray" if group.colour == "grey" and self.rng.random() < 0.4 else group.colour
-        size = self.rng.choice(P.SIZES_EN[group.size]) if group.size and self.sizes else None
+        size = self.rng.choice(phrases.SIZES_EN[group.size]) if group.size and self.sizes else None
         return " ".join(part for part in (size, colour, self.noun(group, worn)) if part)
 
     def np(self, group: Group, worn: bool = False) -> str:
+        """The noun phrase with its article or number."""
         if group.count == 1:
             return article(self.phrase(group, worn))
-        spelled = group.count < len(P.NUMBERS_EN) and self.rng.random() < 0.9
-        return f"{P.NUMBERS_EN[group.count] if spelled else group.count} {self.phrase(group, worn)}"
+        spelled = group.count < len(phrases.NUMBERS_EN) and self.rng.random() < 0.9
+        return f"{phrases.NUMBERS_EN[group.count] if spelled else group.count} {self.phrase(group, worn)}"
 
     def where(self) -> str:
         return self.shaded(self.rng.choice(self.place.en))
 
     def shaded(self, phrase: str) -> str:
-        """A phrase of the place with the colour of the background in it, if it has room for one."""
+        """The phrase with {} replaced by the colour of the background."""
         shade = self.scene.shade or "plain"
         return phrase.replace("a {}", article(shade)).format(shade)
 
@@ -52,10 +56,10 @@ class English(Words):
         return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
     def relation(self, kind: str, a: Group, b: Group) -> str:
-        """A nominal phrase for the related pair: "a cat next to a house"."""
+        """A noun phrase for the related pair: "a cat next to a house"."""
         rng, pick = self.rng, self.rng.random()
         if kind == "wearing":
-            on_head = b.thing in P.HEADGEAR
+            on_head = b.thing in phrases.HEADGEAR
             if pick < 0.12:
                 return f"{self.np(b, on_head)} on {self.np(a)}"
             if pick < 0.25 and on_head and a.count == 1:
@@ -74,14 +78,14 @@ class English(Words):
             if pick < 0.15:
                 return f"{self.np(b)} with {self.np(a)} on top"
             sits = "sitting " if pick < 0.4 and self.thing(a).category in ("animal", "person") else ""
-            return f"{self.np(a)} {sits}{rng.choice(P.RELATIONS_EN[kind])} {self.np(b)}"
+            return f"{self.np(a)} {sits}{rng.choice(phrases.RELATIONS_EN[kind])} {self.np(b)}"
         if rng.random() < 0.3:
-            kind, a, b = P.INVERSE[kind], b, a
-        return f"{self.np(a)} {rng.choice(P.RELATIONS_EN[kind])} {self.np(b)}"
+            kind, a, b = phrases.INVERSE[kind], b, a
+        return f"{self.np(a)} {rng.choice(phrases.RELATIONS_EN[kind])} {self.np(b)}"
 
-    def nothing(self) -> tuple[str, bool]:
-        """A place without a thing: "an empty beach"."""
-        noun, roll = self.shaded(self.rng.choice(P.EMPTY[self.scene.place][0])), self.rng.random()
+    def empty(self) -> tuple[str, bool]:
+        """A scene without things: "an empty beach"."""
+        noun, roll = self.shaded(self.rng.choice(phrases.EMPTY[self.scene.place][0])), self.rng.random()
         if self.form == "telegraphic":
             return (f"empty {noun}" if roll < 0.6 else f"{noun}, empty"), False
         if roll < 0.5:
@@ -97,6 +101,7 @@ class English(Words):
         return (f"there is nothing {where}" if roll < 0.94 else f"nothing {where}"), False
 
     def sentence(self) -> tuple[str, bool]:
+        """The dense and the short form."""
         rng, where = self.rng, self.where()
         relation, a, b, rest = self.split()
         total = sum(group.count for group in self.scene.groups)
@@ -109,7 +114,7 @@ class English(Words):
             groups = self.shuffled()
             core, verb = self.several(groups), self.verb()
             be = "is" if groups[0].count == 1 else "are"
-        at = rng.choice(P.POSITIONS_EN[self.position]) if self.position else ""
+        at = rng.choice(phrases.POSITIONS_EN[self.position]) if self.position else ""
         roll = rng.random()
         if not self.placed:
             if at:
@@ -136,12 +141,13 @@ class English(Words):
         return (f"{core}, {where}" if relation and b and roll < 0.4 else f"{core} {where}"), True
 
     def keywords(self) -> tuple[str, bool]:
+        """The telegraphic form."""
         parts = []
         relation, a, b, rest = self.split()
         groups = [a, *([b] if b else []), *rest]
         if relation and b and self.rng.random() < 0.5 and relation.kind not in ("next",):
-            first, second = self.bare(a), self.bare(b, b.thing in P.HEADGEAR)
-            parts.append(f"{first} {P.RELATIONS_EN.get(relation.kind, (relation.kind,))[-1]} {second}")
+            first, second = self.bare(a), self.bare(b, b.thing in phrases.HEADGEAR)
+            parts.append(f"{first} {phrases.RELATIONS_EN.get(relation.kind, (relation.kind,))[-1]} {second}")
             groups = rest
         parts += [self.bare(group) for group in groups]
         if self.placed:

@@ -1,26 +1,29 @@
-"""Chinese captions: measure words, attributes, locatives, sentences."""
+"""Chinese captions: measure words, attributes, locatives, sentences.
+
+Methods that return (text, nominal) say whether the text is a noun phrase. Only those take a style in front.
+"""
 
 from __future__ import annotations
 
-from t2i.world import phrases as P
-from t2i.world.captions import HAT, Words
+from t2i.world.captions import phrases
+from t2i.world.captions.writer import HAT, CaptionWriter
 from t2i.world.graph import Group
 from t2i.world.vocabulary import COLOURS, index
 
 
-class Chinese(Words):
-    """A scene told in Chinese."""
+class ChineseWriter(CaptionWriter):
+    """Writes Chinese captions."""
 
     def noun(self, group: Group, worn: bool = False) -> str:
         thing = self.thing(group)
-        if worn and thing.key in P.HATS and self.rng.random() < HAT:
+        if worn and thing.key in phrases.HATS and self.rng.random() < HAT:
             return "帽子"
-        if thing.synonyms_zh and self.synonym(group):
+        if thing.synonyms_zh and self.use_synonym(group):
             return self.rng.choice(thing.synonyms_zh)
         return thing.zh
 
     def phrase(self, group: Group, worn: bool = False, tight: bool = False) -> str:
-        """The noun with its attributes; `tight` leaves out the 的 after the colour."""
+        """The noun with its attributes. tight: leave out the 的 after the colour."""
         noun = self.noun(group, worn)
         size = ""
         if group.size and self.sizes:
@@ -42,12 +45,12 @@ class Chinese(Words):
         return colour + size + noun
 
     def number(self, group: Group) -> str:
-        spelled = group.count < len(P.NUMBERS_ZH) and (group.count == 1 or self.rng.random() < 0.92)
-        count = P.NUMBERS_ZH[group.count] if spelled else str(group.count)
+        spelled = group.count < len(phrases.NUMBERS_ZH) and (group.count == 1 or self.rng.random() < 0.92)
+        count = phrases.NUMBERS_ZH[group.count] if spelled else str(group.count)
         return count + self.thing(group).measure
 
     def np(self, group: Group, worn: bool = False, clause: str = "") -> str:
-        """Number, measure word, a relative clause if given, attributes, noun."""
+        """Number, measure word, relative clause (if given), attributes, noun."""
         tight = bool(clause) or self.rng.random() < 0.4
         return self.number(group) + clause + self.phrase(group, worn, tight)
 
@@ -62,10 +65,10 @@ class Chinese(Words):
         return parts[0] if len(parts) == 1 else "、".join(parts[:-1]) + "和" + parts[-1]
 
     def attached(self, kind: str, a: Group, b: Group) -> str:
-        """ "一只戴着礼帽的猫": the object becomes a relative clause of the subject."""
-        worn = b.thing in P.HEADGEAR
+        """The object as a relative clause of the subject: "一只戴着礼帽的猫"."""
+        worn = b.thing in phrases.HEADGEAR
         if kind == "wearing":
-            verb = "穿着" if b.thing in P.DRESSED else "戴着"
+            verb = "穿着" if b.thing in phrases.DRESSED else "戴着"
             verb = self.rng.choice(("戴着", "戴着", "头戴")) if worn else verb
         else:
             verb = self.rng.choice(("拿着", "拿着", "手拿"))
@@ -77,10 +80,10 @@ class Chinese(Words):
         """A full clause for the related pair: "一只猫在一座房子的左边"."""
         rng, pick = self.rng, self.rng.random()
         if kind == "wearing":
-            worn = b.thing in P.HEADGEAR
+            worn = b.thing in phrases.HEADGEAR
             if worn and pick < 0.35:
                 return f"{self.np(a)}头上戴着{self.np(b, True)}"
-            return f"{self.np(a)}{'穿' if b.thing in P.DRESSED else '戴'}着{self.np(b, worn)}"
+            return f"{self.np(a)}{'穿' if b.thing in phrases.DRESSED else '戴'}着{self.np(b, worn)}"
         if kind == "holding":
             return f"{self.np(a)}{rng.choice(('拿着', '手里拿着'))}{self.np(b)}"
         if kind == "next" and pick < 0.2:
@@ -89,33 +92,33 @@ class Chinese(Words):
             first, second = (a, b) if kind == "left" else (b, a)
             return f"左边是{self.np(first)}，右边是{self.np(second)}"
         if kind == "on":
-            side = rng.choice(P.RELATIONS_ZH[kind])
+            side = rng.choice(phrases.RELATIONS_ZH[kind])
             if pick < 0.3:
                 return f"{self.np(b)}{side}有{self.np(a)}"
             sits = self.thing(a).category in ("animal", "person") and rng.random() < 0.5
             return f"{self.np(a)}{'坐' if sits else ''}在{self.np(b)}{side}"
         if rng.random() < 0.3:
-            kind, a, b = P.INVERSE[kind], b, a
-        side = rng.choice(P.RELATIONS_ZH[kind])
+            kind, a, b = phrases.INVERSE[kind], b, a
+        side = rng.choice(phrases.RELATIONS_ZH[kind])
         if rng.random() < 0.3:
             return f"{self.np(b)}{side}有{self.np(a)}"
         return f"{self.np(a)}在{self.np(b)}{side}"
 
     def front(self, where: str, text: str = "在") -> str:
-        """The place at the head of a sentence, before a comma; 在 only if none follows in `text`."""
+        """The place at the start of a sentence, before a comma. 在 is added only if `text` has none."""
         if self.place.time_zh and self.rng.random() < 0.5:
             return self.rng.choice(self.place.time_zh)
         return ("在" if "在" not in text and self.rng.random() < 0.5 else "") + where
 
     def backdrop(self) -> str:
-        """The place as an afterthought: "，背景是沙漠"."""
+        """The place as a clause at the end: "，背景是沙漠"."""
         if self.scene.place == "plain":
             return f"，{self.shade()}背景"
         return "，" + (self.place.after_zh or "背景是" + self.place.tag_zh[0])
 
-    def nothing(self) -> tuple[str, bool]:
-        """A place without a thing: "空荡荡的海滩"."""
-        noun, roll = self.rng.choice(P.EMPTY[self.scene.place][1]).format(self.shade()), self.rng.random()
+    def empty(self) -> tuple[str, bool]:
+        """A scene without things: "空荡荡的海滩"."""
+        noun, roll = self.rng.choice(phrases.EMPTY[self.scene.place][1]).format(self.shade()), self.rng.random()
         if self.form == "telegraphic":
             return (f"空{'' if len(noun) == 2 else '的'}{noun}" if roll < 0.4 else f"空荡荡 {noun}"), False
         if roll < 0.45:
@@ -130,6 +133,7 @@ class Chinese(Words):
         return f"{where}空荡荡的", False
 
     def sentence(self) -> tuple[str, bool]:
+        """The dense and the short form."""
         rng, where = self.rng, self.where()
         relation, a, b, rest = self.split()
         attach = relation is not None and relation.kind in ("wearing", "holding") and rng.random() < 0.75
@@ -147,7 +151,7 @@ class Chinese(Words):
         else:
             core, verb = self.several(self.shuffled()), self.verb()
         if self.position:
-            at, roll = rng.choice(P.POSITIONS_ZH[self.position]), rng.random()
+            at, roll = rng.choice(phrases.POSITIONS_ZH[self.position]), rng.random()
             if not self.placed:
                 return (f"{core}在{at}" if roll < 0.5 else f"{at}有{core}"), False
             if roll < 0.35:
@@ -170,16 +174,17 @@ class Chinese(Words):
         return f"{rng.choice(self.place.time_zh)}的{core}", True
 
     def keywords(self) -> tuple[str, bool]:
+        """The telegraphic form."""
         rng = self.rng
         relation, a, b, rest = self.split()
         groups, parts = [a, *([b] if b else []), *rest], []
         if relation and b and relation.kind != "next" and rng.random() < 0.5:
-            first, second = self.bare(a), self.bare(b, b.thing in P.HEADGEAR)
+            first, second = self.bare(a), self.bare(b, b.thing in phrases.HEADGEAR)
             if relation.kind in ("wearing", "holding"):
-                verb = "拿" if relation.kind == "holding" else "穿" if b.thing in P.DRESSED else "戴"
+                verb = "拿" if relation.kind == "holding" else "穿" if b.thing in phrases.DRESSED else "戴"
                 parts.append(f"{first}{verb}{second}")
             else:
-                parts.append(f"{first}在{second}{P.RELATIONS_ZH[relation.kind][-1].lstrip('的')}")
+                parts.append(f"{first}在{second}{phrases.RELATIONS_ZH[relation.kind][-1].lstrip('的')}")
             groups = rest
         parts += [self.bare(group) for group in groups]
         if self.placed:

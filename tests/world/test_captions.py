@@ -8,10 +8,12 @@ from functools import cache
 
 import pytest
 
-from t2i.world import phrases as P
+from t2i.world.captions import caption, phrases
+from t2i.world.captions.english import article
+from t2i.world.captions.phrases import PLACES
+from t2i.world.captions.writer import Form
 from t2i.world.graph import POSITIONS, RELATIONS, Group, Relation, Scene
-from t2i.world.language import PLACES_WORDS, Form, Lang, article, caption
-from t2i.world.vocabulary import COLOURS, index, is_shape, surface_forms, things
+from t2i.world.vocabulary import COLOURS, Lang, index, is_shape, surface_forms, things
 
 FORMS: tuple[Form, ...] = ("dense", "short", "telegraphic")
 LANGS: tuple[Lang, ...] = ("en", "zh")
@@ -30,7 +32,7 @@ def make(rng: random.Random) -> Scene:
         if kind in ("wearing", "holding"):
             keys[:2] = (
                 rng.choice(["cat", "dog", "man", "penguin"]),
-                rng.choice([*P.HEADGEAR, "rose", "scarf", "dress"]),
+                rng.choice([*phrases.HEADGEAR, "rose", "scarf", "dress"]),
             )
         relation = Relation(kind)
     groups = []
@@ -44,11 +46,11 @@ def make(rng: random.Random) -> Scene:
                 rng.choice(("large", "small")) if count == 1 and rng.random() < 0.3 else None,
             )
         )  # fmt: skip
-    place = rng.choice([place for place in PLACES_WORDS if place not in keys])  # no volcano near a volcano
+    place = rng.choice([place for place in PLACES if place not in keys])  # no volcano near a volcano
     alone = len(keys) == 1 and groups[0].count == 1 and rng.random() < 0.3
     return Scene(
         seed=0, index=0, place=place, shade=rng.choice(list(COLOURS)) if place == "plain" else None,
-        style=rng.choice(list(P.STYLES)), groups=tuple(groups), items=(), relation=relation,
+        style=rng.choice(list(phrases.STYLES)), groups=tuple(groups), items=(), relation=relation,
         position=rng.choice(POSITIONS) if alone else None,
     )  # fmt: skip
 
@@ -71,7 +73,7 @@ def one(thing: str, **extra: object) -> Scene:
 
 def forms_of(key: str, lang: Lang) -> set[str]:
     words = {form.lower() for form in surface_forms(things()[key], lang)}
-    return words | ({"hat", "hats"} if lang == "en" else {"帽子"}) if key in P.HATS else words
+    return words | ({"hat", "hats"} if lang == "en" else {"帽子"}) if key in phrases.HATS else words
 
 
 @cache
@@ -84,29 +86,29 @@ def any_form(lang: Lang, shapes: bool) -> re.Pattern[str]:
 
 def mentioned(scene: Scene, text: str, lang: Lang) -> set[str]:
     """Surface forms of things in the caption; those of things that the scene lacks carry a "!"."""
-    place = PLACES_WORDS[scene.place]
+    place = PLACES[scene.place]
     if lang == "en":
         text = text.lower()
         drop = [
             *place.en,
             *place.tag_en,
-            *sum(P.POSITIONS_EN.values(), ()),
+            *sum(phrases.POSITIONS_EN.values(), ()),
             "on top of",
             "on top",
             "head",
-            *P.STYLES[scene.style][0],
+            *phrases.STYLES[scene.style][0],
         ]
     else:
         drop = [
             *place.zh,
             *place.tag_zh,
             *place.time_zh,
-            *sum(P.POSITIONS_ZH.values(), ()),
-            *P.STYLES[scene.style][1],
+            *sum(phrases.POSITIONS_ZH.values(), ()),
+            *phrases.STYLES[scene.style][1],
         ]
         text = re.sub(r"头上戴着|头戴|手里拿着|手拿|很大的|很小的|飞翔|飞行(?!物)", " ", text)
         for group in scene.groups:
-            number = P.NUMBERS_ZH[group.count]
+            number = phrases.NUMBERS_ZH[group.count]
             text = re.sub(f"[{number}{group.count}]{things()[group.thing].measure}", " ", text)
     shade = (scene.shade or "plain") if lang == "en" else COLOURS[scene.shade][0] if scene.shade else "纯色"
     drop = [d.replace("a {}", article(shade)).format(shade) if "{" in d else d for d in drop]
@@ -167,9 +169,9 @@ def test_plural_exactly_when_there_are_several(form: Form) -> None:
                 many = [form for form in found if several.search(form)]
                 assert bool(many) == (count > 1), (key, count, found)
                 text = caption(scene, rng, "en", form).lower()
-                assert bool(re.search(rf"\b({P.NUMBERS_EN[count]}|{count})\b", text)) == (count > 1), text
+                assert bool(re.search(rf"\b({phrases.NUMBERS_EN[count]}|{count})\b", text)) == (count > 1), text
                 text = caption(scene, rng, "zh", form)
-                numbers = (P.NUMBERS_ZH[count] + thing.measure, str(count) + thing.measure)
+                numbers = (phrases.NUMBERS_ZH[count] + thing.measure, str(count) + thing.measure)
                 assert count == 1 or any(number in text for number in numbers), text
 
 
@@ -182,20 +184,20 @@ def test_dense_captions_say_colour_size_count_position_and_relation() -> None:
                 assert re.search(rf"\b{group.colour}\b", en) or (group.colour == "grey" and "gray" in en), en
                 assert COLOURS[group.colour][0][0] in zh, zh
             if group.size:
-                assert any(re.search(rf"\b{word}\b", en) for word in P.SIZES_EN[group.size]), en
+                assert any(re.search(rf"\b{word}\b", en) for word in phrases.SIZES_EN[group.size]), en
                 assert ("大" if group.size == "large" else "小") in zh, zh
             if group.count > 1:
-                assert P.NUMBERS_EN[group.count] in en or str(group.count) in en, en
-                assert P.NUMBERS_ZH[group.count] in zh or str(group.count) in zh, zh
+                assert phrases.NUMBERS_EN[group.count] in en or str(group.count) in en, en
+                assert phrases.NUMBERS_ZH[group.count] in zh or str(group.count) in zh, zh
         if scene.position:
-            assert any(words in en for words in P.POSITIONS_EN[scene.position]), en
-            assert any(words in zh for words in P.POSITIONS_ZH[scene.position]), zh
+            assert any(words in en for words in phrases.POSITIONS_EN[scene.position]), en
+            assert any(words in zh for words in phrases.POSITIONS_ZH[scene.position]), zh
         if scene.shade:
             assert scene.shade in en and COLOURS[scene.shade][0] in zh, (en, zh)
         if scene.relation and scene.relation.kind == "behind":
             assert "behind" in en or "in front of" in en, en
             assert "后面" in zh or "前面" in zh, zh
-        place = PLACES_WORDS[scene.place]
+        place = PLACES[scene.place]
         assert any(p.replace("a {}", article(scene.shade or "plain")).format(scene.shade) in en for p in place.en), en
 
 
@@ -229,14 +231,14 @@ def test_the_same_generator_says_the_same() -> None:
 
 def test_style_is_said_as_often_as_asked() -> None:
     rng = random.Random(9)
-    named = [word for style in P.STYLES["twemoji"] for word in style]
+    named = [word for style in phrases.STYLES["twemoji"] for word in style]
     scene = one("cat", style="twemoji")
     assert not any(w in caption(scene, rng, "en", "dense", say_style=0) for _ in range(50) for w in named)
     assert all(any(w in caption(scene, rng, "en", "dense", say_style=1).lower() for w in named) for _ in range(50))
 
 
 def _place_words(place: str, lang: Lang) -> list[str]:
-    words = PLACES_WORDS[place]
+    words = PLACES[place]
     phrases = (*words.en, *words.tag_en) if lang == "en" else (*words.zh, *words.tag_zh, *words.time_zh, words.after_zh)
     return [phrase.replace("{}", "").replace("的", "").strip() for phrase in phrases if phrase]
 
@@ -270,10 +272,10 @@ def test_an_unsaid_place_leaves_the_rest_said() -> None:
                 assert group.colour in en or (group.colour == "grey" and "gray" in en), en
                 assert COLOURS[group.colour][0][0] in zh, zh
             if group.count > 1:
-                assert P.NUMBERS_EN[group.count] in en or str(group.count) in en, en
+                assert phrases.NUMBERS_EN[group.count] in en or str(group.count) in en, en
         if scene.position:
-            assert any(words in en for words in P.POSITIONS_EN[scene.position]), en
-            assert any(words in zh for words in P.POSITIONS_ZH[scene.position]), zh
+            assert any(words in en for words in phrases.POSITIONS_EN[scene.position]), en
+            assert any(words in zh for words in phrases.POSITIONS_ZH[scene.position]), zh
 
 
 def test_the_place_is_said_as_often_as_asked() -> None:
@@ -285,16 +287,16 @@ def test_the_place_is_said_as_often_as_asked() -> None:
 
 def test_every_drawn_place_has_words() -> None:
     places = pytest.importorskip("t2i.world.places")
-    assert set(places.PLACES) == set(PLACES_WORDS)
+    assert set(places.PLACES) == set(PLACES)
 
 
 @pytest.mark.parametrize("lang", LANGS)
 def test_an_empty_place_is_named_and_said_to_be_empty(lang: Lang) -> None:
     rng, said = random.Random(4), set()
-    for place, words in PLACES_WORDS.items():
+    for place, words in PLACES.items():
         shade = "orange" if place == "plain" else None
         scene = Scene(seed=0, index=0, place=place, shade=shade, style="fluent3d", groups=(), items=())
-        names = (*P.EMPTY[place][LANGS.index(lang)], *(words.en if lang == "en" else words.zh))
+        names = (*phrases.EMPTY[place][LANGS.index(lang)], *(words.en if lang == "en" else words.zh))
         names = tuple(name.replace("a {}", "an {}").format("orange" if lang == "en" else "橙色") for name in names)
         for form in FORMS:
             for _ in range(40):
@@ -303,8 +305,8 @@ def test_an_empty_place_is_named_and_said_to_be_empty(lang: Lang) -> None:
                 assert any(name in text.lower() for name in names), text
                 assert re.search("empty|nothing|just" if lang == "en" else "空|没有|只有", text.lower()), text
                 assert not re.search(r"\ba [aeiou]|[{}]", text.lower()), text
-    assert len(said) > 6 * len(PLACES_WORDS)
+    assert len(said) > 6 * len(PLACES)
 
 
 def test_empty_has_a_noun_for_every_place() -> None:
-    assert set(P.EMPTY) == set(PLACES_WORDS)
+    assert set(phrases.EMPTY) == set(PLACES)

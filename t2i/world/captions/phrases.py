@@ -1,7 +1,7 @@
-"""The word tables of the captions: places, styles, verbs, numbers. Data only.
+"""Word tables for the captions: places, styles, relations, numbers, verbs.
 
-Chinese locatives stand without their 在, so that "雪地里有一只猫", "一只猫在雪地里" and "雪地里的一只猫" all
-come from the one entry.
+Chinese locatives are stored without 在. One entry ("雪地里") then serves "雪地里有一只猫", "一只猫在雪地里" and
+"雪地里的一只猫".
 """
 
 from __future__ import annotations
@@ -10,21 +10,24 @@ from dataclasses import dataclass
 
 from t2i.world.graph import Thing
 
+Verb = tuple[str, str, bool]
+"""(English gerund, Chinese verb, whether the Chinese verb precedes 在): 站在雪地里 is True, 在雪地里玩耍 is False."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlaceWords:
-    """How one place is said."""
+    """The words for one place."""
 
     en: tuple[str, ...]  # prepositional phrases: "in the snow"
-    zh: tuple[str, ...]  # locatives that follow 在, 站在, 有: "雪地里"
-    tag_en: tuple[str, ...]  # bare words for the telegraphic form: "snow"
+    zh: tuple[str, ...]  # locatives, used after 在 or 站在 and before 有: "雪地里"
+    tag_en: tuple[str, ...]  # bare nouns for the telegraphic form: "snow"
     tag_zh: tuple[str, ...]
-    time_zh: tuple[str, ...] = ()  # adverbs of time that only open a sentence: "夜里"
-    after_zh: str = ""  # an afterthought; "" makes "背景是" and the first bare word
-    front_en: bool = True  # whether the phrases may open a sentence: "in the snow, a cat"
+    time_zh: tuple[str, ...] = ()  # adverbs of time, only at the start of a sentence: "夜里"
+    after_zh: str = ""  # clause after a comma; "" stands for "背景是" + tag_zh[0]
+    front_en: bool = True  # whether `en` may open a sentence: "in the snow, a cat"
 
 
-PLACES_WORDS: dict[str, PlaceWords] = {
+PLACES: dict[str, PlaceWords] = {
     "snow": PlaceWords(
         ("in the snow", "on a snowy field", "in a snowy landscape", "on the snow"),
         ("雪地里", "雪地上", "雪中", "雪地里"), ("snow", "snowy field"), ("雪地", "雪"),
@@ -121,7 +124,7 @@ PLACES_WORDS: dict[str, PlaceWords] = {
         ("{}背景上", "{}的背景上", "{}背景前"), ("{} background",), ("{}背景",), front_en=False,
     ),
 }  # fmt: skip
-"""Place -> words. In `plain` the braces take the colour of the background."""
+"""Words by place. In `plain`, {} is replaced by the colour of the background."""
 
 EMPTY: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "snow": (("snowy field", "snowy field", "snowy landscape"), ("雪地",)),
@@ -147,11 +150,11 @@ EMPTY: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "garden": (("garden",), ("花园", "园子")),
     "plain": (("{} background", "{} background", "{} wall"), ("{}背景",)),
 }
-"""Place -> what it is called when nothing is there, a noun for "an empty …" and "空荡荡的…"."""
+"""(English, Chinese) nouns by place, for a scene without things: "an empty …", "空荡荡的…"."""
 
 IN_WATER = ("underwater",)
 AIRY = ("space", "sky", "underwater")
-"""Places without a ground to stand or lie on."""
+"""Places without a ground."""
 
 STYLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "fluent3d": (("3D render", "3D style"), ("3D渲染", "3D风格")),
@@ -160,7 +163,7 @@ STYLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "twemoji": (("sticker", "sticker style"), ("贴纸", "贴纸风格")),
     "shapes": (("simple drawing", "simple shapes"), ("简笔画", "简单图形")),
 }
-"""Style -> (English, Chinese); the first is a countable noun, "a 3D render of", the second an addition."""
+"""(English, Chinese) words by style. Of each pair, the first is a countable noun ("a 3D render of …")."""
 
 NUMBERS_EN = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 NUMBERS_ZH = "零一两三四五六七八九十"
@@ -213,21 +216,17 @@ INVERSE = {
     "behind": "front",
 }
 HATS = ("top_hat", "sun_hat", "cap", "graduation_cap")
-"""Things that a caption may also call just a hat, 帽子, when they sit on a head."""
+"""Things that a caption may call just "hat" or 帽子 when somebody wears them."""
 HEADGEAR = (*HATS, "crown", "helmet")
 DRESSED = ("tshirt", "jeans", "dress", "coat", "socks", "sneaker", "boot", "high_heel")
-"""Clothes that Chinese puts on with 穿; all others with 戴."""
+"""Clothes that take the Chinese verb 穿; all others take 戴."""
 FLOWERS = ("rose", "tulip", "sunflower", "cherry_blossom", "lotus", "hibiscus", "hyacinth", "shape_flower")
 SHINING = ("sun", "moon", "star", "full_moon", "shape_sun", "shape_star", "shape_crescent")
 LIVELY_SHAPES = {"shape_cat": "animal", "shape_bird": "animal", "shape_fish": "animal"}
 
 
-def verbs(thing: Thing, place: str) -> list[tuple[str, str, bool]]:
-    """What the thing may be said to do in the place without changing the picture, or nothing.
-
-    Returns (English gerund, Chinese verb, whether the Chinese verb stands before 在): 站在雪地里 (True), but
-    在雪地里玩耍 (False).
-    """
+def verbs(thing: Thing, place: str) -> list[Verb]:
+    """The verbs that are true of the thing as it is drawn in the place; may be empty."""
     category = LIVELY_SHAPES.get(thing.key, thing.category)
     if place == "plain" or (category == "person" and thing.pose == "hang"):
         return []
