@@ -1,7 +1,11 @@
-"""The built-in world: an endless, exactly captioned, deterministic supply of illustrated scenes.
+"""The built-in world: a procedural source of illustrated scenes with exact captions, without end.
 
-world = World(WorldConfig(vocabulary="shapes"))
-batch = world.batch(seed=0, indices=range(64), size=64)   # pixels, captions, scene graphs
+    world = World(WorldConfig(vocabulary="shapes"))
+    batch = world.batch(seed=0, indices=range(64), size=64)   # pixels, captions, scene graphs
+
+`layout` draws a scene graph (`graph`) at random, `captions` puts it into words, `render` draws it on a background
+(`places`) from sprites (`sprites`, `shapes`). `holdout` decides which combinations no training sees. `judge` is a
+detector trained on these scenes; `reading` compares what it finds with what a prompt asked for.
 """
 
 from __future__ import annotations
@@ -30,7 +34,10 @@ __all__ = ["Batch", "Group", "Item", "Relation", "Scene", "Thing", "World", "Wor
 
 @dataclass(frozen=True)
 class Batch:
-    """pixels (B, 3, S, S) in [-1, 1]; captions and scene graphs in step; masks (B, K, S, S) in [0, 1] if asked."""
+    """B pictures: pixels (B, 3, S, S) in [-1, 1], their captions and scene graphs.
+
+    masks: (B, K, S, S) in [0, 1], the share of each pixel that each item owns, where asked for.
+    """
 
     pixels: Tensor
     captions: list[str]
@@ -39,10 +46,11 @@ class Batch:
 
 
 class World:
-    """The world under one set of dials. (seed, index) gives the same scene on every machine.
+    """A source of scenes under one configuration. (seed, index) gives the same scene on every machine.
 
-    sprites: folder of the sprite library (see docs/training.md), or None for the shapes drawn by code.
-    resolution: the largest sprite kept; pictures larger than about twice this look soft.
+    sprites: folder of the sprite library (see docs/training.md); None for the shapes drawn by code.
+    resolution: side in pixels of the largest sprite that is kept. Pictures larger than about twice this look soft.
+
     Raises UsageError for a thing or place that does not exist, InputError for a library that cannot be read.
     """
 
@@ -71,24 +79,27 @@ class World:
 
     @property
     def keys(self) -> tuple[str, ...]:
+        """Keys of the things in this world."""
         return self.layout.keys
 
     @property
     def places(self) -> tuple[str, ...]:
+        """Keys of the places in this world."""
         return self.layout.places
 
     def scene(self, seed: int, index: int) -> Scene:
+        """The scene graph number `index` of the stream `seed`."""
         return self.layout(seed, index)
 
     def draw(self, scenes: Sequence[Scene], size: int, masks: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Pixels (B, 3, S, S) in [-1, 1] of scene graphs, and the masks of their items if asked."""
-        # Inside a training step's autocast the drawing would lose half of its grey levels.
+        """Pixels (B, 3, S, S) in [-1, 1] of scene graphs, and the masks of their items (see `Batch`) or None."""
+        # Under the autocast of a training step, half precision would lose grey levels.
         with torch.no_grad(), torch.autocast(self.atlas.aspect.device.type, enabled=False):
             pixels, owned = render(scenes, self.atlas, size, things=self.things, light=self.config.light, masks=masks)
             return pixels.mul_(2).sub_(1), owned
 
     def caption(self, scene: Scene, lang: Lang | None = None, form: Form | None = None, take: int = 0) -> str:
-        """Words for the scene; language, form and wording are drawn from (seed, index, take) where not given."""
+        """A caption of the scene. Wording, and language and form where None, are drawn from (seed, index, take)."""
         rng = Random(f"{scene.seed}/{scene.index}/{take}/words")
         drawn_lang: Literal["en", "zh"] = "zh" if rng.random() < self.config.chinese else "en"
         drawn_form = rng.choices(("dense", "short", "telegraphic"), self.config.forms)[0]
@@ -96,6 +107,7 @@ class World:
         return caption(scene, rng, lang or drawn_lang, form or drawn_form, **says)  # type: ignore[arg-type]
 
     def batch(self, seed: int, indices: Sequence[int], size: int, masks: bool = False) -> Batch:
+        """Scenes of the stream `seed`, drawn at `size` pixels a side, with captions."""
         scenes = [self.layout(seed, index) for index in indices]
         pixels, owned = self.draw(scenes, size, masks)
         return Batch(pixels, [self.caption(scene) for scene in scenes], scenes, owned)

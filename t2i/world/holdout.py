@@ -1,8 +1,7 @@
-"""Which combinations no training run has ever seen.
+"""The held-out split: which combinations no training run ever sees.
 
-A fixed hash over what is combined (an object and its place, its colour, its number; two objects and their
-relation) sends a share of all combinations to the held-out side. The rule depends on nothing but the
-words themselves, so that a suite can say today on which side a prompt lies for every run of every recipe.
+A fixed hash assigns a share of all combinations to the held-out side: an object with a place, a colour or a count, two
+objects, two objects in a relation. It depends on the words alone, so the split is the same for every recipe and seed.
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ from hashlib import blake2b
 
 from t2i.world.graph import Scene
 
-SHARE = 10  # one combination in ten is held out
-SALT = "t2i/1"  # fixed before the first run; changing it would leak held-out combinations into old weights
+SHARE = 10  # one combination in SHARE is held out
+SALT = "t2i/1"  # never change it: weights trained before have seen what another salt holds out
 
 
 @lru_cache(maxsize=1 << 17)
 def held_out(kind: str, *parts: str) -> bool:
-    """Whether the combination lies on the held-out side.
+    """Whether a combination is held out.
 
-    `kind` is "place" (thing, place), "colour" (thing, colour), "count" (thing, number), "pair" (two things in
+    kind and parts: "place" (thing, place), "colour" (thing, colour), "count" (thing, number), "pair" (two things in
     alphabetical order) or "relation" (subject, relation, object).
     """
     digest = blake2b("/".join((SALT, kind, *parts)).encode(), digest_size=8).digest()
@@ -29,7 +28,7 @@ def held_out(kind: str, *parts: str) -> bool:
 
 
 def combinations(scene: Scene) -> Iterator[tuple[str, ...]]:
-    """Every combination that the rule looks at, as arguments of `held_out`."""
+    """Every combination in the scene, as arguments of `held_out`."""
     for group in scene.groups:
         yield "place", group.thing, scene.place
         if group.colour:
@@ -45,5 +44,5 @@ def combinations(scene: Scene) -> Iterator[tuple[str, ...]]:
 
 
 def scene_held_out(scene: Scene) -> bool:
-    """Whether anything in the scene lies on the held-out side."""
+    """Whether the scene contains a held-out combination."""
     return any(held_out(*combination) for combination in combinations(scene))

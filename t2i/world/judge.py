@@ -1,12 +1,12 @@
-"""The judge: a small detector that says what a generated picture shows. It shares no weights with them.
+"""The judge: a small detector that finds the objects and the background of a picture.
 
-After CenterNet (1904.07850): at every cell of a 16 x 16 grid, how likely a centre of an object lies there
-(eq. 1's penalty-reduced focal loss), and then, for that object, its kind, its colour, its size and where in
-the cell its centre is. A softmax over kinds at the centres takes the place of the paper's one sigmoid map for
-each kind: every object then teaches all kinds at once, and two kinds cannot both claim one object. A second
-head reads the background from the pooled features.
+It shares no weights with any generator. The architecture follows CenterNet (arXiv 1904.07850). For every cell of a
+16 x 16 grid it predicts the probability that the centre of an object lies there (trained with the penalty-reduced focal
+loss, eq. 1) and that object's kind, colour, size and offset in the cell. The paper has one sigmoid map per kind. Here a
+softmax over kinds is used: every object trains all kinds, and two kinds cannot both claim one object. A second head
+classifies the background from pooled features.
 
-Shape legend: B pictures, S = 64 input side, G = 16 grid side, K kinds of object, C colours, P places.
+Shape legend: B pictures, G = 16 grid side, K kinds of object, C colours, P places.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from torch import Tensor, nn
 from t2i.errors import InputError
 from t2i.world.reading import Detection, Reading
 
-SIZE = 64
-GRID = 16
-SCHEMA = 1
+SIZE = 64  # side of the input
+GRID = 16  # side of the output
+SCHEMA = 1  # version of the file format
 
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """What a judge can tell apart, its widths and its threshold.
+    """The classes of a judge, its sizes and its threshold.
 
-    things, colours ("own" is one), places, shades: the names its outputs stand for, in order.
-    widths: channels at 32, 16 and 8 cells a side and of the heads. blocks: residual blocks at 16 and 8.
-    threshold: the least centre probability that counts as an object, chosen on held-out renders.
+    things, colours (with `reading.OWN`), places, shades (colours of a plain background): class names, in order.
+    widths: channels at 32, 16 and 8 cells a side, and of the heads. blocks: residual blocks at 16 and 8 cells a side.
+    threshold: least probability of a centre that counts as an object, chosen on held-out renders.
     """
 
     things: tuple[str, ...]
@@ -47,10 +47,12 @@ class JudgeConfig:
     widths: tuple[int, int, int, int] = (32, 72, 144, 96)
     blocks: tuple[int, int] = (1, 2)
     threshold: float = 0.35
-    folded: bool = False  # batch norms folded into the convolutions: how a judge is stored
+    folded: bool = False  # whether batch norms are folded into the convolutions, as in stored judges
 
 
 class ConvNorm(nn.Module):
+    """A convolution and a batch norm. folded: the norm is part of the convolution."""
+
     def __init__(self, n_in: int, n_out: int, kernel: int = 3, stride: int = 1, folded: bool = False) -> None:
         super().__init__()
         self.conv = nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, bias=folded)
@@ -61,12 +63,15 @@ class ConvNorm(nn.Module):
         return y
 
     def fold(self) -> None:
+        """Fold the norm, in eval mode, into the convolution."""
         if isinstance(self.norm, nn.BatchNorm2d):
             self.conv = nn.utils.fusion.fuse_conv_bn_eval(self.conv.eval(), self.norm.eval())
             self.norm = nn.Identity()
 
 
 class Residual(nn.Module):
+    """A residual block of two 3 x 3 convolutions."""
+
     def __init__(self, width: int, folded: bool) -> None:
         super().__init__()
         self.one = ConvNorm(width, width, folded=folded)
@@ -78,18 +83,18 @@ class Residual(nn.Module):
 
 @dataclass(frozen=True)
 class Maps:
-    """What the net says, logits where it is a choice."""
+    """The outputs of the network. Classes and centres are logits."""
 
-    centre: Tensor  # (B, G, G): a centre lies in this cell
+    centre: Tensor  # (B, G, G): whether a centre lies in the cell
     thing: Tensor  # (B, K, G, G)
     colour: Tensor  # (B, C, G, G)
-    box: Tensor  # (B, 4, G, G): width and height, shares of the canvas; x and y of the centre within the cell
+    box: Tensor  # (B, 4, G, G) in [0, 1]: width and height, shares of the canvas; x and y in the cell
     place: Tensor  # (B, P)
     shade: Tensor  # (B, number of shades)
 
 
 class JudgeNet(nn.Module):
-    """The network: pixels (B, 3, 64, 64) in [-1, 1] -> Maps. About 0.1 GMAC a picture."""
+    """Pixels (B, 3, 64, 64) in [-1, 1] -> Maps. About 0.1 GMAC a picture at the default widths."""
 
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__()
@@ -107,16 +112,16 @@ class JudgeNet(nn.Module):
         self.whole = nn.Linear(w8 + w16, len(config.places) + len(config.shades))
         with torch.no_grad():
             self.cells.bias.zero_()  # type: ignore[union-attr]
-            self.cells.bias[0] = -4.0  # type: ignore[index]  # few cells hold a centre (RetinaNet's prior)
+            self.cells.bias[0] = -4.0  # type: ignore[index]  # few cells hold a centre: prior of RetinaNet
 
     def trunk(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """States at 16 and at 8 cells a side."""
+        """Features (B, D, 16, 16) and (B, D', 8, 8)."""
         x = F.pixel_unshuffle(pixels, 2).contiguous(memory_format=torch.channels_last)
         x16: Tensor = self.at16(F.relu(self.to16(F.relu(self.stem(x)))))
         return x16, self.at8(F.relu(self.to8(x16)))
 
     def pooled(self, x16: Tensor, x8: Tensor) -> Tensor:
-        """What the background is read from: (B, D) means over the cells."""
+        """Means of the features over the cells, (B, D' + D): input of the background head."""
         return torch.cat([x8.mean((2, 3)), x16.mean((2, 3))], dim=1)
 
     def forward(self, pixels: Tensor) -> Maps:
@@ -129,7 +134,7 @@ class JudgeNet(nn.Module):
         return Maps(centre[:, 0], thing, colour, box.sigmoid(), place, shade)
 
     def fold(self) -> JudgeNet:
-        """A copy whose batch norms are folded into the convolutions: same outputs in eval mode."""
+        """A copy with batch norms folded into the convolutions; the same outputs in eval mode."""
         other = copy.deepcopy(self).eval()
         for module in other.modules():
             if isinstance(module, ConvNorm):
@@ -139,10 +144,10 @@ class JudgeNet(nn.Module):
 
     @torch.no_grad()
     def unfold(self, pixels: Tensor) -> JudgeNet:
-        """A copy of a folded net with batch norms again, so that it can learn on: same outputs in eval mode.
+        """A copy of a folded net with batch norms, to train it further; the same outputs in eval mode.
 
-        pixels (B, 3, 64, 64) in [-1, 1], at least 32 training pictures: each norm takes its mean and variance
-        from them, and a scale and a shift that undo the two.
+        pixels (B, 3, 64, 64) in [-1, 1]: at least 32 training pictures. Each norm takes its mean and variance from
+        them, and a scale and a shift that cancel these.
         """
         other = JudgeNet(replace(self.config, folded=False)).eval()
         other.load_state_dict(self.state_dict(), strict=False)
@@ -161,6 +166,7 @@ class JudgeNet(nn.Module):
 
 
 def _take_statistics(bias: Tensor, norm: nn.Module, inputs: tuple[Tensor]) -> None:
+    """Set the statistics of the norm from its inputs, and an affine map that restores them plus `bias`."""
     assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
     variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
     norm.running_mean.copy_(mean)
@@ -170,7 +176,7 @@ def _take_statistics(bias: Tensor, norm: nn.Module, inputs: tuple[Tensor]) -> No
 
 
 def to_input(pixels: Tensor) -> Tensor:
-    """(B, 3, H, W) in [-1, 1] -> (B, 3, 64, 64): larger pictures by area, smaller ones bilinearly."""
+    """(B, 3, H, W) in [-1, 1] -> (B, 3, 64, 64): shrunk by area, or enlarged bilinearly."""
     assert pixels.ndim == 4 and pixels.shape[1] == 3, tuple(pixels.shape)
     height, width = pixels.shape[2:]
     if (height, width) == (SIZE, SIZE):
@@ -180,7 +186,8 @@ def to_input(pixels: Tensor) -> Tensor:
     return F.interpolate(pixels, (SIZE, SIZE), mode="bilinear", antialias=True)
 
 
-def _overlap(a: Detection, b: Detection) -> float:
+def _iou(a: Detection, b: Detection) -> float:
+    """Intersection over union of two boxes."""
     across = min(a.x + a.w / 2, b.x + b.w / 2) - max(a.x - a.w / 2, b.x - b.w / 2)
     down = min(a.y + a.h / 2, b.y + b.h / 2) - max(a.y - a.h / 2, b.y - b.h / 2)
     both = max(across, 0.0) * max(down, 0.0)
@@ -188,7 +195,7 @@ def _overlap(a: Detection, b: Detection) -> float:
 
 
 def decode(maps: Maps, config: JudgeConfig) -> list[Reading]:
-    """The readings that the maps stand for: peaks of the centre map above the threshold, twins removed."""
+    """The readings: peaks of the centre map above the threshold, without duplicates (IoU above 0.45, same kind)."""
     heat = maps.centre.sigmoid()
     peak = heat * (F.max_pool2d(heat[:, None], 3, 1, 1)[:, 0] == heat)
     kind_p, kind = maps.thing.softmax(1).max(1)
@@ -214,7 +221,7 @@ def decode(maps: Maps, config: JudgeConfig) -> list[Reading]:
             )
         kept: list[Detection] = []
         for f in sorted(candidates, key=lambda f: -f.score):
-            if not any(f.thing == k.thing and _overlap(f, k) > 0.45 for k in kept):
+            if not any(f.thing == k.thing and _iou(f, k) > 0.45 for k in kept):
                 kept.append(f)
         key = config.places[int(place[b])]
         tone = config.shades[int(shade[b])] if key == "plain" else None
@@ -223,7 +230,7 @@ def decode(maps: Maps, config: JudgeConfig) -> list[Reading]:
 
 
 class Judge:
-    """A trained judge. `read` is a pure function of the pixels; pictures never affect one another."""
+    """A trained judge. The result for a picture depends on its pixels alone, never on its batch."""
 
     def __init__(self, net: JudgeNet) -> None:
         self.net = net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -240,13 +247,13 @@ class Judge:
 
     @torch.no_grad()
     def features(self, pixels: Tensor, batch: int = 64) -> Tensor:
-        """Features (B, D) float32 of pictures (B, 3, H, W) in [-1, 1]: the pooled states of the trunk."""
+        """Pooled features (B, D) float32 of pictures (B, 3, H, W), RGB in [-1, 1], of any size."""
         device = next(self.net.parameters()).device
         parts = [self.net.trunk(to_input(p.to(device, torch.float32))) for p in torch.split(pixels, batch)]
         return torch.cat([self.net.pooled(*part) for part in parts]).float().cpu()
 
     def save(self, folder: Path | str) -> None:
-        """Write config.json and model.safetensors (fp16, batch norms folded)."""
+        """Write config.json and model.safetensors (fp16, folded)."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         net = self.net if self.config.folded else self.net.fold()
@@ -258,7 +265,7 @@ class Judge:
 
     @classmethod
     def load(cls, folder: Path | str) -> Judge:
-        """Read a saved judge. Raises InputError when a file is missing, damaged or of another schema."""
+        """Read a saved judge. Raises InputError if a file is missing, damaged or of another schema."""
         folder = Path(folder)
         try:
             record = json.loads((folder / "config.json").read_text(encoding="utf-8"))

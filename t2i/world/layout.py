@@ -1,7 +1,7 @@
-"""Draws a scene graph at random: (seed, index) -> Scene, under the dials of a WorldConfig.
+"""The scene sampler: (seed, index) -> Scene, under a WorldConfig.
 
-Everything that can vary has a dial, so that a small compute can learn a small world well and a large one a
-large world. A scene that lies on the other side of the held-out rule than the one asked for is drawn again.
+Everything that varies has a setting, so that a small model can learn a small world well. A scene on the wrong side of
+the held-out split is drawn again.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
-from t2i.world.graph import Group, Item, Relation, Scene, Thing
+from t2i.world.graph import POSITIONS, RELATIONS, Group, Item, Relation, Scene, Thing
 from t2i.world.holdout import scene_held_out
 from t2i.world.places import CHANCE, PLACES
 
 HATS = {"top_hat": 0.9, "cap": 0.95, "crown": 0.85, "sun_hat": 1.1, "graduation_cap": 1.0, "santa_hat": 1.0}
-"""What can be worn on a head, with its width relative to the head's."""
+"""Things that can be worn on a head, and their width relative to the head's."""
 
 HEADS: dict[str, tuple[float, float, float]] = {
     "cat": (0.24, 0.06, 0.40), "dog": (0.30, 0.03, 0.34), "penguin": (0.5, 0.02, 0.50), "bear": (0.5, 0.06, 0.62),
@@ -27,8 +27,9 @@ HEADS: dict[str, tuple[float, float, float]] = {
     "man": (0.5, 0.08, 0.70), "woman": (0.5, 0.08, 0.70), "boy": (0.5, 0.08, 0.70), "girl": (0.5, 0.08, 0.70),
     "ghost": (0.5, 0.04, 0.50), "snowman": (0.52, 0.03, 0.42),
 }  # fmt: skip
-"""Where a head is on the sprite: x and y of its top and its width, as shares of the tight box' longer side,
-measured on the 3D sprites, which all face left before a flip."""
+"""Top of the head, x and y, and its width on the sprite, as shares of the longer side of the tight bounding box.
+
+Measured on the 3D sprites, which all face left before a flip."""
 
 HOLDABLE = (
     "balloon",
@@ -43,43 +44,47 @@ HOLDABLE = (
     "gift",
     "guitar",
 )
+"""Things that can be held."""
+
 PLATFORMS = ("house", "car", "bus", "elephant", "turtle", "chair", "gift", "book", "train", "castle", "horse", "whale")
+"""Things that another thing can be on."""
 
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """The dials of the built-in world. Probabilities are shares in [0, 1]."""
+    """The settings of the built-in world. Lengths are shares of the canvas side, probabilities are in [0, 1]."""
 
     vocabulary: Literal["shapes", "core", "all"] = "core"
-    things: tuple[str, ...] = ()  # keys; () means all of the vocabulary
-    places: tuple[str, ...] = ()  # keys; () means all
+    things: tuple[str, ...] = ()  # keys; (): all of the vocabulary
+    places: tuple[str, ...] = ()  # keys; (): all
+    # colours of the background in the place "plain"
     shades: tuple[str, ...] = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "grey", "black")
     styles: tuple[str, ...] = ("fluent3d",)
-    say_style: float = 0.0  # how often the caption names the style
-    say_place: float = 0.9  # how often the caption names the place
-    empty: float = 0.0  # share of scenes without a thing; no combination is in them, so none of them is held out
-    groups: tuple[float, ...] = (0.72, 0.24, 0.03, 0.01)  # chances of 1, 2, 3, 4 groups
-    counts: tuple[float, ...] = (0.84, 0.09, 0.04, 0.03)  # chances of 1, 2, 3, 4 equal things in a lone group
-    relations: tuple[str, ...] = ("left", "right", "above", "below", "next", "behind", "on", "wearing", "holding")
-    related: float = 0.75  # how often two groups stand in one of the relations, and it is said; else in a row
-    colour: float = 0.3  # how often a thing's colour is chosen, among those it can have, and said
-    size: float = 0.12  # how often a size is chosen and said
-    position: float = 0.12  # how often a lone group stands off centre and it is said
-    scale: tuple[float, float] = (0.5, 0.7)  # of a lone thing of no said size
-    jitter: float = 0.05  # of the centre, share of the canvas; of the size, three times as much, at most 6%
-    flip: float = 0.5
+    say_style: float = 0.0  # probability that the caption names the style
+    say_place: float = 0.9  # probability that the caption names the place
+    empty: float = 0.0  # share of scenes without things; 0 on the held-out side
+    groups: tuple[float, ...] = (0.72, 0.24, 0.03, 0.01)  # probabilities of 1, 2, 3, 4 groups
+    counts: tuple[float, ...] = (0.84, 0.09, 0.04, 0.03)  # probabilities of 1, 2, 3, 4 things in a lone group
+    relations: tuple[str, ...] = RELATIONS
+    related: float = 0.75  # probability that two groups have a relation; else they stand in a row
+    colour: float = 0.3  # probability that a thing has a stated colour
+    size: float = 0.12  # probability that a lone thing has a stated size
+    position: float = 0.12  # probability that a lone thing has a stated position
+    scale: tuple[float, float] = (0.5, 0.7)  # range of the size of a lone thing without a stated size
+    jitter: float = 0.05  # largest shift of a centre; sizes vary by three times as much, at most 6%
+    flip: float = 0.5  # probability of a mirrored thing
     angle: float = 0.05  # largest tilt, radians
-    light: float = 1.0  # strength of the place's light and haze on the things
-    chance: float = 1.0  # spread of the places' variety around their middle
-    looks: int = 0  # how many looks each place has; 0: without number
+    light: float = 1.0  # strength of the place's light and haze on the things, [0, 1]
+    chance: float = 1.0  # spread of a place's looks around the middle one, [0, 1]
+    looks: int = 0  # number of looks of each place; 0: unlimited
     chinese: float = 0.4  # share of Chinese captions
-    forms: tuple[float, float, float] = (0.6, 0.28, 0.12)  # dense, short, telegraphic captions
-    side: Literal["train", "held-out", "any"] = "train"
+    forms: tuple[float, float, float] = (0.6, 0.28, 0.12)  # shares of dense, short, telegraphic captions
+    side: Literal["train", "held-out", "any"] = "train"  # of the held-out split
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The scene sampler: a pure function of (seed, index)."""
+    """The scene sampler, a pure function of (seed, index). keys: of the things and of the places to draw from."""
 
     config: WorldConfig
     things: Mapping[str, Thing]
@@ -89,9 +94,9 @@ class Layout:
     def __call__(self, seed: int, index: int) -> Scene:
         rng = Random(f"{seed}/{index}")
         empty = self.config.empty if self.config.side != "held-out" else 0.0
-        # A generator of its own: the other scenes are what they are without empty ones.
+        # A generator of its own, so that the other scenes stay the same when `empty` changes.
         if empty and Random(f"{seed}/{index}/empty").random() < empty:
-            return self._bare(rng, seed, index)
+            return self._empty(rng, seed, index)
         while True:
             scene = self._draw(rng, seed, index)
             if self.config.side == "any" or scene_held_out(scene) == (self.config.side == "held-out"):
@@ -109,7 +114,7 @@ class Layout:
         seed: int = 0,
         index: int = 0,
     ) -> Scene:
-        """A scene of the given content; only its geometry is drawn at random. Ignores the held-out rule."""
+        """A scene with the given content; only its geometry is random. The held-out split is ignored."""
         rng = Random(f"{seed}/{index}/compose")
         items = self._place_items(rng, tuple(groups), place, relation, position)
         chance, style = self._chance(rng, place), style or self.config.styles[0]
@@ -128,8 +133,7 @@ class Layout:
             count = rng.choices((1, 2, 3, 4), config.counts)[0]
             groups: tuple[Group, ...] = (self._group(rng, keys[0], count, shade),)
             if count == 1 and rng.random() < config.position:
-                position = rng.choice(("left", "right", "centre") if PLACES[place].ground else
-                                      ("left", "right", "top", "bottom", "centre"))  # fmt: skip
+                position = rng.choice(("left", "right", "centre") if PLACES[place].ground else POSITIONS)
         else:
             keys, relation = self._pick_related(rng, n_groups)
             groups = tuple(self._group(rng, key, 1, shade, allow_size=False) for key in keys)
@@ -137,14 +141,15 @@ class Layout:
         chance = self._chance(rng, place)
         return Scene(seed, index, place, shade, rng.choice(config.styles), groups, items, relation, position, chance)
 
-    def _bare(self, rng: Random, seed: int, index: int) -> Scene:
+    def _empty(self, rng: Random, seed: int, index: int) -> Scene:
+        """A scene without things."""
         place = rng.choice(self.places)
         shade = rng.choice(self.config.shades) if place == "plain" else None
         chance = self._chance(rng, place)
         return Scene(seed, index, place, shade, rng.choice(self.config.styles), (), (), chance=chance)
 
     def _chance(self, rng: Random, place: str) -> tuple[float, ...]:
-        """The numbers that a place is drawn from."""
+        """The random numbers that a place is drawn from."""
         if looks := self.config.looks:
             rng = Random(f"{place}/{rng.randrange(looks)}")
         return tuple(0.5 + (rng.random() - 0.5) * self.config.chance for _ in range(CHANCE))
@@ -154,7 +159,7 @@ class Layout:
         colour = size = None
         known = tuple(dict.fromkeys((*thing.colours, *([thing.colour] if thing.colour else []))))
         if known and rng.random() < config.colour:
-            # A thing of the colour of the wall behind it cannot be seen.
+            # A thing in the colour of the wall behind it cannot be seen.
             choices = [c for c in known if c != shade]
             colour = rng.choice(choices) if choices else None
         if allow_size and count == 1 and rng.random() < config.size:
@@ -162,6 +167,7 @@ class Layout:
         return Group(key, count, colour, size)
 
     def _pick_related(self, rng: Random, n: int) -> tuple[list[str], Relation | None]:
+        """Keys of n different things, and the relation of the first two, if they have one."""
         keys = rng.sample(self.keys, n)
         while len(set(keys)) < n:  # a key that stands twice in the recipe can be drawn twice
             keys = rng.sample(self.keys, n)
@@ -183,9 +189,10 @@ class Layout:
                 return keys[:1] + [next(k for k in self.keys if k != keys[0])], Relation("next")
         return keys, Relation(kind)
 
-    # Geometry ------------------------------------------------------------------------------------------------
+    # ---- Geometry ------------------------------------------------------------------------------------
 
     def _item(self, rng: Random, group: int, x: float, y: float, scale: float, depth: float = 0.0) -> Item:
+        """An item near (x, y), of about `scale`, with jitter, flip and tilt."""
         config = self.config
         j = config.jitter
         stretch = min(3 * j, 0.06)
@@ -222,7 +229,7 @@ class Layout:
         return self._item(rng, 0, x, y, scale)
 
     def _rest(self, key: str, place: str, scale: float, depth: float = 0.0) -> float:
-        """Height of the centre of a thing that rests at `depth`: feet on the ground, flyers in the air."""
+        """Height of the centre of a thing at `depth`: feet on the ground, flying things in the air."""
         thing = self.things[key]
         if not PLACES[place].ground:
             return 0.5
@@ -232,6 +239,7 @@ class Layout:
         return min(feet - scale / 2, 0.7)
 
     def _row(self, rng: Random, groups: Sequence[int], weights: Sequence[float], place: str) -> tuple[Item, ...]:
+        """Two to four items side by side, or four in two rows. weights: relative sizes."""
         n = len(groups)
         two_rows = n == 4 and (not PLACES[place].ground or rng.random() < 0.5)
         items = []

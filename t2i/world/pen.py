@@ -1,4 +1,4 @@
-"""The pen that draws shapes in a unit square, and the shading that gives a flat drawing some body."""
+"""A pen for drawings in the unit square, and the shading that makes a flat drawing look solid."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ WHITE: Colour = (250, 250, 252)
 
 
 def mix(colour: Colour, other: Colour, share: float) -> Colour:
-    """`colour` with a share of `other`."""
+    """The mix (1 - share) * colour + share * other."""
     r, g, b = (round(p + (q - p) * share) for p, q in zip(colour, other, strict=True))
     return (r, g, b)
 
 
 def ring(n: int, radii: Sequence[float], turn: float = -0.25) -> list[Point]:
-    """Corners round the centre: `n` of them, their radii repeating, the first at `turn` of a full circle."""
+    """`n` corners around the centre. Their radii cycle through `radii`; the first is `turn` of a full circle from x."""
     out = []
     for i in range(n):
         angle, r = 2 * math.pi * (i / n + turn), radii[i % len(radii)]
@@ -33,7 +33,7 @@ def ring(n: int, radii: Sequence[float], turn: float = -0.25) -> list[Point]:
 
 
 class Pen:
-    """Draws in a unit square. Later marks cover earlier ones; None as colour rubs out."""
+    """Draws in the unit square at `size` pixels. Later marks cover earlier ones; the colour None erases."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -79,13 +79,13 @@ class Pen:
         self.disc(x - r * 0.3, y - r * 0.35, r * 0.36, WHITE)
 
     def finish(self) -> Image.Image:
-        """The drawing cropped to its box, shaded and reduced to fill (size, size), RGBA."""
+        """The drawing cropped to its bounding box, shaded and scaled to fill (size, size), RGBA."""
         size, box = self.size, self.image.getbbox()
         assert box is not None, "nothing was drawn"
         figure = shade(self.image.crop(box))
         k = size / max(figure.size)
         w, h = (max(1, round(side * k)) for side in figure.size)
-        # Pillow multiplies RGBA by alpha before it filters, so no dark fringe comes in from outside.
+        # Pillow premultiplies RGBA by alpha before it filters: no dark fringe.
         figure = figure.resize((w, h), Image.Resampling.BOX if k <= 0.5 else Image.Resampling.LANCZOS)
         out = Image.new("RGBA", (size, size), (0, 0, 0, 0))
         out.paste(figure, ((size - w) // 2, (size - h) // 2))
@@ -93,10 +93,10 @@ class Pen:
 
 
 def shade(image: Image.Image) -> Image.Image:
-    """Darkens the rim and lets light fall from the top left, so that a flat drawing has some body."""
+    """The drawing with a darker rim and light from the top left."""
     w, h = image.size
     alpha = image.getchannel("A")
-    # The blur needs an empty border to fall off into: a side that touches the box would keep a bright rim.
+    # The blur needs an empty border: a side that touches the edge would get no rim.
     margin = max(w, h) // 10
     wide = Image.new("L", (w + 2 * margin, h + 2 * margin), 0)
     wide.paste(alpha, (margin, margin))

@@ -1,9 +1,10 @@
-"""What a picture shows against what its prompt asked for: plain data and rules, no networks.
+"""Checks of what a picture shows against what its prompt asked for. Plain data and rules, no networks.
 
-A `Reading` is what the judge saw. An `Expectation` is what a prompt says. `check` compares them task by task,
-after GenEval (2310.11513, section 3): presence, exact count, colour, position with a margin of a tenth of
-the canvas between centres, attribute binding; and the background. Coordinates are shares of the canvas side,
-(0, 0) top left.
+A `Reading` is what the judge found in a picture; an `Expectation` is what a prompt states. `check` compares them task
+by task as GenEval does (arXiv 2310.11513, section 3): presence, exact count, colour, relative position of box centres
+with a margin of a tenth of the canvas, attribute binding. The background is a task of ours.
+
+Coordinates are shares of the canvas side, (0, 0) top left.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from t2i.world.graph import Scene
 
 OWN = "own"
-"""The colour of a thing that no single word describes."""
+"""The colour of a thing in its natural colours."""
 
 TASKS = ("object", "count", "colour", "background", "position", "binding")
 MARGIN = 0.1
@@ -24,7 +25,7 @@ MARGIN = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One object: key, centre, confidence in [0, 1], colour word or "own", width and height."""
+    """One object found: key of its thing, centre, confidence in [0, 1], colour word or `OWN`, width and height."""
 
     thing: str
     x: float
@@ -37,7 +38,7 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One picture: its objects (the surest first), the background, its confidence, a plain one's shade."""
+    """What was found in one picture: objects by falling confidence, the place, the colour of a plain background."""
 
     objects: tuple[Detection, ...]
     place: str
@@ -47,7 +48,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One kind of object asked for. `None` in `count` or `colour`: the prompt does not say."""
+    """One kind of object asked for. count, colour: None where the prompt does not say."""
 
     thing: str
     count: int | None = None
@@ -56,10 +57,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What a prompt says.
+    """What a prompt states; None where it says nothing.
 
-    relation: (kind, subject, object), indices into `objects`; kinds as in the scene graph.
-    position: where a lone object stands: left, right, top, bottom or centre.
+    relation: (kind, subject, object): one of graph.RELATIONS and two indices into `objects`.
+    position: one of graph.POSITIONS, for a lone object.
     """
 
     objects: tuple[Wanted, ...] = ()
@@ -70,7 +71,7 @@ class Expectation:
 
 
 _RELATIONS: dict[str, Callable[[float, float], bool]] = {
-    # dx, dy: from the object to the subject; the rules beyond GenEval's four follow how the world draws them.
+    # (dx, dy) from the object to the subject. The first four are GenEval's; the others follow `layout`.
     "left": lambda dx, dy: dx <= -MARGIN,
     "right": lambda dx, dy: dx >= MARGIN,
     "above": lambda dx, dy: dy <= -MARGIN,
@@ -83,7 +84,7 @@ _RELATIONS: dict[str, Callable[[float, float], bool]] = {
 }
 
 _POSITIONS: dict[str, Callable[[float, float], bool]] = {
-    # x, y: from the middle of the canvas.
+    # (x, y) from the middle of the canvas.
     "left": lambda x, y: x <= -MARGIN,
     "right": lambda x, y: x >= MARGIN,
     "top": lambda x, y: y <= -MARGIN,
@@ -93,12 +94,12 @@ _POSITIONS: dict[str, Callable[[float, float], bool]] = {
 
 
 def check(reading: Reading, expectation: Expectation) -> dict[str, bool]:
-    """Whether the picture does what was asked, for each task (of `TASKS`) that the expectation touches.
+    """Whether the picture passes, for each of `TASKS` that the expectation involves.
 
-    object: every thing is there. count: every number said is exact. colour: every coloured thing is there in
-    its colour. background: the place, and the shade of a plain one. position: the relation holds between some
-    two of the objects found, or the lone object is where it was asked. binding: there are two or more things,
-    and each whose colour is said has that colour.
+    object: every thing is there. count: every stated count is exact. colour: every thing with a stated colour is there
+    in that colour. background: the place is right, and so is the colour of a plain one. position: the relation holds
+    for some pair of found objects, or the lone object is at its position. binding: as object and colour together, for
+    prompts with two or more things.
     """
     found = [[f for f in reading.objects if f.thing == w.thing] for w in expectation.objects]
     pairs = list(zip(found, expectation.objects, strict=True))
@@ -128,7 +129,7 @@ def check(reading: Reading, expectation: Expectation) -> dict[str, bool]:
 
 
 def expectation_of(scene: Scene, *, counts: bool = True) -> Expectation:
-    """What the full caption of a scene says. Without `counts`, only numbers above one are asked for."""
+    """What the dense caption of a scene states. counts: also ask for counts of one."""
     objects = tuple(
         Wanted(group.thing, group.count if counts or group.count > 1 else None, group.colour) for group in scene.groups
     )

@@ -1,6 +1,9 @@
-"""Draws scene graphs: backdrop, then each thing from far to near with its shadow, light and cover, then weather.
+"""The renderer: scene graphs to pixels.
 
-Shape legend: B scenes, K things a scene, S canvas side. Colours are sRGB in [0, 1], alpha premultiplied.
+The background comes first, then each item from far to near with its shadow, the light of the place, haze and the strip
+of ground before its feet, then the weather.
+
+Shape legend: B scenes, K items a scene, S canvas side. Colours are sRGB in [0, 1], alpha is premultiplied.
 """
 
 from __future__ import annotations
@@ -19,10 +22,11 @@ from t2i.world.sprites import LUMA, MARGIN, Atlas
 from t2i.world.vocabulary import COLOURS
 
 
-def shade_rgb(shade: str | None) -> tuple[float, float, float] | None:
-    if shade is None:
+def colour_rgb(word: str | None) -> tuple[float, float, float] | None:
+    """sRGB in [0, 1] of a colour word."""
+    if word is None:
         return None
-    red, green, blue = COLOURS[shade][1]
+    red, green, blue = COLOURS[word][1]
     return red / 255, green / 255, blue / 255
 
 
@@ -32,17 +36,19 @@ def render(
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """Draw the scenes at `size` pixels a side on the atlas' device.
 
-    Returns pixels (B, 3, S, S) in [0, 1] and, when asked, the share of each pixel that each thing owns
-    (B, K, S, S), in the order of Scene.items, zero beyond a scene's last.
+    light: strength of the light and the haze of the place on the things, [0, 1].
+
+    Returns the pixels (B, 3, S, S) in [0, 1] and, if `masks`, the share of each pixel that each item owns (B, K, S, S),
+    in the order of Scene.items, zero after a scene's last item.
     """
     device = atlas.aspect.device
     keys = [scene.place for scene in scenes]
     chance = torch.tensor([scene.chance for scene in scenes], device=device)
-    backdrop = draw_places(keys, [shade_rgb(s.shade) for s in scenes], chance, size, device)
+    backdrop = draw_places(keys, [colour_rgb(s.shade) for s in scenes], chance, size, device)
     canvas = backdrop.image
     most = max(len(scene.items) for scene in scenes)
     owned = canvas.new_zeros(len(scenes), most, size, size) if masks else None
-    # Far things first; within a scene the slot is its place in that order.
+    # Far items first. Slot s draws the s-th item, in that order, of every scene that has so many.
     orders = [sorted(range(len(s.items)), key=lambda k, s=s: (-s.items[k].depth, k)) for s in scenes]  # type: ignore[misc]
     for slot in range(most):
         rows = [b for b, order in enumerate(orders) if slot < len(order)]
@@ -91,6 +97,7 @@ def render(
 
 
 def _rests(scene: Scene, item: Item, things: Mapping[str, Thing]) -> bool:
+    """Whether the item touches the ground, so that it has a shadow."""
     if things[scene.groups[item.group].thing].pose not in ("stand", "lie"):
         return False
     relation = scene.relation
@@ -105,13 +112,13 @@ def _sprites(
     scenes: Sequence[Scene], rows: Sequence[int], items: Sequence[Item], atlas: Atlas, things: Mapping[str, Thing],
     size: int,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The items on full canvases (n, 4, S, S) and the height of each one's feet (n,)."""
+    """The items, each on a canvas of its own (n, 4, S, S), and the heights of their feet (n,)."""
     device = atlas.aspect.device
     places = [
         atlas.index[scenes[b].style, scenes[b].groups[item.group].thing] for b, item in zip(rows, items, strict=True)
     ]
     groups = [scenes[b].groups[item.group] for b, item in zip(rows, items, strict=True)]
-    # A red apple needs no paint, which would take the brown from its stem and the green from its leaf.
+    # A red apple is not recoloured: that would lose the brown of its stem and the green of its leaf.
     colours = [
         None if group.colour == things[group.thing].colour and atlas.fits[at] else group.colour
         for group, at in zip(groups, places, strict=True)
@@ -119,7 +126,7 @@ def _sprites(
     index = torch.tensor(places, device=device)
     pose = torch.tensor([(i.x, i.y, i.scale, -1.0 if i.flip else 1.0, i.angle) for i in items], device=device)
     x, y, scale, flip, angle = pose.unbind(1)
-    # Canvas [-1, 1] -> sprite [-1, 1]: undo the shift, the scale, the tilt, the flip.
+    # Affine map from the canvas to the sprite, both [-1, 1]: undoes shift, scale, tilt and flip.
     inner = 1 - 2 * MARGIN
     cos, sin = torch.cos(angle) / scale * inner, torch.sin(angle) / scale * inner
     dx, dy = 1 - 2 * x, 1 - 2 * y
@@ -144,14 +151,14 @@ def _sprites(
 
 
 def _recolour(source: Tensor, colours: Sequence[str | None], tone: Tensor, grey: Tensor) -> Tensor:
-    """Move the chromatic pixels of the chosen rows to the colour, keeping their light and shade.
+    """Recolour the chromatic pixels of the rows with a colour, keeping their shading.
 
-    source (n, 4, r, r) premultiplied; tone (n,) is the luma that becomes the colour itself: darker pixels scale it
-    down, lighter ones mix it with white. Near-grey pixels (eyes, windows, whiskers) stay, but where grey (n,) says that
-    the thing itself is grey, only the dark ones do.
+    source (n, 4, r, r), premultiplied. tone (n,): the luma that becomes the colour itself; darker pixels scale the
+    colour down, lighter ones mix it with white. Near-grey pixels (eyes, windows, whiskers) stay. Where grey (n,) says
+    that the thing itself is grey, only dark pixels stay.
     """
     chosen = torch.tensor([i for i, colour in enumerate(colours) if colour], device=source.device)
-    target = source.new_tensor([shade_rgb(c) for c in colours if c])[:, :, None, None]
+    target = source.new_tensor([colour_rgb(c) for c in colours if c])[:, :, None, None]
     part = source[chosen]
     alpha = part[:, 3:]
     rgb = part[:, :3] / alpha.clamp_min(1 / 255)
@@ -170,7 +177,10 @@ def _recolour(source: Tensor, colours: Sequence[str | None], tone: Tensor, grey:
 
 
 def _shadow(part: Tensor, items: Sequence[Item], base: Tensor, strength: Tensor, size: int) -> Tensor:
-    """A soft contact shadow: an ellipse under the feet. part (n, 3, S, S), base and strength (n,)."""
+    """The canvases `part` (n, 3, S, S) with a soft elliptic shadow under each item.
+
+    base (n,): heights of the feet. strength (n,) in [0, 1].
+    """
     xs = (torch.arange(size, device=part.device) + 0.5) / size
     centre = torch.tensor([(i.x, i.scale) for i in items], device=part.device)
     across = ((xs - centre[:, :1]) / (0.40 * centre[:, 1:])).square()  # (n, S)
@@ -180,7 +190,7 @@ def _shadow(part: Tensor, items: Sequence[Item], base: Tensor, strength: Tensor,
 
 
 def _cover(rows: list[int], keys: list[str], chance: Tensor, base: Tensor, size: int) -> tuple[Tensor | None, Tensor]:
-    """The strip of snow, grass or sand before the feet of the things in `rows`: (n, 4, S, S), and the rows."""
+    """The strips of ground before the feet of the items `rows`: RGBA (n, 4, S, S) or None, and the rows as a tensor."""
     at = torch.tensor(rows, dtype=torch.long, device=base.device)
     if not rows:
         return None, at

@@ -1,9 +1,8 @@
-"""Twenty-eight drawn shapes: the sprite set of the world that needs no file.
+"""The sprite set "shapes": twenty-eight things drawn by code.
 
-Every shape is a short drawing in a unit square, one saturated body colour with small accents. `draw_shape`
-draws it four times larger than asked, crops it to its own box, shades it (a darker rim, light from the top
-left) and reduces it, so that the longer side of its tight box fills the picture and its edges are smooth.
-The body keeps one hue, so that the renderer can recolour it by turning that hue.
+Each is a short drawing in the unit square: a body in one saturated colour, which the renderer can recolour, with small
+accents. `draw_shape` draws it four times larger, crops it to its bounding box, shades it and reduces it. The longer
+side of the box then fills the picture, and the edges are smooth.
 """
 
 from __future__ import annotations
@@ -287,18 +286,10 @@ def _drawn(name: str, size: int) -> bytes:
 
 
 def draw_shape(name: str, size: int = 128) -> np.ndarray:
-    """Draws one shape.
+    """The shape as (size, size, 4) uint8: RGBA, alpha not premultiplied.
 
-    Args:
-        name: one of `SHAPES`.
-        size: side of the picture in pixels, at least 8.
-
-    Returns:
-        (size, size, 4) uint8, RGBA with straight alpha. The longer side of the figure fills the picture; the
-        shorter one is centred.
-
-    Raises:
-        KeyError: no such shape.
+    name: one of `SHAPES`; others raise KeyError. size: side in pixels, at least 8. The longer side of the figure fills
+    the picture, the shorter one is centred.
     """
     assert size >= 8
     if name not in _DRAWINGS:

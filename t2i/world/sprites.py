@@ -1,7 +1,7 @@
-"""The pictures of the things: a folder of sprites, or shapes drawn by code, packed as one atlas.
+"""The sprite atlas: pictures of the things, from a sprite library or drawn by code.
 
-Every sprite is cropped to its tight box, centred on a square with a margin, premultiplied by its alpha and kept
-at every power of two from 16 to the atlas' resolution, so that a small thing is drawn from a small picture.
+Every sprite is cropped to its tight bounding box, centred on a square with a margin, premultiplied by its alpha, and
+kept at every power of two from 16 to the atlas' resolution (mipmaps).
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from t2i.world.graph import Thing
 from t2i.world.shapes import draw_shape
 from t2i.world.vocabulary import COLOURS
 
-MARGIN = 1 / 32  # empty border on each side, so that bilinear sampling finds a soft edge
+MARGIN = 1 / 32  # empty border on each side, so that bilinear sampling gives a soft edge
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 SHAPES_STYLE = "shapes"
-SHOWN = 0.2  # share of a sprite's pixels that must be of its thing's own colour, for the word to fit it
+SHOWN = 0.2  # least share of pixels of the natural colour for the colour word to fit the sprite
 
 
 @dataclass(frozen=True)
 class Atlas:
-    """Sprites as tensors.
+    """N sprites as tensors.
 
-    levels: resolution -> (N, 4, r, r) uint8, RGB premultiplied by alpha.
-    index:  (style, thing key) -> row.
-    aspect: (N, 2) width and height of the tight box as shares of its longer side.
-    tone:   (N,) mean luma of the pixels that a recolouring moves, 0 to 1: its reference.
-    grey:   (N,) whether the sprite is mostly grey, so that a recolouring moves its grey pixels too.
-    fits:   for each row whether the sprite's own pixels show the colour word that its thing has by nature. The word is
-            one for all sets, and a set may see it otherwise: a whale is blue in three of them and grey in one.
+    levels: resolution r -> (N, 4, r, r) uint8, RGB premultiplied by alpha.
+    index: (style, thing key) -> row.
+    aspect: (N, 2) width and height of the tight bounding box as shares of its longer side.
+    tone: (N,) mean luma, in [0, 1], of the pixels that recolouring changes; it becomes the new colour itself.
+    grey: (N,) whether the sprite is mostly grey; recolouring then changes its grey pixels too.
+    fits: N flags: whether the sprite shows its thing's natural colour word. Sprite sets differ: a whale is blue in
+        three of the four and grey in one.
     """
 
     levels: dict[int, Tensor]
@@ -111,7 +111,7 @@ def _read_sprite(folder: Path | None, style: str, sprite: str) -> np.ndarray:
 
 
 def _tones(level: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, 4, r, r) uint8 -> what Atlas calls tone and grey."""
+    """(N, 4, r, r) uint8 -> Atlas.tone and Atlas.grey."""
     rgb, alpha = level[:, :3].float() / 255, level[:, 3].float() / 255
     chroma = rgb.amax(1) - rgb.amin(1)
     weight = alpha * (chroma / rgb.amax(1).clamp_min(1e-3) > 0.3)
@@ -123,10 +123,10 @@ def _tones(level: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _fits(level: Tensor, words: Sequence[str]) -> tuple[bool, ...]:
-    """(N, 4, r, r) uint8 and the colour word of each, or "" -> what Atlas calls fits.
+    """(N, 4, r, r) uint8 and each sprite's colour word, or "" -> Atlas.fits.
 
-    A pixel is of the colour word nearest to it in CIELAB, lightness counting half: a shaded red is red. Measured on the
-    four sets: a third of a sprite and more where the word fits, less than a fifth where it does not.
+    A pixel takes the nearest colour word in CIELAB with halved lightness, so that a shaded red stays red. On the four
+    sprite sets, a word that fits covers a third of the sprite or more, and one that does not less than a fifth.
     """
     names = torch.tensor([rgb for _, rgb in COLOURS.values()]).float() / 255
     alpha = level[:, 3:].float() / 255
@@ -140,7 +140,7 @@ def _fits(level: Tensor, words: Sequence[str]) -> tuple[bool, ...]:
 
 
 def _lab(rgb: Tensor) -> Tensor:
-    """sRGB in [0, 1] -> CIELAB under D65, the lightness halved. (..., 3) -> (..., 3)"""
+    """sRGB (..., 3) in [0, 1] -> CIELAB under D65 with halved lightness (..., 3)."""
     linear = torch.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
     to_xyz = rgb.new_tensor([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
     xyz = linear @ to_xyz.T / rgb.new_tensor([0.9505, 1.0, 1.089])

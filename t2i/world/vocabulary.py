@@ -1,7 +1,7 @@
-"""The words of the built-in world: the table `things.tsv`, the colours, the way back from word to thing.
+"""The vocabulary of the built-in world: things (`things.tsv`), colours, and the lookup from a word to its thing.
 
-A surface form (singular, plural or synonym, English or Chinese) belongs to at most one thing in each of
-the two vocabularies: the sprites and the drawn shapes.
+A surface form is a singular, plural or synonym in English or Chinese. Among the sprites, and among the drawn shapes, it
+belongs to at most one thing.
 """
 
 from __future__ import annotations
@@ -33,28 +33,6 @@ COLOURS: dict[str, tuple[str, tuple[int, int, int]]] = {
 }
 """Colour word -> (Chinese word, approximate sRGB in 0..255)."""
 
-COLOUR_SYNONYMS: dict[str, str] = {
-    "gray": "grey",
-    "violet": "purple",
-    "红": "red",
-    "橙": "orange",
-    "橘色": "orange",
-    "橘黄色": "orange",
-    "黄": "yellow",
-    "绿": "green",
-    "蓝": "blue",
-    "紫": "purple",
-    "粉红色": "pink",
-    "粉": "pink",
-    "褐色": "brown",
-    "咖啡色": "brown",
-    "棕": "brown",
-    "黑": "black",
-    "白": "white",
-    "灰": "grey",
-}
-"""Other surface forms of the same colours, both languages."""
-
 
 def _words(cell: str) -> tuple[str, ...]:
     return tuple(word for word in cell.split("|") if word)
@@ -62,7 +40,7 @@ def _words(cell: str) -> tuple[str, ...]:
 
 @cache
 def things() -> dict[str, Thing]:
-    """Every thing of the world by key, the core ones first, in the order of the table."""
+    """Every thing by key, in the order of the table: the core ones first."""
     with TABLE.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     table: dict[str, Thing] = {}
@@ -88,7 +66,7 @@ def things() -> dict[str, Thing]:
 
 
 def plural_of(form: str) -> tuple[str, str]:
-    """(singular, plural) of an English synonym: "mouse/mice" says both, "kitten" takes the regular ending."""
+    """(singular, plural) of an English synonym. "mouse/mice" gives both, "kitten" takes the regular ending."""
     if "/" in form:
         singular, plural = form.split("/")
         return singular, plural
@@ -96,9 +74,9 @@ def plural_of(form: str) -> tuple[str, str]:
 
 
 def surface_forms(thing: Thing, lang: Lang) -> tuple[str, ...]:
-    """All words by which `find` knows a thing in one language, the plain ones first.
+    """All words for a thing in one language, its main name first.
 
-    English things named by a measure ("cup of coffee") answer to the bare noun ("coffee") too.
+    English names with a measure ("cup of coffee") also give the bare noun ("coffee").
     """
     if lang == "zh":
         forms = [thing.zh, *thing.synonyms_zh]
@@ -112,13 +90,13 @@ def surface_forms(thing: Thing, lang: Lang) -> tuple[str, ...]:
 
 
 def is_shape(thing: Thing) -> bool:
-    """True for a thing that is drawn from formulas and not taken from the sprite library."""
+    """Whether the thing is drawn by code (`shapes`), without a sprite."""
     return thing.sprite.startswith("shape:")
 
 
 @cache
 def index(lang: Lang, kind: Kind = "sprites") -> dict[str, str]:
-    """Surface form -> key. With `kind="all"` a sprite wins over the shape of the same name."""
+    """Surface form in lower case -> key. With `kind="all"` a sprite takes precedence over a shape of the same name."""
     table: dict[str, str] = {}
     for shape in (True, False):
         if kind == ("sprites" if shape else "shapes"):
@@ -130,15 +108,5 @@ def index(lang: Lang, kind: Kind = "sprites") -> dict[str, str]:
 
 
 def find(word: str, lang: Lang = "en", kind: Kind = "sprites") -> str | None:
-    """The key of the thing that a word means, or None. `kind="shapes"` looks among the drawn shapes."""
+    """The key of the thing that a word means, or None. `kind` says among which things to look."""
     return index(lang, kind).get(" ".join(word.lower().split()))
-
-
-def find_colour(word: str) -> str | None:
-    """The key of `COLOURS` that a word of either language means, or None."""
-    form = word.strip().lower()
-    if form in COLOURS:
-        return form
-    if form in COLOUR_SYNONYMS:
-        return COLOUR_SYNONYMS[form]
-    return next((key for key, (zh, _) in COLOURS.items() if zh == form), None)

@@ -1,7 +1,9 @@
-"""The places of the built-in world: batched backgrounds, the strip in front of the feet, the weather.
+"""The places of the built-in world: backgrounds, the strip of ground in front of the feet, the weather.
 
-Everything is drawn from coordinates and from `CHANCE` uniform numbers per scene, so that a scene looks the
-same at 64 and at 1024 pixels and in every batch. Scenes of one place are drawn together.
+A place is drawn from its palette and from `CHANCE` uniform numbers per scene. It looks the same at 64 and at 1024
+pixels and in every batch. The scenes of one place in a batch are drawn together.
+
+Shape legend: B scenes, S canvas side, P places.
 """
 
 from __future__ import annotations
@@ -18,81 +20,70 @@ from t2i.world.places.kit import Canvas, gain, palette
 from t2i.world.places.over import STRIPS, WEATHER, strip
 
 CHANCE = 24
-"""Uniform numbers per scene that steer the variety of its place."""
+"""Number of uniform numbers per scene that steer how its place looks."""
 
 GREY = (0.94, 0.94, 0.95)
-"""The plain background when no colour is asked for."""
+"""RGB of a plain background without a colour."""
 
 
 @dataclass(frozen=True, slots=True)
-class PlaceInfo:
-    """What the layout and the renderer know about a place."""
+class Place:
+    """How a place is drawn and what the layout has to know of it."""
 
-    key: str
-    ground: bool  # things stand on a ground
-    tint: tuple[float, float, float]  # the usual light on things there; the backdrop's `light` is the exact one
-    haze: float  # how much far things fade
-    shadow: float  # strength of the contact shadow
     draw: Callable[[Canvas], None]
-    colours: str
-    horizon: tuple[float, float]  # where the ground may begin
+    colours: str  # palettes, see `kit.palette`; one row a mood
+    ground: bool  # whether things stand on a ground
+    haze: float  # how much far things fade into the colour of the horizon, [0, 1]
+    shadow: float  # strength of the contact shadow, [0, 1]
+    horizon: tuple[float, float]  # range of the height where the ground begins, shares of the canvas from the top
 
 
-@dataclass(slots=True)
-class Backdrop:
-    image: Tensor  # (B, 3, S, S) in [0, 1]
-    horizon: Tensor  # (B,) share of the height where the ground meets the sky; 1 without a ground
-    light: Tensor  # (B, 3) what the colours of things standing there are multiplied with
-    haze: Tensor  # (B, 3) the colour towards which far things fade
-    haze_amount: Tensor  # (B,)
-    shadow: Tensor  # (B,) contact shadow, 0 to 1
-
-
-def _info(key: str, ground: bool, haze: float, shadow: float, lo: float, hi: float) -> PlaceInfo:
-    room = next(m for m in (land, green, built) if key in m.COLOURS)
-    colours: str = room.COLOURS[key]
-    h = colours.split("|")[0].split()[-1]
-    tint = (int(h[:2], 16) / 255, int(h[2:4], 16) / 255, int(h[4:], 16) / 255)
-    return PlaceInfo(key, ground, tint, haze, shadow, getattr(room, key), colours, (lo, hi))
-
-
-PLACES: dict[str, PlaceInfo] = {
-    row[0]: _info(*row)
-    for row in (
-        ("snow", True, 0.3, 0.35, 0.5, 0.66),
-        ("beach", True, 0.15, 0.45, 0.54, 0.65),
-        ("forest", True, 0.3, 0.5, 0.5, 0.64),
-        ("desert", True, 0.25, 0.5, 0.5, 0.64),
-        ("night", True, 0.3, 0.5, 0.52, 0.68),
-        ("rain", True, 0.4, 0.35, 0.52, 0.64),
-        ("underwater", True, 0.45, 0.3, 0.68, 0.76),
-        ("space", False, 0.1, 0.0, 1.0, 1.0),
-        ("city", True, 0.25, 0.5, 0.56, 0.68),
-        ("room", True, 0.0, 0.5, 0.62, 0.7),
-        ("sunset", True, 0.3, 0.5, 0.62, 0.74),
-        ("mountains", True, 0.3, 0.5, 0.55, 0.66),
-        ("field", True, 0.2, 0.5, 0.48, 0.6),
-        ("river", True, 0.2, 0.45, 0.46, 0.58),
-        ("sky", False, 0.25, 0.0, 1.0, 1.0),
-        ("autumn", True, 0.25, 0.5, 0.52, 0.64),
-        ("jungle", True, 0.3, 0.5, 0.54, 0.66),
-        ("road", True, 0.2, 0.5, 0.46, 0.56),
-        ("stage", True, 0.0, 0.5, 0.62, 0.72),
-        ("volcano", True, 0.3, 0.5, 0.56, 0.68),
-        ("garden", True, 0.1, 0.5, 0.5, 0.6),
-        ("plain", False, 0.0, 0.35, 1.0, 1.0),
-    )
+PLACES: dict[str, Place] = {
+    "snow": Place(land.snow, land.COLOURS["snow"], True, 0.3, 0.35, (0.5, 0.66)),
+    "beach": Place(land.beach, land.COLOURS["beach"], True, 0.15, 0.45, (0.54, 0.65)),
+    "forest": Place(land.forest, land.COLOURS["forest"], True, 0.3, 0.5, (0.5, 0.64)),
+    "desert": Place(land.desert, land.COLOURS["desert"], True, 0.25, 0.5, (0.5, 0.64)),
+    "night": Place(land.night, land.COLOURS["night"], True, 0.3, 0.5, (0.52, 0.68)),
+    "rain": Place(land.rain, land.COLOURS["rain"], True, 0.4, 0.35, (0.52, 0.64)),
+    "underwater": Place(built.underwater, built.COLOURS["underwater"], True, 0.45, 0.3, (0.68, 0.76)),
+    "space": Place(built.space, built.COLOURS["space"], False, 0.1, 0.0, (1.0, 1.0)),
+    "city": Place(built.city, built.COLOURS["city"], True, 0.25, 0.5, (0.56, 0.68)),
+    "room": Place(built.room, built.COLOURS["room"], True, 0.0, 0.5, (0.62, 0.7)),
+    "sunset": Place(land.sunset, land.COLOURS["sunset"], True, 0.3, 0.5, (0.62, 0.74)),
+    "mountains": Place(green.mountains, green.COLOURS["mountains"], True, 0.3, 0.5, (0.55, 0.66)),
+    "field": Place(green.field, green.COLOURS["field"], True, 0.2, 0.5, (0.48, 0.6)),
+    "river": Place(green.river, green.COLOURS["river"], True, 0.2, 0.45, (0.46, 0.58)),
+    "sky": Place(built.sky, built.COLOURS["sky"], False, 0.25, 0.0, (1.0, 1.0)),
+    "autumn": Place(green.autumn, green.COLOURS["autumn"], True, 0.25, 0.5, (0.52, 0.64)),
+    "jungle": Place(green.jungle, green.COLOURS["jungle"], True, 0.3, 0.5, (0.54, 0.66)),
+    "road": Place(built.road, built.COLOURS["road"], True, 0.2, 0.5, (0.46, 0.56)),
+    "stage": Place(built.stage, built.COLOURS["stage"], True, 0.0, 0.5, (0.62, 0.72)),
+    "volcano": Place(green.volcano, green.COLOURS["volcano"], True, 0.3, 0.5, (0.56, 0.68)),
+    "garden": Place(green.garden, green.COLOURS["garden"], True, 0.1, 0.5, (0.5, 0.6)),
+    "plain": Place(built.plain, built.COLOURS["plain"], False, 0.0, 0.35, (1.0, 1.0)),
 }
 
 
 @dataclass(slots=True)
-class _Facts:
-    """What holds for each scene of a batch before anything is painted, looked up in one table."""
+class Backdrop:
+    """The backgrounds of B scenes and the light in them."""
 
-    far: Tensor  # (B, 3, 1, 1) colours of the ground
-    near: Tensor
-    low: Tensor  # (B, 3) the sky at the horizon
-    light: Tensor  # (B, 3)
+    image: Tensor  # (B, 3, S, S) in [0, 1]
+    horizon: Tensor  # (B,) share of the height where ground and sky meet; 1 without a ground
+    light: Tensor  # (B, 3) factor for the colours of the things
+    haze: Tensor  # (B, 3) colour that far things fade into
+    haze_amount: Tensor  # (B,) in [0, 1]
+    shadow: Tensor  # (B,) strength of the contact shadow, [0, 1]
+
+
+@dataclass(slots=True)
+class _Facts:
+    """Colours and numbers of the places of a batch, looked up before anything is painted."""
+
+    far: Tensor  # (B, 3, 1, 1) ground at the horizon
+    near: Tensor  # (B, 3, 1, 1) ground at the lower edge
+    low: Tensor  # (B, 3) sky at the horizon
+    light: Tensor  # (B, 3) light on the things
     numbers: Tensor  # (B, 4): haze, shadow, lowest and highest horizon
 
     def horizon(self, chance: Tensor) -> Tensor:
@@ -102,28 +93,30 @@ class _Facts:
 
 @lru_cache(maxsize=4)
 def _table(device: torch.device) -> tuple[dict[str, int], Tensor, Tensor, Tensor]:
-    """Row of each key; its palettes (P, 4, 4, 3): low, far, near, light; how many they are; its numbers."""
+    """Row of each key in the tensors that follow; palettes (P, 4 moods, 4 colours: low, far, near, light; 3); number of
+    moods (P,); numbers (P, 4) as in `_Facts`."""
     colours, count, numbers = [], [], []
-    for info in PLACES.values():
-        rows = palette(info.colours, device)
+    for place in PLACES.values():
+        rows = palette(place.colours, device)
         picked = torch.stack((rows[:, 1], rows[:, 2], rows[:, 3], rows[:, -1]), 1)
         count.append(len(picked))
         colours.append(torch.cat((picked, picked[:1].expand(4 - len(picked), -1, -1))))
-        numbers.append((info.haze, info.shadow, *info.horizon))
+        numbers.append((place.haze, place.shadow, *place.horizon))
     at = {key: i for i, key in enumerate(PLACES)}
     return at, torch.stack(colours), torch.tensor(count, device=device), torch.tensor(numbers, device=device)
 
 
 def _facts(keys: Sequence[str], chance: Tensor) -> _Facts:
     at, colours, count, numbers = _table(chance.device)
-    place = torch.tensor([at[key] for key in keys], device=chance.device)
-    n = count[place]
-    row = torch.minimum((chance[:, 1] * n).long(), n - 1)
-    low, far, near, light = colours[place, row].unbind(1)
-    return _Facts(far.view(-1, 3, 1, 1), near.view(-1, 3, 1, 1), low, light, numbers[place])
+    rows = torch.tensor([at[key] for key in keys], device=chance.device)
+    n = count[rows]
+    mood = torch.minimum((chance[:, 1] * n).long(), n - 1)
+    low, far, near, light = colours[rows, mood].unbind(1)
+    return _Facts(far.view(-1, 3, 1, 1), near.view(-1, 3, 1, 1), low, light, numbers[rows])
 
 
 def _groups(keys: Sequence[str]) -> dict[str, list[int]]:
+    """The positions of each key."""
     found: dict[str, list[int]] = {}
     for at, key in enumerate(keys):
         found.setdefault(key, []).append(at)
@@ -139,8 +132,9 @@ def draw_places(
 ) -> Backdrop:
     """The backgrounds of B scenes.
 
-    keys: B keys of PLACES. shades: the RGB colour in [0, 1] of each `plain` one (None: light grey).
-    chance: (B, CHANCE) uniform in [0, 1). A wrong length is our own mistake.
+    keys: B keys of PLACES.
+    shades: B RGB colours in [0, 1], used by the place `plain` (None: light grey).
+    chance: (B, CHANCE), uniform in [0, 1).
     """
     device = torch.device(device)
     b = len(keys)
@@ -150,26 +144,26 @@ def draw_places(
     image = torch.empty(b, 3, size, size, device=device)
     haze = facts.low
     for key, members in _groups(keys).items():
-        info = PLACES[key]
+        place = PLACES[key]
         at = torch.tensor(members, device=device)
-        pad = Canvas(chance[at], size, info.colours, info.horizon)
+        canvas = Canvas(chance[at], size, place.colours, place.horizon)
         if key == "plain":
             rgb = torch.tensor([shades[i] or GREY for i in members], device=device, dtype=torch.float32)
-            pad.shade = rgb.view(-1, 3, 1, 1)
+            canvas.shade = rgb.view(-1, 3, 1, 1)
             haze[at] = rgb
-            info.draw(pad)
+            place.draw(canvas)
         else:
-            info.draw(pad)
-            pad.image.mul_(gain(pad.c))
-        image.index_copy_(0, at, pad.image.clamp_(0, 1))
+            place.draw(canvas)
+            canvas.image.mul_(gain(canvas.c))
+        image.index_copy_(0, at, canvas.image.clamp_(0, 1))
     horizon = facts.horizon(chance)
     return Backdrop(image, horizon, facts.light, haze, facts.numbers[:, 0], facts.numbers[:, 1])
 
 
 def foreground(keys: Sequence[str], chance: Tensor, base_y: Tensor, size: int, device: torch.device | str) -> Tensor:
-    """What stands in front of feet at height base_y (B,): premultiplied RGBA, (B, 4, S, S).
+    """The strip of ground in front of feet at height base_y (B,): RGBA with premultiplied alpha, (B, 4, S, S).
 
-    A strip that reaches STRIP above and below base_y; nothing where the ground is hard or there is none.
+    It reaches `over.STRIP` above and below base_y. It is empty where the ground is hard or there is none.
     """
     device = torch.device(device)
     chance = chance.to(device=device, dtype=torch.float32)
@@ -186,13 +180,13 @@ def foreground(keys: Sequence[str], chance: Tensor, base_y: Tensor, size: int, d
 
 
 def weather(keys: Sequence[str], chance: Tensor, size: int, device: torch.device | str) -> Tensor:
-    """What falls, rises or drifts before everything: premultiplied RGBA, (B, 4, S, S)."""
+    """Rain, snow, bubbles and the like in front of everything: RGBA with premultiplied alpha, (B, 4, S, S)."""
     device = torch.device(device)
     chance = chance.to(device=device, dtype=torch.float32)
     out = torch.zeros(len(keys), 4, size, size, device=device)
     for key, members in _groups(keys).items():
         if key in WEATHER:
             at = torch.tensor(members, device=device)
-            info = PLACES[key]
-            out.index_copy_(0, at, WEATHER[key](Canvas(chance[at], size, info.colours, info.horizon)))
+            canvas = Canvas(chance[at], size, PLACES[key].colours, PLACES[key].horizon)
+            out.index_copy_(0, at, WEATHER[key](canvas))
     return out

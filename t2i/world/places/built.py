@@ -1,4 +1,4 @@
-"""Backgrounds made by people, above the ground, under water, or of nothing at all; see land.py."""
+"""Painters of rooms, streets, the sky, space, the sea floor and plain walls. Each paints the place of its name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from t2i.world.places.kit import TAU, Canvas, const, hash_cells, scatter
 
-# columns as in land.COLOURS
+# One row a mood, columns as in land.COLOURS.
 COLOURS = {
     "underwater": "5ad2ea 1678b8 e4d8a4 a8b890 2fa56a f47a72 c8f0fa"
     "|4fc4f4 1450a8 d0d0b8 8aa0a8 2f8f8a f0a05a bfe4ff"

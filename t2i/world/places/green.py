@@ -1,4 +1,4 @@
-"""Backgrounds with meadows, woods and mountains: each painter draws one place on a `Canvas`."""
+"""Painters of meadows, woods and mountains. Each function paints the place of its name on a `Canvas`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from t2i.world.places.kit import TAU, Canvas, const, scatter
 
-# columns as in land.COLOURS
+# One row a mood, columns as in land.COLOURS.
 COLOURS = {
     "mountains": "4d9fea d3ebfa 86b866 5a9548 6f86ae fbfdff fafcff"
     "|8fb6de eef2f2 93b477 66934f 8090aa fdfdff f8fafc"
@@ -79,7 +79,7 @@ def field(p: Canvas) -> None:
     line = p.ridge(8, p.h, 0.012, 0.6)
     p.paint(p.col[5], p.below(p.crowns(9, 11, line, 0.026), rows, steep=True), rows)
     p.soil(line)
-    rows = p.rows(0.47)  # furrows run to a point on the horizon
+    rows = p.rows(0.47)  # furrows meet in a point above the horizon
     y = (p.y - p.h + 0.06).clamp_(min=0.02)[:, :, rows]
     t = p.deep()[:, :, rows]
     furrow = ((p.x - p.u(10, 0.2, 0.8)) / y).mul_(7.0).sin_().mul_(1.6).clamp_(-1, 1).mul_(0.5).add_(0.5)
@@ -108,7 +108,7 @@ def river(p: Canvas) -> None:
 
 
 def course(u: Callable[..., Tensor], t: Tensor) -> tuple[Tensor, Tensor]:
-    """Middle and half width of the river at depth t (0 horizon, 1 lower edge); u: the chance numbers."""
+    """Middle and half width of the river at depth t (0 horizon, 1 lower edge). u: as `Canvas.u`."""
     bend = (t.sqrt() * 6.5 + u(7) * TAU).sin_() * (0.05 + 0.16 * t) + u(8, 0.35, 0.65)
     return bend + (u(9) - 0.5) * 0.5 * t, 0.015 + 0.17 * t * u(10, 0.8, 1.2)
 
@@ -133,7 +133,7 @@ def autumn(p: Canvas) -> None:
 
 
 def leaves(p: Canvas, i: int) -> None:
-    """Fallen leaves, larger to the front."""
+    """Fallen leaves, larger towards the front."""
     rows = p.rows(0.5)
     n, h = 60, p.h.view(-1, 1)
     for k in (0, 1):
@@ -157,7 +157,7 @@ def jungle(p: Canvas) -> None:
 
 
 def fronds(p: Canvas, i: int) -> None:
-    """Hanging lianas, and large leaves that reach in from the edges."""
+    """Hanging lianas, and large leaves that reach into the picture from its edges."""
     rows = p.rows(0, 0.5)
     top = 0.05 + 0.1 * ((p.x - 0.5).abs_() * 2).square_() + 0.035 * (p.x * 29 + p.u(i) * 9).sin_().abs_()
     p.paint(p.col[5], 1 - p.below(top, rows, steep=True), rows)

@@ -1,4 +1,4 @@
-"""Backgrounds with snow, sand or sea, and the moods of the sky: each painter draws one place on a `Canvas`."""
+"""Painters of snow, sand, sea, woods and weather. Each function paints the place of its name on a `Canvas`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from t2i.world.places.kit import Canvas, const, scatter
 
-# columns: sky above, sky at the horizon, ground far, ground near, accents ..., light on things; rows: moods
+# One row a mood. Columns: sky above, sky at the horizon, ground far, ground near, accents, light on things.
 COLOURS = {
     "snow": "7db9f2 e4f2fd f2f8fe dbe9f8 b9d0ea 3f6f73 f4f9ff"
     "|b7c6d8 eaeff5 f3f6fa dde6f0 c2cfdf 55727c f0f4fa"
@@ -85,7 +85,7 @@ def beach(p: Canvas) -> None:
 
 
 def palm(p: Canvas, i: int) -> None:
-    """A palm tree at the left or the right edge, in most pictures."""
+    """A palm tree at the left or the right edge, in three pictures of four."""
     rows = p.rows(0.02, 0.72)
     side = p.coin(i + 1, 0.5) * 2 - 1
     X = (p.x - 0.5) * side - p.u(i + 2, 0.33, 0.43)  # the trunk's foot, mirrored
@@ -98,7 +98,7 @@ def palm(p: Canvas, i: int) -> None:
     trunk.mul_(p.cover(foot - y)).mul_(p.cover(y - head)).mul_(there)
     p.paint(const((0.55, 0.38, 0.24), p.device).view(1, 3, 1, 1), trunk, rows)
     dx = X + 0.07
-    dy = (y - head) - dx.square() * 3.2  # fronds droop
+    dy = (y - head) - dx.square() * 3.2  # the fronds droop
     r = (dx.square() + dy.square()).sqrt_().add_(1e-4)
     spoke = (dx / r).clamp_(-1, 1).acos_().mul_(3.5).cos_().abs_()
     leaf = p.cover(spoke.mul_(0.13).add_(0.055).sub_(r).mul_(0.7)).mul_(there)
@@ -117,7 +117,7 @@ def forest(p: Canvas) -> None:
 
 
 def frame(p: Canvas, i: int, colour: Tensor) -> None:
-    """Large dark firs standing near at both edges."""
+    """Large dark firs at both edges of the picture."""
     rows = p.rows(0.0, 0.86)
     u = (p.x - 0.5).abs_()
     side = (p.x > 0.5).float()
@@ -151,7 +151,7 @@ def desert(p: Canvas) -> None:
 
 
 def cactus(p: Canvas, i: int) -> None:
-    """Two saguaros at the sides, one nearer."""
+    """Two cacti at the sides, one nearer than the other."""
     d, one = p.device, p.coin(i, 0.5).view(-1, 1)
     rows = p.rows(0.25, 0.85)
     big, foot = p.u(i + 1, 0.8, 1.15).view(-1, 1), (p.h + 0.06).view(-1, 1)

@@ -1,4 +1,4 @@
-"""What is drawn over the things: the strip of ground before their feet, and the weather."""
+"""Layers in front of the things: the strip of ground before their feet, and the weather."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ STRIPS = {
     "volcano": "drift", "rain": "blades", "forest": "blades", "field": "blades", "night": "blades",
     "mountains": "blades", "river": "banks", "jungle": "blades", "garden": "blades", "autumn": "leaves",
 }  # fmt: skip
-"""Places whose ground is soft, and what it is made of; feet sink into no floor of stone or wood."""
+"""Kind of strip by place, for places with soft ground. Feet do not sink into stone or wood."""
 
 STRIP = 0.03
-"""How far the strip reaches above the feet, at most, as a share of the canvas; below, the same."""
+"""How far the strip reaches above and below the feet at most, as a share of the canvas."""
 
 
 def strip(kind: str, chance: Tensor, base: Tensor, horizon: Tensor, far: Tensor, near: Tensor, size: int) -> Tensor:
-    """Premultiplied RGBA (b, 4, S, S): opaque just below a ragged upper edge near `base`, then fading out.
+    """One strip: premultiplied RGBA (b, 4, S, S), opaque under a ragged upper edge near `base`, fading out below.
 
-    chance (b, CHANCE); base, horizon (b, 1, 1, 1); far, near (b, 3, 1, 1), the colours of the ground.
+    kind: "drift" (snow, sand), "blades" (grass), "leaves" or "banks" (of a river). chance (b, CHANCE); base, horizon
+    (b, 1, 1, 1), heights of the feet and of the horizon; far, near (b, 3, 1, 1), colours of the ground.
     """
     x, y = axes(size, chance.device)
 
@@ -47,7 +48,7 @@ def strip(kind: str, chance: Tensor, base: Tensor, horizon: Tensor, far: Tensor,
             upper = base + 0.002 + 0.004 * swell - blade * (0.01 + 0.014 * tip)
     alpha = below(y, upper, size, steep=kind != "drift").mul_((1 - (y - base) / STRIP).clamp_(0, 1))
     t = ((base - horizon) / (1 - horizon)).clamp_(0, 1)
-    if kind == "banks":  # the river itself stays free
+    if kind == "banks":  # leave the river itself free
         bend, half = course(u, t)
         alpha.mul_((x - bend).abs_().sub_(half + 0.02).mul_(size).add_(0.5).clamp_(0, 1))
     colour = torch.lerp(far, near, t.pow_(0.7)).mul_(gain(chance)).clamp_(0, 1)
@@ -55,6 +56,7 @@ def strip(kind: str, chance: Tensor, base: Tensor, horizon: Tensor, far: Tensor,
 
 
 def _over(p: Canvas, colour: Tensor, alpha: Tensor) -> Tensor:
+    """Premultiplied RGBA (b, 4, S, S) of a colour with a mask."""
     out = torch.empty(p.b, 4, p.S, p.S, device=p.device)
     out[:, 3:] = alpha
     torch.mul(colour, out[:, 3:], out=out[:, :3])
@@ -77,7 +79,7 @@ def _rain(p: Canvas) -> Tensor:
         f = u.sub_(cell).sub_(0.5).abs_()
         shift = (cell * 0.6180339 + (cell * cell + 7) * 0.0754877 + p.u(18 + k) * 7).remainder_(1)
         v = shift.add_(p.y * (3.0 - k)).frac_()
-        long = v.mul_(2.5).sub_(1.5).clamp_(min=0)  # each drop is the end of its own lane, fading upwards
+        long = v.mul_(2.5).sub_(1.5).clamp_(min=0)  # a drop is the end of its lane and fades upwards
         width = 0.0024 + 0.0008 * k
         m = p.cover((f / n).neg_().add_(width)).mul_(long)
         m = m.mul_(min(1.0, 0.55 + 0.25 * k))
@@ -120,3 +122,4 @@ WEATHER: dict[str, Callable[[Canvas], Tensor]] = {
     "autumn": _leaves,
     "volcano": _embers,
 }
+"""Painter of the weather by place: (b, 4, S, S), premultiplied RGBA."""
