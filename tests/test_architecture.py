@@ -31,8 +31,9 @@ MAY: dict[str, set[str]] = {
     "score": GROUND | BUNDLE | {"text", "nets", "world", "stages", "pipeline", "store"},
     "train": GROUND | MATHS | BUNDLE | {"stages", "pipeline", "world", "data"},
     "lab": GROUND | MATHS | BUNDLE | {"stages", "pipeline", "store", "edit", "world", "data", "train", "score"},
-    "api": GROUND | BUNDLE | {"store", "pipeline", "edit", "score"},
-    "cli": GROUND | BUNDLE | {"store", "pipeline", "edit", "train", "world", "score", "stages", "diffusion"},
+    "jobs": GROUND | BUNDLE | {"store", "stages", "pipeline", "edit"},
+    "api": GROUND | BUNDLE | {"jobs", "store", "pipeline", "edit", "score"},
+    "cli": GROUND | BUNDLE | {"jobs", "store", "pipeline", "edit", "train", "world", "score", "stages", "diffusion"},
 }
 for room in BUNDLE:
     MAY[room] = GROUND | BUNDLE
@@ -103,7 +104,7 @@ def test_only_the_command_line_imports_its_libraries() -> None:
 
 def test_the_command_line_imports_nothing_heavy_at_its_top() -> None:
     for name, tree in modules():
-        if room_of(name) in {"cli", "errors", "files", "prompts", "schema", "batching"} or name == "t2i":
+        if room_of(name) in {"cli", "jobs", "errors", "files", "prompts", "schema", "batching"} or name == "t2i":
             heavy = {other.split(".")[0] for other in top_level(tree)} & {
                 "torch",
                 "numpy",

@@ -16,7 +16,7 @@ import typer
 from t2i import __version__
 from t2i.batching import out_of_memory
 from t2i.cli import info, inpaint, models, sample, score, train, upscale
-from t2i.cli.ui import UI, ReaderGone, safe, unwritten
+from t2i.cli.ui import UI, ReaderGone, unwritten
 from t2i.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -28,6 +28,7 @@ from t2i.errors import (
     UnavailableError,
     UsageError,
 )
+from t2i.jobs.reporter import Stopped, safe
 
 EPILOG = """Examples:
 
@@ -132,6 +133,8 @@ def _invoke(args: list[str], ui: UI) -> tuple[int, T2IError | None]:
     except ParserFault as error:
         usage = UsageError(_parser_message(error), _parser_hint(error, ui))
         return usage.exit_code, usage
+    except Stopped as stop:
+        return 128 + stop.number, _stopped("interrupted." if stop.number == signal.SIGINT else "terminated.")
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED, _stopped("interrupted.")
     except Terminated:

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from t2i.cli import options as opt
-from t2i.cli.ui import UI, safe
+from t2i.cli.ui import UI
+from t2i.jobs.reporter import safe
 
 EPILOG = """Examples:
 

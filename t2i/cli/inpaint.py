@@ -10,6 +10,9 @@ import typer
 from t2i.cli import options as opt
 from t2i.cli.ui import UI
 from t2i.errors import UsageError
+from t2i.jobs.device import check_device
+from t2i.jobs.output_paths import check_writable
+from t2i.jobs.parsing import DTYPES, check_choice, check_count, parse_seeds
 from t2i.prompts import check_prompt, random_seed
 
 if TYPE_CHECKING:
@@ -96,19 +99,19 @@ def inpaint(
     pixel of a PNG is what it was. The path of each picture goes to stdout, one a line.
     """
     ui: UI = ctx.obj
-    from t2i.cli.dials import check_words, read_dials
-    from t2i.cli.draw import Drawing
-    from t2i.cli.edit_inputs import MODES, check_mask, parse_box, read_mask, read_source
-    from t2i.cli.edit_run import EditRequest, edit_jobs
-    from t2i.cli.jobs import Names
+    from t2i.jobs.inputs import MODES, check_mask, parse_box, read_mask, read_source
+    from t2i.jobs.job import Job
+    from t2i.jobs.output_paths import OutputPaths
+    from t2i.jobs.runner import Runner, RunRequest
+    from t2i.jobs.settings import check_words, read_dials
     from t2i.store.bundle import read_bundle
     from t2i.store.registry import resolve
 
-    opt.check_count(n)
-    opt.check_choice("mask-mode", mask_mode, MODES)
-    opt.check_choice("mask-shape", mask_shape, ("box", "exact"))
-    opt.check_choice("dtype", dtype, opt.DTYPES)
-    opt.check_device(device)
+    check_count(n)
+    check_choice("mask-mode", mask_mode, MODES)
+    check_choice("mask-shape", mask_shape, ("box", "exact"))
+    check_choice("dtype", dtype, DTYPES)
+    check_device(device)
     if prompt is not None and not prompt.strip():
         raise UsageError("the prompt is empty.", "Leave it out to remove what is masked, or say what to paint.")
     for needed, there, options in (
@@ -120,7 +123,7 @@ def inpaint(
                 raise UsageError(f"--{name.replace('_', '-')} needs {needed}.", f"Say {needed}, or leave it out.")
     text = check_prompt(prompt) if prompt is not None else ""
     looked_for = check_prompt(mask_text, "--mask-text") if mask_text is not None else None
-    seeds = opt.parse_seeds(seed, n)
+    seeds = parse_seeds(seed, n)
     given = {"steps": steps, "guidance": guidance}
     words = {"negative": negative, **{name: value for name, value in given.items() if value is not None}}
     check_words(words)
@@ -136,7 +139,7 @@ def inpaint(
         check_mask(painted)
 
     bundle = read_bundle(resolve(model))
-    names = Names(output, bundle.manifest.name)
+    names = OutputPaths(output, bundle.manifest.name)
     plan = {
         "picture": source.digest,
         "mask": _digest(painted),
@@ -146,23 +149,24 @@ def inpaint(
         **({"threshold": mask_threshold} if looked_for and mask_threshold else {}),
     }
     size = (source.image.width + margins[0] + margins[2], source.image.height + margins[1] + margins[3])
-    request = EditRequest.of(bundle, names, "inpaint", source, size, overwrite, no_prompt_metadata, seal)
+    request = RunRequest.editing(
+        bundle, names, "inpaint", source, size=size, overwrite=overwrite, private=no_prompt_metadata, seal=seal
+    )
     dials = read_dials(bundle, dtype, words, bool(text)).with_settings({"inpaint": plan})
     fallback = random_seed()
     title = f"{picture.stem} {text or 'removed'}"
-    jobs = edit_jobs(text, title, seeds if seeds is not None else range(fallback, fallback + (n or 1)), dials)
+    numbers = seeds if seeds is not None else range(fallback, fallback + (n or 1))
+    jobs = [Job(text, number, i, i, dials, title) for i, number in enumerate(numbers)]
     for folder in names.folders(jobs):
-        opt.check_writable(folder)
+        check_writable(folder)
     if seeds is None:
         ui.note(f"seed {fallback}")
     opt.environment(offline, deterministic)
-    from t2i.cli.edit_paint import InpaintPaint
+    from t2i.jobs.inpaint import Inpainting
 
     beside = names.path(jobs[0]).parent / f"{picture.stem}.mask.png" if show_mask else None
-    paint = InpaintPaint(
-        ui, source, painted, margins, feather, looked_for, mask_shape, mask_grow, mask_threshold, beside
-    )
-    drawing = Drawing(ui, request, jobs, device, batch, paint=paint)
+    paint = Inpainting(ui, source, painted, margins, feather, looked_for, mask_shape, mask_grow, mask_threshold, beside)
+    drawing = Runner(ui, request, jobs, device, batch, paint=paint)
     drawing.run()
     drawing.finish()
 
@@ -174,7 +178,7 @@ def _join_masks(
     margins (left, top, right, bottom) to add. The mask has the size of the picture with its margins."""
     from PIL import ImageChops, ImageOps
 
-    from t2i.cli.edit_inputs import boxes_mask, parse_outpaint
+    from t2i.jobs.inputs import boxes_mask, parse_outpaint
 
     size, parts = source.image.size, []
     if mask is not None:

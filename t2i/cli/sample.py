@@ -10,6 +10,9 @@ import typer
 from t2i.cli import options as opt
 from t2i.cli.ui import UI
 from t2i.errors import UsageError
+from t2i.jobs.device import check_device
+from t2i.jobs.output_paths import check_writable
+from t2i.jobs.parsing import DTYPES, SAMPLERS, check_choice, check_count, parse_seeds
 from t2i.prompts import check_prompt, random_seed
 
 EPILOG = """Examples:
@@ -57,7 +60,7 @@ def sample(
     ] = None,
     steps: opt.Steps = None,
     guidance: opt.Guidance = None,
-    sampler: Annotated[str | None, typer.Option(metavar="|".join(opt.SAMPLERS), help="Sampler of the base.")] = None,
+    sampler: Annotated[str | None, typer.Option(metavar="|".join(SAMPLERS), help="Sampler of the base.")] = None,
     negative: Annotated[str, typer.Option(metavar="TEXT", help="What not to draw.", show_default=False)] = "",
     threshold: Annotated[
         str | None,
@@ -140,31 +143,29 @@ def sample(
     gets a manifest.jsonl with a line a picture.
     """
     ui: UI = ctx.obj
-    from t2i.cli.dials import check_words, read_dials
-    from t2i.cli.draw import Drawing, Request
-    from t2i.cli.jobs import Names
-    from t2i.cli.like import Wish
-    from t2i.cli.lines import Line, plan, read_lines
-    from t2i.cli.sheets import write_sheets
     from t2i.cli.show import Screen
-    from t2i.cli.sweep import parse_sweep
+    from t2i.jobs.edits import EditRequest
+    from t2i.jobs.output_paths import OutputPaths
+    from t2i.jobs.prompt_file import PromptLine, plan, read_lines
+    from t2i.jobs.runner import Runner, RunRequest
+    from t2i.jobs.settings import check_words, read_dials
+    from t2i.jobs.sheets import write_sheets
+    from t2i.jobs.sweep import parse_sweep
     from t2i.store.bundle import read_bundle
     from t2i.store.registry import resolve
     from t2i.store.whole import check_whole
 
-    opt.check_count(n)
-    opt.check_choice("dtype", dtype, opt.DTYPES)
-    opt.check_device(device)
+    check_count(n)
+    check_choice("dtype", dtype, DTYPES)
+    check_device(device)
     if replay is not None:
         opt.check_alone(
             ctx, "--replay", "replay", "prompt", "model", "device", "offline", "deterministic", "json", "quiet", "debug"
         )
-        from t2i.cli.replay import replay as draw_again
-
         opt.environment(offline, deterministic)
-        draw_again(ui, replay, prompt, model if opt.is_given(ctx, "model") else None, device)
+        _replay(ui, replay, prompt, model if opt.is_given(ctx, "model") else None, device)
         return
-    wish = Wish.read(
+    wish = EditRequest.read(
         ui, like=like, blend=blend, text_diff=text_diff, init=init, theta=theta, frames=frames, strength=strength,
         rerank=rerank, prior=prior, best_of=prior_best_of, animate=animate,
     )  # fmt: skip
@@ -173,21 +174,21 @@ def sample(
         if prompt is not None:
             raise UsageError("there is a prompt and a prompt file.", "Leave one of them out.")
         raise UsageError("there is no prompt.", 'Write t2i sample "a cat in the snow", or t2i sample -f prompts.txt')
-    seeds = opt.parse_seeds(seed, n)
+    seeds = parse_seeds(seed, n)
     given = {"size": size, "steps": steps, "guidance": guidance, "sampler": sampler, "threshold": threshold}
     given["sr_noise"] = sr_noise
     words = {"negative": negative, **{name: str(value) for name, value in given.items() if value is not None}}
     check_words(words)
     axes = parse_sweep(sweep or [])
-    lines = [] if wish.way else [Line(check_prompt(prompt))] if prompt is not None else read_lines(file or "-")
+    lines = [] if wish.way else [PromptLine(check_prompt(prompt))] if prompt is not None else read_lines(file or "-")
     seal = opt.read_seal(sign_cert, sign_key)
     seal = wish.way.seal(seal) if wish.way else seal
 
     bundle = read_bundle(resolve(model))
     check_whole(bundle.manifest, bundle.configs)
     wish.check_model(bundle)
-    names = Names(output, bundle.manifest.name)
-    request = Request(bundle, names, keep_stages, overwrite, no_prompt_metadata, seal)
+    names = OutputPaths(output, bundle.manifest.name)
+    request = RunRequest(bundle, names, keep_stages, overwrite, no_prompt_metadata, seal)
     fallback = random_seed() if prompt is not None or wish.way else None
     if wish.way is not None:
         first = seeds if seeds is not None else range(fallback or 0, (fallback or 0) + (n or 1))
@@ -195,13 +196,28 @@ def sample(
     else:
         jobs = plan(lines, n, seeds, words, lambda said: wish.dials(read_dials(bundle, dtype, said)), axes, fallback)
     for folder in names.folders(jobs):
-        opt.check_writable(folder)
+        check_writable(folder)
     if seeds is None and fallback is not None:
         ui.note(f"seed {fallback}")
     opt.environment(offline, deterministic)
-    screen, remember = Screen.wanted(ui, show, preview), bool(grid or axes or animate)
-    drawing = Drawing(ui, request, jobs, device, batch, screen, remember, wish.paint if wish.asked else None)
+    ui.screen = Screen.wanted(ui, show, preview)
+    remember = bool(grid or axes or animate)
+    drawing = Runner(ui, request, jobs, device, batch, remember, wish.paint if wish.asked else None)
     drawing.run()
     write_sheets(ui, request, jobs, drawing, grid)
     wish.animation(ui, request, jobs, drawing)
     drawing.finish()
+
+
+def _replay(ui: UI, path: Path, prompt: str | None, model: str | None, device: str) -> None:
+    from t2i.jobs.replay import replay
+
+    result = replay(ui, path, prompt, model, device)
+    most, mean, share = result.max_difference, result.mean_difference, result.differing
+    if ui.json:
+        table = {"replayed": str(path), "identical": result.identical, "same_weights": result.same_weights}
+        ui.record({**table, "max_difference": most, "mean_difference": round(mean, 4), "differing": round(share, 6)})
+    elif result.identical:
+        ui.line(f"{path}: identical")
+    else:
+        ui.line(f"{path}: differs by {mean:.2f} of 255 on average, by {most} at most, in {share:.1%} of its values")

@@ -11,6 +11,8 @@ import typer
 from t2i.cli import options as opt
 from t2i.cli.ui import UI
 from t2i.errors import GateError, InconclusiveError, InputError, UsageError
+from t2i.jobs.device import check_device
+from t2i.jobs.output_paths import check_file
 
 EPILOG = """Examples:
 
@@ -115,7 +117,7 @@ def score(
     """
     ui: UI = ctx.obj
     opt.environment(offline, False)
-    device = opt.check_device(device)
+    device = check_device(device)
     _check_usage(
         (not places and suite is None, "there is nothing to score.", "Give pictures, or --suite scenes."),
         (update_baseline and baseline is None, "--update-baseline replaces nothing.", "Say --baseline FILE."),
@@ -153,7 +155,7 @@ def score(
             for name, text in (("metrics", metrics), ("labels", labels), ("margin", margin))
         ),
     )
-    from t2i.cli.draw import make_folder
+    from t2i.jobs.output_paths import make_folder
     from t2i.score.gate import Drop, parse_margins
     from t2i.score.metrics import better, check_names
     from t2i.score.pairs import parse_tier
@@ -187,7 +189,7 @@ def score(
         "$GITHUB_STEP_SUMMARY": Path(summary) if summary else None,
     }.items():
         if path is not None:
-            opt.check_file(option, path)
+            check_file(option, path)
             make_folder(path.parent)
 
     from t2i.cli import score_run as run

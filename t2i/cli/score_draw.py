@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t2i.batching import in_halves
-from t2i.cli import options as opt
-from t2i.cli.dials import read_dials
-from t2i.cli.jobs import content_key, slug
-from t2i.cli.ui import UI, shorten
+from t2i.cli.ui import UI
 from t2i.errors import InputError, T2IError
 from t2i.files import explain_os_error
+from t2i.jobs.device import pick_device
+from t2i.jobs.job import content_key
+from t2i.jobs.output_paths import slug
+from t2i.jobs.reporter import shorten
+from t2i.jobs.settings import read_dials
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +75,7 @@ def draw_suite(ui: UI, order: Order) -> list[Picture]:
         raise InputError(what, "Choose another with -o.", "output") from error
     if len(todo) < len(out):
         ui.note(f"{len(out) - len(todo)} of {len(out)} pictures are there already")
-    device = opt.pick_device(order.device)
+    device = pick_device(order.device)
     pipeline = Pipeline.load(order.bundle.path, device=device)
     unread = _Unread()
     for start in range(0, len(todo), order.batch):

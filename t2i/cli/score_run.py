@@ -11,11 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from t2i.cli import options as opt
 from t2i.cli.score_draw import Order, draw_suite
-from t2i.cli.ui import EVERY, UI, shorten
+from t2i.cli.ui import EVERY, UI
 from t2i.errors import InputError, T2IError, UnavailableError, UsageError
 from t2i.files import write_bytes
+from t2i.jobs.device import pick_device
+from t2i.jobs.output_paths import check_writable
+from t2i.jobs.reporter import shorten
 from t2i.score import baseline as base
 from t2i.score import junit as xml
 from t2i.score import page as web
@@ -63,7 +65,7 @@ class Look:
 
     @cached_property
     def extractor(self) -> Extractor:
-        device = opt.pick_device(self.device)
+        device = pick_device(self.device)
         kind, _, arch = self.name.partition(":")
         if kind == "judge":
             return JudgeFeatures(resolve_judge(), device)
@@ -80,7 +82,7 @@ class Look:
 
             folder = resolve_judge()
             eyes.judge, eyes.judged_by = Judge.load(folder), judge_network(folder)
-            eyes.judge.net.to(opt.pick_device(self.device))
+            eyes.judge.net.to(pick_device(self.device))
         last = time.monotonic()
 
         def on_step(done: int, total: int) -> None:
@@ -154,7 +156,7 @@ def draw(
     """The pictures of a suite."""
     bundle = read_bundle(resolve(model))
     folder = out or Path("out") / "score" / f"{Path(suite).stem}-{bundle.manifest.name}"
-    opt.check_writable(folder)
+    check_writable(folder)
     return draw_suite(ui, Order(bundle, prompts, n, seed, words, folder, batch, device))
 
 

@@ -11,8 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from t2i.cli import options as opt
-from t2i.cli.ui import EVERY, UI, safe
+from t2i.cli.ui import EVERY, UI
 from t2i.errors import UsageError, nearest
+from t2i.jobs.device import check_device, pick_device
+from t2i.jobs.output_paths import check_writable
+from t2i.jobs.reporter import safe
 
 EPILOG = """Examples:
 
@@ -69,8 +72,8 @@ def train(
         if not equals or not key.strip():
             raise UsageError(f"--set {text!r} cannot be read.", "Write --set base.lr=1e-4", "config")
         overrides.append(text)
-    opt.check_device(device)
-    opt.check_writable(out)
+    check_device(device)
+    check_writable(out)
     opt.environment(offline, False)
     from t2i.store.registry import resolve
     from t2i.train.run import train as run
@@ -90,7 +93,7 @@ def train(
             seed=seed,
             start=resolve(start) if start else None,
             steps=steps,
-            device=opt.pick_device(device),
+            device=pick_device(device),
             stop=lambda: bool(signals),
             overwrite=overwrite,
         )

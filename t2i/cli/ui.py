@@ -10,8 +10,7 @@ import json
 import signal
 import sys
 import time
-import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 from t2i.errors import InputError, T2IError
 from t2i.files import explain_os_error
+from t2i.jobs.reporter import OnStep, safe
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from t2i.cli.progress import Lines
     from t2i.cli.show import Screen
 
 SCHEMA = 1
-#: on_step(stage, step 1..n, n, the estimate so far)
-OnStep = Callable[[str, int, int, Any], None]
 EVERY = 5.0  # seconds between plain progress lines
 
 
@@ -40,22 +40,6 @@ def unwritten(error: OSError) -> InputError:
     """Standard output refuses our results."""
     what = f"cannot write the results to standard output: {explain_os_error(error)}."
     return InputError(what, "Make room there.", "output")
-
-
-def safe(text: str) -> str:
-    """``text`` with every character that could act on a terminal shown as an escape; newlines too."""
-    return "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp") else _escape(c) for c in text)
-
-
-def _escape(char: str) -> str:
-    if char == "\u200d" or "\ufe00" <= char <= "\ufe0f":  # joiners inside emoji
-        return char
-    return char.encode("unicode_escape").decode("ascii")
-
-
-def shorten(text: str, width: int = 60) -> str:
-    """At most ``width`` characters of ``text``, escaped, with an ellipsis where it was cut."""
-    return safe(text if len(text) <= width else text[: width - 1] + "…")
 
 
 @dataclass
@@ -72,6 +56,7 @@ class UI:
     started: float | None = None  # when the first picture was begun
     done_before: int = 0  # pictures that were there by then
     lines: Lines | None = None
+    screen: Screen | None = None  # where pictures are shown, if they are
 
     @classmethod
     def from_args(cls, args: list[str]) -> UI:
@@ -108,13 +93,20 @@ class UI:
         """One NDJSON record of the result."""
         self.line(json.dumps({"schema": SCHEMA, **table}, allow_nan=False))
 
-    def picture(self, path: Path, table: dict[str, Any]) -> None:
-        """A picture that is there: its path, or its record."""
+    @property
+    def shows(self) -> bool:
+        """Whether finished pictures are shown in the terminal."""
+        return self.screen is not None and self.screen.show
+
+    def picture(self, path: Path, table: dict[str, Any], image: Image | None = None) -> None:
+        """A picture that is there: its path, or its record; and the picture itself with ``--show``."""
         self.pictures += 1
         if self.json:
             self.record({"path": str(path), **{key: value for key, value in table.items() if key != "path"}})
         else:
             self.line(str(path))
+        if self.screen is not None and self.screen.show:
+            self.screen.picture(path, image)
 
     def sheet(self, path: Path, table: dict[str, Any]) -> None:
         """A sheet of pictures, which is not counted as one."""
@@ -178,12 +170,12 @@ class UI:
                 signal.signal(number, handler)
 
     @contextmanager
-    def progress(self, what: str, done: int = 0, total: int = 0, screen: Screen | None = None) -> Iterator[OnStep]:
+    def progress(self, what: str, done: int = 0, total: int = 0) -> Iterator[OnStep]:
         """A callback (stage, step, total, x0_hat) that draws a bar for each stage on a terminal, and a line
         now and then elsewhere; ``what`` says which pictures are being made.
 
-        ``done`` of ``total`` pictures are there already; from these follows the time left. ``screen`` may show
-        the picture as it comes into being.
+        ``done`` of ``total`` pictures are there already; from these follows the time left. The screen may
+        show the picture as it comes into being.
         """
         from t2i.cli.progress import Lines, bars
 
@@ -193,7 +185,7 @@ class UI:
         if self.quiet:
             yield lambda stage, step, total, x0_hat: None
         elif sys.stderr.isatty():
-            with bars(what, left, screen) as on_step:
+            with bars(what, left, self.screen) as on_step:
                 yield on_step
         else:
             if self.lines is None:

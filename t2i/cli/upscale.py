@@ -11,6 +11,9 @@ import typer
 from t2i.cli import options as opt
 from t2i.cli.ui import UI
 from t2i.errors import UnavailableError, UsageError
+from t2i.jobs.device import check_device
+from t2i.jobs.output_paths import check_writable
+from t2i.jobs.parsing import DTYPES, check_choice, per_stage
 from t2i.prompts import check_prompt
 
 EPILOG = """Examples:
@@ -74,9 +77,9 @@ def upscale(
     much. One picture that fails does not stop the others, but makes the exit code 3. The path of each goes to stdout.
     """
     ui: UI = ctx.obj
-    from t2i.cli.edit_inputs import expand_paths
-    from t2i.cli.edit_upscale import Enlarging, Plan
-    from t2i.cli.jobs import SUFFIXES
+    from t2i.jobs.inputs import expand_paths
+    from t2i.jobs.output_paths import SUFFIXES
+    from t2i.jobs.upscale import Enlarging, UpscaleRequest
     from t2i.store.bundle import read_bundle
     from t2i.store.manifest import sharpened
     from t2i.store.registry import resolve
@@ -85,8 +88,8 @@ def upscale(
     if (to is None) == (scale is None):
         what = "nothing says how large." if to is None else "--to and --scale both say how large."
         raise UsageError(what, "Write --to 1024, or --scale 4.")
-    opt.check_choice("dtype", dtype, opt.DTYPES)
-    opt.check_device(device)
+    check_choice("dtype", dtype, DTYPES)
+    check_device(device)
     text = check_prompt(prompt) if prompt is not None else ""
     if not output or Path(output).suffix.lower() in SUFFIXES:
         raise UsageError(f"-o {output!r} is not a folder.", "Write -o big/")
@@ -104,10 +107,10 @@ def upscale(
     if not upsamplers:
         hint = "Train one: t2i train upsampler256 --out …"
         raise UnavailableError(f"the model {name!r} has no upsampler.", hint)
-    counts = opt.per_stage("steps", steps, bundle.manifest, 1, 1000, whole=True, kinds=("upsampler",), bare="upsampler")
-    opt.check_writable(Path(output))
+    counts = per_stage("steps", steps, bundle.manifest, 1, 1000, whole=True, kinds=("upsampler",), bare="upsampler")
+    check_writable(Path(output))
     opt.environment(offline, deterministic)
-    plan = Plan(
+    plan = UpscaleRequest(
         bundle, Path(output), to, scale, text, seed, {k: int(v) for k, v in counts.items()}, tile,
         not trust, dtype, overwrite, strict, no_prompt_metadata, seal, sharp,
     )  # fmt: skip

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from t2i.cli.lines import read_lines, seed_of
-from t2i.cli.sheets import _sheet
-from t2i.cli.sweep import parse_sweep
 from t2i.errors import T2IError, UsageError
+from t2i.jobs.prompt_file import read_lines, seed_of
+from t2i.jobs.sheets import _sheet
+from t2i.jobs.sweep import parse_sweep
 from t2i.media.images import load_image, read_metadata
 from t2i.prompts import expand
 
@@ -182,7 +182,7 @@ def test_every_cell_of_a_sheet_holds_its_picture(draw: Draw) -> None:
 
 
 def test_a_label_that_no_font_can_write_is_numbered(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
-    from t2i.cli import sheets
+    from t2i.jobs import sheets
 
     monkeypatch.setattr(sheets, "WIDE_FONTS", ())
     assert sheets._font("a cat, 7", 12)[1]
@@ -281,15 +281,15 @@ def _decoded(data: bytes) -> bytes:
 
 def test_one_name_for_many_pictures_is_not_slow(draw: Draw) -> None:
     """Each name is looked at once: the hundredth picture costs what the first did."""
-    from t2i.cli import shelf
+    from t2i.jobs import output_index
 
     looked: list[Path] = []
-    real = shelf.variant
+    real = output_index.variant
     try:
-        shelf.variant = lambda path, number: looked.append(path) or real(path, number)  # type: ignore[func-returns-value]
+        output_index.variant = lambda path, number: looked.append(path) or real(path, number)  # type: ignore[func-returns-value]
         out, _ = draw(CAT, "-n", "60", "--seed", "1", "-o", "x.png", "--batch", "32")
     finally:
-        shelf.variant = real
+        output_index.variant = real
     assert out[-1] == "x-60.png"
     assert len(looked) < 5 * 60
 
@@ -352,7 +352,7 @@ def test_a_record_that_cannot_be_replayed(draw: Draw, change: dict[str, Any], se
 
 def draw_named(draw: Draw, path: str) -> tuple[list[str], str]:
     """Replay with the model that the picture names."""
-    from t2i.cli.replay import _bundle
+    from t2i.jobs.replay import _bundle
 
     with pytest.raises(T2IError) as caught:
         _bundle(Path(path), read_metadata(path)["t2i"], None)

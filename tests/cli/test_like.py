@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t2i.cli.like import parse_theta
 from t2i.errors import UsageError
+from t2i.jobs.edits import parse_theta
 from t2i.media.images import load_image, read_metadata
 
 CAT = "a cat in the snow"

@@ -112,7 +112,6 @@ def test_memory_that_does_not_suffice_for_the_batch(studio: Path, room: int) -> 
     refuses, or oneDNN finds no room for a kernel."""
     code = """
 import resource, sys
-from t2i.cli import draw
 from t2i.cli.app import run
 from t2i.pipeline import Pipeline
 

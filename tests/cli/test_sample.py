@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from t2i.cli.app import run
-from t2i.cli.jobs import MAX_SLUG, slug
-from t2i.cli.lines import seed_of
+from t2i.jobs.output_paths import MAX_SLUG, slug
+from t2i.jobs.prompt_file import seed_of
 from t2i.media.images import load_image, read_metadata
 from t2i.store.bundle import Defaults, Manifest, StageEntry, write_bundle
 from t2i.text.words import Words

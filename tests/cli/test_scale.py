@@ -17,8 +17,8 @@ from pathlib import Path
 from t2i.cli import ui
 marks = {}
 real = ui.UI.picture
-def picture(self, path, table):
-    real(self, path, table)
+def picture(self, path, table, image=None):
+    real(self, path, table, image)
     if self.pictures in (100, 1000, 10_000):
         with open("/proc/self/statm") as f:
             marks[self.pictures] = int(f.read().split()[1]) * resource.getpagesize()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from t2i.cli.jobs import MAX_NAME, MAX_SLUG
+from t2i.jobs.output_paths import MAX_NAME, MAX_SLUG
 from t2i.media.images import load_image, read_metadata
 
 Draw = Callable[..., tuple[list[str], str]]

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from t2i.cli.draw import make_folder
-from t2i.cli.edit_inputs import Source
-from t2i.cli.jobs import Job
-from t2i.cli.ui import UI, OnStep, shorten
 from t2i.errors import InputError
+from t2i.jobs.inputs import SourceImage
+from t2i.jobs.job import Job
+from t2i.jobs.output_paths import make_folder
+from t2i.jobs.reporter import OnStep, Reporter, shorten
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,12 +23,12 @@ MOST = 0.9
 
 
 @dataclass
-class InpaintPaint:
+class Inpainting:
     """How the jobs of `t2i inpaint` become pictures. mask: L, as large as the picture with its margins, or None;
     beside: where the mask that was used is saved, or None."""
 
-    ui: UI
-    source: Source
+    reporter: Reporter
+    source: SourceImage
     mask: Image | None
     margins: tuple[int, int, int, int]
     feather: int | None
@@ -74,7 +74,7 @@ class InpaintPaint:
         if self.beside is not None:
             make_folder(self.beside.parent)
             save_image(to_pil(mask.expand(3, -1, -1) * 2 - 1), self.beside)
-            self.ui.note(f"mask: {self.beside}, {float(mask.mean()):.0%} of the picture")
+            self.reporter.note(f"mask: {self.beside}, {float(mask.mean()):.0%} of the picture")
         return canvas, mask
 
     def look(self, pipeline: Pipeline, image: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class InpaintPaint:
 
         assert self.text is not None
         for word in pipeline.words.unknown(self.text):
-            self.ui.warn(f"--mask-text: the model has never read {shorten(word)!r}")
+            self.reporter.warn(f"--mask-text: the model has never read {shorten(word)!r}")
         boxed = self.shape == "box"
         mask = text_mask(pipeline, image, self.text, grow_by=self.grow, threshold=self.threshold, boxed=boxed)
         share = float(mask.mean())

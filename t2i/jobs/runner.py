@@ -9,23 +9,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from t2i.batching import in_halves
-from t2i.cli import options as opt
-from t2i.cli.jobs import Job, Names, content_key, variants
-from t2i.cli.shelf import Manifests, Shelf
-from t2i.cli.timing import Clock
-from t2i.cli.ui import UI, OnStep, shorten
 from t2i.errors import InputError, InternalError
-from t2i.files import explain_os_error
+from t2i.jobs.device import pick_device
+from t2i.jobs.job import Job, content_key
+from t2i.jobs.manifests import Manifests
+from t2i.jobs.output_index import OutputIndex
+from t2i.jobs.output_paths import OutputPaths, make_folder, variants
+from t2i.jobs.reporter import OnStep, Reporter, Stopped, shorten
+from t2i.jobs.timing import StageTimer
+from t2i.media.record import carried, edited_source_type
 from t2i.prompts import unseen
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from t2i.cli.show import Screen
+    from t2i.jobs.inputs import SourceImage
     from t2i.media.c2pa import Seal
     from t2i.media.record import Record
     from t2i.pipeline import Pipeline, Samples, SampleSettings
@@ -40,16 +40,40 @@ AHEAD = 8  # batches of jobs that may wait for others with the same dials, or be
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a run was asked for, beside its jobs."""
+class RunRequest:
+    """What a run was asked for, beside its jobs.
+
+    size: width and height where they are not those of the job; source_type: IPTC's word for how much of the picture a
+    model made; source: what the edited picture said of itself; icc: its colour profile, to be written again.
+    """
 
     bundle: Bundle
-    names: Names
+    names: OutputPaths
     keep_stages: bool = False
     overwrite: bool = False
     private: bool = False
     seal: Seal | None = None
-    icc: bytes | None = None  # colour profile of the picture that was edited, to be written again
+    command: str = "sample"
+    size: tuple[int, int] | None = None
+    source_type: str = "trainedAlgorithmicMedia"
+    source: dict[str, Any] | None = None
+    icc: bytes | None = None
+
+    @classmethod
+    def editing(
+        cls, bundle: Bundle, names: OutputPaths, command: str, source: SourceImage, **options: Any
+    ) -> RunRequest:
+        """The request of a command whose pictures come from `source`. options: other fields."""
+        options["seal"] = source.seal(options.get("seal"))
+        return cls(
+            bundle,
+            names,
+            command=command,
+            source_type=edited_source_type(source.marks, command),
+            source=carried(source.marks),
+            icc=source.picture.icc,
+            **options,
+        )
 
     def record(self, job: Job, cut: str | None = None) -> Record:
         """What the picture of ``job`` will say about itself."""
@@ -58,17 +82,19 @@ class Request:
         dials = job.dials
         return Record(
             key=self.key(job),
-            command="sample",
+            command=self.command,
             prompt=job.prompt,
             seed=job.seed,
             model=self.bundle.manifest.name,
             weights=self.digest,
-            size=(dials.size, dials.size),
+            size=self.size or (dials.size, dials.size),
             settings=dials.settings,
             negative=dials.negative,
             cut=cut,
             private=self.private,
+            source_type=self.source_type,
             files=_weights(self.bundle, list(dials.settings["stages"])),
+            source=self.source,
             seal=self.seal,
         )
 
@@ -91,30 +117,29 @@ def _weights(bundle: Bundle, stages: list[str]) -> dict[str, str]:
     return {entry.name: manifest.digest(entry) for entry in used}
 
 
-class Drawing:
+class Runner:
     """One run: draws what is not there yet and reports every picture in the order asked for.
 
     Jobs with equal dials are drawn together, also when others stand between them; a picture is saved as soon as
-    it is drawn and told as soon as those before it have been.  Raises typer.Exit after a signal.
+    it is drawn and told as soon as those before it have been.  Raises Stopped after a signal.
     """
 
     def __init__(
         self,
-        ui: UI,
-        request: Request,
+        reporter: Reporter,
+        request: RunRequest,
         jobs: Sequence[Job],
         device: str,
         batch: int,
-        screen: Screen | None = None,
         remember: bool = False,
         paint: Paint | None = None,
     ) -> None:
-        self.ui, self.request, self.jobs, self.device, self.batch = ui, request, jobs, device, batch
-        self.screen, self.paint = screen, paint
+        self.reporter, self.request, self.jobs, self.device, self.batch = reporter, request, jobs, device, batch
+        self.paint = paint
         self.pipeline: Pipeline | None = None
         self.remember = remember
         self.paths: dict[int, Path] = {}  # index -> its picture, if they are to be remembered
-        self._shelf = Shelf(ui.warn)
+        self._shelf = OutputIndex(reporter.warn)
         self._manifests = Manifests(not request.names.single)
         self._drawn: dict[str, str] = {}  # key -> its file, of this run
         self._mine: set[str] = set()  # these files
@@ -133,12 +158,12 @@ class Drawing:
             self._flush(next(iter(self._waiting)))
         if self._drawn:
             count = f"{len(self._drawn)} picture{'s' * (len(self._drawn) > 1)}"
-            self.ui.note(f"{count} in {time.monotonic() - self._started:.1f} s")
+            self.reporter.note(f"{count} in {time.monotonic() - self._started:.1f} s")
 
     def finish(self) -> None:
         """Raise InputError (code ``partial``) when a picture came out as no picture."""
-        if self.ui.failed:
-            failed = f"{self.ui.failed} of {len(self.jobs)} pictures failed."
+        if self.reporter.failed:
+            failed = f"{self.reporter.failed} of {len(self.jobs)} pictures failed."
             raise InputError(failed, "See above.", "partial")
 
     def _take(self, job: Job) -> None:
@@ -169,13 +194,13 @@ class Drawing:
         if self.pipeline is None:
             from t2i.pipeline import Pipeline
 
-            device, path = opt.pick_device(self.device), self.request.bundle.path
+            device, path = pick_device(self.device), self.request.bundle.path
             dtype = jobs[0].dials.settings["dtype"]
             self.pipeline = Pipeline.load(path, device=device, dtype=dtype)
         first, last = jobs[0].index + 1, jobs[-1].index + 1
         span = f"picture {first}" if first == last else f"pictures {first}-{last}"
-        with self.ui.finishing(span) as signals:
-            with self.ui.progress(f"{span} of {len(self.jobs)}", self._done, len(self.jobs), self.screen) as on_step:
+        with self.reporter.finishing(span) as signals:
+            with self.reporter.progress(f"{span} of {len(self.jobs)}", self._done, len(self.jobs)) as on_step:
                 groups = self._draw(jobs, on_step)
             for some, (samples, clock) in groups:
                 for i, job in enumerate(some):
@@ -183,14 +208,14 @@ class Drawing:
         if signals:
             for index in sorted(self._ready):  # what was drawn out of turn
                 self._say(self._ready.pop(index))
-            raise typer.Exit(128 + signals[0])
+            raise Stopped(signals[0])
 
-    def _draw(self, jobs: list[Job], on_step: OnStep) -> list[tuple[list[Job], tuple[Samples, Clock]]]:
+    def _draw(self, jobs: list[Job], on_step: OnStep) -> list[tuple[list[Job], tuple[Samples, StageTimer]]]:
         pipeline = self.pipeline
         assert pipeline is not None
 
-        def draw(some: list[Job]) -> tuple[Samples, Clock]:
-            clock = Clock()
+        def draw(some: list[Job]) -> tuple[Samples, StageTimer]:
+            clock = StageTimer()
             prompts, seeds = [job.prompt for job in some], [job.seed for job in some]
             settings = some[0].dials.engine(self.request.keep_stages)
             if self.paint is not None:
@@ -199,7 +224,7 @@ class Drawing:
 
         def halved(size: int) -> None:
             self.batch = max(1, min(self.batch, size))
-            self.ui.note(f"not enough memory for this batch; going on with {self.batch} at a time")
+            self.reporter.note(f"not enough memory for this batch; going on with {self.batch} at a time")
 
         return in_halves(draw, jobs, halved)
 
@@ -218,9 +243,9 @@ class Drawing:
                 if pixels.ndim == 4:  # not the prior's embeddings
                     stages[name] = str(_write_stage(path, name, pixels[i], record))
         except InternalError as error:
-            self.ui.failed += 1
-            self.ui.fail(error)
-            if self.ui.failed >= PATIENCE and not self._drawn:
+            self.reporter.failed += 1
+            self.reporter.fail(error)
+            if self.reporter.failed >= PATIENCE and not self._drawn:
                 hint = "The model, or its numbers in this --dtype, cannot draw this."
                 raise InputError(f"the first {PATIENCE} pictures all failed.", hint, "partial") from error
             self._tell(job, None, {})
@@ -230,7 +255,7 @@ class Drawing:
         table = record.table()
         self._manifests.add(path, table)
         told = {**table, "skipped": not ours, **({"stages": stages} if stages else {}), **timing}
-        self._tell(job, path, told, image if self.screen else None)
+        self._tell(job, path, told, image if self.reporter.shows else None)
 
     def _tell(self, job: Job, path: Path | None, table: dict[str, Any], image: Image | None = None) -> None:
         """Report a picture, once all before it have been reported; ``path`` is None for one that failed."""
@@ -247,9 +272,7 @@ class Drawing:
     def _say(self, told: tuple[Path, dict[str, Any], Image | None] | None) -> None:
         if told is not None:
             path, table, image = told
-            self.ui.picture(path, table)
-            if self.screen is not None and self.screen.show:
-                self.screen.picture(path, image)
+            self.reporter.picture(path, table, image)
 
     def _warn(self, job: Job, cut: str | None, unknown: list[str]) -> None:
         """Say once a prompt what of it the model does not read; of a word, once a run that it is unknown."""
@@ -260,17 +283,17 @@ class Drawing:
         odd = unseen(job.prompt)
         if odd:
             shown = ", ".join(f"U+{ord(c):04X}" for c in odd[:MOST_WORDS])
-            self.ui.warn(f"the prompt holds characters that do not show ({shown}): “{shorten(job.prompt)}”")
+            self.reporter.warn(f"the prompt holds characters that do not show ({shown}): “{shorten(job.prompt)}”")
         if cut:
-            self.ui.warn(f"the prompt is longer than the model reads; it did not see “{shorten(cut)}”")
+            self.reporter.warn(f"the prompt is longer than the model reads; it did not see “{shorten(cut)}”")
         assert self.pipeline is not None
         unknown = [word for word in unknown if hash((word,)) not in self._warned]
         self._warned |= {hash((word,)) for word in unknown}
         for word in unknown[:MOST_WORDS]:
             near = ", ".join(self.pipeline.words.near(word))
-            self.ui.warn(f"the model has never read {shorten(word)!r}" + (f"; near: {near}" if near else ""))
+            self.reporter.warn(f"the model has never read {shorten(word)!r}" + (f"; near: {near}" if near else ""))
         if len(unknown) > MOST_WORDS:
-            self.ui.warn(f"nor {len(unknown) - MOST_WORDS} other words of the prompt")
+            self.reporter.warn(f"nor {len(unknown) - MOST_WORDS} other words of the prompt")
 
     def _write(self, path: Path, image: Image, record: Record) -> tuple[Path, bool]:
         """Save a picture under its name, or the first free one after it. Where another run has drawn the same
@@ -302,12 +325,3 @@ def _write_stage(path: Path, stage: str, pixels: Tensor, record: Record) -> Path
     # the key is the finished picture's: a stage must not be taken for it
     save_image(image, beside, replace(record, key=f"{record.key}.{stage}", size=image.size))
     return beside
-
-
-def make_folder(folder: Path) -> None:
-    """Make ``folder`` and those above it. Raises InputError (code ``output``)."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        what = explain_os_error(error)
-        raise InputError(f"cannot make the folder {folder}: {what}.", "Choose another with -o.", "output") from error

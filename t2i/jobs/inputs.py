@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t2i.cli.ui import UI
 from t2i.errors import InputError, UsageError
+from t2i.jobs.reporter import Reporter
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,7 +23,7 @@ MOST = 64_000_000  # pixels of a picture to be made, as of one that is read
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceImage:
     """A picture that was given: its path, its pixels, what it says about itself, and a name for its pixels."""
 
     path: Path
@@ -53,7 +53,7 @@ class Source:
         return None if seal is None else seal.of(*self.file())
 
 
-def read_source(ui: UI, path: Path, strict: bool = False) -> Source:
+def read_source(reporter: Reporter, path: Path, strict: bool = False) -> SourceImage:
     """Read a picture. Of an animation the first frame is taken, with a warning, or none under ``strict``.
 
     Raises InputError (code ``image``).
@@ -61,19 +61,21 @@ def read_source(ui: UI, path: Path, strict: bool = False) -> Source:
     from t2i.media.images import load_picture, read_metadata
 
     picture = load_picture(path)
-    _check_frames(ui, path, picture, strict)
-    return Source(path, picture, read_metadata(path))
+    _check_frames(reporter, path, picture, strict)
+    return SourceImage(path, picture, read_metadata(path))
 
 
-def _check_frames(ui: UI, path: Path, picture: Picture, strict: bool) -> None:
+def _check_frames(reporter: Reporter, path: Path, picture: Picture, strict: bool) -> None:
     if picture.frames > 1:
         what = f"{path} is an animation of {picture.frames} frames"
         if strict:
             raise InputError(f"{what}.", "Save one of them as a picture.", "image")
-        ui.warn(f"{what}; the first is taken")
+        reporter.warn(f"{what}; the first is taken")
 
 
-def read_mask(ui: UI, path: Path, size: tuple[int, int], mode: str = "replace", strict: bool = False) -> Image:
+def read_mask(
+    reporter: Reporter, path: Path, size: tuple[int, int], mode: str = "replace", strict: bool = False
+) -> Image:
     """A mask file as L, 255 = repaint. Raises UsageError for one of another size, InputError for a damaged one, and
     under ``strict`` for an animation.
 
@@ -84,7 +86,7 @@ def read_mask(ui: UI, path: Path, size: tuple[int, int], mode: str = "replace", 
     from t2i.media.images import load_picture
 
     picture = load_picture(path, background=(0, 0, 0))
-    _check_frames(ui, path, picture, strict)
+    _check_frames(reporter, path, picture, strict)
     mask = picture.image.convert("L")
     if mask.size != size:
         what = f"the mask {path} is {mask.width}x{mask.height}, and the picture is {size[0]}x{size[1]}."

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from t2i.batching import out_of_memory
-from t2i.cli import options as opt
-from t2i.cli.draw import make_folder
-from t2i.cli.edit_inputs import MOST, Source, read_source
-from t2i.cli.jobs import content_key
-from t2i.cli.shelf import Manifests, Shelf
-from t2i.cli.ui import UI, shorten
 from t2i.errors import InputError, T2IError, UnavailableError
+from t2i.jobs.device import pick_device
+from t2i.jobs.inputs import MOST, SourceImage, read_source
+from t2i.jobs.job import content_key
+from t2i.jobs.manifests import Manifests
+from t2i.jobs.output_index import OutputIndex
+from t2i.jobs.output_paths import make_folder
+from t2i.jobs.reporter import Reporter, Stopped, shorten
 from t2i.media.record import Record, carried, edited_source_type
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan:
+class UpscaleRequest:
     """A checked request. Either `to`, the longer side in pixels, or `scale` is given; gate: whether the share of the
     model's detail is measured; sharp: the bundle's manifest is the one with the sharp upsamplers in it."""
 
@@ -71,7 +70,7 @@ class Plan:
             )
         return wide, high
 
-    def record(self, source: Source, size: tuple[int, int]) -> Record:
+    def record(self, source: SourceImage, size: tuple[int, int]) -> Record:
         """What the picture made of `source` will say about itself."""
         manifest, marks = self.bundle.manifest, source.marks
         stages = {
@@ -104,12 +103,12 @@ class Plan:
 
 
 class Enlarging:
-    """One run. Raises InputError (code ``partial``) when a picture failed, typer.Exit after a signal."""
+    """One run. Raises InputError (code ``partial``) when a picture failed, Stopped after a signal."""
 
-    def __init__(self, ui: UI, plan: Plan, files: list[tuple[Path, Path]], device: str) -> None:
-        self.ui, self.plan, self.files, self.device = ui, plan, files, device
+    def __init__(self, reporter: Reporter, plan: UpscaleRequest, files: list[tuple[Path, Path]], device: str) -> None:
+        self.reporter, self.plan, self.files, self.device = reporter, plan, files, device
         self.pipeline: Pipeline | None = None
-        self._shelf, self._manifests = Shelf(ui.warn), Manifests()
+        self._shelf, self._manifests = OutputIndex(reporter.warn), Manifests()
         self._mine: set[Path] = set()
 
     def run(self) -> None:
@@ -118,31 +117,31 @@ class Enlarging:
         first: T2IError | None = None
         for index, (path, below) in enumerate(self.files):
             try:
-                with self.ui.finishing(str(path)) as signals:
+                with self.reporter.finishing(str(path)) as signals:
                     made += self._one(path, below, index)
             except UnavailableError:
                 raise  # no device, no memory: the next picture would fail in the same way
             except T2IError as error:
                 if error.code == "output":
                     raise
-                self.ui.failed += 1
+                self.reporter.failed += 1
                 named = _named(error, path)
                 first = first or named
                 if len(self.files) > 1:
-                    self.ui.fail(named)
+                    self.reporter.fail(named)
             if signals:
-                raise typer.Exit(128 + signals[0])
+                raise Stopped(signals[0])
         if made:
-            self.ui.note(f"{made} picture{'s' * (made > 1)} in {time.monotonic() - started:.1f} s")
+            self.reporter.note(f"{made} picture{'s' * (made > 1)} in {time.monotonic() - started:.1f} s")
         if first is not None:
             if len(self.files) == 1:
                 raise first
-            what = f"{self.ui.failed} of {len(self.files)} pictures failed; the first: {first.message}"
+            what = f"{self.reporter.failed} of {len(self.files)} pictures failed; the first: {first.message}"
             raise InputError(what, first.hint, "partial")
 
     def _one(self, path: Path, below: Path, index: int) -> int:
         """Enlarge a picture, unless it is there; -> how many were made."""
-        source = read_source(self.ui, path, self.plan.strict)
+        source = read_source(self.reporter, path, self.plan.strict)
         size = self.plan.size(*source.image.size)
         record = self.plan.record(source, size)
         target = self.plan.folder / below
@@ -150,26 +149,26 @@ class Enlarging:
             found = self._shelf.find(target, record.key)
             if found is not None:
                 self._manifests.add(*found)
-                self.ui.picture(found[0], {**found[1], "skipped": True})
+                self.reporter.picture(found[0], {**found[1], "skipped": True})
                 return 0
         what = f"picture {index + 1} of {len(self.files)}"
-        with self.ui.progress(what, index, len(self.files)) as on_step:
+        with self.reporter.progress(what, index, len(self.files)) as on_step:
             done = self._enlarge(source, size, on_step)
         written, ours = self._write(target, path, source, done, record)
         told = {**record.table(), "skipped": not ours, "detail": round(done.share, 3)}
         self._manifests.add(written, record.table())
-        self.ui.note(f"{shorten(str(path))}: {_said(done)}")
-        self.ui.picture(written, told)
+        self.reporter.note(f"{shorten(str(path))}: {_said(done)}")
+        self.reporter.picture(written, told)
         return 1
 
-    def _enlarge(self, source: Source, size: tuple[int, int], on_step: Any) -> Upscaled:
+    def _enlarge(self, source: SourceImage, size: tuple[int, int], on_step: Any) -> Upscaled:
         from t2i.edit.upscaling import upscale
         from t2i.media.images import to_tensor
         from t2i.pipeline import Pipeline, SampleSettings
 
         plan = self.plan
         if self.pipeline is None:
-            device = opt.pick_device(self.device)
+            device = pick_device(self.device)
             self.pipeline = Pipeline.load(plan.bundle.path, device=device, dtype=plan.dtype, sharp=plan.sharp)
         image, settings = to_tensor(source.image), SampleSettings(steps=plan.steps)
         try:
@@ -190,7 +189,9 @@ class Enlarging:
             what = f"there is not enough memory to enlarge {source.path}."
             raise UnavailableError(what, "Ask for less, or try a smaller --tile.", "memory") from error
 
-    def _write(self, target: Path, path: Path, source: Source, done: Upscaled, record: Record) -> tuple[Path, bool]:
+    def _write(
+        self, target: Path, path: Path, source: SourceImage, done: Upscaled, record: Record
+    ) -> tuple[Path, bool]:
         """Save under `target`, or the first free name after it; never over the picture itself. Where another run has
         made the same picture meanwhile, that one is taken, and the second value is False."""
         from t2i.media.images import save_image, to_pil
@@ -198,7 +199,7 @@ class Enlarging:
         make_folder(target.parent)
         image, icc = to_pil(done.image), source.picture.icc
         if self.plan.overwrite:
-            from t2i.cli.jobs import variants
+            from t2i.jobs.output_paths import variants
 
             free = (p for p in variants(target) if p not in self._mine and not _same(p, path))
             target = next(free)

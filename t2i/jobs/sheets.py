@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t2i.cli.draw import Drawing, Request
-from t2i.cli.jobs import Job, variants
-from t2i.cli.ui import UI, shorten
 from t2i.errors import T2IError
+from t2i.jobs.job import Job
+from t2i.jobs.output_paths import variants
+from t2i.jobs.reporter import Reporter, shorten
+from t2i.jobs.runner import Runner, RunRequest
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFont
@@ -24,16 +25,16 @@ MAX_SIDE = 16_000  # pixels of a sheet's longer side; beyond it the pictures are
 WIDE_FONTS = ("NotoSansCJK-Regular.ttc", "NotoSansSC-Regular.otf", "wqy-microhei.ttc", "PingFang.ttc", "msyh.ttc")
 
 
-def write_sheets(ui: UI, request: Request, jobs: Sequence[Job], drawing: Drawing, grid: bool) -> None:
+def write_sheets(reporter: Reporter, request: RunRequest, jobs: Sequence[Job], drawing: Runner, grid: bool) -> None:
     """Write the sheets a run was asked for, and tell them like pictures."""
     if not drawing.paths:
         return  # every picture failed, which is told elsewhere
     if jobs[0].label:
-        _write(ui, request, jobs, drawing, "sweep", *_labelled(jobs))
+        _write(reporter, request, jobs, drawing, "sweep", *_labelled(jobs))
     if grid:
         columns = math.isqrt(len(jobs) - 1) + 1
         rows = [list(jobs[i : i + columns]) for i in range(0, len(jobs), columns)]
-        _write(ui, request, jobs, drawing, "grid", rows, [], [])
+        _write(reporter, request, jobs, drawing, "grid", rows, [], [])
 
 
 def _labelled(jobs: Sequence[Job]) -> tuple[list[list[Job]], list[str], list[str]]:
@@ -56,10 +57,10 @@ def _labelled(jobs: Sequence[Job]) -> tuple[list[list[Job]], list[str], list[str
 
 
 def _write(
-    ui: UI,
-    request: Request,
+    reporter: Reporter,
+    request: RunRequest,
     jobs: Sequence[Job],
-    drawing: Drawing,
+    drawing: Runner,
     kind: str,
     rows: list[list[Job]],
     left: list[str],
@@ -83,7 +84,7 @@ def _write(
         image = _sheet([[drawing.paths.get(job.index) for job in row] for row in rows], left, top)
         save_image(image, path, replace(record, size=image.size), exclusive=not request.overwrite)
         break
-    ui.sheet(path, {"sheet": kind, "key": record.key, "of": len(jobs)})
+    reporter.sheet(path, {"sheet": kind, "key": record.key, "of": len(jobs)})
 
 
 def _sheet(rows: list[list[Path | None]], left: list[str], top: list[str]) -> Image.Image:

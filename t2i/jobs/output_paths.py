@@ -1,41 +1,23 @@
-"""What to draw and where to put it: a picture to be, file names, and the key by which a picture is known
-again."""
+"""Where pictures are written: a folder or a template, names that are free, folders that can be written to."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from t2i.cli.dials import Dials
-from t2i.errors import UsageError
-from t2i.files import variant
+from t2i.errors import InputError, UsageError
+from t2i.files import explain_os_error, variant
+from t2i.jobs.job import Job
 
 MAX_SLUG = 150  # bytes: with a seed and an ending a name stays below the 255 that file systems take
 MAX_NAME = 240  # bytes of a file name: a stage's name or "-2" may still be added
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 FIELDS = ("index", "slug", "seed", "model", "n")
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One picture to be: ``n`` is its number within its prompt, ``index`` its number in the run, both from
-    0. ``name`` takes the prompt's place in file names; ``label`` says which values of a sweep it has."""
-
-    prompt: str
-    seed: int
-    n: int
-    index: int
-    dials: Dials
-    name: str = ""
-    label: tuple[str, ...] = ()
 
 
 @lru_cache(4096)  # of a picture it is asked for when its place is checked, when it is looked for, and when it is saved
@@ -47,13 +29,7 @@ def slug(prompt: str) -> str:
     return text.encode()[:MAX_SLUG].decode(errors="ignore").strip("-") or "picture"
 
 
-def content_key(weights: str, prompt: str, negative: str, seed: int, settings: dict[str, Any]) -> str:
-    """What a picture is a function of, as a name: equal keys, equal pictures."""
-    facts = [weights, prompt, negative, seed, settings]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-class Names:
+class OutputPaths:
     """Where pictures go: a folder (``{slug}-{seed}.png`` in it) or a template with whitelisted fields.
 
     A folder or the name of one picture may be anywhere; a template with fields stays below the current
@@ -127,3 +103,46 @@ class Names:
 def variants(path: Path) -> Iterator[Path]:
     """``path``, then ``path``-2, -3 …"""
     return (variant(path, number) for number in count(1))
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and those above it. Raises InputError (code ``output``)."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = explain_os_error(error)
+        raise InputError(f"cannot make the folder {folder}: {what}.", "Choose another with -o.", "output") from error
+
+
+def check_file(option: str, path: Path) -> None:
+    """Raise InputError (code ``output``) unless a file can be written at ``path``; leave nothing. option: what the
+    user changes to choose another."""
+    hint = f"Choose another file with {option}."
+    check_writable(path.parent, hint)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(21, "it is a folder", str(path))
+        if path.exists():
+            with path.open("ab"):
+                pass
+    except (OSError, ValueError) as error:
+        what = explain_os_error(error) if isinstance(error, OSError) else str(error)
+        raise InputError(f"cannot write {path}: {what}.", hint, "output") from error
+
+
+def check_writable(folder: Path, hint: str = "Choose another place.") -> None:
+    """Raise InputError (code ``output``) unless files can be made in ``folder``, which need not exist; leave
+    nothing."""
+    import tempfile
+
+    place = folder
+    try:
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        if not place.is_dir():
+            raise NotADirectoryError(20, "it is not a folder", str(place))
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except (OSError, ValueError) as error:
+        what = explain_os_error(error) if isinstance(error, OSError) else str(error)
+        raise InputError(f"cannot write to {folder}: {what}.", hint, "output") from error

@@ -8,8 +8,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from t2i.cli import options as opt
 from t2i.errors import UsageError
+from t2i.jobs.parsing import SAMPLERS, check_choice, parse_thresholds, per_stage, thresholds
 from t2i.prompts import check_text
 from t2i.store.whole import check_whole
 
@@ -63,8 +63,8 @@ def check_words(words: dict[str, str]) -> None:
     """What can be said against ``words`` without knowing the model. Raises UsageError."""
     check_text(words.get("negative", ""), "the negative prompt")
     if "sampler" in words:
-        opt.check_choice("sampler", words["sampler"], opt.SAMPLERS)
-    opt.parse_thresholds(words.get("threshold"))
+        check_choice("sampler", words["sampler"], SAMPLERS)
+    parse_thresholds(words.get("threshold"))
 
 
 def read_dials(bundle: Bundle, dtype: str, words: dict[str, str], worded: bool = True) -> Dials:
@@ -83,16 +83,14 @@ def read_dials(bundle: Bundle, dtype: str, words: dict[str, str], worded: bool =
             what = f"--size {words['size']}: the model {manifest.name!r} stops at {made}."
             raise UsageError(what, "Choose one of these.")
         size = int(words["size"])
-    steps = opt.per_stage("steps", words.get("steps"), manifest, 1, 1000, whole=True)
+    steps = per_stage("steps", words.get("steps"), manifest, 1, 1000, whole=True)
     dials = Dials(
         size=size,
         steps={stage: int(value) for stage, value in steps.items()},
-        guidance=opt.per_stage("guidance", words.get("guidance"), manifest, 0, 100, kinds=_guided(bundle)),
+        guidance=per_stage("guidance", words.get("guidance"), manifest, 0, 100, kinds=_guided(bundle)),
         sampler=words.get("sampler"),
-        threshold=opt.thresholds(words.get("threshold"), manifest),
-        sr_noise=opt.per_stage(
-            "sr-noise", words.get("sr_noise"), manifest, 0, 1, kinds=("upsampler",), bare="upsampler"
-        ),
+        threshold=thresholds(words.get("threshold"), manifest),
+        sr_noise=per_stage("sr-noise", words.get("sr_noise"), manifest, 0, 1, kinds=("upsampler",), bare="upsampler"),
         negative=words.get("negative", "").strip(),
         settings={},
         group="",

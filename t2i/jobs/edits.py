@@ -1,6 +1,6 @@
 """`t2i sample` from pictures: --like, --blend, --text-diff, --init; and --rerank, --prior, --prior-best-of.
 
-What they ask for is a `Wish`. It goes into each picture's key and record, and its `paint` takes the place of
+What they ask for is a `EditRequest`. It goes into each picture's key and record, and its `paint` takes the place of
 `Pipeline.sample`.
 """
 
@@ -11,18 +11,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t2i.cli import options as opt
-from t2i.cli.dials import Dials
-from t2i.cli.edit_inputs import Source, read_source
-from t2i.cli.jobs import Job
-from t2i.cli.ui import UI, OnStep
 from t2i.errors import InputError, UsageError
+from t2i.jobs.inputs import SourceImage, read_source
+from t2i.jobs.job import Job
+from t2i.jobs.parsing import check_choice
+from t2i.jobs.reporter import OnStep, Reporter
+from t2i.jobs.settings import Dials
 from t2i.prompts import check_prompt
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from t2i.cli.draw import Drawing, Request
+    from t2i.jobs.runner import Runner, RunRequest
     from t2i.media.c2pa import Seal
     from t2i.pipeline import Pipeline, Samples, SampleSettings
     from t2i.store.bundle import Bundle
@@ -34,12 +34,12 @@ KINDS = ("like", "blend", "text-diff", "init")
 
 
 @dataclass(frozen=True)
-class Way:
+class PictureEdit:
     """From pictures to pictures: ``kind`` is like, blend, text-diff or init; ``points`` are the shares or thetas of a
     blend or a text diff, one a frame."""
 
     kind: str
-    sources: tuple[Source, ...]
+    sources: tuple[SourceImage, ...]
     texts: tuple[str, str] = ("", "")
     points: tuple[float, ...] = ()
     strength: float | None = None
@@ -64,10 +64,10 @@ class Way:
 
 
 @dataclass
-class Wish:
+class EditRequest:
     """What these options ask for, checked. ``animate``: webp, gif or empty."""
 
-    way: Way | None = None
+    way: PictureEdit | None = None
     rerank: int | None = None
     prior: str | None = None
     best_of: int | None = None
@@ -77,7 +77,7 @@ class Wish:
     @classmethod
     def read(
         cls,
-        ui: UI,
+        reporter: Reporter,
         *,
         like: Path | None,
         blend: tuple[Path, Path] | None,
@@ -90,7 +90,7 @@ class Wish:
         prior: str | None,
         best_of: int | None,
         animate: str | None,
-    ) -> Wish:
+    ) -> EditRequest:
         """Raises UsageError for options that do not go together, InputError for a picture that cannot be read."""
         given = {"--like": like, "--blend": blend, "--text-diff": text_diff, "--init": init}
         named = [name for name, value in given.items() if value is not None]
@@ -106,13 +106,13 @@ class Wish:
                 "--frames needs --blend or --text-diff.", "Write t2i sample --blend a.png b.png --frames 9"
             )
         if animate is not None:
-            opt.check_choice("animate", animate, ANIMATIONS)
+            check_choice("animate", animate, ANIMATIONS)
             if not moving:
                 raise UsageError("--animate needs --blend or --text-diff.", "Their frames become one moving picture.")
         if rerank is not None and named:
             raise UsageError(f"--rerank and {named[0]} do not go together.", "Draw more with -n and choose.")
         if prior is not None:
-            opt.check_choice("prior", prior, PRIORS)
+            check_choice("prior", prior, PRIORS)
         for option, said in (("--prior", prior), ("--prior-best-of", best_of)):
             if said is not None and named and named != ["--init"]:
                 raise UsageError(f"{option} and {named[0]} do not go together.", "The picture takes the prior's place.")
@@ -124,11 +124,11 @@ class Wish:
             raise UsageError(f"--strength {strength:g} makes no sense.", "Write a number from 0 to 1.")
         if named == ["--init"] and strength == 0:
             raise UsageError("--strength 0 changes nothing.", "Write a number above 0 and at most 1.")
-        way = _way(ui, like, blend, text_diff, init, theta, frames, strength)
+        way = _way(reporter, like, blend, text_diff, init, theta, frames, strength)
         return cls(way, rerank, prior if prior != "diffusion" else None, best_of, animate or "")
 
     @classmethod
-    def of_record(cls, path: Path, settings: dict[str, Any]) -> Wish:
+    def of_record(cls, path: Path, settings: dict[str, Any]) -> EditRequest:
         """What a picture's record says was asked for. Raises InputError for a picture that was made from another, which
         is not in its record, ValueError for what makes no sense: a file may say anything."""
         made_from = next((kind for kind in KINDS if kind in settings), None)
@@ -255,7 +255,7 @@ class Wish:
             pipeline, self.pixels[0], source, target, points, seeds, settings, strength=strength, on_step=on_step
         )
 
-    def animation(self, ui: UI, request: Request, jobs: Sequence[Job], drawing: Drawing) -> None:
+    def animation(self, reporter: Reporter, request: RunRequest, jobs: Sequence[Job], drawing: Runner) -> None:
         """Write the frames of each seed as one moving picture, and tell it like a picture."""
         if not self.animate or not drawing.paths:
             return
@@ -271,11 +271,11 @@ class Wish:
             record = replace(record, key=f"{record.key}.animation")
             path = first.with_name(f"{first.stem}.frames.{self.animate}")
             save_animation([load_image(drawing.paths[job.index]) for job in frames], path, record)
-            ui.picture(path, {**record.table(), "frames": len(frames)})
+            reporter.picture(path, {**record.table(), "frames": len(frames)})
 
 
 def _way(
-    ui: UI,
+    reporter: Reporter,
     like: Path | None,
     blend: tuple[Path, Path] | None,
     text_diff: tuple[Path, str, str] | None,
@@ -283,30 +283,32 @@ def _way(
     theta: str | None,
     frames: int | None,
     strength: float | None,
-) -> Way | None:
+) -> PictureEdit | None:
     if frames is not None and not 2 <= frames <= MOST:
         raise UsageError(f"--frames {frames} makes no sense.", f"Write a number from 2 to {MOST}.")
     if blend is not None:
         count = frames or 9
         points = tuple(i / (count - 1) for i in range(count))
-        return Way("blend", tuple(_square(ui, path) for path in blend), points=points, strength=strength)
+        return PictureEdit("blend", tuple(_square(reporter, path) for path in blend), points=points, strength=strength)
     if text_diff is not None:
         path, source, target = text_diff
         texts = check_prompt(source, "the first text of --text-diff"), check_prompt(target, "the second")
-        return Way("text-diff", (_square(ui, Path(path)),), texts, parse_theta(theta or "0.25..0.5", frames), strength)
+        return PictureEdit(
+            "text-diff", (_square(reporter, Path(path)),), texts, parse_theta(theta or "0.25..0.5", frames), strength
+        )
     if like is not None or init is not None:
         given = like if like is not None else init
         assert given is not None
-        return Way("like" if like is not None else "init", (_square(ui, given),), strength=strength)
+        return PictureEdit("like" if like is not None else "init", (_square(reporter, given),), strength=strength)
     return None
 
 
-def _square(ui: UI, path: Path) -> Source:
+def _square(reporter: Reporter, path: Path) -> SourceImage:
     """A picture that the model will see as a square."""
-    source = read_source(ui, path)
+    source = read_source(reporter, path)
     if source.image.width != source.image.height:
         size = f"{source.image.width}x{source.image.height}"
-        ui.warn(f"{path} is {size}; the model sees the square in its middle")
+        reporter.warn(f"{path} is {size}; the model sees the square in its middle")
     return source
 
 

@@ -14,12 +14,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from t2i.cli import options as opt
-from t2i.cli.dials import NAMES, Dials, as_words, check_words
-from t2i.cli.jobs import Job
-from t2i.cli.sweep import Axis, Point, at_point
 from t2i.errors import InputError, UsageError, nearest
 from t2i.files import explain_os_error
+from t2i.jobs.job import Job
+from t2i.jobs.parsing import MAX_COUNT, parse_seeds
+from t2i.jobs.settings import NAMES, Dials, as_words, check_words
+from t2i.jobs.sweep import SweepAxis, SweepPoint, at_point
 from t2i.prompts import MAX_SEED, check_prompt, check_text, expand
 from t2i.store.tensors import strict_json
 
@@ -29,7 +29,7 @@ FIELDS = ("prompt", "n", "seed", "name", *NAMES)
 
 
 @dataclass(frozen=True)
-class Line:
+class PromptLine:
     """One prompt and what its line says of it; ``words`` are dials as on the command line. ``where`` names the
     line in messages, and is empty for the prompt of the command line itself."""
 
@@ -41,7 +41,7 @@ class Line:
     where: str = ""
 
 
-def read_lines(source: str) -> list[Line]:
+def read_lines(source: str) -> list[PromptLine]:
     """The prompts of a file, or of stdin for ``-``. Blank lines and ``#`` comments are passed over.
 
     A file called .jsonl or .ndjson, and a stdin whose first line begins with ``{"``, holds one JSON object a
@@ -68,11 +68,11 @@ def read_lines(source: str) -> list[Line]:
     return [read(line, f"line {number} of {name}") for number, line in told]
 
 
-def _plain(line: str, where: str) -> Line:
-    return Line(check_prompt(line, f"the prompt in {where}"), where=where)
+def _plain(line: str, where: str) -> PromptLine:
+    return PromptLine(check_prompt(line, f"the prompt in {where}"), where=where)
 
 
-def _job(line: str, where: str) -> Line:
+def _job(line: str, where: str) -> PromptLine:
     try:
         table = strict_json(line)
     except ValueError as error:
@@ -90,13 +90,13 @@ def _job(line: str, where: str) -> Line:
     prompt = check_prompt(table["prompt"], f"the prompt in {where}")
     n, seed, name = table.get("n"), table.get("seed"), table.get("name", "")
     with located(where):
-        if n is not None and (type(n) is not int or not 1 <= n <= opt.MAX_COUNT):
-            raise UsageError(f"n: {json.dumps(n)[:60]} is not a number of pictures.", f"Write 1 to {opt.MAX_COUNT}.")
+        if n is not None and (type(n) is not int or not 1 <= n <= MAX_COUNT):
+            raise UsageError(f"n: {json.dumps(n)[:60]} is not a number of pictures.", f"Write 1 to {MAX_COUNT}.")
         if not isinstance(name, str):
             raise UsageError(f"name: {json.dumps(name)[:60]} is not text.", 'Write "name": "a-cat"')
         words = as_words({key: table[key] for key in NAMES if table.get(key) is not None})
         check_words(words)
-        return Line(prompt, n, _seeds(seed, n), check_text(name.strip(), "the name"), words, where)
+        return PromptLine(prompt, n, _seeds(seed, n), check_text(name.strip(), "the name"), words, where)
 
 
 def _seeds(seed: Any, n: int | None) -> list[int] | None:
@@ -108,7 +108,7 @@ def _seeds(seed: Any, n: int | None) -> list[int] | None:
         seed = str(seed)
     if not isinstance(seed, str):
         raise UsageError(f"seed: {json.dumps(seed)[:60]} is not a seed.", 'Write 7, [1, 2, 3] or "7..14".')
-    return opt.parse_seeds(seed, n)
+    return parse_seeds(seed, n)
 
 
 @contextmanager
@@ -129,12 +129,12 @@ def seed_of(prompt: str, occurrence: int) -> int:
 
 
 def plan(
-    lines: list[Line],
+    lines: list[PromptLine],
     n: int | None,
     seeds: list[int] | None,
     words: dict[str, str],
     read: Callable[[dict[str, str]], Dials],
-    axes: Sequence[Axis] = (),
+    axes: Sequence[SweepAxis] = (),
     fallback: int | None = None,
 ) -> list[Job]:
     """The pictures to make, in order: for each line its alternatives, for each of these its seeds, for each
@@ -149,7 +149,7 @@ def plan(
     jobs: list[Job] = []
     seen: Counter[str] = Counter()
 
-    def dials_at(line: Line, point: tuple[Point, ...]) -> Dials:
+    def dials_at(line: PromptLine, point: tuple[SweepPoint, ...]) -> Dials:
         said = at_point({**words, **line.words}, point)
         name = json.dumps(said, sort_keys=True)
         if name not in known:
@@ -173,7 +173,7 @@ def plan(
     return jobs
 
 
-def _seeds_of(line: Line, n: int | None, seeds: list[int] | None, first: int) -> Sequence[int]:
+def _seeds_of(line: PromptLine, n: int | None, seeds: list[int] | None, first: int) -> Sequence[int]:
     if line.seeds is not None:
         return line.seeds
     if seeds is not None and line.n is None:

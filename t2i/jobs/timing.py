@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from t2i.cli.ui import OnStep
+from t2i.jobs.reporter import OnStep
 
 
-class Clock:
+class StageTimer:
     """Seconds per stage of one batch. The first stage's include the encoding of the text; each further stage
     begins where the one before ended."""
 

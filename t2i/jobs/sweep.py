@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from t2i.cli.dials import NAMES
 from t2i.errors import UsageError, nearest
+from t2i.jobs.settings import NAMES
 
 MAX_AXES = 3
 MAX_VALUES = 64
@@ -13,7 +13,7 @@ STAGED = ("steps", "guidance", "threshold", "sr_noise")  # the dials that a stag
 
 
 @dataclass(frozen=True)
-class Point:
+class SweepPoint:
     """One value of one axis; ``stage`` is empty where none was named."""
 
     option: str
@@ -27,19 +27,19 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Axis:
+class SweepAxis:
     """A dial and the values it takes."""
 
     option: str
     stage: str
     values: tuple[str, ...]
 
-    def points(self) -> list[Point]:
+    def points(self) -> list[SweepPoint]:
         """A point for each value, in order."""
-        return [Point(self.option, self.stage, value) for value in self.values]
+        return [SweepPoint(self.option, self.stage, value) for value in self.values]
 
 
-def parse_sweep(texts: list[str]) -> list[Axis]:
+def parse_sweep(texts: list[str]) -> list[SweepAxis]:
     """``guidance=1,2,4``, ``steps.up=1,2``, ``sampler=euler,heun`` as axes; the last turns fastest.
 
     Values are checked where the dials are read. Raises UsageError.
@@ -57,13 +57,13 @@ def parse_sweep(texts: list[str]) -> list[Axis]:
             raise UsageError(f"--sweep: {dial.strip()!r} is no dial.", hint)
         if len(set(values)) < len(values) or len(values) > MAX_VALUES:
             raise UsageError(f"--sweep {text!r} names a value twice, or more than {MAX_VALUES}.", "Name each once.")
-        axes.append(Axis(option, stage, values))
+        axes.append(SweepAxis(option, stage, values))
     if len({(axis.option, axis.stage) for axis in axes}) < len(axes) or len(axes) > MAX_AXES:
         raise UsageError(f"--sweep takes up to {MAX_AXES} different dials.", "Name each dial once.")
     return axes
 
 
-def at_point(words: dict[str, str], point: tuple[Point, ...]) -> dict[str, str]:
+def at_point(words: dict[str, str], point: tuple[SweepPoint, ...]) -> dict[str, str]:
     """``words`` with the values of ``point``; a value for one stage joins what is said of the others."""
     out = dict(words)
     for p in point:

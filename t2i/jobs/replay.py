@@ -1,0 +1,148 @@
+"""Draw a picture again from its own record, and measure how far the result is from the file."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from t2i.errors import InputError, T2IError, UsageError
+from t2i.jobs.device import pick_device
+from t2i.jobs.edits import EditRequest
+from t2i.jobs.job import Job
+from t2i.jobs.output_paths import OutputPaths
+from t2i.jobs.parsing import DTYPES
+from t2i.jobs.reporter import Reporter
+from t2i.jobs.runner import RunRequest
+from t2i.jobs.settings import from_record, read_dials
+from t2i.prompts import MAX_SEED, check_prompt, check_text
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from t2i.store.bundle import Bundle
+
+HINT = "Only pictures of `t2i sample` can be replayed; `t2i info` shows what this one says."
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The result: the largest and the mean difference of the values (0 to 255), the share of values that differ, and
+    whether the weights are those of the record."""
+
+    same_weights: bool
+    max_difference: int
+    mean_difference: float
+    differing: float
+
+    @property
+    def identical(self) -> bool:
+        """Whether every pixel is the same."""
+        return self.max_difference == 0
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """What a record asks for. words: settings as they would stand on the command line."""
+
+    prompt: str
+    seed: int
+    dtype: str
+    words: dict[str, str]
+    edit: EditRequest
+
+
+def replay(reporter: Reporter, path: Path, prompt: str | None, model: str | None, device: str) -> Replay:
+    """Draw the picture at ``path`` again and compare the pixels; a JPEG or WebP is compared in its own format.
+
+    ``prompt`` is for a picture whose record keeps its prompt private, ``model`` for a model that has another name here.
+    Raises UsageError for a list of pictures, InputError for a picture that does not say how it was made.
+    """
+    from t2i.media.images import load_image, read_metadata, to_pil
+    from t2i.pipeline import Pipeline
+
+    if path.suffix.lower() in (".jsonl", ".json"):
+        raise UsageError("--replay takes a picture, not a list.", "Name a picture that `t2i sample` drew.")
+    facts = read_metadata(path)
+    record = facts["t2i"]
+    old = load_image(path)
+    if record is None or record.get("command") != "sample":
+        tool = (facts["generator"] or {}).get("tool")
+        whose = f"was made by {tool}" if tool else "does not say how `t2i sample` made it"
+        raise InputError(f"{path} {whose}.", HINT, "image")
+    asked = _read(path, record, prompt)
+    bundle = _bundle(path, record, model)
+    try:
+        dials = asked.edit.dials(read_dials(bundle, asked.dtype, asked.words))
+    except T2IError as error:
+        raise InputError(f"the model cannot do what {path} says: {error.message}", HINT, "image") from error
+    job = Job(asked.prompt, asked.seed, 0, 0, dials)
+    same_weights = record.get("weights") == bundle.digest
+    if not same_weights:
+        reporter.warn("the weights here are not those that the picture was made with")
+    elif record.get("key") != RunRequest(bundle, OutputPaths("out", "replay")).key(job):
+        reporter.warn("the picture's record does not fit together: it was changed, or the prompt is another")
+    with reporter.progress(f"replaying {path.name}") as on_step:
+        pipeline = Pipeline.load(bundle.path, device=pick_device(device), dtype=asked.dtype)
+        image = to_pil(asked.edit.paint(pipeline, [job], dials.engine(False), on_step).images[0])
+    if facts["format"] != "PNG":
+        image = _recompressed(image, path, facts["format"])
+    if image.size != old.size:
+        sizes = [f"{size[0]}x{size[1]}" for size in (old.size, image.size)]
+        raise InputError(f"{path} is {sizes[0]} and its record makes {sizes[1]}.", "It was resized.", "image")
+    return Replay(same_weights, *_difference(old, image))
+
+
+def _recompressed(image: Image, path: Path, format_: str) -> Image:
+    """The image after saving in the format of ``path``: both pictures must have lost the same."""
+    from PIL import Image as Pillow
+
+    from t2i.media.images import FORMATS
+    from t2i.media.record import save_options
+
+    data = io.BytesIO()
+    image.save(data, format_, **save_options(FORMATS[path.suffix.lower()], None))
+    return Pillow.open(data).convert("RGB")
+
+
+def _read(path: Path, record: dict[str, Any], prompt: str | None) -> _Recorded:
+    """Check a record. A file may say anything."""
+    seed, settings = record.get("seed"), record.get("settings")
+    text = record.get("prompt")
+    if text is None and prompt is None:
+        hint = 'Say it: t2i sample "…" --replay ' + str(path)
+        raise InputError(f"{path} keeps its prompt to itself.", hint, "image")
+    if text is not None and prompt is not None and prompt.strip() != text:
+        raise UsageError("the picture says its own prompt.", "Leave the prompt out.")
+    negative, dtype = record.get("negative") or "", isinstance(settings, dict) and settings.get("dtype")
+    try:
+        if type(seed) is not int or not 0 <= seed <= MAX_SEED or not isinstance(settings, dict):
+            raise ValueError("no seed")
+        edit = EditRequest.of_record(path, settings)
+        if dtype not in DTYPES or not isinstance(negative, str) or not isinstance(text or prompt, str):
+            raise ValueError("no settings")
+        text = check_prompt(text if text is not None else str(prompt), f"the prompt of {path}")
+        words = from_record(settings, check_text(negative, f"the negative prompt of {path}"))
+    except ValueError as error:
+        raise InputError(f"{path} does not say how it was made.", HINT, "image") from error
+    return _Recorded(text, seed, str(dtype), words, edit)
+
+
+def _bundle(path: Path, record: dict[str, Any], model: str | None) -> Bundle:
+    from t2i.store.bundle import read_bundle
+    from t2i.store.registry import resolve
+
+    name = model if model is not None else record.get("model")
+    if not isinstance(name, str) or (model is None and ("/" in name or "\\" in name or name in ("", ".", ".."))):
+        # a record may name a model, never a place on this machine
+        raise InputError(f"{path} names no model.", "Name it with --model.", "image")
+    return read_bundle(resolve(name))
+
+
+def _difference(a: Image, b: Image) -> tuple[int, float, float]:
+    """(largest, mean, share of values that differ) between two RGB images of one size."""
+    import numpy as np
+
+    far = np.abs(np.asarray(a, dtype=np.int16) - np.asarray(b, dtype=np.int16))
+    return int(far.max()), float(far.mean()), float((far > 0).mean())
