@@ -189,8 +189,8 @@ def test_help_is_fast(place: Path) -> None:
 
 
 def test_the_samplers_offered_are_the_samplers_there_are() -> None:
-    from t2i.jobs.parsing import SAMPLERS
     from t2i.diffusion import samplers
+    from t2i.jobs.parsing import SAMPLERS
 
     assert set(SAMPLERS) == set(samplers.SAMPLERS)
 
