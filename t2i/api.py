@@ -18,9 +18,21 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from t2i.pipeline import Pipeline, SampleSettings
+    from t2i.pipeline import Pipeline
+    from t2i.sampling import SampleRequest
 
     Picture: TypeAlias = Image | str | PathLike[str]
+
+
+#: keyword argument -> the field of SamplingConfig, and the kind of stage that a bare value is for
+DIALS = {
+    "steps": ("steps", "base"),
+    "guidance": ("guidance", "base"),
+    "sampler": ("sampler", "base"),
+    "threshold": ("threshold", "base"),
+    "sr_noise": ("noise", "upsampler"),
+    "best_of": ("best_of", "prior"),
+}
 
 
 @dataclass(frozen=True)
@@ -34,8 +46,8 @@ class Model:
     ) -> list[Image]:
         """Draw ``n`` pictures of each prompt; picture i of a prompt has seed ``seed + i`` (random when None).
 
-        ``settings`` are the fields of :class:`t2i.pipeline.SampleSettings`: size, steps, guidance, sampler,
-        negative, threshold …; steps and guidance as {"base": 8}.  ``batch`` pictures are drawn together, fewer
+        ``settings``: size, negative, prior, steps, guidance, sampler, threshold, sr_noise, best_of; the last six also
+        for each stage, as in steps={"base": 8}.  ``batch`` pictures are drawn together, fewer
         where memory does not suffice; that moves a value by a level of 255 at most.  Returns the pictures of the
         first prompt first.  Raises UsageError for a prompt, a number or a setting that makes no sense,
         UnavailableError (code ``memory``).
@@ -47,13 +59,13 @@ class Model:
         if not isinstance(prompt, Sequence):
             raise _usage(f"a prompt is text, or a list of texts; this is {type(prompt).__name__}.")
         texts = [check_prompt(text) for text in ([prompt] if isinstance(prompt, str) else prompt)]
-        seeds, dials = _seeds(n, seed), _settings(settings)
+        seeds, request = _seeds(n, seed), _request(self.pipeline, settings)
         jobs = [(text, s) for text in texts for s in seeds]
         if batch < 1:
             raise _usage(f"batch={batch} draws nothing.")
 
         def draw(some: list[tuple[str, int]]) -> list[Image]:
-            samples = self.pipeline.sample([text for text, _ in some], [s for _, s in some], dials)
+            samples = self.pipeline.sample([text for text, _ in some], [s for _, s in some], request)
             return [to_pil(pixels) for pixels in samples.images]
 
         parts = [jobs[i : i + batch] for i in range(0, len(jobs), batch)]
@@ -79,14 +91,14 @@ class Model:
         from t2i.media.images import to_pil
         from t2i.prompts import check_prompt
 
-        text, seeds, dials = check_prompt(prompt), _seeds(n, seed), _settings(settings)
+        text, seeds, request = check_prompt(prompt), _seeds(n, seed), _request(self.pipeline, settings)
         pixels, white = _pixels(image), _pixels(mask).mean(dim=0, keepdim=True)
         if pixels.shape[1:] != white.shape[1:]:
             raise _usage("the mask and the picture differ in size.", "Draw the mask on the picture itself.")
         hard = (white > 0).float()
         if not 0 < float(hard.mean()) < 1:
             raise _usage("the mask is all white or all black.", "White is repainted, black is kept.")
-        made = inpaint(self.pipeline, pixels, hard, [text] * n, seeds, dials, feather=feather)
+        made = inpaint(self.pipeline, pixels, hard, [text] * n, seeds, request, feather=feather)
         return [to_pil(picture) for picture in made]
 
     def upscale(
@@ -107,7 +119,7 @@ class Model:
                 f"the picture would become {factor:g} times as large.", "It can become 1 to 16 times as large."
             )
         size = round(height * factor), round(width * factor)
-        return to_pil(upscale(self.pipeline, pixels, size, seed, _settings(settings)).image)
+        return to_pil(upscale(self.pipeline, pixels, size, seed, _request(self.pipeline, settings)).image)
 
     def score(self, pictures: Sequence[Picture], prompt: str | Sequence[str]) -> list[float]:
         """How well each picture fits its prompt: the cosine, -1 to 1, of their embeddings by this model's own CLIP.
@@ -158,18 +170,26 @@ def _seeds(n: int, seed: int | None) -> list[int]:
     return [first + i for i in range(n)]
 
 
-def _settings(settings: dict[str, Any]) -> SampleSettings:
+def _request(pipeline: Pipeline, settings: dict[str, Any]) -> SampleRequest:
+    """The request of keyword arguments: those in `DIALS` as {"base": 8} or one value, the others as they are."""
+    from collections.abc import Mapping
     from dataclasses import fields
 
     from t2i.errors import nearest
-    from t2i.pipeline import SampleSettings
+    from t2i.sampling import SampleRequest, by_stage
 
-    known = [f.name for f in fields(SampleSettings) if f.name != "keep_stages"]
-    for name in settings:
+    whole = [f.name for f in fields(SampleRequest) if f.name not in ("keep_stages", "stages")]
+    known = [*whole, *DIALS]
+    tables: dict[str, Mapping[str, Any]] = {}
+    for name, value in settings.items():
         if name not in known:
             near = nearest(name, known, 1) or known
             raise _usage(f"there is no setting {name!r}.", f"Did you mean {', '.join(near)}?")
-    return SampleSettings(**settings)
+        if name in DIALS and value is not None:
+            dial, kind = DIALS[name]
+            stages = [entry.name for entry in pipeline.manifest.of_kind(kind)]
+            tables[dial] = value if isinstance(value, Mapping) else dict.fromkeys(stages, value)
+    return SampleRequest(**{k: v for k, v in settings.items() if k in whole}, stages=by_stage(**tables))
 
 
 def _rgb(picture: Any) -> Image:

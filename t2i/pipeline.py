@@ -3,14 +3,14 @@
     pipeline = Pipeline.load(Path("weights/small"))
     pictures = pipeline.sample(["a cat in the snow"], seeds=[7]).images      # (1, 3, 256, 256) in [-1, 1]
 
-It prints nothing and writes nothing. A picture is a function of (weights, prompt, settings, seed), never of
+It prints nothing and writes nothing. A picture is a function of (weights, prompt, request, seed), never of
 its neighbours in the batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,10 +21,11 @@ from t2i.errors import UsageError
 from t2i.media.images import resize
 from t2i.nets.clip import Clip
 from t2i.nets.unet import UNetCond
+from t2i.sampling import SampleRequest, SamplingConfig
 from t2i.stages.base import guided, sample_base
 from t2i.stages.loading import PIXELS, build_stage, load_encoder, load_net
 from t2i.stages.prior import sample_prior
-from t2i.stages.stage import Dials, InpaintCond, OnStep, Stage, Start, Threshold
+from t2i.stages.stage import InpaintCond, OnStep, Stage, Start
 from t2i.stages.upsampler import sample_upsampler
 from t2i.store.bundle import Manifest, StageEntry, read_bundle
 from t2i.store.fit import ENCODERS
@@ -34,30 +35,6 @@ from t2i.text.cond import TextCond
 from t2i.text.encoder import TextEncoder
 from t2i.text.memory import Remembered
 from t2i.text.words import Words
-
-
-@dataclass(frozen=True)
-class SampleSettings:
-    """What differs from the bundle's defaults. steps, guidance and, of upsamplers, sr_noise (how much their input is
-    noised, in [0, 1]): stage name -> value. size: where the cascade stops. sampler is the base's, and so is threshold,
-    unless it is such a table too: (percentile in (0, 1], cap), "static" or "none". negative: what not to draw; it takes
-    the place of "no text" in the base's guidance. prior: "diffusion", or "none": the base reads the text alone, or, if
-    it reads none, the text's embedding in the place of an image's (DALL-E 2, section 5.1). best_of: how many embeddings
-    the prior draws, of which the one nearest to the text is kept."""
-
-    size: int | None = None
-    steps: Mapping[str, int] = field(default_factory=dict)
-    guidance: Mapping[str, float] = field(default_factory=dict)
-    sampler: str | None = None
-    negative: str | None = None
-    threshold: Threshold | Mapping[str, Threshold] | None = None
-    sr_noise: Mapping[str, float] = field(default_factory=dict)
-    keep_stages: bool = False
-    prior: str = "diffusion"
-    best_of: int | None = None
-
-
-PRIORS = ("diffusion", "none")
 
 
 @dataclass(frozen=True)
@@ -154,22 +131,22 @@ class Pipeline:
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],
-        settings: SampleSettings | None = None,
+        request: SampleRequest | None = None,
         on_step: OnStep | None = None,
     ) -> Samples:
         """One picture a (prompt, seed) pair. Raises UsageError for a size the bundle does not have."""
         assert len(prompts) == len(seeds) > 0, "one seed a prompt"
-        settings = settings or SampleSettings()
-        self.check_size(settings)
-        conditioning, cut = self.condition(prompts, seeds, settings, on_step)
-        return self.draw(conditioning, seeds, settings, on_step, prompts=prompts, truncated=cut)
+        request = request or SampleRequest()
+        self.check(request)
+        conditioning, cut = self.condition(prompts, seeds, request, on_step)
+        return self.draw(conditioning, seeds, request, on_step, prompts=prompts, truncated=cut)
 
     @torch.inference_mode()
     def draw(
         self,
         conditioning: Conditioning,
         seeds: Sequence[int],
-        settings: SampleSettings,
+        request: SampleRequest,
         on_step: OnStep | None = None,
         *,
         start: Start | None = None,
@@ -177,54 +154,51 @@ class Pipeline:
         truncated: Sequence[str | None] = (),
     ) -> Samples:
         """The cascade from its base on: one picture a seed. `start`: where the base begins, if not at noise."""
-        self.check_size(settings)
-        images = self.sample_base(conditioning, seeds, settings, on_step, start=start)
+        self.check(request)
+        images = self.sample_base(conditioning, seeds, request, on_step, start=start)
         kept: dict[str, Tensor] = {}
-        if settings.keep_stages:
+        if request.keep_stages:
             if conditioning.z is not None and self.manifest.of_kind("prior"):
                 kept[self.manifest.of_kind("prior")[0].name] = conditioning.z.float().cpu()
             kept[self.manifest.of_kind("base")[0].name] = images.float().cpu()
         images = self.upsample(
-            images, conditioning, seeds, settings, on_step, kept=kept if settings.keep_stages else None
+            images, conditioning, seeds, request, on_step, kept=kept if request.keep_stages else None
         )
         unknown = [self.words.unknown(prompt) for prompt in prompts] or [[] for _ in seeds]
         return Samples(images.float().cpu(), kept, list(truncated) or [None] * len(seeds), unknown)
 
-    def check_size(self, settings: SampleSettings) -> int:
-        """Where the cascade stops. Raises UsageError for a size or a prior that the bundle does not have."""
-        size = settings.size or self.manifest.size
-        if size not in self.manifest.sizes:
+    def check(self, request: SampleRequest) -> None:
+        """Raises UsageError for a size that the bundle does not have, a prior, sampler or threshold that none has."""
+        if (size := request.size) and size not in self.manifest.sizes:
             sizes = ", ".join(map(str, self.manifest.sizes))
             name = self.manifest.name
             raise UsageError(f"the model {name!r} makes no pictures of {size} pixels.", f"It makes {sizes}.")
-        if settings.prior not in PRIORS:
-            raise UsageError(f"there is no prior {settings.prior!r}.", f"Choose one of {', '.join(PRIORS)}.")
-        return size
+        request.check()
 
     @torch.inference_mode()
     def condition(
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],
-        settings: SampleSettings,
+        request: SampleRequest,
         on_step: OnStep | None = None,
         *,
         key: str = "",
         near: Tensor | None = None,
     ) -> tuple[Conditioning, list[str | None]]:
-        """The prompts, and the negative prompt of the settings, encoded and taken through the prior; and of each
+        """The prompts, and the negative prompt of the request, encoded and taken through the prior; and of each
         prompt the part that did not fit.
 
         key: sets several draws for the same seeds apart; near: as in `sample_prior`.
         """
         text, cut = self.encode(prompts)
-        z = self.sample_prior(text, seeds, settings, on_step, key=key, near=near)
-        if settings.negative is None or not settings.negative.strip():
+        z = self.sample_prior(text, seeds, request, on_step, key=key, near=near)
+        if request.negative is None or not request.negative.strip():
             return Conditioning(text, z), cut
-        negative = self.encode([settings.negative] * len(prompts))[0]
+        negative = self.encode([request.negative] * len(prompts))[0]
         reads_text = bool(self.base[1].config.text_dim)  # then the embedding stays as it is: see `conds`
         return Conditioning(
-            text, z, negative, None if reads_text else self.sample_prior(negative, seeds, settings, key=key)
+            text, z, negative, None if reads_text else self.sample_prior(negative, seeds, request, key=key)
         ), cut
 
     @torch.inference_mode()
@@ -232,7 +206,7 @@ class Pipeline:
         self,
         text: TextCond,
         seeds: Sequence[int],
-        settings: SampleSettings,
+        request: SampleRequest,
         on_step: OnStep | None = None,
         *,
         key: str = "",
@@ -241,16 +215,14 @@ class Pipeline:
         """Unit image embeddings (B, E) of encoded prompts; None where there is no prior to draw them. near: of the
         candidates those nearest to these embeddings (B, E) are kept, in the place of those nearest to the texts."""
         entries = self.manifest.of_kind("prior")
-        if settings.prior == "none":
+        if request.prior == "none":
             reads_text = bool(self.base[1].config.text_dim)
             return None if reads_text else F.normalize(text.pooled, dim=-1)
         if not entries:
             return None
         entry = entries[0]
-        best_of = settings.best_of or int(entry.defaults.extra.get("best_of", 1))
-        return sample_prior(
-            self.stages[entry.name], text, seeds, self.dials(entry, settings), best_of, on_step, key=key, near=near
-        )
+        sampling = self.sampling(entry, request)
+        return sample_prior(self.stages[entry.name], text, seeds, sampling, on_step, key=key, near=near)
 
     @torch.inference_mode()
     def embed(self, pixels: Tensor) -> Tensor:
@@ -278,7 +250,7 @@ class Pipeline:
         self,
         conditioning: Conditioning,
         seeds: Sequence[int],
-        settings: SampleSettings,
+        request: SampleRequest,
         on_step: OnStep | None = None,
         *,
         key: str = "",
@@ -289,10 +261,9 @@ class Pipeline:
         entry, stage = self.base
         cond, uncond = self.conds(conditioning)
         low = self.manifest.sizes[0]
-        dials = self.dials(entry, settings)
-        if conditioning.text is None and conditioning.negative is None and entry.name not in settings.guidance:
-            dials = dials.changed(guidance=entry.defaults.unworded)
-        return sample_base(stage, low, cond, uncond, seeds, dials, on_step, key=key, start=start, known=known)
+        with_text = conditioning.text is not None or conditioning.negative is not None
+        sampling = self.sampling(entry, request, with_text=with_text)
+        return sample_base(stage, low, cond, uncond, seeds, sampling, on_step, key=key, start=start, known=known)
 
     @torch.inference_mode()
     def upsample(
@@ -300,17 +271,17 @@ class Pipeline:
         images: Tensor,
         conditioning: Conditioning,
         seeds: Sequence[int],
-        settings: SampleSettings,
+        request: SampleRequest,
         on_step: OnStep | None = None,
         *,
         kept: dict[str, Tensor] | None = None,
     ) -> Tensor:
         """The base's pictures taken through the upsamplers to the size where the cascade stops."""
-        size = self.check_size(settings)
+        size = request.size or self.manifest.size
         for entry in self.manifest.of_kind("upsampler"):
             if images.shape[-1] >= size:
                 break
-            images = self.sample_upsampler(entry, images, conditioning, seeds, settings, on_step)
+            images = self.sample_upsampler(entry, images, conditioning, seeds, request, on_step)
             if kept is not None:
                 kept[entry.name] = images.float().cpu()
         return images
@@ -321,7 +292,7 @@ class Pipeline:
         images: Tensor,
         conditioning: Conditioning,
         seeds: Sequence[int],
-        settings: SampleSettings,
+        request: SampleRequest,
         on_step: OnStep | None = None,
         *,
         tile: int = 0,
@@ -330,23 +301,16 @@ class Pipeline:
     ) -> Tensor:
         """Pictures (B, 3, h, w) taken through one upsampler, which reads the conditioning's text if it was built to."""
         text, negative = (None if t is None else t.pooled for t in (conditioning.text, conditioning.negative))
-        level = float(settings.sr_noise.get(entry.name, entry.defaults.extra.get("noise", 0.0)))
         return sample_upsampler(
-            self.stages[entry.name], images, seeds, self.dials(entry, settings), level, on_step,
+            self.stages[entry.name], images, seeds, self.sampling(entry, request), on_step,
             tile=tile, known=known, key=key, pooled=text, negative=negative,
         )  # fmt: skip
 
-    def dials(self, entry: StageEntry, settings: SampleSettings) -> Dials:
-        """How a stage is sampled under `settings`."""
-        dials = self.stages[entry.name].dials.changed(
-            steps=settings.steps.get(entry.name), guidance=settings.guidance.get(entry.name)
-        )
-        threshold = settings.threshold
-        if isinstance(threshold, Mapping):
-            dials = dials.changed(threshold=threshold.get(entry.name))
-        elif entry.kind == "base":
-            dials = dials.changed(threshold=threshold)
-        return dials.changed(sampler=settings.sampler) if entry.kind == "base" else dials
+    def sampling(self, entry: StageEntry, request: SampleRequest, *, with_text: bool = True) -> SamplingConfig:
+        """How a stage is sampled: its defaults, and what the request gives in their place. with_text: whether the base
+        is given a text, and not an image embedding alone."""
+        defaults = self.stages[entry.name].defaults
+        return (defaults if with_text else defaults.without_text).override(request.of(entry.name))
 
 
 def blind(name: str) -> tuple[str, str]:

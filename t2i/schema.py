@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Collection
 from typing import Any
 
 from t2i.errors import nearest
@@ -12,21 +13,33 @@ from t2i.errors import nearest
 
 def build(cls: Any, raw: Any, path: str = "") -> Any:
     """An instance of the dataclass ``cls`` from a JSON table. Raises ValueError naming the key and the fault."""
-    if not isinstance(raw, dict):
-        raise ValueError(f"{path or 'it'} is not a table")
-    hints = typing.get_type_hints(cls)
+    return cls(**values_of(cls, raw, path))
+
+
+def values_of(cls: Any, raw: Any, path: str = "", names: Collection[str] | None = None) -> dict[str, Any]:
+    """The arguments of the dataclass `cls` in a JSON table; `names`: of these fields only. Raises ValueError."""
+    raw, hints = as_table(raw, path), typing.get_type_hints(cls)
+    wanted = [f for f in dataclasses.fields(cls) if names is None or f.name in names]
+    known = [f.name for f in wanted]
     for key in raw:
-        if key not in hints:
-            near = nearest(key, list(hints), 1)
-            guess = f"did you mean {_join(path, near[0])!r}?" if near else f"known: {', '.join(hints)}"
+        if key not in known:
+            near = nearest(key, known, 1)
+            guess = f"did you mean {_join(path, near[0])!r}?" if near else f"known: {', '.join(known)}"
             raise ValueError(f"unknown key {_join(path, key)!r}; {guess}")
     values: dict[str, Any] = {}
-    for f in dataclasses.fields(cls):
+    for f in wanted:
         if f.name in raw:
             values[f.name] = convert(hints[f.name], raw[f.name], _join(path, f.name))
         elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise ValueError(f"the key {_join(path, f.name)!r} is missing")
-    return cls(**values)
+    return values
+
+
+def as_table(raw: Any, path: str) -> dict[str, Any]:
+    """`raw`, which is a table. Raises ValueError where it is none."""
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path or 'it'} is not a table")
+    return raw
 
 
 def convert(hint: Any, value: Any, path: str) -> Any:
@@ -50,6 +63,8 @@ def convert(hint: Any, value: Any, path: str) -> Any:
                 continue
         raise ValueError(f"{path} is {value!r}, which is not of its type")
     if dataclasses.is_dataclass(hint):
+        if isinstance(value, typing.cast(type, hint)):  # its caller has read it
+            return value
         return build(hint, value, path)
     if origin is tuple and isinstance(value, (list, tuple)):
         if len(args) == 2 and args[1] is Ellipsis:

@@ -17,7 +17,8 @@ from t2i.nets.language import LanguageConfig, LanguageModel
 from t2i.nets.prior import PriorConfig, build_prior
 from t2i.nets.unet import UNet, UNetConfig
 from t2i.nets.upsampler import Upsampler, UpsamplerConfig
-from t2i.store.bundle import Defaults, Manifest, StageEntry, write_bundle
+from t2i.sampling import SamplingConfig
+from t2i.store.bundle import Manifest, StageEntry, write_bundle
 from t2i.text.tokenizer import train_tokenizer
 from t2i.text.words import Words
 
@@ -44,9 +45,9 @@ BASE = UNetConfig(
 UP = UpsamplerConfig(scale=4, unshuffle=4, width=16, depth=1, emb_dim=16, time_features=16)
 ENTRIES = (
     StageEntry("clip", "clip", "clip"),
-    StageEntry("prior", "prior", "prior", Defaults(steps=3, guidance=1.5, sampler="euler", extra={"best_of": 2})),
-    StageEntry("base", "base", "base", Defaults(steps=4, guidance=2.0, sampler="dpmpp_2m")),
-    StageEntry("upsampler64", "upsampler", "upsampler64", Defaults(steps=1, extra={"noise": 0.1})),
+    StageEntry("prior", "prior", "prior", SamplingConfig(steps=3, guidance=1.5, sampler="euler", best_of=2)),
+    StageEntry("base", "base", "base", SamplingConfig(steps=4, guidance=2.0, sampler="dpmpp_2m")),
+    StageEntry("upsampler64", "upsampler", "upsampler64", SamplingConfig(steps=1, noise=0.1)),
 )
 WIDTHS: dict[str, dict[str, int]] = {
     "clip": {"embed_dim": E, "text_dim": D, "context": CONTEXT, "vocab": VOCAB},
@@ -60,8 +61,8 @@ LANGUAGE = LanguageConfig(width=24, layers=2, heads=2, context=CONTEXT, vocab=VO
 BLIND = replace(BASE, cond_dim=0, z_tokens=0, text_dim=24, text_pool=True, skip_scale=0.5**0.5)
 BLIND_ENTRIES = (
     StageEntry("text", "text", "text"),
-    StageEntry("base", "base", "base", Defaults(steps=4, guidance=2.0, threshold=(0.995, 10.0))),
-    StageEntry("upsampler64", "upsampler", "upsampler64", Defaults(steps=1, guidance=1.5, extra={"noise": 0.1})),
+    StageEntry("base", "base", "base", SamplingConfig(steps=4, guidance=2.0, threshold=(0.995, 10.0))),
+    StageEntry("upsampler64", "upsampler", "upsampler64", SamplingConfig(steps=1, guidance=1.5, noise=0.1)),
 )
 
 
@@ -202,9 +203,9 @@ batch = 4
 precision = "fp32"
 log_every = 1
 [sample]
-prior_steps = 2
-base_steps = 2
-upsampler_steps = 1
+prior.steps = 2
+base.steps = 2
+upsampler.steps = 1
 """
 
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from t2i.errors import InputError, UsageError
-from t2i.pipeline import Conditioning, Pipeline, Samples, SampleSettings
+from t2i.pipeline import Conditioning, Pipeline, Samples
+from t2i.sampling import SampleRequest, by_stage
 
 PROMPTS = [
     "a cat in the snow",
@@ -36,14 +37,20 @@ def far(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max()) * 127.5
 
 
+def request(**settings: Any) -> SampleRequest:
+    """Fields of the request, and dials by stage: steps={"base": 8}."""
+    whole = {name: settings.pop(name) for name in ("size", "negative", "keep_stages") if name in settings}
+    return SampleRequest(**whole, stages=by_stage(**settings))
+
+
 def cat(pipeline: Pipeline, **settings: Any) -> Samples:
-    return pipeline.sample([CAT], [7], SampleSettings(**settings))
+    return pipeline.sample([CAT], [7], request(**settings))
 
 
 @pytest.mark.parametrize("n", [1, 8, 32])
 def test_a_picture_is_the_same_alone_and_in_a_batch(pipeline: Pipeline, n: int) -> None:
     prompts, seeds = [PROMPTS[i % 5] for i in range(n)], [100 + 3 * i for i in range(n)]
-    settings = SampleSettings(keep_stages=True)
+    settings = SampleRequest(keep_stages=True)
     batch = pipeline.sample(prompts, seeds, settings)
     for i in {0, n // 2, n - 1}:
         alone = pipeline.sample([prompts[i]], [seeds[i]], settings)
@@ -68,7 +75,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "steps": {"steps": {"base": 9}},
     "steps of the prior": {"steps": {"prior": 1}},
     "steps of the upsampler": {"steps": {"upsampler64": 3}},
-    "sampler": {"sampler": "ancestral"},
+    "sampler": {"sampler": {"base": "ancestral"}},
     "negative": {"negative": "a red apple"},
 }
 
@@ -80,7 +87,7 @@ def test_a_setting_changes_the_picture(pipeline: Pipeline, name: str) -> None:
 
 def test_settings_change_nothing_else(pipeline: Pipeline) -> None:
     plain = cat(pipeline)
-    named = {"steps": {"base": 4, "prior": 3}, "guidance": {"base": 2.0}, "sampler": "dpmpp_2m"}
+    named = {"steps": {"base": 4, "prior": 3}, "guidance": {"base": 2.0}, "sampler": {"base": "dpmpp_2m"}}
     assert torch.equal(cat(pipeline, **named).images, plain.images)
     assert torch.equal(cat(pipeline, guidance={"upsampler64": 9.0}).images, plain.images)  # it reads no text
     bare = {"guidance": {"base": 1.0}}  # no guidance: there is nothing to lead away from
@@ -89,7 +96,7 @@ def test_settings_change_nothing_else(pipeline: Pipeline) -> None:
 
 def test_guidance_leads_away_from_no_text_at_the_same_embedding(pipeline: Pipeline) -> None:
     text, _ = pipeline.encode([CAT])
-    z = pipeline.sample_prior(text, [7], SampleSettings())
+    z = pipeline.sample_prior(text, [7], SampleRequest())
     cond, uncond = pipeline.conds(Conditioning(text, z))
     assert cond.z_keep is not None and uncond.z_keep is not None
     assert bool(cond.z_keep.all()) and bool(uncond.z_keep.all())
@@ -104,7 +111,7 @@ def test_guidance_leads_away_from_no_text_at_the_same_embedding(pipeline: Pipeli
 
 def test_thresholding_keeps_strong_guidance_from_saturating(pipeline: Pipeline) -> None:
     strong: dict[str, Any] = {"guidance": {"base": 30.0}, "size": 16}
-    plain, tamed = cat(pipeline, **strong).images, cat(pipeline, **strong, threshold=(0.9, 1e6)).images
+    plain, tamed = cat(pipeline, **strong).images, cat(pipeline, **strong, threshold={"base": (0.9, 1e6)}).images
     assert float((plain.abs() > 0.999).float().mean()) > float((tamed.abs() > 0.999).float().mean())
 
 
@@ -140,7 +147,7 @@ def test_each_prompt_is_encoded_once(pipeline: Pipeline, monkeypatch: pytest.Mon
     owl, frog = "an owl in the snow", "a frog at night"  # that no other test has said
     pipeline.sample([owl, frog, owl, owl], [1, 2, 3, 4])
     assert rows == [1, 1]
-    pipeline.sample([owl, owl], [1, 2], SampleSettings(negative=frog))  # what was said before is known
+    pipeline.sample([owl, owl], [1, 2], SampleRequest(negative=frog))  # what was said before is known
     assert rows == [1, 1]
 
 
@@ -217,7 +224,7 @@ def test_bundles_that_cannot_draw(tiny: Path, tmp_path: Path, name: str) -> None
 
 def test_a_base_that_reads_text_draws_without_a_prior(tiny: Path, tmp_path: Path) -> None:
     pipeline = Pipeline.load(damaged(tiny, tmp_path / "b", drop("prior")))
-    images = pipeline.sample([CAT, PROMPTS[1]], [7, 7], SampleSettings(size=16)).images
+    images = pipeline.sample([CAT, PROMPTS[1]], [7, 7], SampleRequest(size=16)).images
     assert far(images[0], images[1]) > 1
 
 
@@ -231,19 +238,19 @@ def test_the_vocabulary_is_the_one_the_weights_know(tiny: Path, tmp_path: Path) 
 
 def test_without_clip_a_picture_is_the_same_alone_and_in_a_batch(blind: Path) -> None:
     pipeline = Pipeline.load(blind)
-    batch = pipeline.sample(PROMPTS, range(5), SampleSettings(keep_stages=True))
+    batch = pipeline.sample(PROMPTS, range(5), SampleRequest(keep_stages=True))
     assert list(batch.stages) == ["base", "upsampler64"]
     for i in (0, 4):
-        alone = pipeline.sample([PROMPTS[i]], [i], SampleSettings(keep_stages=True))
+        alone = pipeline.sample([PROMPTS[i]], [i], SampleRequest(keep_stages=True))
         for name, made in alone.stages.items():
             assert far(made[0], batch.stages[name][i]) <= 4, name
 
 
 BLIND_CHANGES: dict[str, dict[str, Any]] = {
-    "no threshold": {"threshold": "none"},
-    "static": {"threshold": "static"},
+    "no threshold": {"threshold": {"base": "none"}},
+    "static": {"threshold": {"base": "static"}},
     "static in the upsampler": {"threshold": {"upsampler64": "static"}, "guidance": {"upsampler64": 9.0}},
-    "noise in the upsampler's input": {"sr_noise": {"upsampler64": 0.5}},
+    "noise in the upsampler's input": {"noise": {"upsampler64": 0.5}},
     "guidance of the upsampler": {"guidance": {"upsampler64": 4.0}},
     "negative": {"negative": "a red apple"},
 }
@@ -260,4 +267,4 @@ def test_a_setting_changes_the_picture_of_imagen(blind: Path, name: str) -> None
 
 def test_a_threshold_that_does_not_exist(blind: Path) -> None:
     with pytest.raises(UsageError, match="no threshold 'statc'"):
-        cat(Pipeline.load(blind), threshold="statc")
+        cat(Pipeline.load(blind), threshold={"base": "statc"})

@@ -71,6 +71,7 @@ def show(
     from dataclasses import asdict
 
     from t2i.store.bundle import read_bundle
+    from t2i.store.manifest import entry_table
     from t2i.store.registry import resolve
     from t2i.store.whole import missing, unfinished
 
@@ -78,8 +79,9 @@ def show(
     manifest = bundle.manifest
     lacks = missing(manifest, bundle.configs)
     if ui.json:
+        stages = [{**entry_table(entry), "source": entry.source} for entry in manifest.stages]
         facts = {"path": str(bundle.path), "digest": bundle.digest, "lacks": lacks}
-        ui.record({**facts, "manifest": asdict(manifest)})
+        ui.record({**facts, "manifest": {**asdict(manifest), "stages": stages}})
         return
     sizes = "no sizes yet"
     if manifest.sizes:
@@ -88,8 +90,8 @@ def show(
     if lacks:
         ui.line(safe(f"  {unfinished(manifest.name, lacks).message}"))
     for entry in manifest.stages:
-        dials: dict[str, Any] = {k: v for k, v in asdict(entry.defaults).items() if v not in (None, {})}
-        dials |= dials.pop("extra", {})
+        dials: dict[str, Any] = {k: v for k, v in asdict(entry.defaults).items() if v is not None}
+        dials |= {"instead_of": entry.instead_of} if entry.instead_of else {}
         if isinstance(dials.get("threshold"), tuple):
             dials["threshold"] = ",".join(f"{v:g}" for v in dials["threshold"])  # as --threshold takes it
         kind = f"{entry.kind}, from {entry.source}" if entry.source else entry.kind

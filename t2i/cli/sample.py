@@ -12,8 +12,9 @@ from t2i.cli.ui import UI
 from t2i.errors import UsageError
 from t2i.jobs.device import check_device
 from t2i.jobs.output_paths import check_writable
-from t2i.jobs.parsing import DTYPES, SAMPLERS, check_choice, check_count, parse_seeds
+from t2i.jobs.parsing import DTYPES, check_choice, check_count, parse_seeds
 from t2i.prompts import check_prompt, random_seed
+from t2i.sampling import SAMPLERS
 
 EPILOG = """Examples:
 

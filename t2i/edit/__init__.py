@@ -1,21 +1,21 @@
 """Editing with a loaded Pipeline: functions, tensors in, tensors out; nothing here reads or writes a file.
 
-A picture is (3, H, W) float32 in [-1, 1], RGB, of any size; a mask (1, H, W) in [0, 1], 1 = repaint. `settings` is a
-`t2i.pipeline.SampleSettings` (None: the bundle's defaults), `on_step` as in `Pipeline.sample`. What comes back is a
-function of (weights, prompt, settings, seed, input), row i of `prompts[i]` and `seeds[i]` alone.
+A picture is (3, H, W) float32 in [-1, 1], RGB, of any size; a mask (1, H, W) in [0, 1], 1 = repaint. `request` is a
+`t2i.sampling.SampleRequest` (None: the bundle's defaults), `on_step` as in `Pipeline.sample`. What comes back is a
+function of (weights, prompt, request, seed, input), row i of `prompts[i]` and `seeds[i]` alone.
 
-    inpaint.inpaint(pipeline, image, mask, prompts, seeds, settings=None, *, feather=None, on_step=None)
+    inpaint.inpaint(pipeline, image, mask, prompts, seeds, request=None, *, feather=None, on_step=None)
         -> (B, 3, H, W), where the mask and its feather are 0 equal to `image` to the bit
     masks.extend(image, left=0, top=0, right=0, bottom=0) -> (image, mask) of a larger canvas; masks.box(…) -> mask
     textmask.text_mask(pipeline, image, what, *, seed=0, grow_by=0.0, threshold=None, boxed=False)
         -> mask (1, H, W) of 0 and 1
-    upscaling.upscale(pipeline, image, (height, width), seed=0, settings=None, *, tile=160, gate=True, on_step=None)
+    upscaling.upscale(pipeline, image, (height, width), seed=0, request=None, *, tile=160, gate=True, on_step=None)
         -> Upscaled(image (3, height, width), factors, share)
-    vary.variations(pipeline, image, seeds, settings=None, *, prompts=None, strength=1.0, on_step=None) -> Samples
-    vary.blend(pipeline, a, b, shares, seeds, settings=None, *, strength=0.0, on_step=None) -> Samples, one a share
-    vary.text_diff(pipeline, image, source, target, thetas, seeds, settings=None, *, strength=0.0, …) -> Samples
-    vary.redraw(pipeline, image, prompts, seeds, settings=None, *, strength=0.6, on_step=None) -> Samples
-    rerank.rerank(pipeline, prompts, seeds, k, settings=None, *, on_step=None) -> Ranked(samples, seeds, scores)
+    vary.variations(pipeline, image, seeds, request=None, *, prompts=None, strength=1.0, on_step=None) -> Samples
+    vary.blend(pipeline, a, b, shares, seeds, request=None, *, strength=0.0, on_step=None) -> Samples, one a share
+    vary.text_diff(pipeline, image, source, target, thetas, seeds, request=None, *, strength=0.0, …) -> Samples
+    vary.redraw(pipeline, image, prompts, seeds, request=None, *, strength=0.6, on_step=None) -> Samples
+    rerank.rerank(pipeline, prompts, seeds, k, request=None, *, on_step=None) -> Ranked(samples, seeds, scores)
 
 `vary` and `rerank` draw squares of the bundle's sizes; a picture that is not square is cut to its middle.
 """

@@ -7,7 +7,6 @@ replace them at every step, each taken several times (RePaint, Lugmayr 2022).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +15,8 @@ from torch import Tensor
 from t2i.edit.masks import feathered, grow, windows
 from t2i.edit.upscaling import upscale
 from t2i.media.images import resize
-from t2i.pipeline import Conditioning, Pipeline, SampleSettings
+from t2i.pipeline import Conditioning, Pipeline
+from t2i.sampling import SampleRequest, SamplingConfig
 from t2i.stages.stage import InpaintCond, OnStep, Start, of_all
 from t2i.stages.upsampler import Box
 
@@ -33,7 +33,7 @@ def inpaint(
     mask: Tensor,
     prompts: Sequence[str] | None,
     seeds: Sequence[int],
-    settings: SampleSettings | None = None,
+    request: SampleRequest | None = None,
     *,
     feather: int | None = None,
     on_step: OnStep | None = None,
@@ -50,7 +50,7 @@ def inpaint(
     assert image.shape[1:] == mask.shape[1:], (tuple(image.shape), tuple(mask.shape))
     hard = (mask > 0.5).float()
     assert 0 < float(hard.mean()) < 1, "the mask is empty or full"
-    settings = settings or SampleSettings()
+    request = request or SampleRequest()
     done = image.float().expand(len(seeds), -1, -1, -1).clone()
     left = hard.clone()
     squares = list(windows(hard, pipeline.manifest.sizes[0]))
@@ -65,7 +65,7 @@ def inpaint(
             wide,
             prompts,
             seeds,
-            settings,
+            request,
             number,
             of_all(on_step, number, len(squares)),
         )
@@ -83,7 +83,7 @@ def _paint(
     mask: Tensor,
     prompts: Sequence[str] | None,
     seeds: Sequence[int],
-    settings: SampleSettings,
+    request: SampleRequest,
     number: int,
     on_step: OnStep | None,
 ) -> Tensor:
@@ -98,15 +98,18 @@ def _paint(
     if prompts is None:
         conditioning, start = Conditioning(z=z), Start(x0=surface, strength=REMOVAL)
     else:
-        fitting = settings if settings.best_of or z is None else replace(settings, best_of=CANDIDATES)
+        several = SamplingConfig(best_of=CANDIDATES)
+        fitting = request
+        for entry in pipeline.manifest.of_kind("prior") if z is not None else ():
+            fitting = request.override(entry.name, several.override(request.of(entry.name)))
         conditioning = pipeline.condition(prompts, seeds, fitting, on_step, key=key, near=z)[0]
-    images = pipeline.sample_base(conditioning, seeds, settings, on_step, key=key, start=start, known=known)
+    images = pipeline.sample_base(conditioning, seeds, request, on_step, key=key, start=start, known=known)
     for entry in pipeline.manifest.of_kind("upsampler"):
         if images.shape[-1] >= side:
             break
         large = images.shape[-1] * int(pipeline.stages[entry.name].config.scale)
         known = _known(part, mask, large)
-        images = pipeline.sample_upsampler(entry, images, conditioning, seeds, settings, on_step, key=key, known=known)
+        images = pipeline.sample_upsampler(entry, images, conditioning, seeds, request, on_step, key=key, known=known)
     images = images.float().cpu()
     if images.shape[-1] >= side:
         return resize(images, side, side)

@@ -13,8 +13,8 @@ from torch import Tensor
 from t2i.diffusion.denoiser import Denoiser
 from t2i.media.images import resize
 from t2i.pipeline import Conditioning, Pipeline
+from t2i.sampling import SamplingConfig
 from t2i.stages.base import bound_net, typed_cond
-from t2i.stages.stage import Dials
 
 INVERSION_STEPS = 24
 NEAREST_SIGMA = 0.02
@@ -79,9 +79,9 @@ def inverted_noise(
     entry, stage = pipeline.base
     size = pipeline.manifest.sizes[0]
     cond = typed_cond(stage, pipeline.conds(conditioning)[0])
-    dials = Dials(steps=steps, schedule=entry.defaults.schedule or "uniform_t")
-    inner = stage.denoiser(bound_net(stage), cond, dials)
-    levels = stage.sigmas(dials)
+    sampling = SamplingConfig(steps=steps, schedule=entry.defaults.schedule)
+    inner = stage.denoiser(bound_net(stage), cond, sampling)
+    levels = stage.sigmas(sampling)
     # from the network's highest level the rest is nearly noise alone
     x = invert(lambda x, sigma, _: inner(x, sigma, cond), resize(pictures, size, size).to(stage.device), levels)
     eps = x / float(stage.process.start(torch.ones(()), levels[0]))

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from t2i.pipeline import Pipeline, Samples, SampleSettings
+from t2i.pipeline import Pipeline, Samples
 from t2i.prompts import MAX_SEED
 from t2i.rng import digest
+from t2i.sampling import SampleRequest
 from t2i.stages.stage import OnStep
 
 
@@ -36,7 +37,7 @@ def rerank(
     prompts: Sequence[str],
     seeds: Sequence[int],
     k: int,
-    settings: SampleSettings | None = None,
+    request: SampleRequest | None = None,
     *,
     on_step: OnStep | None = None,
 ) -> Ranked:
@@ -45,15 +46,15 @@ def rerank(
     All compete at the base's size; only the winners go through the upsamplers. The winner is the picture that
     `Pipeline.sample` draws for its own seed.
     """
-    settings = settings or SampleSettings()
+    request = request or SampleRequest()
     low = pipeline.manifest.sizes[0]
     text, _ = pipeline.encode(prompts)
     z_text = F.normalize(text.pooled, dim=-1)
     many = [candidates(seed, k) for seed in seeds]
     scores = torch.empty(len(prompts), k)
     for i in range(k):  # batches as large as were asked for, not k times that
-        small = replace(settings, size=low, keep_stages=False)
+        small = replace(request, size=low, keep_stages=False)
         made = pipeline.sample(prompts, [row[i] for row in many], small, on_step).images
         scores[:, i] = (pipeline.embed(made) * z_text).sum(-1).cpu()
     best = [row[int(scores[b].argmax())] for b, row in enumerate(many)]
-    return Ranked(pipeline.sample(prompts, best, settings, on_step), best, scores)
+    return Ranked(pipeline.sample(prompts, best, request, on_step), best, scores)

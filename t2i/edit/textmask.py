@@ -16,8 +16,8 @@ from t2i.edit.masks import bounds, grow
 from t2i.media.images import resize
 from t2i.pipeline import Conditioning, Pipeline
 from t2i.rng import noise
+from t2i.sampling import SamplingConfig
 from t2i.stages.base import bound_net, typed_cond
-from t2i.stages.stage import Dials
 
 REFERENCES = ("a dog", "a tree", "a ball", "a car", "a fish")
 """What the text is compared with, the three that mean least the same. Against "no text", as in the paper, the shipped
@@ -65,7 +65,7 @@ def text_contrast(pipeline: Pipeline, image: Tensor, what: str, seed: int = 0) -
     rows = [
         typed_cond(stage, pipeline.conds(conditioning)[0]) for conditioning in conditionings(pipeline, small, prompts)
     ]
-    denoiser = stage.denoiser(bound_net(stage), None, Dials())
+    denoiser = stage.denoiser(bound_net(stage), None, SamplingConfig())
     t = stage.process.time(torch.tensor(T))
     sigma = stage.process.sigma(t.float())
     total = torch.zeros(3, size, size, device=stage.device)

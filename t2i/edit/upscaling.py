@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.media.images import lanczos, resize
-from t2i.pipeline import Conditioning, Pipeline, SampleSettings
+from t2i.pipeline import Conditioning, Pipeline
+from t2i.sampling import SampleRequest
 from t2i.stages.stage import OnStep
 from t2i.store.bundle import StageEntry
 
@@ -50,7 +51,7 @@ def upscale(
     image: Tensor,
     size: tuple[int, int],
     seed: int = 0,
-    settings: SampleSettings | None = None,
+    request: SampleRequest | None = None,
     *,
     prompt: str | None = None,
     tile: int = TILE,
@@ -74,7 +75,7 @@ def upscale(
         factors.append(int(pipeline.stages[entry.name].config.scale))
         key = f"/pass{len(factors)}" if len(factors) > 1 else ""
         large, share = _once(
-            pipeline, entry, large, seed, settings or SampleSettings(), tile, gate, key, on_step, conditioning
+            pipeline, entry, large, seed, request or SampleRequest(), tile, gate, key, on_step, conditioning
         )
         shares.append(share)
     if tuple(large.shape[1:]) != size:
@@ -86,7 +87,7 @@ def choose(pipeline: Pipeline, side: int) -> StageEntry | None:
     """The upsampler for a picture of this longer side: the last whose own input is no larger, or the first; where there
     are sharp ones, one of these."""
     entries, sizes = pipeline.manifest.of_kind("upsampler"), pipeline.manifest.sizes
-    if sharp := [entry for entry in entries if "instead_of" in entry.defaults.extra]:
+    if sharp := [entry for entry in entries if entry.instead_of]:
         return sharp[-1]
     fitting = [entry for entry, low in zip(entries, sizes, strict=False) if low <= side]
     return fitting[-1] if fitting else entries[0] if entries else None
@@ -97,7 +98,7 @@ def _once(
     entry: StageEntry,
     low: Tensor,
     seed: int,
-    settings: SampleSettings,
+    request: SampleRequest,
     tile: int,
     gate: bool,
     key: str,
@@ -112,7 +113,7 @@ def _once(
         """Lanczos' enlargement and what the network adds to it."""
         plain = lanczos(x, x.shape[1] * scale, x.shape[2] * scale).clamp(-1, 1)
         made = pipeline.sample_upsampler(
-            entry, x[None].to(device), conditioning, [seed], settings, tell, tile=tile, key=key
+            entry, x[None].to(device), conditioning, [seed], request, tell, tile=tile, key=key
         )
         return plain, made[0].float().cpu() - plain
 
@@ -125,7 +126,7 @@ def _once(
     truth = low[:, : h * scale, : w * scale]
     base, guess = enlarged(resize(truth[None], h, w)[0], key + "/measure")
     share = earned_share(truth - base, guess)
-    if "instead_of" in entry.defaults.extra:
+    if entry.instead_of:
         share = (SHARP * share).clamp(max=1)
     share = share * detailed(truth)
     share = F.interpolate(share[None, None], size=plain.shape[1:], mode="bilinear", align_corners=False)[0]

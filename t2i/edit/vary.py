@@ -16,8 +16,9 @@ from t2i.edit.inpaint import square_of
 from t2i.edit.latents import inverted_noise, slerp
 from t2i.errors import UsageError
 from t2i.media.images import resize
-from t2i.pipeline import Conditioning, Pipeline, Samples, SampleSettings
+from t2i.pipeline import Conditioning, Pipeline, Samples
 from t2i.rng import noise
+from t2i.sampling import SampleRequest
 from t2i.stages.stage import OnStep, Start
 
 
@@ -40,7 +41,7 @@ def variations(
     pipeline: Pipeline,
     image: Tensor,
     seeds: Sequence[int],
-    settings: SampleSettings | None = None,
+    request: SampleRequest | None = None,
     *,
     prompts: Sequence[str] | None = None,
     strength: float = 1.0,
@@ -51,14 +52,14 @@ def variations(
     prompts: also read by the base, beside the picture's embedding. strength in [0, 1]: how much of the noise is the
     seed's own; below 1 the rest is the picture's (DDIM inversion), which keeps the layout; at 0 the seed says nothing.
     """
-    settings = settings or SampleSettings()
+    request = request or SampleRequest()
     check_embeds(pipeline)
     z = pipeline.embed(squares([image], pipeline.clip.config.image_size)).expand(len(seeds), -1)
     text, cut = pipeline.encode(prompts) if prompts else (None, [None] * len(seeds))
-    negative, _ = pipeline.encode([settings.negative] * len(seeds)) if settings.negative else (None, None)
+    negative, _ = pipeline.encode([request.negative] * len(seeds)) if request.negative else (None, None)
     start = _start(pipeline, image, seeds, strength)
     conditioning = Conditioning(text, z, negative)
-    return pipeline.draw(conditioning, seeds, settings, on_step, start=start, prompts=prompts or (), truncated=cut)
+    return pipeline.draw(conditioning, seeds, request, on_step, start=start, prompts=prompts or (), truncated=cut)
 
 
 @torch.inference_mode()
@@ -68,7 +69,7 @@ def blend(
     b: Tensor,
     shares: Sequence[float],
     seeds: Sequence[int],
-    settings: SampleSettings | None = None,
+    request: SampleRequest | None = None,
     *,
     strength: float = 0.0,
     on_step: OnStep | None = None,
@@ -79,7 +80,7 @@ def blend(
     strength as in :func:`variations`: at 0 the noises are the pictures' own (DDIM inversion), so that the way leads
     about from a to b; at 1 all share the seed's.
     """
-    settings = settings or SampleSettings()
+    request = request or SampleRequest()
     check_embeds(pipeline)
     z_a, z_b = (pipeline.embed(squares([x], pipeline.clip.config.image_size)) for x in (a, b))
     z = torch.cat([slerp(z_a, z_b, t) for t in shares])
@@ -88,7 +89,7 @@ def blend(
         first, last = own_noise(pipeline, [a]), own_noise(pipeline, [b])
         own = torch.cat([slerp(first, last, t) for t in shares])
         start = Start(eps=slerp(own, fresh_noise(pipeline, seeds).to(own), strength))
-    return pipeline.draw(Conditioning(z=z), seeds, settings, on_step, start=start)
+    return pipeline.draw(Conditioning(z=z), seeds, request, on_step, start=start)
 
 
 @torch.inference_mode()
@@ -99,7 +100,7 @@ def text_diff(
     target: str,
     thetas: Sequence[float],
     seeds: Sequence[int],
-    settings: SampleSettings | None = None,
+    request: SampleRequest | None = None,
     *,
     strength: float = 0.0,
     on_step: OnStep | None = None,
@@ -109,14 +110,12 @@ def text_diff(
     z = slerp(z_image, norm(z_target - z_source), theta), the noise stays the picture's own, but for the share
     `strength` of the seed's. theta in [0, 1] is the share of the way; the paper uses .25 to .5.
     """
-    settings = settings or SampleSettings()
+    request = request or SampleRequest()
     check_embeds(pipeline)
     z = pipeline.embed(squares([image], pipeline.clip.config.image_size))
     d = text_direction(pipeline, source, target)
     moved = torch.cat([slerp(z, d, theta) for theta in thetas])
-    return pipeline.draw(
-        Conditioning(z=moved), seeds, settings, on_step, start=_start(pipeline, image, seeds, strength)
-    )
+    return pipeline.draw(Conditioning(z=moved), seeds, request, on_step, start=_start(pipeline, image, seeds, strength))
 
 
 def text_direction(pipeline: Pipeline, source: str, target: str) -> Tensor:
@@ -134,7 +133,7 @@ def redraw(
     image: Tensor,
     prompts: Sequence[str],
     seeds: Sequence[int],
-    settings: SampleSettings | None = None,
+    request: SampleRequest | None = None,
     *,
     strength: float = 0.6,
     on_step: OnStep | None = None,
@@ -144,11 +143,11 @@ def redraw(
     SDEdit (Meng 2021, arXiv 2108.01073): the picture is noised to where the last `strength` in (0, 1] of the base's
     steps begin. A sketch wants .7 to .9, another style .4 to .6.
     """
-    settings = settings or SampleSettings()
-    conditioning, cut = pipeline.condition(prompts, seeds, settings, on_step)
+    request = request or SampleRequest()
+    conditioning, cut = pipeline.condition(prompts, seeds, request, on_step)
     x0 = squares([image], pipeline.manifest.sizes[0]).expand(len(seeds), -1, -1, -1)
     start = Start(x0=x0, strength=strength)
-    return pipeline.draw(conditioning, seeds, settings, on_step, start=start, prompts=prompts, truncated=cut)
+    return pipeline.draw(conditioning, seeds, request, on_step, start=start, prompts=prompts, truncated=cut)
 
 
 def _start(pipeline: Pipeline, image: Tensor, seeds: Sequence[int], strength: float) -> Start | None:

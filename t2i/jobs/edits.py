@@ -18,13 +18,14 @@ from t2i.jobs.parsing import check_choice
 from t2i.jobs.reporter import OnStep, Reporter
 from t2i.jobs.settings import Dials
 from t2i.prompts import check_prompt
+from t2i.sampling import SampleRequest, SamplingConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from t2i.jobs.runner import Runner, RunRequest
     from t2i.media.c2pa import Seal
-    from t2i.pipeline import Pipeline, Samples, SampleSettings
+    from t2i.pipeline import Pipeline, Samples
     from t2i.store.bundle import Bundle
 
 PRIORS = ("diffusion", "none")
@@ -215,9 +216,11 @@ class EditRequest:
                 out.append(Job(prompt, seed, i, len(out), self.dials(read, i), name))
         return out
 
-    def paint(self, pipeline: Pipeline, jobs: list[Job], settings: SampleSettings, on_step: OnStep) -> Samples:
+    def paint(self, pipeline: Pipeline, jobs: list[Job], settings: SampleRequest, on_step: OnStep) -> Samples:
         """The pictures of jobs with equal dials, by the engine."""
-        settings = replace(settings, prior=self.prior or "diffusion", best_of=self.best_of)
+        settings = replace(settings, prior=self.prior or "diffusion")
+        for entry in pipeline.manifest.of_kind("prior") if self.best_of else ():
+            settings = settings.override(entry.name, SamplingConfig(best_of=self.best_of))
         prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
         if self.way is not None:
             return self._from_pictures(pipeline, jobs, settings, on_step)
@@ -227,7 +230,7 @@ class EditRequest:
 
         return rerank(pipeline, prompts, seeds, self.rerank, settings, on_step=on_step).samples
 
-    def _from_pictures(self, pipeline: Pipeline, jobs: list[Job], settings: SampleSettings, on_step: OnStep) -> Samples:
+    def _from_pictures(self, pipeline: Pipeline, jobs: list[Job], settings: SampleRequest, on_step: OnStep) -> Samples:
         from t2i.edit import vary
         from t2i.media.images import to_tensor
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from t2i.pipeline import Pipeline, Samples, SampleSettings
+    from t2i.pipeline import Pipeline, Samples
+    from t2i.sampling import SampleRequest
 
 MOST = 0.9
 """The largest share of a picture that `--mask-text` may take: what is everywhere is not found."""
@@ -39,7 +40,7 @@ class Inpainting:
     beside: Path | None
     found: tuple[Tensor, Tensor] | None = field(default=None, init=False)
 
-    def __call__(self, pipeline: Pipeline, jobs: list[Job], settings: SampleSettings, on_step: OnStep) -> Samples:
+    def __call__(self, pipeline: Pipeline, jobs: list[Job], settings: SampleRequest, on_step: OnStep) -> Samples:
         """The pictures of jobs with one prompt. Raises InputError where `--mask-text` finds nothing."""
         from t2i.edit.inpaint import inpaint
         from t2i.pipeline import Samples

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 
 from t2i.errors import UsageError, nearest
 from t2i.prompts import MAX_SEED
+from t2i.sampling import Threshold
 
 if TYPE_CHECKING:
-    from t2i.stages.stage import Threshold
     from t2i.store.bundle import Manifest, StageEntry
 
-#: written here so that a misspelt name costs no import of torch; a test compares them with diffusion/samplers.py
-SAMPLERS = ("euler", "heun", "dpmpp_2m", "unipc", "ancestral", "consistency")
 DTYPES = ("float32", "bfloat16", "float16")
 MAX_COUNT = 100_000  # pictures of one prompt
 

@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from t2i.jobs.inputs import SourceImage
     from t2i.media.c2pa import Seal
     from t2i.media.record import Record
-    from t2i.pipeline import Pipeline, Samples, SampleSettings
+    from t2i.pipeline import Pipeline, Samples
+    from t2i.sampling import SampleRequest
     from t2i.store.bundle import Bundle
 
     #: how jobs with equal dials become pictures where it is not by `Pipeline.sample`: from pictures, for example
-    Paint = Callable[[Pipeline, list[Job], SampleSettings, OnStep], Samples]
+    Paint = Callable[[Pipeline, list[Job], SampleRequest, OnStep], Samples]
 
 PATIENCE = 10  # pictures in a row that may fail before anything was drawn
 MOST_WORDS = 5  # unknown words of a prompt that are told one by one

@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from t2i.errors import UsageError
-from t2i.jobs.parsing import SAMPLERS, check_choice, parse_thresholds, per_stage, thresholds
+from t2i.jobs.parsing import check_choice, parse_thresholds, per_stage, thresholds
 from t2i.prompts import check_text
+from t2i.sampling import SAMPLERS, SampleRequest, SamplingConfig, Threshold, by_stage, given
 from t2i.store.whole import check_whole
 
 if TYPE_CHECKING:
-    from t2i.pipeline import SampleSettings
-    from t2i.stages.stage import Threshold
     from t2i.store.bundle import Bundle
 
 #: the options that are dials, as they are called on the command line, in a jobs file and in a sweep
@@ -24,39 +23,23 @@ NAMES = ("size", "steps", "guidance", "sampler", "threshold", "sr_noise", "negat
 
 @dataclass(frozen=True, eq=False)
 class Dials:
-    """Resolved dials. ``settings`` is how they enter a picture's key and record; pictures whose ``group`` is
-    equal may be drawn together."""
+    """Resolved dials. stages: what differs from the stages' defaults. ``settings`` is how the dials enter a picture's
+    key and record; pictures whose ``group`` is equal may be drawn together."""
 
     size: int
-    steps: dict[str, int]
-    guidance: dict[str, float]
-    sampler: str | None
-    threshold: dict[str, Threshold]
-    sr_noise: dict[str, float]
     negative: str
+    stages: dict[str, SamplingConfig]
     settings: dict[str, Any] = field(repr=False)
     group: str = field(repr=False)
 
-    def engine(self, keep_stages: bool) -> SampleSettings:
+    def engine(self, keep_stages: bool) -> SampleRequest:
         """The same for the pipeline."""
-        from t2i.pipeline import SampleSettings
-
-        return SampleSettings(
-            size=self.size,
-            steps=self.steps,
-            guidance=self.guidance,
-            sampler=self.sampler,
-            negative=self.negative or None,
-            threshold=self.threshold,
-            sr_noise=self.sr_noise,
-            keep_stages=keep_stages,
-        )
+        return SampleRequest(self.size, self.negative or None, keep_stages=keep_stages, stages=self.stages)
 
     def with_settings(self, more: dict[str, Any]) -> Dials:
         """The same with more that decides the pictures, for their keys and records."""
         settings = {**self.settings, **more}
-        group = json.dumps([settings, self.negative], sort_keys=True)
-        return Dials(**{**self.__dict__, "settings": settings, "group": group})
+        return replace(self, settings=settings, group=_group(settings, self.negative))
 
 
 def check_words(words: dict[str, str]) -> None:
@@ -84,43 +67,42 @@ def read_dials(bundle: Bundle, dtype: str, words: dict[str, str], worded: bool =
             raise UsageError(what, "Choose one of these.")
         size = int(words["size"])
     steps = per_stage("steps", words.get("steps"), manifest, 1, 1000, whole=True)
-    dials = Dials(
-        size=size,
+    stages = by_stage(
         steps={stage: int(value) for stage, value in steps.items()},
         guidance=per_stage("guidance", words.get("guidance"), manifest, 0, 100, kinds=_guided(bundle)),
-        sampler=words.get("sampler"),
+        sampler={e.name: words["sampler"] for e in manifest.of_kind("base") if words.get("sampler")},
         threshold=thresholds(words.get("threshold"), manifest),
-        sr_noise=per_stage("sr-noise", words.get("sr_noise"), manifest, 0, 1, kinds=("upsampler",), bare="upsampler"),
-        negative=words.get("negative", "").strip(),
-        settings={},
-        group="",
+        noise=per_stage("sr-noise", words.get("sr_noise"), manifest, 0, 1, kinds=("upsampler",), bare="upsampler"),
     )
-    settings = _settings(bundle, dtype, dials, worded or bool(dials.negative))
-    group = json.dumps([settings, dials.negative], sort_keys=True)
-    return Dials(**{**dials.__dict__, "settings": settings, "group": group})
+    negative = words.get("negative", "").strip()
+    settings = _settings(bundle, dtype, size, stages, worded or bool(negative))
+    return Dials(size, negative, stages, settings, _group(settings, negative))
 
 
-def _settings(bundle: Bundle, dtype: str, dials: Dials, worded: bool) -> dict[str, Any]:
+def _group(settings: dict[str, Any], negative: str) -> str:
+    return json.dumps([settings, negative], sort_keys=True)
+
+
+def _settings(bundle: Bundle, dtype: str, size: int, stages: dict[str, SamplingConfig], worded: bool) -> dict[str, Any]:
     from t2i.store.fit import ENCODERS
 
-    stages: dict[str, Any] = {}
+    tables: dict[str, Any] = {}
     for entry in bundle.manifest.stages:
-        if entry.kind in (*ENCODERS, "sharp") or bundle.configs[entry.name]["widths"].get("size", 0) > dials.size:
+        if entry.kind in (*ENCODERS, "sharp") or bundle.configs[entry.name]["widths"].get("size", 0) > size:
             continue
-        defaults = entry.defaults
-        threshold = dials.threshold.get(entry.name, defaults.threshold)
-        noise = dials.sr_noise.get(entry.name)
+        defaults = entry.defaults if worded else entry.defaults.without_text
+        sampling = defaults.override(stages.get(entry.name))
         table = {
-            "steps": dials.steps.get(entry.name, defaults.steps),
-            "guidance": dials.guidance.get(entry.name, defaults.guidance if worded else defaults.unworded),
-            "sampler": dials.sampler if dials.sampler and entry.kind == "base" else defaults.sampler,
-            "schedule": defaults.schedule,
-            "threshold": _written(threshold) if threshold != "none" or defaults.threshold else None,
+            "steps": sampling.steps,
+            "guidance": sampling.guidance,
+            "sampler": sampling.sampler,
+            "schedule": sampling.schedule,
+            "threshold": _written(sampling.threshold) if sampling.threshold != "none" or defaults.threshold else None,
             # what the bundle does anyway is not said: equal pictures keep equal keys
-            "noise": noise if noise != defaults.extra.get("noise", 0.0) else None,
+            "noise": sampling.noise if sampling.noise != given(defaults.noise, 0.0) else None,
         }
-        stages[entry.name] = {key: value for key, value in table.items() if value is not None}
-    return {"size": dials.size, "dtype": dtype, "stages": stages}
+        tables[entry.name] = {key: value for key, value in table.items() if value is not None}
+    return {"size": size, "dtype": dtype, "stages": tables}
 
 
 def _written(threshold: Threshold | None) -> Any:

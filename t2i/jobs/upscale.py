@@ -164,13 +164,14 @@ class Enlarging:
     def _enlarge(self, source: SourceImage, size: tuple[int, int], on_step: Any) -> Upscaled:
         from t2i.edit.upscaling import upscale
         from t2i.media.images import to_tensor
-        from t2i.pipeline import Pipeline, SampleSettings
+        from t2i.pipeline import Pipeline
+        from t2i.sampling import SampleRequest, by_stage
 
         plan = self.plan
         if self.pipeline is None:
             device = pick_device(self.device)
             self.pipeline = Pipeline.load(plan.bundle.path, device=device, dtype=plan.dtype, sharp=plan.sharp)
-        image, settings = to_tensor(source.image), SampleSettings(steps=plan.steps)
+        image, settings = to_tensor(source.image), SampleRequest(stages=by_stage(steps=plan.steps))
         try:
             return upscale(
                 self.pipeline,

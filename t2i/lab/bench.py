@@ -6,7 +6,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from random import Random
@@ -20,11 +20,13 @@ from torch import Tensor
 from t2i.errors import UsageError
 from t2i.lab.scenes import compose
 from t2i.media.images import resize, save_image, to_pil
-from t2i.pipeline import Pipeline, SampleSettings
+from t2i.pipeline import Pipeline
+from t2i.sampling import SampleRequest
 from t2i.score.statistics import Interval, interval
 from t2i.score.suite import Prompt, read_suite, shipped
 from t2i.score.tasks import sample
 from t2i.store.fit import ENCODERS
+from t2i.store.manifest import entry_table
 from t2i.store.registry import resolve, resolve_judge
 from t2i.world import Group, Relation, Scene, World, WorldConfig
 from t2i.world.judge import Judge
@@ -77,7 +79,9 @@ class Bench:
         """What was measured, so that two reports are not compared by mistake."""
         manifest = self.pipeline.manifest
         stages = {entry.name: manifest.digest(entry)[:16] for entry in manifest.stages}
-        defaults = {entry.name: asdict(entry.defaults) for entry in manifest.stages if entry.kind not in ENCODERS}
+        defaults = {
+            entry.name: entry_table(entry)["defaults"] for entry in manifest.stages if entry.kind not in ENCODERS
+        }
         return {"name": manifest.name, "sha256": stages, "defaults": defaults, "sizes": list(manifest.sizes)}
 
     def settings(self) -> dict[str, Any]:
@@ -91,7 +95,7 @@ class Bench:
         return sample(prompts, n) if n else prompts
 
     def samples(
-        self, texts: Sequence[str], seeds: Sequence[int], settings: SampleSettings | None = None,
+        self, texts: Sequence[str], seeds: Sequence[int], settings: SampleRequest | None = None,
         draw: Callable[[Sequence[str], Sequence[int]], Tensor] | None = None,
     ) -> Iterator[Tensor]:  # fmt: skip
         """Pictures in batches (b, 3, H, W) in [-1, 1], by the pipeline or by `draw`."""
@@ -101,12 +105,12 @@ class Bench:
             if draw is not None:
                 yield draw(part, own)
             else:
-                yield self.pipeline.sample(part, own, settings or SampleSettings()).images
+                yield self.pipeline.sample(part, own, settings or SampleRequest()).images
             done += len(part)
             self.say(f"{done} of {len(texts)} pictures")
 
     def look(
-        self, prompts: Sequence[Prompt], n: int, settings: SampleSettings | None = None,
+        self, prompts: Sequence[Prompt], n: int, settings: SampleRequest | None = None,
         draw: Callable[[Sequence[str], Sequence[int]], Tensor] | None = None, keep: int = 0,
     ) -> tuple[list[list[Reading]], list[Tensor]]:  # fmt: skip
         """What the judge sees in n pictures of each prompt, and the first picture of each, reduced, if kept.

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from t2i.errors import UsageError
 from t2i.lab.bench import Bench, mean_of
-from t2i.pipeline import Conditioning, SampleSettings
+from t2i.pipeline import Conditioning
 from t2i.rng import generator
+from t2i.sampling import SampleRequest, SamplingConfig
 from t2i.score.fidelity import psnr
 from t2i.stages.base import base_cond, bound_net, typed_cond
 
@@ -31,7 +32,7 @@ def embedding(bench: Bench) -> dict[str, Any]:
     n, size = min(bench.scenes, 256), pipeline.manifest.sizes[0]
     truth = bench.render(bench.held_out(n, 4 * bench.scenes), size)
     z = bench.z_image(truth)
-    once, drawn, settings = [], [], SampleSettings(size=size)
+    once, drawn, settings = [], [], SampleRequest(size=size)
     for start in range(0, n, bench.batch):
         rows = slice(start, start + bench.batch)
         seeds = [bench.seed + i for i in range(n)[rows]]
@@ -52,5 +53,6 @@ def _one_pass(bench: Bench, x0: Tensor, z: Tensor, seeds: list[int]) -> Tensor:
     sigma = torch.full((len(x0),), NOISE / (1 - NOISE), device=stage.device)
     x = x0.to(stage.device) + sigma[:, None, None, None] * eps.to(stage.device)
     cond = typed_cond(stage, base_cond(None, z.to(stage.device)))
-    denoiser = stage.denoiser(bound_net(stage), cond, stage.dials.changed(guidance=1.0, threshold="none"))
+    plain = stage.defaults.override(SamplingConfig(guidance=1.0, threshold="none"))
+    denoiser = stage.denoiser(bound_net(stage), cond, plain)
     return denoiser(x, sigma, cond).float().cpu().clamp(-1, 1)

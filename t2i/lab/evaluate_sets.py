@@ -13,7 +13,7 @@ from torch import Tensor
 from t2i.errors import UsageError
 from t2i.lab.bench import LARGE, RENDERS, Bench, mean_of
 from t2i.media.images import lanczos
-from t2i.pipeline import SampleSettings
+from t2i.sampling import SamplingConfig, given
 from t2i.score.distances import frechet, kid, permutation_p
 from t2i.score.fidelity import psnr, ssim
 from t2i.stages.prior import sample_prior
@@ -138,14 +138,15 @@ def prior_cosines(bench: Bench) -> dict[str, Any]:
     texts = [caption_of(scene, LANGS[i % 2]) for i, scene in enumerate(scenes)]
     words = bench.z_text(texts)
     seeds = [bench.seed + i for i in range(n)]
-    usual = int(entry.defaults.extra.get("best_of", 1))
+    usual = given(entry.defaults.best_of, 1)
     out: dict[str, Any] = {"scenes": n}
     for best_of in sorted({1, usual}):
         parts = []
         for start in range(0, n, 64):
             text = pipeline.encode(texts[start : start + 64])[0]
-            stage, dials = pipeline.stages[entry.name], pipeline.dials(entry, SampleSettings())
-            parts.append(sample_prior(stage, text, seeds[start : start + 64], dials, best_of).float().cpu())
+            stage = pipeline.stages[entry.name]
+            sampling = stage.defaults.override(SamplingConfig(best_of=best_of))
+            parts.append(sample_prior(stage, text, seeds[start : start + 64], sampling).float().cpu())
         z = torch.cat(parts)
         out[f"prior, best of {best_of}"] = {
             "true image": mean_of(cosine(z, image)),
@@ -191,15 +192,13 @@ def upsampler(bench: Bench) -> dict[str, Any]:
         high = low * scale
         n = min(bench.scenes, max(8, 64 * 256**2 // high**2))
         truth = _sharp(bench, n, high)
-        level = float(entry.defaults.extra.get("noise", 0.0))
-        dials = pipeline.dials(entry, SampleSettings())
         made, plain = [], []
         step = max(1, bench.batch * 256**2 // high**2)
         small = F.interpolate(truth, scale_factor=1 / scale, mode="area")
         for start in range(0, n, step):
             part = small[start : start + step].to(stage.device)
             seeds = [bench.seed + start + i for i in range(len(part))]
-            made.append(sample_upsampler(stage, part, seeds, dials, level).float().cpu())
+            made.append(sample_upsampler(stage, part, seeds, stage.defaults).float().cpu())
             bench.say(f"{entry.name}: {min(start + step, n)} of {n} pictures")
         ours = torch.cat(made)
         plain = [lanczos(picture, high, high).clamp(-1, 1) for picture in small]

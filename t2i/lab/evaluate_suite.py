@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -12,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.lab.bench import Bench, row
-from t2i.pipeline import Conditioning, SampleSettings
+from t2i.pipeline import Conditioning
+from t2i.sampling import SampleRequest, SamplingConfig, given
 from t2i.score.statistics import interval
 from t2i.score.suite import Prompt
 from t2i.score.tasks import Score, by_task, mean_of_six, passes, share
@@ -96,7 +96,7 @@ def prior_ablation(bench: Bench) -> dict[str, Any]:
         def draw(texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
             text = pipeline.encode(texts)[0]
             z = F.normalize(text.pooled, dim=-1) if with_z else None
-            return pipeline.draw(Conditioning(text if with_text else None, z), seeds, SampleSettings()).images
+            return pipeline.draw(Conditioning(text if with_text else None, z), seeds, SampleRequest()).images
 
         return draw
 
@@ -106,7 +106,7 @@ def prior_ablation(bench: Bench) -> dict[str, Any]:
         scenes = [bench.scene_of(asked[text][1], asked[text][0], seed) for text, seed in zip(texts, seeds, strict=True)]
         z = bench.z_image(bench.render(scenes, 128))
         text = pipeline.encode(texts)[0]
-        return pipeline.draw(Conditioning(text, z.to(text.pooled.device)), seeds, SampleSettings()).images
+        return pipeline.draw(Conditioning(text, z.to(text.pooled.device)), seeds, SampleRequest()).images
 
     if base.cond_dim:
         ways["embedding of a render in its place"] = from_renders
@@ -130,19 +130,19 @@ def sweeps(bench: Bench) -> dict[str, Any]:
     prompts = bench.suite(bench.few)
     manifest, pipeline = bench.pipeline.manifest, bench.pipeline
     base, priors = pipeline.base[0], manifest.of_kind("prior")
-    plain = SampleSettings(size=manifest.sizes[0])
-    rows: list[tuple[str, float, float, SampleSettings]] = []  # dial, value, default, settings
+    plain = SampleRequest(size=manifest.sizes[0])
+    rows: list[tuple[str, float, float, SampleRequest]] = []  # dial, value, default, settings
     stages = [base, *priors]
     for entry in stages:
-        usual = pipeline.stages[entry.name].dials
-        for g in sorted({*GUIDANCE, usual.guidance}):
-            rows.append((f"{entry.kind} guidance", g, usual.guidance, replace(plain, guidance={entry.name: g})))
-        for steps in sorted({*STEPS, usual.steps}):
-            rows.append((f"{entry.kind} steps", steps, usual.steps, replace(plain, steps={entry.name: steps})))
-    if priors:
-        usual_best = int(priors[0].defaults.extra.get("best_of", 1))
-        for k in sorted({*BEST_OF, usual_best}):
-            rows.append(("prior best_of", k, usual_best, replace(plain, best_of=k)))
+        guidance, steps = given(entry.defaults.guidance, 1.0), given(entry.defaults.steps, 8)
+        for g in sorted({*GUIDANCE, guidance}):
+            rows.append((f"{entry.kind} guidance", g, guidance, plain.override(entry.name, SamplingConfig(guidance=g))))
+        for n in sorted({*STEPS, steps}):
+            rows.append((f"{entry.kind} steps", n, steps, plain.override(entry.name, SamplingConfig(steps=n))))
+    for entry in priors:
+        best_of = given(entry.defaults.best_of, 1)
+        for k in sorted({*BEST_OF, best_of}):
+            rows.append(("prior best_of", k, best_of, plain.override(entry.name, SamplingConfig(best_of=k))))
     out: dict[str, list[dict[str, Any]]] = {}
     shown: dict[str, list[tuple[float, list[Tensor]]]] = {}
     stride = max(1, len(prompts) // COLUMNS)

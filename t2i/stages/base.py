@@ -11,7 +11,8 @@ from torch import Tensor
 from t2i.diffusion.denoiser import Net
 from t2i.diffusion.guidance import map_cond
 from t2i.nets.unet import UNetCond
-from t2i.stages.stage import Dials, InpaintCond, OnStep, Stage, Start
+from t2i.sampling import SamplingConfig
+from t2i.stages.stage import InpaintCond, OnStep, Stage, Start
 from t2i.text.cond import TextCond
 
 RESAMPLES = 5
@@ -95,7 +96,7 @@ def sample_base(
     cond: UNetCond,
     uncond: UNetCond,
     seeds: Sequence[int],
-    dials: Dials,
+    sampling: SamplingConfig,
     on_step: OnStep | None = None,
     *,
     key: str = "",
@@ -103,12 +104,12 @@ def sample_base(
     known: InpaintCond | None = None,
 ) -> Tensor:
     """Pictures (B, 3, size, size) in [-1, 1], one a seed. A base with mask channels is told to paint everything,
-    or what is not `known`. What is known is kept by RePaint's sampler, whatever dials.sampler says."""
+    or what is not `known`. What is known is kept by RePaint's sampler, whatever sampling.sampler says."""
     cond, uncond = typed_cond(stage, cond), typed_cond(stage, uncond)
     resamples = 0 if known is None else RESAMPLES_SEEN if reads_masks(stage) else RESAMPLES
     net = bound_net(stage, known)
     shape = (3, size, size)
     made = stage.run(
-        net, shape, cond, uncond, dials, seeds, on_step, key=key, start=start, known=known, resamples=resamples
+        net, shape, cond, uncond, sampling, seeds, on_step, key=key, start=start, known=known, resamples=resamples
     )
     return made.clamp(-1, 1)

@@ -10,14 +10,13 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from t2i.diffusion.process import from_config
-from t2i.diffusion.schedule import sigmas
 from t2i.errors import InputError, T2IError
 from t2i.nets.clip import Clip, ClipConfig
 from t2i.nets.language import LanguageConfig, LanguageModel
 from t2i.nets.prior import PriorConfig, build_prior
 from t2i.nets.unet import UNet, UNetConfig
 from t2i.nets.upsampler import Upsampler, UpsamplerConfig
-from t2i.stages.stage import Dials, Stage
+from t2i.stages.stage import Stage
 from t2i.store.bundle import Bundle, StageEntry
 from t2i.text.encoder import NetEncoder, TextEncoder
 from t2i.text.t5 import T5Encoder, build_t5, fill_t5
@@ -87,20 +86,11 @@ def load_encoder(bundle: Bundle, entry: StageEntry, net: nn.Module) -> TextEncod
 
 def build_stage(bundle: Bundle, entry: StageEntry, net: nn.Module) -> Stage:
     """The stage around its network. Raises InputError for settings that cannot be understood."""
-    d, config = entry.defaults, bundle.configs[entry.name]
+    config = bundle.configs[entry.name]
     try:
-        interval = tuple(d.extra["interval"]) if d.extra.get("interval") else None
-        dials = Dials().changed(
-            steps=d.steps,
-            guidance=d.guidance,
-            sampler=d.sampler,
-            schedule=d.schedule,
-            threshold=d.threshold,
-            interval=interval,
-        )
-        process = from_config(config["process"])
-        sigmas(dials.schedule, process, dials.steps)  # an unknown schedule is seen here, not at the first picture
-        return Stage(entry.name, net, process, config["prediction"], dials)
+        stage = Stage(entry.name, net, from_config(config["process"]), config["prediction"], entry.defaults.check())
+        stage.sigmas(stage.defaults)  # an unknown schedule is seen here, not at the first picture
+        return stage
     except (T2IError, LookupError, TypeError, ValueError) as error:
         raise _strange(bundle, entry, "its settings cannot be understood", error) from error
 

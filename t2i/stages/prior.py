@@ -10,7 +10,8 @@ from torch import Tensor
 
 from t2i.nets.prior import PriorCond
 from t2i.rng import noise
-from t2i.stages.stage import Dials, OnStep, Stage, Start
+from t2i.sampling import SamplingConfig, given
+from t2i.stages.stage import OnStep, Stage, Start
 from t2i.text.cond import TextCond
 
 
@@ -18,8 +19,7 @@ def sample_prior(
     stage: Stage,
     text: TextCond,
     seeds: Sequence[int],
-    dials: Dials,
-    best_of: int = 1,
+    sampling: SamplingConfig,
     on_step: OnStep | None = None,
     *,
     key: str = "",
@@ -27,14 +27,15 @@ def sample_prior(
 ) -> Tensor:
     """Unit image embeddings z_img (B, E) of B encoded prompts, one a seed.
 
-    best_of: draw as many and keep the one of the largest dot product with the text embedding, or with near (B, E); the
-    paper draws two. key: sets several draws for the same seeds apart.
+    Of `sampling.best_of` draws the one of the largest dot product with the text embedding is kept, or with near (B, E);
+    the paper draws two. key: sets several draws for the same seeds apart.
     """
+    best_of = given(sampling.best_of, 1)
     shape, keep = text.pooled.shape[1:], torch.ones(best_of * len(text), dtype=torch.bool, device=text.mask.device)
     tokens, mask, pooled = (x.repeat(best_of, *[1] * (x.ndim - 1)) for x in (text.tokens, text.mask, text.pooled))
     cond, null = (PriorCond(tokens, mask, pooled, k) for k in (keep, ~keep))
     eps = torch.cat([noise(seeds, f"{stage.name}{key}/{take}", 0, shape) for take in range(best_of)])
-    z = stage.run(stage.net, shape, cond, null, dials, [*seeds] * best_of, on_step, key=key, start=Start(eps=eps))
+    z = stage.run(stage.net, shape, cond, null, sampling, [*seeds] * best_of, on_step, key=key, start=Start(eps=eps))
     draws = F.normalize(z, dim=-1).unflatten(0, (best_of, len(text)))
     return pick_best(draws, text.pooled if near is None else near)
 

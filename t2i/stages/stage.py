@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,39 +16,11 @@ from t2i.diffusion.denoiser import Denoiser, Net, NetDenoiser, Prediction
 from t2i.diffusion.guidance import classifier_free, dynamic_threshold, static_threshold
 from t2i.diffusion.process import VP, Flow
 from t2i.diffusion.samplers import SAMPLERS
-from t2i.errors import UsageError, nearest
 from t2i.rng import NoiseSource, SeededNoise, noise
+from t2i.sampling import SamplingConfig, given
 
 #: on_step(stage, step 1..n, n, the estimate x0_hat (B, ...))
 OnStep = Callable[[str, int, int, Tensor], None]
-
-
-#: of each estimate x0_hat (Saharia 2022, section 2.3): (percentile in (0, 1], cap) of dynamic thresholding, "static"
-#: clipping to [-1, 1], or "none", which a stage without any also has
-Threshold = tuple[float, float] | Literal["static", "none"]
-
-
-@dataclass(frozen=True)
-class Dials:
-    """How a stage is sampled. guidance 1 is none; interval: the sigmas (lo, hi] that are guided."""
-
-    steps: int = 8
-    guidance: float = 1.0
-    sampler: str = "euler"
-    schedule: str = "uniform_t"
-    interval: tuple[float, float] | None = None
-    threshold: Threshold | None = None
-
-    def changed(self, **values: Any) -> Dials:
-        """The same with the values that are not None. Raises UsageError for a sampler or a threshold that does not
-        exist."""
-        new = replace(self, **{k: v for k, v in values.items() if v is not None})
-        if new.sampler not in SAMPLERS:
-            near = ", ".join(nearest(new.sampler, list(SAMPLERS)) or SAMPLERS)
-            raise UsageError(f"there is no sampler {new.sampler!r}.", f"Did you mean {near}?")
-        if isinstance(new.threshold, str) and new.threshold not in ("static", "none"):
-            raise UsageError(f"there is no threshold {new.threshold!r}.", "Write (percentile, cap), static or none.")
-        return new
 
 
 def of_all(on_step: OnStep | None, number: int, many: int) -> OnStep | None:
@@ -93,13 +65,14 @@ class InpaintCond:
 
 @dataclass
 class Stage:
-    """A named diffusion stage. dials: its defaults, from the manifest; prediction: what its network says."""
+    """A named diffusion stage. prediction: what its network's output is; defaults: how it is sampled unless a request
+    says otherwise, from the manifest."""
 
     name: str
     net: nn.Module
     process: Flow | VP
     prediction: Prediction
-    dials: Dials
+    defaults: SamplingConfig = field(default_factory=SamplingConfig)
 
     @property
     def config(self) -> Any:
@@ -116,23 +89,23 @@ class Stage:
         """Where the network is."""
         return next(self.net.parameters()).device
 
-    def sigmas(self, dials: Dials) -> list[float]:
-        """The noise levels (sigma) of a run, decreasing, the last one 0."""
-        return schedule.sigmas(dials.schedule, self.process, dials.steps)
+    def sigmas(self, sampling: SamplingConfig) -> list[float]:
+        """The noise levels of a run, decreasing, the last one 0. Raises UsageError for an unknown schedule."""
+        return schedule.sigmas(given(sampling.schedule, "uniform_t"), self.process, given(sampling.steps, 8))
 
-    def denoiser(self, net: Net, uncond: Any, dials: Dials) -> Denoiser:
-        """The network, of which `net` has the fixed inputs bound, guided and thresholded by `dials`."""
+    def denoiser(self, net: Net, uncond: Any, sampling: SamplingConfig) -> Denoiser:
+        """The network, of which `net` has the fixed inputs bound, guided and thresholded as `sampling` says."""
         dtype = self.dtype
 
         def typed(x_t: Tensor, t: Tensor, cond: Any) -> Tensor:
             return net(x_t.to(dtype), t, cond)
 
         denoiser: Denoiser = NetDenoiser(typed, self.process, self.prediction)
-        denoiser = classifier_free(denoiser, uncond, dials.guidance, dials.interval)
-        if dials.threshold == "static":
+        denoiser = classifier_free(denoiser, uncond, given(sampling.guidance, 1.0), sampling.interval)
+        if sampling.threshold == "static":
             denoiser = static_threshold(denoiser)
-        elif dials.threshold and dials.threshold != "none":
-            percentile, cap = dials.threshold
+        elif sampling.threshold and sampling.threshold != "none":
+            percentile, cap = sampling.threshold
             denoiser = dynamic_threshold(denoiser, percentile * 100, cap)
         return denoiser
 
@@ -142,7 +115,7 @@ class Stage:
         shape: Sequence[int],
         cond: Any,
         uncond: Any,
-        dials: Dials,
+        sampling: SamplingConfig,
         seeds: Sequence[int],
         on_step: OnStep | None = None,
         *,
@@ -159,13 +132,13 @@ class Stage:
         name = self.name + key
         start = start or Start()
         eps = noise(seeds, name, 0, shape).to(self.device) if start.eps is None else start.eps.to(self.device)
-        levels = self.sigmas(dials)
+        levels = self.sigmas(sampling)
         if start.x0 is None:
             x = self.process.start(eps, levels[0])
         else:
             levels = schedule.start_at(levels, start.strength)
             x = start.x0.to(self.device) + levels[0] * eps
-        denoiser, source = self.denoiser(net, uncond, dials), SeededNoise(tuple(seeds), name)
+        denoiser, source = self.denoiser(net, uncond, sampling), SeededNoise(tuple(seeds), name)
 
         def tell(step: int, n: int, x: Tensor, x0_hat: Tensor) -> None:
             if on_step:
@@ -175,7 +148,7 @@ class Stage:
             denoiser = known.hold(denoiser)
             if resamples:
                 return repaint(denoiser, x, levels, cond, source, tell, known=known, resamples=resamples)
-        return SAMPLERS[dials.sampler](denoiser, x, levels, cond, source, tell)
+        return SAMPLERS[given(sampling.sampler, "euler")](denoiser, x, levels, cond, source, tell)
 
 
 def repaint(

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from t2i.rng import noise
-from t2i.stages.stage import Dials, InpaintCond, OnStep, Stage
+from t2i.sampling import SamplingConfig, given
+from t2i.stages.stage import InpaintCond, OnStep, Stage
 
 
 def sample_upsampler(
     stage: Stage,
     low: Tensor,
     seeds: Sequence[int],
-    dials: Dials,
-    level: float = 0.0,
+    sampling: SamplingConfig,
     on_step: OnStep | None = None,
     *,
     tile: int = 0,
@@ -28,16 +28,17 @@ def sample_upsampler(
     pooled: Tensor | None = None,
     negative: Tensor | None = None,
 ) -> Tensor:
-    """(B, 3, h, w) -> (B, 3, h*scale, w*scale), both in [-1, 1]. level: noise-conditioning augmentation in
-    [0, 1].
+    """(B, 3, h, w) -> (B, 3, h*scale, w*scale), both in [-1, 1].
 
-    pooled (B, E): the texts' vectors, for a network that reads them; dials.guidance then leads away from `negative`, or
-    from no text. Without text there is nothing to guide by. With `tile` the network sees at most
-    that many small pixels a side at once: each step is taken in overlapping tiles, of one noise for the whole picture.
-    `key` sets several uses of the stage apart.
+    The network is told by how much its input is noised: `sampling.noise` (noise conditioning augmentation).
+    pooled (B, E): the texts' vectors, for a network that reads them; guidance then leads away from `negative`, or from
+    no text. Without text there is nothing to guide by.
+    tile: the network sees at most that many small pixels a side at once; each step is taken in overlapping tiles, of
+    one noise for the whole picture. key: sets several uses of the stage apart.
     """
     scale = int(stage.config.scale)
     shape = (3, low.shape[2] * scale, low.shape[3] * scale)
+    level = given(sampling.noise, 0.0)
     if level:
         low = low + level * noise(seeds, f"{stage.name}{key}/augment", 0, low.shape[1:]).to(low.device)
     cond: tuple[Tensor, ...] = (low, torch.full((low.shape[0],), level, device=low.device))
@@ -47,7 +48,7 @@ def sample_upsampler(
         away = pooled if negative is None else negative
         cond, uncond = (*cond, pooled, keep), (*cond, away, keep if negative is not None else ~keep)
     else:
-        dials = replace(dials, guidance=1.0)
+        sampling = replace(sampling, guidance=1.0)
 
     def whole(x_t: Tensor, t: Tensor, cond: tuple[Tensor, ...]) -> Tensor:
         out: Tensor = stage.net(x_t, t, *cond)
@@ -62,7 +63,7 @@ def sample_upsampler(
         return out
 
     net = tiled if tile and max(low.shape[2:]) > tile else whole
-    return stage.run(net, shape, cond, uncond, dials, seeds, on_step, key=key, known=known).clamp(-1, 1)
+    return stage.run(net, shape, cond, uncond, sampling, seeds, on_step, key=key, known=known).clamp(-1, 1)
 
 
 def reads_text(stage: Stage) -> bool:

@@ -81,7 +81,7 @@ def check_fit(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> None:
                 if m and n and m != n:
                     raise _mismatch(f"{what} is {m} in stage {a.name!r} and {n} in stage {b.name!r}")
     for entry in manifest.of_kind("sharp"):
-        other = entry.defaults.extra.get("instead_of")
+        other = entry.instead_of
         if other not in [e.name for e in manifest.of_kind("upsampler")]:
             raise _mismatch(f"the stage {entry.name!r} stands in for {other!r}, which is no upsampler of the model")
         if widths[entry.name] != widths[str(other)]:

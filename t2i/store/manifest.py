@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from t2i.errors import InputError
+from t2i.sampling import SamplingConfig
 
 SCHEMA = 1
 MANIFEST, CONFIG, WEIGHTS, TOKENIZER, CARD = (
@@ -17,41 +18,23 @@ MANIFEST, CONFIG, WEIGHTS, TOKENIZER, CARD = (
     "README.md",
 )
 KINDS = ("clip", "text", "prior", "base", "upsampler", "sharp")
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """How a stage is sampled unless the user says otherwise; None where the stage has no such dial.
-
-    threshold: (percentile in (0, 1], cap >= 1) of Imagen's dynamic thresholding, "static" or "none".
-    """
-
-    steps: int | None = None
-    guidance: float | None = None
-    sampler: str | None = None
-    schedule: str | None = None
-    threshold: tuple[float, float] | Literal["static", "none"] | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def unworded(self) -> float | None:
-        """A base's guidance where an embedding is all that it is given, and no text: ``extra["z_guidance"]``, or the
-        same as with a text."""
-        value = self.extra.get("z_guidance", self.guidance)
-        return None if value is None else float(value)
+#: the dials of a stage that stand in its table `defaults`; all others stand in `defaults.extra`
+PLAIN_DIALS = ("steps", "guidance", "sampler", "schedule", "threshold")
+EXTRA_DIALS = tuple(f.name for f in fields(SamplingConfig) if f.name not in PLAIN_DIALS)
 
 
 @dataclass(frozen=True)
 class StageEntry:
-    """One stage: ``kind`` is clip, text, prior, base, upsampler or sharp; ``folder`` a plain name inside the bundle,
-    or, for a shared stage, inside the bundle called ``source``. A sharp stage is no part of the cascade: it can stand
-    in for the upsampler that its defaults' ``extra["instead_of"]`` names."""
+    """One stage. kind: one of `KINDS`. folder: a plain name inside the bundle, or, for a shared stage, inside the
+    bundle called `source`. defaults: how it is sampled unless a request says otherwise. instead_of: for a sharp stage,
+    which is no part of the cascade, the upsampler that it can stand in for."""
 
     name: str
     kind: str
     folder: str
-    defaults: Defaults = field(default_factory=Defaults)
+    defaults: SamplingConfig = field(default_factory=SamplingConfig)
     source: str | None = None
+    instead_of: str | None = None
 
     @property
     def files(self) -> tuple[str, str]:
@@ -100,7 +83,7 @@ class Manifest:
 
 def sharpened(manifest: Manifest) -> Manifest:
     """The manifest with every sharp stage in the place of the upsampler that it can stand in for."""
-    sharp = {e.defaults.extra.get("instead_of"): replace(e, kind="upsampler") for e in manifest.of_kind("sharp")}
+    sharp = {e.instead_of: replace(e, kind="upsampler") for e in manifest.of_kind("sharp")}
     stages = tuple(sharp.get(e.name, e) for e in manifest.stages if e.kind != "sharp")
     return replace(manifest, stages=stages)
 
@@ -110,8 +93,27 @@ def broken(where: Path, what: str) -> InputError:
 
 
 def entry_table(entry: StageEntry) -> dict[str, Any]:
-    """A stage as the manifest has it; `source` stands there only where there is one, as in older bundles."""
-    return {key: value for key, value in asdict(entry).items() if key != "source" or value is not None}
+    """A stage as bundle.json has it. `source` stands there only where there is one, as in older bundles."""
+    dials = asdict(entry.defaults)
+    extra = {name: dials[name] for name in EXTRA_DIALS} | {"instead_of": entry.instead_of}
+    defaults: dict[str, Any] = {name: dials[name] for name in PLAIN_DIALS}
+    defaults["extra"] = {name: value for name, value in extra.items() if value is not None}
+    table = {"name": entry.name, "kind": entry.kind, "folder": entry.folder, "defaults": defaults}
+    return table if entry.source is None else {**table, "source": entry.source}
+
+
+def _parse_entry(raw: Any, path: str) -> StageEntry:
+    """The inverse of `entry_table`. Raises ValueError naming the key."""
+    from t2i.schema import as_table, convert, values_of
+
+    raw, where = dict(as_table(raw, path)), f"{path}.defaults"
+    defaults = dict(as_table(raw.pop("defaults", {}), where))
+    extra = dict(as_table(defaults.pop("extra", {}), f"{where}.extra"))
+    instead_of = convert(str | None, extra.pop("instead_of", None), f"{where}.extra.instead_of")
+    dials = values_of(SamplingConfig, defaults, where, PLAIN_DIALS)
+    dials |= values_of(SamplingConfig, extra, f"{where}.extra", EXTRA_DIALS)
+    own = values_of(StageEntry, raw, path, ("name", "kind", "folder", "source"))
+    return StageEntry(**own, defaults=SamplingConfig(**dials), instead_of=instead_of)
 
 
 def parse_manifest(raw: dict[str, Any], where: Path) -> Manifest:
@@ -121,6 +123,9 @@ def parse_manifest(raw: dict[str, Any], where: Path) -> Manifest:
     if isinstance(schema, int) and schema > SCHEMA:
         raise InputError(f"{where} was written by a newer t2i (schema {schema}).", "Upgrade t2i.", "bundle")
     try:
+        stages = raw.get("stages")
+        if isinstance(stages, list):
+            raw = {**raw, "stages": [_parse_entry(stage, f"stages[{i}]") for i, stage in enumerate(stages)]}
         manifest: Manifest = build(Manifest, raw)
         if schema != SCHEMA:
             raise ValueError(f"schema {schema!r} is not {SCHEMA}")

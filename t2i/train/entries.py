@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from t2i.errors import InputError, UsageError
-from t2i.store.bundle import KINDS, Bundle, Defaults, Manifest, StageEntry, find_shared, read_bundle
+from t2i.store.bundle import KINDS, Bundle, Manifest, StageEntry, find_shared, read_bundle
 from t2i.store.fit import ENCODERS, check_fit, pixel_sizes
 from t2i.text.t5 import t5_config
 from t2i.train.recipe import Recipe, UpsamplerRecipe
@@ -18,7 +18,7 @@ def entry_of(recipe: Recipe, stage: str) -> tuple[StageEntry, dict[str, Any]]:
     s, part = recipe.sample, getattr(recipe, stage)
     config: dict[str, Any] = {"net": part.net.to_dict()}
     if stage == "text":
-        return StageEntry(stage, "text", stage, Defaults()), config | _text(recipe)
+        return StageEntry(stage, "text", stage), config | _text(recipe)
     if stage == "clip":
         n = recipe.clip.net
         config["widths"] = {
@@ -27,7 +27,7 @@ def entry_of(recipe: Recipe, stage: str) -> tuple[StageEntry, dict[str, Any]]:
             "context": n.context,
             "vocab": n.vocab,
         }
-        return StageEntry(stage, "clip", stage, Defaults()), config
+        return StageEntry(stage, "clip", stage), config
     config |= {"prediction": part.objective.prediction, "process": {"kind": "flow"}}
     if stage == "base":
         b = recipe.base
@@ -37,36 +37,24 @@ def entry_of(recipe: Recipe, stage: str) -> tuple[StageEntry, dict[str, Any]]:
         }
         if b.net.text_dim:
             config["widths"]["context"] = getattr(recipe, recipe.encoder).net.context
-        defaults = Defaults(
-            steps=s.base_steps,
-            guidance=s.base_guidance if b.net.text_dim else s.z_guidance,
-            sampler=s.sampler,
-            schedule="uniform_t",
-            threshold=s.threshold,
-            extra={"z_guidance": s.z_guidance} if b.net.text_dim and b.net.cond_dim else {},
-        )
+        defaults = s.base
+        if not b.net.text_dim:
+            defaults = replace(defaults.without_text, z_guidance=None)
+        elif not b.net.cond_dim:
+            defaults = replace(defaults, z_guidance=None)
         return StageEntry(stage, "base", stage, defaults), config
     if stage == "prior":
         p = recipe.prior.net
         config["widths"] = {"embed_dim": p.embed_dim, "text_dim": p.token_dim}
-        defaults = Defaults(
-            steps=s.prior_steps,
-            guidance=s.prior_guidance,
-            sampler="euler",
-            schedule="uniform_t",
-            extra={"best_of": 2},
-        )
-        return StageEntry(stage, "prior", stage, defaults), config
+        return StageEntry(stage, "prior", stage, s.prior), config
     assert isinstance(part, UpsamplerRecipe)
     config["widths"] = {"low": part.size // part.net.scale, "size": part.size}
     if part.net.pooled_dim:
         config["widths"]["text_dim"] = part.net.pooled_dim
-    extra: dict[str, Any] = {"noise": s.upsampler_noise}
     if part.instead_of:  # its one step is what it was tuned for
-        defaults = Defaults(1, None, "euler", "uniform_t", extra={**extra, "instead_of": part.instead_of})
-        return StageEntry(stage, "sharp", stage, defaults), config
-    defaults = Defaults(steps=s.upsampler_steps, sampler="euler", schedule="uniform_t", extra=extra)
-    return StageEntry(stage, "upsampler", stage, defaults), config
+        defaults = replace(s.upsampler, steps=1)
+        return StageEntry(stage, "sharp", stage, defaults, instead_of=part.instead_of), config
+    return StageEntry(stage, "upsampler", stage, s.upsampler), config
 
 
 def _text(recipe: Recipe) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from t2i.nets.language import LanguageConfig
 from t2i.nets.prior import PriorConfig
 from t2i.nets.unet import UNetConfig
 from t2i.nets.upsampler import UpsamplerConfig
+from t2i.sampling import SamplingConfig
 from t2i.schema import build
 from t2i.world.layout import WorldConfig
 
@@ -163,21 +164,27 @@ class SharpRecipe(UpsamplerRecipe):
     adversarial: float = 0.005
 
 
+SAMPLING = {
+    "prior": SamplingConfig(10, 1.0, "euler", "uniform_t", best_of=2),
+    "base": SamplingConfig(8, 3.0, "dpmpp_2m", "uniform_t", z_guidance=1.5),
+    "upsampler": SamplingConfig(2, None, "euler", "uniform_t", noise=0.0),
+}
+"""How the stages of each kind are sampled where a recipe says nothing; chosen by sweeps, see docs/decisions.md."""
+
+
 @dataclass(frozen=True)
-class SampleDefaults:
-    """What the bundle says about sampling; chosen by sweeps, see docs/decisions.md. size: where the cascade stops
-    unless told otherwise, None for the largest. base_guidance: with a text; z_guidance: with an embedding alone."""
+class SampleRecipe:
+    """What the bundle says about sampling. size: where the cascade stops unless told otherwise, None for the largest.
+    The dials that a recipe leaves out are those of `SAMPLING`."""
 
     size: int | None = None
-    prior_steps: int = 10
-    prior_guidance: float = 1.0
-    base_steps: int = 8
-    base_guidance: float = 3.0
-    z_guidance: float = 1.5
-    upsampler_steps: int = 2
-    sampler: str = "dpmpp_2m"
-    threshold: tuple[float, float] | Literal["static", "none"] | None = None  # of the base
-    upsampler_noise: float = 0.0
+    prior: SamplingConfig = field(default_factory=SamplingConfig)
+    base: SamplingConfig = field(default_factory=SamplingConfig)
+    upsampler: SamplingConfig = field(default_factory=SamplingConfig)
+
+    def __post_init__(self) -> None:
+        for kind, defaults in SAMPLING.items():
+            object.__setattr__(self, kind, defaults.override(getattr(self, kind)))
 
 
 @dataclass(frozen=True)
@@ -198,7 +205,7 @@ class Recipe:
         default_factory=lambda: UpsamplerRecipe(size=1024, schedule=Schedule(steps=0, batch=32))
     )
     sharp256: SharpRecipe = field(default_factory=lambda: SharpRecipe())
-    sample: SampleDefaults = field(default_factory=SampleDefaults)
+    sample: SampleRecipe = field(default_factory=SampleRecipe)
     share: dict[str, str] = field(default_factory=dict)  # stage -> the model that it is shared with, and not trained
 
     def __post_init__(self) -> None:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from t2i.diffusion.process import Flow
 from t2i.nets.unet import UNet
 from t2i.nets.upsampler import Upsampler, enlarge
+from t2i.sampling import SamplingConfig
 from t2i.stages.base import guided, sample_base
-from t2i.stages.stage import Dials, Stage
+from t2i.stages.stage import Stage
 from t2i.stages.upsampler import sample_upsampler
 from t2i.text.cond import TextCond
 from t2i.train.recipe import Recipe, UpsamplerRecipe
@@ -37,13 +38,11 @@ def averaged(module: nn.Module, average: dict[str, Tensor]) -> Iterator[None]:
 
 def draw_base(base: UNet, recipe: Recipe, size: int, z: Tensor | None, text: TextCond | None) -> Tensor:
     """(B, 3, size, size) in [-1, 1] from embeddings z (B, E) and/or texts, as the bundle samples."""
-    s = recipe.sample
-    guidance = s.base_guidance if text is not None else s.z_guidance
-    dials = Dials(steps=s.base_steps, guidance=guidance, sampler=s.sampler, threshold=s.threshold)
-    stage = Stage("sheet", base, Flow(), recipe.base.objective.prediction, dials)
+    sampling = recipe.sample.base if text is not None else recipe.sample.base.without_text
+    stage = Stage("sheet", base, Flow(), recipe.base.objective.prediction)
     rows = len(z) if z is not None else len(text or ())
     cond, uncond = guided(text, z)
-    return sample_base(stage, size, cond, uncond, range(rows), dials)
+    return sample_base(stage, size, cond, uncond, range(rows), sampling)
 
 
 def upsampler_rows(
@@ -55,9 +54,9 @@ def upsampler_rows(
     top = (high.shape[-1] - side) // 2 // scale * scale
     high = high[:, :, top : top + side, top : top + side]
     low = F.interpolate(high, scale_factor=1 / scale, mode="area")
-    dials = Dials(steps=steps or recipe.sample.upsampler_steps)
-    stage = Stage(name, net, Flow(), config.objective.prediction, dials)
-    ours = sample_upsampler(stage, low, range(len(low)), dials)
+    sampling = SamplingConfig(steps=steps or recipe.sample.upsampler.steps)
+    stage = Stage(name, net, Flow(), config.objective.prediction)
+    ours = sample_upsampler(stage, low, range(len(low)), sampling)
     blocks = F.interpolate(low, scale_factor=float(scale), mode="nearest")
     return torch.stack([blocks, enlarge(low, scale).clamp(-1, 1), ours, high])
 

@@ -20,7 +20,8 @@ import t2i
 from t2i.cli.app import run
 from t2i.errors import CODES, T2IError
 from t2i.media.images import Record, read_metadata, save_image
-from t2i.store.bundle import Defaults, Manifest, StageEntry, write_bundle
+from t2i.sampling import SamplingConfig
+from t2i.store.bundle import Manifest, StageEntry, write_bundle
 
 Draw = Callable[..., tuple[list[str], str]]
 ROOT = Path(__file__).parents[2]
@@ -176,7 +177,7 @@ def cases(place: Path, patch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[st
 
 def write_mismatched(folder: Path) -> None:
     """A bundle whose base is as wide as its config says, and whose prior is not: written past the checks."""
-    entry = StageEntry("base", "base", "base", Defaults(steps=4, guidance=1.5))
+    entry = StageEntry("base", "base", "base", SamplingConfig(steps=4, guidance=1.5))
     config = {"widths": {"cond_dim": 0, "text_dim": 8, "size": 64}}
     write_bundle(
         folder, Manifest("unclip", "misfit", (entry,), (64,)), {"base": (config, {"w": torch.zeros(1)})}, "{}", "x"

@@ -12,9 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from t2i.store.bundle import Defaults, Manifest, StageEntry, write_bundle
+from t2i.sampling import SamplingConfig
+from t2i.store.bundle import Manifest, StageEntry, write_bundle
 
-ENTRIES = (StageEntry("clip", "clip", "clip"), StageEntry("base", "base", "base", Defaults(steps=4, guidance=1.5)))
+ENTRIES = (
+    StageEntry("clip", "clip", "clip"),
+    StageEntry("base", "base", "base", SamplingConfig(steps=4, guidance=1.5)),
+)
 BUNDLE = Manifest("unclip", "toy", ENTRIES, (64,))
 WIDTHS = {
     "clip": {"embed_dim": 8, "text_dim": 8, "context": 8, "vocab": 8},
@@ -190,7 +194,7 @@ def test_help_is_fast(place: Path) -> None:
 
 def test_the_samplers_offered_are_the_samplers_there_are() -> None:
     from t2i.diffusion import samplers
-    from t2i.jobs.parsing import SAMPLERS
+    from t2i.sampling import SAMPLERS
 
     assert set(SAMPLERS) == set(samplers.SAMPLERS)
 

@@ -7,7 +7,6 @@ import json
 import sys
 import types
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +17,15 @@ from t2i.cli.app import run
 from t2i.jobs.output_paths import MAX_SLUG, slug
 from t2i.jobs.prompt_file import seed_of
 from t2i.media.images import load_image, read_metadata
-from t2i.store.bundle import Defaults, Manifest, StageEntry, write_bundle
+from t2i.sampling import SampleRequest, SamplingConfig
+from t2i.store.bundle import Manifest, StageEntry, write_bundle
 from t2i.text.words import Words
 
 ENTRIES = (
     StageEntry("clip", "clip", "clip"),
-    StageEntry("base", "base", "base", Defaults(steps=4, guidance=1.5)),
-    StageEntry("upsampler", "upsampler", "upsampler", Defaults(steps=1)),
+    StageEntry("base", "base", "base", SamplingConfig(steps=4, guidance=1.5)),
+    StageEntry("upsampler", "upsampler", "upsampler", SamplingConfig(steps=1)),
 )
-
-
-@dataclass
-class Settings:
-    size: int | None = None
-    steps: dict[str, int] = field(default_factory=dict)
-    guidance: dict[str, float] = field(default_factory=dict)
-    sampler: str | None = None
-    negative: str | list[str] = ""
-    threshold: dict[str, Any] = field(default_factory=dict)
-    sr_noise: dict[str, float] = field(default_factory=dict)
-    keep_stages: bool = False
 
 
 class Engine:
@@ -51,11 +39,11 @@ class Engine:
     def load(cls, path: Path, device: str = "cpu", dtype: str = "float32") -> Engine:
         return cls()
 
-    def sample(self, prompts: list[str], seeds: list[int], settings: Settings, on_step: Any = None) -> Any:
+    def sample(self, prompts: list[str], seeds: list[int], request: SampleRequest, on_step: Any = None) -> Any:
         Engine.calls.append(seeds)
         Engine.before(seeds)
         on_step("base", 1, 4, torch.zeros(1))
-        size = settings.size or 64
+        size = request.size or 64
         images = torch.stack([torch.full((3, size, size), (seed % 200) / 100 - 1) for seed in seeds])
         cut = [prompt[20:] if len(prompt) > 20 else None for prompt in prompts]
         return types.SimpleNamespace(
@@ -73,7 +61,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     stages = {e.name: ({"widths": w}, {"w": torch.zeros(1)}) for e, w in zip(ENTRIES, configs, strict=True)}
     write_bundle(tmp_path / "toy", Manifest("unclip", "toy", ENTRIES, (16, 32)), stages, "{}", "card")
     module = types.ModuleType("t2i.pipeline")
-    module.Pipeline, module.SampleSettings = Engine, Settings  # type: ignore[attr-defined]
+    module.Pipeline = Engine  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "t2i.pipeline", module)
     monkeypatch.setattr(Engine, "calls", [], raising=False)
     monkeypatch.setattr(Engine, "before", lambda seeds: None, raising=False)
@@ -287,7 +275,7 @@ def test_slugs(prompt: str, name: str) -> None:
 def test_the_same_from_python(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import t2i
 
-    monkeypatch.setattr(Engine, "sample", lambda self, p, s, settings, on_step=None: _plain(s, settings))
+    monkeypatch.setattr(Engine, "sample", lambda self, p, s, request, on_step=None: _plain(s, request))
     pictures = t2i.load("toy").sample(["a cat", "a dog"], n=2, seed=5, size=16)
     assert [p.getpixel((0, 0))[0] for p in pictures] == [6, 8, 6, 8]
     assert pictures[0].size == (16, 16)
@@ -297,6 +285,6 @@ def test_the_same_from_python(place: Path, monkeypatch: pytest.MonkeyPatch) -> N
         t2i.load("smoll")
 
 
-def _plain(seeds: list[int], settings: Settings) -> Any:
-    size = settings.size or 32
+def _plain(seeds: list[int], request: SampleRequest) -> Any:
+    size = request.size or 32
     return types.SimpleNamespace(images=torch.stack([torch.full((3, size, size), s / 100 - 1) for s in seeds]))

@@ -141,10 +141,10 @@ def test_the_sharp_upsampler_is_used_on_request(
     shutil.copytree(tiny, both)
     bundle = read_bundle(both)
     plain = bundle.manifest.of_kind("upsampler")[0]
-    defaults = replace(plain.defaults, steps=1, extra={"noise": 0.0, "instead_of": plain.name})
+    defaults = replace(plain.defaults, steps=1, noise=0.0)
     config, weights = bundle.load_stage(plain.name)
     other = {name: 0.5 * t for name, t in weights.items()}
-    update_stage(both, StageEntry("sharp64", "sharp", "sharp64", defaults), (config, other))
+    update_stage(both, StageEntry("sharp64", "sharp", "sharp64", defaults, instead_of=plain.name), (config, other))
     assert [e.kind for e in read_bundle(both).manifest.stages] == ["clip", "prior", "base", "upsampler", "sharp"]
     for number, args in enumerate(([], ["--sharp"], ["--sharp", "--steps", "sharp64=2"])):
         more = ["photos/a.png", "--to", "80", "--trust", "-o", f"o{number}", "--device", "cpu", "--model", str(both)]

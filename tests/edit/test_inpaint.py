@@ -15,8 +15,9 @@ from t2i.diffusion.schedule import uniform_t
 from t2i.edit.inpaint import inpaint
 from t2i.edit.masks import box, extend, grow
 from t2i.edit.textmask import otsu, references, text_contrast, text_mask
-from t2i.pipeline import Pipeline, SampleSettings
+from t2i.pipeline import Pipeline
 from t2i.rng import SeededNoise
+from t2i.sampling import SampleRequest
 from t2i.stages.stage import InpaintCond, repaint
 
 
@@ -89,7 +90,7 @@ def test_the_base_is_shown_what_is_known(pipeline: Pipeline, monkeypatch: pytest
 
     monkeypatch.setattr(type(net), "forward", forward)
     image, mask = picture(16, 16), box(16, 16, 4, 4, 6, 6)
-    inpaint(pipeline, image, mask, ["a cat in the snow"] * 2, [1, 2], SampleSettings(size=16))
+    inpaint(pipeline, image, mask, ["a cat in the snow"] * 2, [1, 2], SampleRequest(size=16))
     assert seen[0].shape == (4, 7, 16, 16)  # two pictures, each with and without its text
     for row in seen[0]:
         assert torch.equal(row[3:4], mask)

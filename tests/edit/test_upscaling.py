@@ -14,6 +14,7 @@ from t2i.edit.upscaling import choose, detailed, earned_share, upscale
 from t2i.lab.edit_measures import clouds, gradients, shipped_photographs, step_at
 from t2i.media.images import lanczos, load_image, resize, to_tensor
 from t2i.pipeline import Pipeline
+from t2i.sampling import SamplingConfig
 from t2i.stages.upsampler import reach, sample_upsampler, tiles
 
 
@@ -58,9 +59,9 @@ def test_parts_fill_the_picture_once() -> None:
 def test_tiles_leave_no_seam(pipeline: Pipeline) -> None:
     entry = pipeline.manifest.of_kind("upsampler")[0]
     stage, low = pipeline.stages[entry.name], picture(40, 56)[None]
-    dials = stage.dials.changed(steps=2)
-    whole = sample_upsampler(stage, low, [7], dials)
-    parts = sample_upsampler(stage, low, [7], dials, tile=2 * reach(stage) + 6)
+    sampling = stage.defaults.override(SamplingConfig(steps=2))
+    whole = sample_upsampler(stage, low, [7], sampling)
+    parts = sample_upsampler(stage, low, [7], sampling, tile=2 * reach(stage) + 6)
     assert float((whole - parts).abs().max()) < 1e-4
     # the gradient across the borders of tiles (every 6 small pixels) against that elsewhere, over the same of one piece
     assert step_at(parts, 4 * 6, 4) / step_at(whole, 4 * 6, 4) == pytest.approx(1, abs=0.05)
@@ -138,8 +139,7 @@ def test_never_much_worse_than_lanczos(pipeline: Pipeline, name: str, sharp: boo
     models = [pipeline]
     if sharp:  # the same weights, trusted as a sharp upsampler's are
         entry = pipeline.manifest.of_kind("upsampler")[0]
-        extra = {**entry.defaults.extra, "instead_of": "another"}
-        other = replace(entry, defaults=replace(entry.defaults, extra=extra))
+        other = replace(entry, instead_of="another")
         stages = tuple(other if e.name == entry.name else e for e in pipeline.manifest.stages)
         models = [copy.copy(pipeline)]
         models[0].manifest = replace(pipeline.manifest, stages=stages)

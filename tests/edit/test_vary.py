@@ -11,10 +11,11 @@ from torch import Tensor
 from t2i.edit.rerank import candidates, rerank
 from t2i.edit.vary import blend, own_noise, redraw, squares, text_diff, text_direction, variations
 from t2i.errors import UsageError
-from t2i.pipeline import Pipeline, SampleSettings
+from t2i.pipeline import Pipeline
+from t2i.sampling import SampleRequest, SamplingConfig
 
 CAT = "a cat in the snow"
-LOW = SampleSettings(size=16)
+LOW = SampleRequest(size=16)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_variations_are_functions_of_picture_and_seed(pipeline: Pipeline) -> Non
     assert far(made[1:2], variations(pipeline, picture(), [2], LOW).images) <= 4
     assert far(made[:1], variations(pipeline, picture(2), [1], LOW).images) > 4
     assert far(made[:1], variations(pipeline, picture(), [1], LOW, prompts=[CAT]).images) > 1
-    led_away = SampleSettings(size=16, negative="a red apple")
+    led_away = SampleRequest(size=16, negative="a red apple")
     assert far(made[:1], variations(pipeline, picture(), [1], led_away).images) > 1
 
 
@@ -108,9 +109,9 @@ def test_the_best_is_kept_and_can_be_drawn_again(pipeline: Pipeline) -> None:
 
 def test_without_the_prior_the_text_alone_is_read(pipeline: Pipeline) -> None:
     with_prior = pipeline.sample([CAT], [7], LOW).images
-    without = pipeline.sample([CAT], [7], SampleSettings(size=16, prior="none")).images
+    without = pipeline.sample([CAT], [7], SampleRequest(size=16, prior="none")).images
     assert far(with_prior, without) > 1
-    more = pipeline.sample([CAT], [7], SampleSettings(size=16, best_of=8)).images
+    more = pipeline.sample([CAT], [7], SampleRequest(size=16, stages={"prior": SamplingConfig(best_of=8)})).images
     assert far(with_prior, more) > 1
     with pytest.raises(UsageError, match="no prior"):
-        pipeline.sample([CAT], [7], SampleSettings(prior="magic"))
+        pipeline.sample([CAT], [7], SampleRequest(prior="magic"))

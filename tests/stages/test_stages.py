@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from t2i.diffusion.process import Flow
 from t2i.errors import UsageError
 from t2i.nets.prior import PriorCond
+from t2i.sampling import SamplingConfig
 from t2i.stages.base import base_cond, sample_base
 from t2i.stages.prior import pick_best, sample_prior
-from t2i.stages.stage import Dials, InpaintCond, Stage, Start
+from t2i.stages.stage import InpaintCond, Stage, Start
 from t2i.stages.upsampler import sample_upsampler
 from t2i.text.cond import TextCond
 
@@ -33,8 +34,8 @@ class Spy(nn.Module):
         return 0.5 * x_t[:, :3] if x_t.ndim == 4 else 0.5 * x_t
 
 
-def stage(net: nn.Module, **dials: Any) -> Stage:
-    return Stage("spy", net, Flow(), "x0", Dials(**dials))
+def stage(net: nn.Module, **defaults: Any) -> Stage:
+    return Stage("spy", net, Flow(), "x0", SamplingConfig(**defaults))
 
 
 def text(rows: int) -> TextCond:
@@ -53,8 +54,7 @@ def test_the_nearest_draw_is_kept() -> None:
 
 def test_two_draws_of_the_prior_are_not_worse_than_one() -> None:
     said, net = text(8), Spy()
-    dials = Dials(steps=2)
-    one, two = (sample_prior(stage(net), said, range(8), dials, best_of=k) for k in (1, 2))
+    one, two = (sample_prior(stage(net), said, range(8), SamplingConfig(steps=2, best_of=k)) for k in (1, 2))
     first, second = ((z * F.normalize(said.pooled, dim=-1)).sum(-1) for z in (one, two))
     assert bool((second >= first - 1e-6).all())
     assert bool((second > first + 1e-3).any())
@@ -63,7 +63,7 @@ def test_two_draws_of_the_prior_are_not_worse_than_one() -> None:
 
 def test_the_prior_is_guided_by_its_own_null() -> None:
     net = Spy()
-    sample_prior(stage(net), text(2), [1, 2], Dials(steps=1, guidance=3.0))
+    sample_prior(stage(net), text(2), [1, 2], SamplingConfig(steps=1, guidance=3.0))
     cond = net.calls[0][2]
     assert isinstance(cond, PriorCond)
     assert cond.keep is not None
@@ -73,7 +73,9 @@ def test_the_prior_is_guided_by_its_own_null() -> None:
 def test_a_base_with_a_mask_is_told_to_paint_everything() -> None:
     net, said = Spy(in_channels=7), text(2)
     z = torch.randn(2, 6, generator=torch.Generator().manual_seed(2))
-    made = sample_base(stage(net), 8, base_cond(said, z), base_cond(said, z, keep=False), [1, 2], Dials(steps=1))
+    made = sample_base(
+        stage(net), 8, base_cond(said, z), base_cond(said, z, keep=False), [1, 2], SamplingConfig(steps=1)
+    )
     assert made.shape == (2, 3, 8, 8)
     x_t = net.calls[0][0]
     assert x_t.shape == (2, 7, 8, 8)
@@ -87,7 +89,7 @@ def test_the_null_has_the_shape_of_the_condition(with_text: bool, with_z: bool) 
     said, z = (text(2) if with_text else None), (torch.zeros(2, 6) if with_z else None)
     net = Spy(in_channels=3)
     cond, null = base_cond(said, z), base_cond(said, z, keep=False)
-    made = sample_base(stage(net), 8, cond, null, [1, 2], Dials(steps=1, guidance=2.0))
+    made = sample_base(stage(net), 8, cond, null, [1, 2], SamplingConfig(steps=1, guidance=2.0))
     assert made.shape == (2, 3, 8, 8)
     both = net.calls[0][2]
     for there, keep in ((with_text, both.tokens_keep), (with_z, both.z_keep)):
@@ -97,21 +99,21 @@ def test_the_null_has_the_shape_of_the_condition(with_text: bool, with_z: bool) 
 def test_an_upsampler_makes_one_pass_a_step_and_adds_its_noise() -> None:
     low = torch.zeros(2, 3, 4, 4)
     net = Spy(scale=2)
-    made = sample_upsampler(stage(net), low, [1, 2], Dials(steps=2, guidance=7.0), level=0.25)
+    made = sample_upsampler(stage(net), low, [1, 2], SamplingConfig(steps=2, guidance=7.0, noise=0.25))
     assert made.shape == (2, 3, 8, 8)
     assert [len(x_t) for x_t, _, _ in net.calls] == [2, 2]
     noisy, level = net.calls[0][2]
     assert level.tolist() == [0.25, 0.25]
     assert 0.15 < float(noisy.std()) < 0.35
     alone = Spy(scale=2)
-    sample_upsampler(stage(alone), low[:1], [2], Dials(steps=2), level=0.25)
+    sample_upsampler(stage(alone), low[:1], [2], SamplingConfig(steps=2, noise=0.25))
     assert torch.equal(alone.calls[0][2][0][0], noisy[1])
 
 
 def test_networks_compute_in_their_own_dtype_and_samplers_in_float32() -> None:
     net = Spy(in_channels=3).to(torch.bfloat16)
     z = torch.zeros(1, 6)
-    made = sample_base(stage(net), 8, base_cond(None, z), base_cond(None, z, keep=False), [1], Dials(steps=2))
+    made = sample_base(stage(net), 8, base_cond(None, z), base_cond(None, z, keep=False), [1], SamplingConfig(steps=2))
     assert made.dtype == torch.float32
     x_t, t, cond = net.calls[0]
     assert (x_t.dtype, t.dtype, cond.z.dtype) == (torch.bfloat16, torch.float32, torch.bfloat16)
@@ -120,7 +122,7 @@ def test_networks_compute_in_their_own_dtype_and_samplers_in_float32() -> None:
 
 def test_an_unknown_sampler_is_refused() -> None:
     with pytest.raises(UsageError, match="there is no sampler 'eular'"):
-        Dials().changed(sampler="eular")
+        SamplingConfig(sampler="eular").check()
 
 
 class Believing(Spy):
@@ -136,13 +138,13 @@ def test_a_run_starts_from_a_picture_or_from_other_noise() -> None:
     x0 = torch.linspace(-1, 1, 16).view(1, 1, 4, 4)
     eps = torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(3))
     made = stage(net, steps=4)
-    dials = made.dials
+    sampling = made.defaults
 
     def run(start: Start | None) -> Tensor:
         net.calls.clear()
-        return made.run(lambda x, t, cond: net(x, t), (1, 4, 4), None, None, dials, [7], start=start)
+        return made.run(lambda x, t, cond: net(x, t), (1, 4, 4), None, None, sampling, [7], start=start)
 
-    levels = made.sigmas(dials)
+    levels = made.sigmas(sampling)
     half = run(Start(eps=eps, x0=x0, strength=0.5))
     assert len(net.calls) == 2
     assert torch.allclose(half, x0 + levels[2] * eps, atol=1e-4)
@@ -161,7 +163,7 @@ def test_what_is_known_is_held_to_the_bit() -> None:
     known = InpaintCond(x0, mask)
     for resamples in (0, 3):
         out = made.run(
-            lambda x, t, cond: net(x, t), (1, 4, 4), None, None, made.dials, [7, 8], known=known, resamples=resamples
+            lambda x, t, cond: net(x, t), (1, 4, 4), None, None, made.defaults, [7, 8], known=known, resamples=resamples
         )
         assert torch.equal(out[:, :, 2:], x0[:, :, 2:])
         assert not torch.equal(out[:, :, :2], x0[:, :, :2])

@@ -15,13 +15,16 @@ import pytest
 import torch
 
 from t2i.errors import InputError, UnavailableError
-from t2i.store.bundle import Defaults, Manifest, StageEntry, read_bundle, update_stage, write_bundle
+from t2i.sampling import SamplingConfig
+from t2i.store.bundle import Manifest, StageEntry, read_bundle, update_stage, write_bundle
 from t2i.store.registry import list_models, resolve
 
 CLIP = StageEntry("clip", "clip", "clip")
-PRIOR = StageEntry("prior", "prior", "prior", Defaults(steps=10, guidance=1.0))
-BASE = StageEntry("base", "base", "base", Defaults(steps=8, guidance=1.5, sampler="dpmpp_2m", threshold=(0.995, 1.5)))
-UP = StageEntry("upsampler256", "upsampler", "upsampler256", Defaults(steps=2))
+PRIOR = StageEntry("prior", "prior", "prior", SamplingConfig(steps=10, guidance=1.0))
+BASE = StageEntry(
+    "base", "base", "base", SamplingConfig(steps=8, guidance=1.5, sampler="dpmpp_2m", threshold=(0.995, 1.5))
+)
+UP = StageEntry("upsampler256", "upsampler", "upsampler256", SamplingConfig(steps=2))
 WIDTHS: dict[str, dict[str, int]] = {
     "clip": {"embed_dim": 4, "text_dim": 8, "context": 24, "vocab": 50},
     "prior": {"embed_dim": 4, "text_dim": 8},
@@ -83,7 +86,7 @@ def test_a_bundle_grows_stage_by_stage(tmp_path: Path) -> None:
     before = bundle.digest
     (folder / "base" / "model.safetensors").write_bytes(b"damaged")
     config = made["base"][0]
-    bundle = update_stage(folder, replace(BASE, defaults=Defaults(steps=4)), (config, {"w": torch.ones(2)}))
+    bundle = update_stage(folder, replace(BASE, defaults=SamplingConfig(steps=4)), (config, {"w": torch.ones(2)}))
     assert bundle.digest != before
     assert bundle.manifest.stage("base").defaults.steps == 4
     assert torch.equal(bundle.load_stage("base")[1]["w"], torch.ones(2))

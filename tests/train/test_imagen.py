@@ -16,8 +16,9 @@ from t2i.data.source import WorldSource
 from t2i.errors import InputError, UsageError
 from t2i.nets.language import HIDDEN
 from t2i.nets.upsampler import Upsampler
-from t2i.pipeline import Pipeline, SampleSettings
+from t2i.pipeline import Pipeline
 from t2i.rng import generator
+from t2i.sampling import SampleRequest
 from t2i.store.bundle import Bundle, read_bundle, update_stage
 from t2i.train.language import hide
 from t2i.train.recipe import load_recipe
@@ -54,7 +55,7 @@ def test_every_stage_and_a_picture_of_them(trained: Path) -> None:
     ]
     assert bundle.configs["base"]["widths"]["context"] == 24 and "Imagen" in bundle.card()
     pipeline = Pipeline.load(trained)
-    made = pipeline.sample(["a red circle", "a zyxt"], [1, 2], SampleSettings(keep_stages=True))
+    made = pipeline.sample(["a red circle", "a zyxt"], [1, 2], SampleRequest(keep_stages=True))
     assert made.images.shape == (2, 3, 64, 64) and list(made.stages) == ["base", "upsampler256"]
     assert made.unknown == [[], ["zyxt"]]
     alone = pipeline.sample(["a red circle"], [1]).images

@@ -15,7 +15,8 @@ from t2i.data.source import WorldSource
 from t2i.errors import InputError, UsageError
 from t2i.nets.critic import PatchCritic, hinge
 from t2i.nets.upsampler import Upsampler
-from t2i.pipeline import Conditioning, Pipeline, SampleSettings
+from t2i.pipeline import Conditioning, Pipeline
+from t2i.sampling import SampleRequest
 from t2i.store.bundle import read_bundle
 from t2i.train.recipe import load_recipe
 from t2i.train.run import train
@@ -91,7 +92,7 @@ def test_a_critic_learns_to_tell_the_enlarged_from_the_true(micro: str) -> None:
 def test_a_bundle_holds_both_and_draws_the_sharp_one_on_request(made: Path, micro: str, tmp_path: Path) -> None:
     out = copy(made, tmp_path / "m")
     before = (out / "upsampler256" / "model.safetensors").read_bytes()
-    picture = Pipeline.load(out).sample(["a red circle"], [1], SampleSettings(size=64)).images
+    picture = Pipeline.load(out).sample(["a red circle"], [1], SampleRequest(size=64)).images
     records: list[dict[str, Any]] = []
     train("sharp256", micro, SHARP, out=out, report=records.append)
     assert [r["stage"] for r in records if r["event"] == "warm start"] == ["upsampler256"]
@@ -105,7 +106,7 @@ def test_a_bundle_holds_both_and_draws_the_sharp_one_on_request(made: Path, micr
     weights = load_file(out / "sharp256" / "model.safetensors")
     assert weights.keys() == load_file(out / "upsampler256" / "model.safetensors").keys()  # no critic
     plain, sharp = Pipeline.load(out), Pipeline.load(out, sharp=True)
-    assert torch.equal(plain.sample(["a red circle"], [1], SampleSettings(size=64)).images, picture)
+    assert torch.equal(plain.sample(["a red circle"], [1], SampleRequest(size=64)).images, picture)
     assert "sharp256" not in plain.stages and "upsampler256" not in sharp.stages
     (entry,) = sharp.manifest.of_kind("upsampler")
     told: list[tuple[str, int]] = []
@@ -114,7 +115,7 @@ def test_a_bundle_holds_both_and_draws_the_sharp_one_on_request(made: Path, micr
         told.append((stage, n))
 
     low = torch.zeros(1, 3, 16, 16)
-    large = sharp.sample_upsampler(entry, low, Conditioning(), [0], SampleSettings(), tell)
+    large = sharp.sample_upsampler(entry, low, Conditioning(), [0], SampleRequest(), tell)
     assert large.shape == (1, 3, 64, 64) and told == [("sharp256", 1)]
 
 

@@ -1,0 +1,111 @@
+"""How a stage is sampled, and what is asked of a whole cascade. Imports no torch: manifests are read without it.
+
+`SamplingConfig` is the one type for a stage's dials. A recipe gives it, the manifest stores it as the stage's default,
+a request overrides it, and the stage takes it. A new dial is one field here and one option of the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, TypeVar
+
+from t2i.errors import UsageError, nearest
+
+#: (percentile in (0, 1], cap >= 1) of dynamic thresholding, "static" (clip x0_hat to [-1, 1]), or "none"
+Threshold = tuple[float, float] | Literal["static", "none"]
+
+#: the keys of `t2i.diffusion.samplers.SAMPLERS`, here so that a misspelt name costs no import of torch
+SAMPLERS = ("euler", "heun", "dpmpp_2m", "unipc", "ancestral", "consistency")
+
+T = TypeVar("T")
+
+PRIORS = ("diffusion", "none")
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How one stage is sampled. None means "not given": the next lower layer decides, and in the end the stage.
+
+    steps: sampler steps, 8 if nobody says. sampler: a name in `SAMPLERS`, euler if nobody says. schedule: a name in
+    `t2i.diffusion.schedule.SCHEDULES`, uniform_t if nobody says.
+    guidance: weight of classifier-free guidance (Ho 2022, arXiv 2207.12598); 1 is no guidance.
+    threshold: thresholding of the estimate x0_hat (Saharia 2022, section 2.3).
+    interval: guide only where lo < sigma <= hi (Kynkäänniemi 2024, arXiv 2404.07724).
+    noise: level in [0, 1] of noise conditioning augmentation, upsamplers only (Ho 2021, arXiv 2106.15282).
+    best_of: embeddings that the prior draws for each picture; the nearest to the text is kept (Ramesh 2022,
+    section 2.2).
+    z_guidance: guidance of the base where it is given an embedding and no text.
+    """
+
+    steps: int | None = None
+    guidance: float | None = None
+    sampler: str | None = None
+    schedule: str | None = None
+    threshold: Threshold | None = None
+    interval: tuple[float, float] | None = None
+    noise: float | None = None
+    best_of: int | None = None
+    z_guidance: float | None = None
+
+    def override(self, other: SamplingConfig | None) -> SamplingConfig:
+        """This config with what `other` gives in its place."""
+        given = {f.name: getattr(other, f.name) for f in fields(other)} if other is not None else {}
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
+
+    @property
+    def without_text(self) -> SamplingConfig:
+        """This config for a base that is given no text: guidance is `z_guidance`, where there is one."""
+        return self if self.z_guidance is None else replace(self, guidance=self.z_guidance)
+
+    def check(self) -> SamplingConfig:
+        """Return self. Raises UsageError for a sampler or a threshold that does not exist."""
+        if self.sampler is not None and self.sampler not in SAMPLERS:
+            near = ", ".join(nearest(self.sampler, list(SAMPLERS)) or SAMPLERS)
+            raise UsageError(f"there is no sampler {self.sampler!r}.", f"Did you mean {near}?")
+        if isinstance(self.threshold, str) and self.threshold not in ("static", "none"):
+            raise UsageError(f"there is no threshold {self.threshold!r}.", "Write (percentile, cap), static or none.")
+        return self
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """What is asked of a whole cascade, beside prompts and seeds.
+
+    size: side in pixels at which the cascade stops, None for the model's own. negative: what not to draw; it takes the
+    place of "no text" in guidance. prior: "diffusion", or "none": the base then reads the text alone, or, if it reads
+    none, the text's embedding in the place of an image's (Ramesh 2022, section 5.1). keep_stages: whether what each
+    stage made is kept. stages: stage name -> what differs from the stage's defaults.
+    """
+
+    size: int | None = None
+    negative: str | None = None
+    prior: str = "diffusion"
+    keep_stages: bool = False
+    stages: Mapping[str, SamplingConfig] = field(default_factory=dict)
+
+    def of(self, stage: str) -> SamplingConfig:
+        """What is asked of a stage."""
+        return self.stages.get(stage, SamplingConfig())
+
+    def override(self, stage: str, config: SamplingConfig) -> SampleRequest:
+        """This request with more asked of a stage."""
+        return replace(self, stages={**self.stages, stage: self.of(stage).override(config)})
+
+    def check(self) -> None:
+        """Raises UsageError for a prior, a sampler or a threshold that does not exist."""
+        if self.prior not in PRIORS:
+            raise UsageError(f"there is no prior {self.prior!r}.", f"Choose one of {', '.join(PRIORS)}.")
+        for config in self.stages.values():
+            config.check()
+
+
+def by_stage(**dials: Mapping[str, Any]) -> dict[str, SamplingConfig]:
+    """One config a stage, from one table a dial: steps={"base": 8}, noise={"upsampler256": 0.1}."""
+    names = dict.fromkeys(stage for table in dials.values() for stage in table)
+    return {stage: SamplingConfig(**{dial: t[stage] for dial, t in dials.items() if stage in t}) for stage in names}
+
+
+def given(value: T | None, otherwise: T) -> T:
+    """`value`, or `otherwise` where it is None."""
+    return otherwise if value is None else value
