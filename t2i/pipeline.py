@@ -1,10 +1,10 @@
-"""The engine: encodes the prompts once and chains the stages that the bundle's manifest names.
+"""The engine: encodes the prompts and runs the stages of the bundle one after the other.
 
     pipeline = Pipeline.load(Path("weights/small"))
     pictures = pipeline.sample(["a cat in the snow"], seeds=[7]).images      # (1, 3, 256, 256) in [-1, 1]
 
-It prints nothing and writes nothing. A picture is a function of (weights, prompt, request, seed), never of
-its neighbours in the batch.
+It prints nothing and writes nothing. A picture depends on weights, prompt, request and seed, never on the other
+pictures of its batch. Shapes: B pictures, E embedding width.
 """
 
 from __future__ import annotations
@@ -39,8 +39,7 @@ from t2i.text.words import Words
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What B pictures shall show, None for what is left open: text, image embeddings z (B, E), and the same of what
-    they shall not show."""
+    """What B pictures should show: text, and image embeddings z (B, E); and what they should not. None: not given."""
 
     text: TextCond | None = None
     z: Tensor | None = None
@@ -50,8 +49,8 @@ class Conditioning:
 
 @dataclass(frozen=True)
 class Samples:
-    """images (B, 3, H, W) in [-1, 1]; stages: name -> what each stage made, if kept; truncated: the part of
-    each prompt that did not fit, or None; unknown: the words of each prompt that the training never said."""
+    """images (B, 3, H, W) in [-1, 1]. stages: stage name -> its output, if the request keeps them. truncated: the part
+    of each prompt that did not fit, or None. unknown: the words of each prompt that no training caption holds."""
 
     images: Tensor
     stages: dict[str, Tensor]
@@ -60,8 +59,7 @@ class Samples:
 
 
 class Pipeline:
-    """A loaded bundle. Built by `Pipeline.load`. encoder: what reads the prompts; words: what the training captions
-    said."""
+    """A loaded bundle; made by `Pipeline.load`. words: the words of the training captions."""
 
     def __init__(
         self, manifest: Manifest, encoder: TextEncoder, stages: Mapping[str, Stage], clip: Clip | None = None
@@ -74,8 +72,8 @@ class Pipeline:
     def load(cls, path: Path | str, device: str = "cpu", dtype: str = "float32", *, sharp: bool = False) -> Pipeline:
         """Read a bundle and build its networks. Raises InputError for a damaged or incomplete one.
 
-        dtype is that of the stages that draw pixels; text encoder and prior are small, and stay in float32. sharp: with
-        the bundle's sharp upsamplers, where it has them, in the place of the plain ones.
+        dtype: of the stages that make pixels; text encoder and prior are small and stay in float32. sharp: replace the
+        upsamplers by their sharp versions, where the bundle has them.
         """
         bundle = read_bundle(path)
         manifest = sharpened(bundle.manifest) if sharp else bundle.manifest
@@ -100,17 +98,17 @@ class Pipeline:
 
     @property
     def clip(self) -> Clip:
-        """What sees pictures. Raises UsageError for a model without: Imagen's text encoder has never seen one."""
+        """CLIP. Raises UsageError for a model without, such as Imagen: its text encoder has never seen a picture."""
         if self._clip is None:
             raise UsageError(*blind(self.manifest.name))
         return self._clip
 
     @torch.inference_mode()
     def encode(self, prompts: Sequence[str]) -> tuple[TextCond, list[str | None]]:
-        """The prompts encoded, (B, ...), and of each the part that did not fit, or None.
+        """Encode B prompts. Returns their text, and for each the part that did not fit, or None.
 
-        Each distinct prompt is encoded once, also over several calls, and alone, so that its numbers do not depend
-        on the others.
+        Each distinct prompt is encoded once, also over several calls, and in a batch of one, so that the result does
+        not depend on the other prompts.
         """
         distinct = list(dict.fromkeys(prompts))
         found = {prompt: self.texts.get(prompt) for prompt in distinct}
@@ -134,7 +132,7 @@ class Pipeline:
         request: SampleRequest | None = None,
         on_step: OnStep | None = None,
     ) -> Samples:
-        """One picture a (prompt, seed) pair. Raises UsageError for a size the bundle does not have."""
+        """One picture for each pair of prompt and seed. Raises UsageError for a request that the bundle cannot meet."""
         assert len(prompts) == len(seeds) > 0, "one seed a prompt"
         request = request or SampleRequest()
         self.check(request)
@@ -153,14 +151,17 @@ class Pipeline:
         prompts: Sequence[str] = (),
         truncated: Sequence[str | None] = (),
     ) -> Samples:
-        """The cascade from its base on: one picture a seed. `start`: where the base begins, if not at noise."""
+        """The cascade from the base on, one picture a seed. start: where the base starts, if not at noise.
+
+        prompts, truncated: what the samples will say of the prompts.
+        """
         self.check(request)
         images = self.sample_base(conditioning, seeds, request, on_step, start=start)
         kept: dict[str, Tensor] = {}
         if request.keep_stages:
-            if conditioning.z is not None and self.manifest.of_kind("prior"):
-                kept[self.manifest.of_kind("prior")[0].name] = conditioning.z.float().cpu()
-            kept[self.manifest.of_kind("base")[0].name] = images.float().cpu()
+            if conditioning.z is not None and self.prior is not None:
+                kept[self.prior[0].name] = conditioning.z.float().cpu()
+            kept[self.base[0].name] = images.float().cpu()
         images = self.upsample(
             images, conditioning, seeds, request, on_step, kept=kept if request.keep_stages else None
         )
@@ -168,7 +169,7 @@ class Pipeline:
         return Samples(images.float().cpu(), kept, list(truncated) or [None] * len(seeds), unknown)
 
     def check(self, request: SampleRequest) -> None:
-        """Raises UsageError for a size that the bundle does not have, a prior, sampler or threshold that none has."""
+        """Raises UsageError for an unknown size, prior, sampler or threshold."""
         if (size := request.size) and size not in self.manifest.sizes:
             sizes = ", ".join(map(str, self.manifest.sizes))
             name = self.manifest.name
@@ -186,20 +187,19 @@ class Pipeline:
         key: str = "",
         near: Tensor | None = None,
     ) -> tuple[Conditioning, list[str | None]]:
-        """The prompts, and the negative prompt of the request, encoded and taken through the prior; and of each
-        prompt the part that did not fit.
+        """Encode the prompts and the request's negative prompt and run the prior on them.
 
-        key: sets several draws for the same seeds apart; near: as in `sample_prior`.
+        Returns the conditioning, and for each prompt the part that did not fit, or None. key, near: as in
+        `sample_prior`.
         """
         text, cut = self.encode(prompts)
         z = self.sample_prior(text, seeds, request, on_step, key=key, near=near)
         if request.negative is None or not request.negative.strip():
             return Conditioning(text, z), cut
         negative = self.encode([request.negative] * len(prompts))[0]
-        reads_text = bool(self.base[1].config.text_dim)  # then the embedding stays as it is: see `conds`
-        return Conditioning(
-            text, z, negative, None if reads_text else self.sample_prior(negative, seeds, request, key=key)
-        ), cut
+        reads_text = bool(self.base[1].config.text_dim)  # then z is the same on both sides of guidance: see `guided`
+        z_negative = None if reads_text else self.sample_prior(negative, seeds, request, key=key)
+        return Conditioning(text, z, negative, z_negative), cut
 
     @torch.inference_mode()
     def sample_prior(
@@ -212,34 +212,41 @@ class Pipeline:
         key: str = "",
         near: Tensor | None = None,
     ) -> Tensor | None:
-        """Unit image embeddings (B, E) of encoded prompts; None where there is no prior to draw them. near: of the
-        candidates those nearest to these embeddings (B, E) are kept, in the place of those nearest to the texts."""
-        entries = self.manifest.of_kind("prior")
+        """Unit image embeddings (B, E) of encoded prompts; None without a prior.
+
+        key: gives several draws for the same seeds different noise. near (B, E): keep the candidates nearest to these
+        embeddings instead of those nearest to the texts.
+        """
         if request.prior == "none":
             reads_text = bool(self.base[1].config.text_dim)
             return None if reads_text else F.normalize(text.pooled, dim=-1)
-        if not entries:
+        if self.prior is None:
             return None
-        entry = entries[0]
-        sampling = self.sampling(entry, request)
-        return sample_prior(self.stages[entry.name], text, seeds, sampling, on_step, key=key, near=near)
+        entry, stage = self.prior
+        return sample_prior(stage, text, seeds, self.sampling(entry, request), on_step, key=key, near=near)
 
     @torch.inference_mode()
     def embed(self, pixels: Tensor) -> Tensor:
-        """Unit CLIP image embeddings (B, E) of square pictures (B, 3, S, S) of any size."""
+        """Unit CLIP image embeddings (B, E) of square pictures (B, 3, S, S) in [-1, 1], of any size S."""
         side, device = self.clip.config.image_size, self.clip.text_projection.device
         small = resize(pixels.to(device, torch.float32), side, side)
-        # one at a time: an embedding must not depend on its neighbours
+        # one at a time: an embedding must not depend on the rest of its batch
         return torch.cat([F.normalize(self.clip.encode_image(row[None]), dim=-1) for row in small])
 
     @property
     def base(self) -> tuple[StageEntry, Stage]:
-        """The base stage and its entry in the manifest."""
+        """The base stage, with its entry in the manifest."""
         entry = self.manifest.of_kind("base")[0]
         return entry, self.stages[entry.name]
 
+    @property
+    def prior(self) -> tuple[StageEntry, Stage] | None:
+        """The prior stage, with its entry in the manifest; None for a model without one."""
+        entries = self.manifest.of_kind("prior")
+        return (entries[0], self.stages[entries[0].name]) if entries else None
+
     def conds(self, conditioning: Conditioning) -> tuple[UNetCond, UNetCond]:
-        """The base's condition and what guidance leads away from, of what the base reads (`guided`)."""
+        """(cond, uncond) of the base, from what the base can read: see `t2i.stages.base.guided`."""
         config = self.base[1].config
         texts = (conditioning.text, conditioning.negative) if config.text_dim else (None, None)
         zs = (conditioning.z, conditioning.z_negative) if config.cond_dim else (None, None)
@@ -257,7 +264,7 @@ class Pipeline:
         start: Start | None = None,
         known: InpaintCond | None = None,
     ) -> Tensor:
-        """The base's pictures (B, 3, S, S) in [-1, 1]."""
+        """The base's pictures (B, 3, S, S) in [-1, 1]. key, start, known: as in `Stage.run`."""
         entry, stage = self.base
         cond, uncond = self.conds(conditioning)
         low = self.manifest.sizes[0]
@@ -276,7 +283,7 @@ class Pipeline:
         *,
         kept: dict[str, Tensor] | None = None,
     ) -> Tensor:
-        """The base's pictures taken through the upsamplers to the size where the cascade stops."""
+        """Run the upsamplers on the base's pictures up to the request's size. kept: filled with each one's output."""
         size = request.size or self.manifest.size
         for entry in self.manifest.of_kind("upsampler"):
             if images.shape[-1] >= size:
@@ -299,7 +306,7 @@ class Pipeline:
         known: InpaintCond | None = None,
         key: str = "",
     ) -> Tensor:
-        """Pictures (B, 3, h, w) taken through one upsampler, which reads the conditioning's text if it was built to."""
+        """Run one upsampler on pictures (B, 3, h, w). tile, known, key: as in `t2i.stages.upsampler`."""
         text, negative = (None if t is None else t.pooled for t in (conditioning.text, conditioning.negative))
         return sample_upsampler(
             self.stages[entry.name], images, seeds, self.sampling(entry, request), on_step,
@@ -307,14 +314,14 @@ class Pipeline:
         )  # fmt: skip
 
     def sampling(self, entry: StageEntry, request: SampleRequest, *, with_text: bool = True) -> SamplingConfig:
-        """How a stage is sampled: its defaults, and what the request gives in their place. with_text: whether the base
-        is given a text, and not an image embedding alone."""
+        """The stage's defaults, overridden by the request. with_text: whether the base is given a text, and not an
+        image embedding alone."""
         defaults = self.stages[entry.name].defaults
         return (defaults if with_text else defaults.without_text).override(request.of(entry.name))
 
 
 def blind(name: str) -> tuple[str, str]:
-    """What is said where a picture's embedding is asked of a model without an image encoder: sentence, hint."""
+    """Message and hint for a model without an image encoder."""
     return (
         f"the model {name!r} has no image encoder: its text encoder has never seen a picture.",
         "Start from a picture with --init IMAGE --strength 0.6, or use --model small.",

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from t2i.diffusion.denoiser import Denoiser
@@ -172,14 +173,20 @@ def ancestral(
     x, s = x.float(), _levels(sigmas)
     for i, (a, b) in enumerate(pairwise(s)):
         x0 = _d(denoiser, x, a, cond)
-        up = b if math.isinf(eta) else min(b, eta * b * math.sqrt(1 - (b / a) ** 2))
-        down = math.sqrt(b**2 - up**2)
-        x = x0 + (down / a) * (x - x0)
-        if up > 0 and noise is not None:
-            x = x + up * noise(i + 1, x)
+        x = _ancestral_step(x, x0, a, b, eta, noise, i + 1)
         if on_step:
             on_step(i + 1, len(s) - 1, x, x0)
     return x
+
+
+def _ancestral_step(
+    x: Tensor, x0: Tensor, a: float, b: float, eta: float, noise: NoiseSource | None, draw: int
+) -> Tensor:
+    """x at sigma = a, with the estimate x0 -> x at sigma = b < a; `draw` numbers the fresh noise."""
+    up = b if math.isinf(eta) else min(b, eta * b * math.sqrt(1 - (b / a) ** 2))
+    down = math.sqrt(b**2 - up**2)
+    x = x0 + (down / a) * (x - x0)
+    return x + up * noise(draw, x) if up > 0 and noise is not None else x
 
 
 def consistency(
@@ -192,6 +199,40 @@ def consistency(
 ) -> Tensor:
     """Denoise at once, add fresh noise of the next level, repeat: :func:`ancestral` with an infinite eta."""
     return ancestral(denoiser, x, sigmas, cond, noise, on_step, eta=math.inf)
+
+
+def repaint(
+    denoiser: Denoiser,
+    x: Tensor,
+    sigmas: Sequence[float] | Tensor,
+    cond: Any,
+    noise: NoiseSource,
+    on_step: OnStep | None,
+    x0: Tensor,
+    mask: Tensor,
+    resamples: int,
+) -> Tensor:
+    """RePaint (Lugmayr 2022, arXiv 2201.09865, algorithm 1): inpainting with any denoiser, by ancestral steps.
+
+    x0 (B, ...): the known picture. mask (B, 1, ...): 1 where to paint, 0 where x0 is kept. Before each step the known
+    part of x is replaced by x0 noised to the step's sigma. Each step is taken `resamples` times: the noise is added
+    back (from sigma b up to a it is sqrt(a^2 - b^2) of it, whatever the process) and the step repeated, so that the
+    painted part comes to agree with the known one. Not in `SAMPLERS`, since it needs a picture and a mask.
+    """
+    x, s, draws = x.float(), _levels(sigmas), 0
+    for i, (a, b) in enumerate(pairwise(s)):
+        takes = resamples if b > 0 else 1
+        for take in range(takes):
+            draws += 2
+            x = torch.lerp(x0 + a * noise(draws - 1, x), x, mask)
+            x0_hat = _d(denoiser, x, a, cond)
+            x = _ancestral_step(x, x0_hat, a, b, 1.0, noise, draws)
+            if take + 1 < takes:
+                draws += 1
+                x = x + math.sqrt(a**2 - b**2) * noise(draws, x)
+        if on_step:
+            on_step(i + 1, len(s) - 1, x, x0_hat)
+    return torch.lerp(x0, x, mask)
 
 
 @dataclass(frozen=True)

@@ -98,11 +98,11 @@ def _paint(
     if prompts is None:
         conditioning, start = Conditioning(z=z), Start(x0=surface, strength=REMOVAL)
     else:
-        several = SamplingConfig(best_of=CANDIDATES)
-        fitting = request
-        for entry in pipeline.manifest.of_kind("prior") if z is not None else ():
-            fitting = request.override(entry.name, several.override(request.of(entry.name)))
-        conditioning = pipeline.condition(prompts, seeds, fitting, on_step, key=key, near=z)[0]
+        several = request
+        if z is not None and pipeline.prior is not None:
+            prior = pipeline.prior[0].name
+            several = request.override(prior, SamplingConfig(best_of=CANDIDATES).override(request.of(prior)))
+        conditioning = pipeline.condition(prompts, seeds, several, on_step, key=key, near=z)[0]
     images = pipeline.sample_base(conditioning, seeds, request, on_step, key=key, start=start, known=known)
     for entry in pipeline.manifest.of_kind("upsampler"):
         if images.shape[-1] >= side:

@@ -1,2 +1,1 @@
-"""A stage joins a network, a noise process and its conditioning. Which stages follow one another is the
-manifest's."""
+"""A stage joins a network, a noise process and its conditioning. The manifest says which stages follow one another."""

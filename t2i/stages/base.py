@@ -1,5 +1,4 @@
-"""The base stage: image embedding and text tokens -> the smallest picture (Ramesh 2022, section 2.1; Saharia
-2022)."""
+"""The base stage: image embedding and text tokens -> the smallest picture (Ramesh 2022, section 2.1; Saharia 2022)."""
 
 from __future__ import annotations
 
@@ -16,10 +15,10 @@ from t2i.stages.stage import InpaintCond, OnStep, Stage, Start
 from t2i.text.cond import TextCond
 
 RESAMPLES = 5
-"""How often each step is taken by a base without mask channels: RePaint's figure 3 flattens there."""
+"""RePaint's repetitions of each step, for a base without mask channels: figure 3 of the paper flattens there."""
 RESAMPLES_SEEN = 3
-"""The same for a base that sees what is known. Taken once, what the shipped one paints differs in light and colour from
-what surrounds it; three times is enough for the two to agree."""
+"""The same for a base that sees the known part. With one, the painted part differs from its surroundings in light and
+colour; with three the two agree (measured on the shipped base)."""
 
 
 def base_cond(
@@ -30,8 +29,10 @@ def base_cond(
     keep_text: bool | None = None,
     keep_z: bool | None = None,
 ) -> UNetCond:
-    """The condition of B pictures, or with keep=False the learned null in the same shape; keep_text and keep_z
-    choose for each."""
+    """The condition of B pictures; with keep=False the learned null in the same shape.
+
+    z: image embeddings (B, E). keep_text and keep_z choose for the text and the embedding apart.
+    """
     keep_text, keep_z = (keep if k is None else k for k in (keep_text, keep_z))
     tokens_keep = None if text is None else torch.full_like(text.mask[:, 0], keep_text)
     z_keep = None if z is None else torch.full_like(z[:, 0], keep_z, dtype=torch.bool)
@@ -43,10 +44,10 @@ def base_cond(
 def guided(
     text: TextCond | None, z: Tensor | None, negative: TextCond | None = None, z_negative: Tensor | None = None
 ) -> tuple[UNetCond, UNetCond]:
-    """The condition of B pictures and what guidance leads away from: the negative prompt, or the learned null.
+    """(cond, uncond): the condition, and what guidance leads away from, the negative prompt or the learned null.
 
-    Where there is a text and an embedding, the embedding stays on both sides. It is a guess of the prior, and to lead
-    away from none would stress its errors; between the text and no text lies what the guess has missed.
+    With a text and an embedding z, z is on both sides: z is the prior's guess, and guiding away from "no z" would
+    amplify its errors. Guiding away from "no text" adds what the guess has missed.
     """
     if z is not None and (text is not None or negative is not None):
         z_negative = z
@@ -62,22 +63,23 @@ def guided(
 
 
 def reads_masks(stage: Stage) -> bool:
-    """Whether the base was built to see what is known: noisy RGB, mask, known RGB (GLIDE, section 4)."""
+    """Whether the base sees the known part: its inputs are noisy RGB, mask, known RGB (GLIDE, section 4)."""
     return int(stage.config.in_channels) > 3
 
 
 def bound_net(stage: Stage, known: InpaintCond | None = None) -> Net:
-    """The base as net(x_t, t, cond); its mask channels, if it has them, say what is known."""
+    """The base as net(x_t, t, cond), with its mask channels filled in if it has them."""
     extra = int(stage.config.in_channels) - 3
 
     def net(x_t: Tensor, t: Tensor, cond: UNetCond) -> Tensor:
         if extra and known is None:
             blank = x_t.new_zeros(x_t.shape[0], extra, *x_t.shape[2:])
-            blank[:, 0] = 1  # the mask: repaint all; the known picture behind it is empty
+            blank[:, 0] = 1  # mask 1: paint everything; the known picture stays 0
             x_t = torch.cat([x_t, blank], dim=1)
         elif extra and known is not None:
             shown = torch.cat([known.mask, known.x0 * (1 - known.mask)], dim=1).to(x_t)
-            x_t = torch.cat([x_t, shown.repeat(x_t.shape[0] // shown.shape[0], 1, 1, 1)], dim=1)  # twice, if guided
+            # guidance doubles the batch
+            x_t = torch.cat([x_t, shown.repeat(x_t.shape[0] // shown.shape[0], 1, 1, 1)], dim=1)
         out: Tensor = stage.net(x_t, t, cond)
         return out
 
@@ -103,8 +105,10 @@ def sample_base(
     start: Start | None = None,
     known: InpaintCond | None = None,
 ) -> Tensor:
-    """Pictures (B, 3, size, size) in [-1, 1], one a seed. A base with mask channels is told to paint everything,
-    or what is not `known`. What is known is kept by RePaint's sampler, whatever sampling.sampler says."""
+    """Pictures (B, 3, size, size) in [-1, 1], one a seed.
+
+    key, start: as in `Stage.run`. known: what to keep, by RePaint, whatever `sampling.sampler` says.
+    """
     cond, uncond = typed_cond(stage, cond), typed_cond(stage, uncond)
     resamples = 0 if known is None else RESAMPLES_SEEN if reads_masks(stage) else RESAMPLES
     net = bound_net(stage, known)

@@ -31,14 +31,15 @@ NETS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "upsampler": lambda config: Upsampler(UpsamplerConfig.from_dict(config)),
     "sharp": lambda config: Upsampler(UpsamplerConfig.from_dict(config)),
 }
-"""How each kind of stage builds its network from its config; a stage of the kind text says which encoder it is."""
+"""How each kind of stage builds its network from its config. For stages of kind `text` the key is the encoder."""
 PIXELS = ("base", "upsampler")
+"""The kinds of stage that make pictures."""
 
 
 class Unfilled(TorchFunctionMode):
-    """Networks built in it get no first weights, which the file's replace at once.
+    """Skips weight initialisation of networks built inside it: the file's weights replace it at once.
 
-    On the meta device alone a single `normal_` imports torch._dynamo and sympy: 1.4 s of a cold start.
+    The meta device alone does not do: a single `normal_` on it imports torch._dynamo and sympy, 1.4 s of a cold start.
     """
 
     FILLS = frozenset(
@@ -49,12 +50,12 @@ class Unfilled(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if getattr(func, "__name__", "") in self.FILLS:
-            return args[0] if args else kwargs["tensor"]  # nn.init passes on everything by name
+            return args[0] if args else kwargs["tensor"]  # nn.init passes its arguments by name
         return func(*args, **kwargs)
 
 
 def load_net(bundle: Bundle, entry: StageEntry) -> nn.Module:
-    """The network of a stage with its weights. Raises InputError where they do not belong together."""
+    """A stage's network with its weights. Raises InputError if config and weights do not match."""
     config, state = bundle.load_stage(entry.name)
     try:
         kind = config["encoder"] if entry.kind == "text" else entry.kind
@@ -70,8 +71,10 @@ def load_net(bundle: Bundle, entry: StageEntry) -> nn.Module:
 
 
 def load_encoder(bundle: Bundle, entry: StageEntry, net: nn.Module) -> TextEncoder:
-    """What reads the prompts: the network of a stage of the kind clip or text, with the bundle's tokenizer. Raises
-    InputError where they do not belong together."""
+    """The text encoder: the network of a stage of kind `clip` or `text`, with the bundle's tokenizer.
+
+    Raises InputError if the two do not match.
+    """
     where, text = str(bundle.path / "tokenizer.json"), bundle.tokenizer_json() or ""
     if isinstance(net, (Clip, LanguageModel)):
         tokenizer = Tokenizer.parse(text, where)
@@ -85,11 +88,11 @@ def load_encoder(bundle: Bundle, entry: StageEntry, net: nn.Module) -> TextEncod
 
 
 def build_stage(bundle: Bundle, entry: StageEntry, net: nn.Module) -> Stage:
-    """The stage around its network. Raises InputError for settings that cannot be understood."""
+    """The stage around its network. Raises InputError for an unknown process, sampler, schedule or number of steps."""
     config = bundle.configs[entry.name]
     try:
         stage = Stage(entry.name, net, from_config(config["process"]), config["prediction"], entry.defaults.check())
-        stage.sigmas(stage.defaults)  # an unknown schedule is seen here, not at the first picture
+        stage.sigmas(stage.defaults)  # raises for an unknown schedule now, not at the first picture
         return stage
     except (T2IError, LookupError, TypeError, ValueError) as error:
         raise _strange(bundle, entry, "its settings cannot be understood", error) from error

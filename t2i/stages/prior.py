@@ -25,10 +25,11 @@ def sample_prior(
     key: str = "",
     near: Tensor | None = None,
 ) -> Tensor:
-    """Unit image embeddings z_img (B, E) of B encoded prompts, one a seed.
+    """Unit image embeddings (B, E) for B encoded prompts, one a seed.
 
-    Of `sampling.best_of` draws the one of the largest dot product with the text embedding is kept, or with near (B, E);
-    the paper draws two. key: sets several draws for the same seeds apart.
+    `sampling.best_of` candidates are drawn for each, and the one with the largest dot product with the text embedding
+    is kept (the paper draws two). near (B, E): embeddings to compare with instead. key: gives several draws for the
+    same seeds different noise.
     """
     best_of = given(sampling.best_of, 1)
     shape, keep = text.pooled.shape[1:], torch.ones(best_of * len(text), dtype=torch.bool, device=text.mask.device)
@@ -41,7 +42,6 @@ def sample_prior(
 
 
 def pick_best(draws: Tensor, near: Tensor) -> Tensor:
-    """(K, B, E) unit embeddings, (B, E) embeddings of texts, or of what else is wanted -> (B, E): for each row the
-    nearest draw."""
+    """For each row the nearest of K candidates: draws (K, B, E) of unit norm, near (B, E) of any norm -> (B, E)."""
     best = (draws * F.normalize(near, dim=-1)).sum(-1).argmax(0)
     return draws[best, torch.arange(len(best), device=best.device)]

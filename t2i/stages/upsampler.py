@@ -1,5 +1,5 @@
-"""An upsampler stage: a picture -> the same, larger, by diffusion conditioned on it (Ho 2021, 2106.15282;
-Saharia 2022, section 2.4)."""
+"""An upsampler stage: a picture -> a larger one, by diffusion conditioned on it (Ho 2021, arXiv 2106.15282; Saharia
+2022, section 2.4)."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ def sample_upsampler(
 ) -> Tensor:
     """(B, 3, h, w) -> (B, 3, h*scale, w*scale), both in [-1, 1].
 
-    The network is told by how much its input is noised: `sampling.noise` (noise conditioning augmentation).
-    pooled (B, E): the texts' vectors, for a network that reads them; guidance then leads away from `negative`, or from
-    no text. Without text there is nothing to guide by.
-    tile: the network sees at most that many small pixels a side at once; each step is taken in overlapping tiles, of
-    one noise for the whole picture. key: sets several uses of the stage apart.
+    `sampling.noise` is the level of noise conditioning augmentation: the input is noised by it, and the network is
+    told.
+    pooled, negative (B, E): text vectors for a network that reads text, and those that guidance leads away from (None:
+    no text). Without text there is no guidance.
+    tile: run the network on overlapping tiles of at most this many small pixels a side, 0 for the whole picture at
+    once. The noise is that of the whole picture.
+    key, known: as in `Stage.run`; the estimate of the known part is replaced.
     """
     scale = int(stage.config.scale)
     shape = (3, low.shape[2] * scale, low.shape[3] * scale)
@@ -67,13 +69,13 @@ def sample_upsampler(
 
 
 def reads_text(stage: Stage) -> bool:
-    """Whether the upsampler was built to read the text's vector (Saharia 2022, section 2.5)."""
+    """Whether the upsampler reads the pooled text vector (Saharia 2022, section 2.5)."""
     return bool(getattr(stage.config, "pooled_dim", 0))
 
 
 @dataclass(frozen=True)
 class Box:
-    """A part of a picture: rows top to bottom, columns left to right, the ends not included."""
+    """A rectangle in pixels; bottom and right are exclusive."""
 
     top: int
     left: int
@@ -82,28 +84,29 @@ class Box:
 
     @property
     def slices(self) -> tuple[Any, ...]:
-        """The part, of a tensor (..., H, W)."""
+        """Index of this part of a tensor (..., H, W)."""
         return (..., slice(self.top, self.bottom), slice(self.left, self.right))
 
     def times(self, scale: int) -> Box:
-        """The same part of a picture `scale` times as large."""
+        """The same part of the picture enlarged `scale` times."""
         return Box(self.top * scale, self.left * scale, self.bottom * scale, self.right * scale)
 
     def within(self, other: Box) -> Box:
-        """The same part, seen from the corner of another."""
+        """This box in the coordinates of another."""
         return Box(self.top - other.top, self.left - other.left, self.bottom - other.top, self.right - other.left)
 
 
 def reach(stage: Stage) -> int:
-    """How many small pixels away the network looks: two convolutions a block, one at each end, and bicubic's two."""
+    """Radius of the receptive field in small pixels: two convolutions a block, one at each end, two of bicubic."""
     config = stage.config
     return int((2 * config.depth + 2) * config.unshuffle // config.scale + 2)
 
 
 def tiles(height: int, width: int, tile: int, margin: int) -> Iterator[tuple[Box, Box]]:
-    """Parts that fill (height, width), each with the surrounding that it is computed from, `margin` pixels wide.
+    """(core, halo) boxes: the cores tile (height, width), each halo is its core and `margin` pixels around it.
 
-    The margin is what the network sees, so a part is what it would be in the whole picture, and there are no seams.
+    With the margin of `reach` a core is computed from all that the network would see in the whole picture, so there
+    are no seams.
     """
     step = max(tile - 2 * margin, tile // 4, 1)
     for top in range(0, height, step):

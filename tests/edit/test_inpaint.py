@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from t2i.diffusion.process import Flow
+from t2i.diffusion.samplers import repaint
 from t2i.diffusion.schedule import uniform_t
 from t2i.edit.inpaint import inpaint
 from t2i.edit.masks import box, extend, grow
@@ -18,7 +19,6 @@ from t2i.edit.textmask import otsu, references, text_contrast, text_mask
 from t2i.pipeline import Pipeline
 from t2i.rng import SeededNoise
 from t2i.sampling import SampleRequest
-from t2i.stages.stage import InpaintCond, repaint
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def conditional_mean(resamples: int, rho: float = 0.9, known: float = 1.0, n: in
     def source(step: int, like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=torch.Generator().manual_seed(1000 + step))
 
-    return repaint(denoiser, levels[0] * noise, levels, None, source, known=InpaintCond(x0, mask), resamples=resamples)
+    return repaint(denoiser, levels[0] * noise, levels, None, source, None, x0, mask, resamples)
 
 
 def test_repaint_agrees_with_what_is_known() -> None:
@@ -134,7 +134,7 @@ def test_repaint_draws_each_noise_once() -> None:
         return real(step, like)
 
     x0, mask = torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4)
-    repaint(lambda x, s, c: 0.5 * x, x0, [2.0, 1.0, 0.0], None, source, known=InpaintCond(x0, mask), resamples=3)
+    repaint(lambda x, s, c: 0.5 * x, x0, [2.0, 1.0, 0.0], None, source, None, x0, mask, resamples=3)
     assert len(set(asked)) == len(asked)
 
 
