@@ -6,9 +6,9 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, BinaryIO
 
 from t2i.errors import InputError
 
@@ -122,18 +122,6 @@ def write_together(files: dict[Path, bytes], last: Path) -> None:
     finally:
         for temp in temps.values():
             temp.unlink(missing_ok=True)
-
-
-def retry_name(path: Path, write: Callable[[Path], Any]) -> Path:
-    """Call ``write`` with ``path``, then ``path``-2, -3 … until it does not raise FileExistsError; return the
-    name."""
-    number = 1
-    while True:
-        try:
-            write(variant(path, number))
-            return variant(path, number)
-        except FileExistsError:
-            number += 1
 
 
 def variant(path: Path, number: int) -> Path:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from t2i.errors import UsageError
 from t2i.media.images import resize
 from t2i.nets.clip import Clip
-from t2i.nets.unet import UNetCond
+from t2i.nets.conditioner import UNetCond
 from t2i.sampling import SampleRequest, SamplingConfig
 from t2i.stages.base import guided, sample_base
 from t2i.stages.loading import PIXELS, build_stage, load_encoder, load_net
@@ -33,8 +33,8 @@ from t2i.store.manifest import sharpened
 from t2i.store.whole import check_whole
 from t2i.text.cond import TextCond
 from t2i.text.encoder import TextEncoder
-from t2i.text.memory import Remembered
-from t2i.text.words import Words
+from t2i.text.memory import TextCache
+from t2i.text.words import KnownWords
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Pipeline:
         self, manifest: Manifest, encoder: TextEncoder, stages: Mapping[str, Stage], clip: Clip | None = None
     ) -> None:
         self.manifest, self.encoder, self.stages, self._clip = manifest, encoder, stages, clip
-        self.words = Words.from_notes(manifest.notes)
-        self.texts = Remembered()
+        self.words = KnownWords.from_notes(manifest.notes)
+        self.texts = TextCache()
 
     @classmethod
     def load(cls, path: Path | str, device: str = "cpu", dtype: str = "float32", *, sharp: bool = False) -> Pipeline:

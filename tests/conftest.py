@@ -15,12 +15,13 @@ from torch import nn
 from t2i.nets.clip import Clip, ClipConfig
 from t2i.nets.language import LanguageConfig, LanguageModel
 from t2i.nets.prior import PriorConfig, build_prior
-from t2i.nets.unet import UNet, UNetConfig
+from t2i.nets.unet import UNet
+from t2i.nets.unet_config import UNetConfig
 from t2i.nets.upsampler import Upsampler, UpsamplerConfig
 from t2i.sampling import SamplingConfig
 from t2i.store.bundle import Manifest, StageEntry, write_bundle
 from t2i.text.tokenizer import train_tokenizer
-from t2i.text.words import Words
+from t2i.text.words import KnownWords
 
 CAPTIONS = [
     "a cat in the snow",
@@ -88,7 +89,7 @@ def write_tiny(folder: Path) -> Path:
         if name != "clip":
             config |= {"process": {"kind": "flow"}, "prediction": "x0"}
         stages[name] = (config, fill(net, seed).state_dict())
-    notes = {"words": Words.collect(CAPTIONS)}
+    notes = {"words": KnownWords.collect(CAPTIONS)}
     manifest = Manifest("unclip", "tiny", ENTRIES, (16, 64), notes=notes)
     write_bundle(folder, manifest, stages, train_tokenizer(CAPTIONS, VOCAB).backend.to_str(), "# tiny\n")
     return folder
@@ -107,7 +108,7 @@ def write_blind(folder: Path) -> Path:
         "base": (base, fill(UNet(BLIND), 1).state_dict()),
         "upsampler64": (larger, fill(Upsampler(up), 2).state_dict()),
     }
-    manifest = Manifest("imagen", "blind", BLIND_ENTRIES, (16, 64), notes={"words": Words.collect(CAPTIONS)})
+    manifest = Manifest("imagen", "blind", BLIND_ENTRIES, (16, 64), notes={"words": KnownWords.collect(CAPTIONS)})
     write_bundle(folder, manifest, stages, train_tokenizer(CAPTIONS, VOCAB).backend.to_str(), "# blind\n")
     return folder
 

@@ -123,16 +123,3 @@ def dynamic_threshold(denoiser: Denoiser, percentile: float = 99.5, cap: float =
 def static_threshold(denoiser: Denoiser, limit: float = 1.0) -> Denoiser:
     """Static thresholding: x0_hat clipped to [-limit, limit] (Saharia 2022, section 2.3)."""
     return lambda x, sigma, cond: denoiser(x, sigma, cond).clamp(-limit, limit)
-
-
-def no_threshold(denoiser: Denoiser) -> Denoiser:
-    """The denoiser itself: for embeddings, which have no range."""
-    return denoiser
-
-
-#: the thresholds that a stage's manifest can name; each is a function of the denoiser and its own settings
-THRESHOLDS: dict[str, Callable[..., Denoiser]] = {
-    "none": no_threshold,
-    "static": static_threshold,
-    "dynamic": dynamic_threshold,
-}

@@ -57,36 +57,28 @@ class Levels:
 
 
 @dataclass(frozen=True)
-class Objective:
+class DenoisingObjective:
     """What is predicted, and in which quantity the error is judged.
 
-    ``judge``: one of x0, eps, v, flow, or ``min_snr``: x_0 with weight min(SNR, gamma) (Hang 2023, arXiv
-    2303.09556). Defaults: x0 judged as flow velocity, 1 / max(t, .05)^2 for Flow (JiT: Li 2025, arXiv
+    The defaults predict x_0 and judge the flow velocity: weight 1 / max(t, .05)^2 for Flow (JiT: Li 2025, arXiv
     2511.13720). ``floor`` bounds the weight near t = 0 where the two quantities differ.
     """
 
     prediction: Prediction = "x0"
-    judge: Literal["x0", "eps", "v", "flow", "min_snr"] = "flow"
+    judge: Prediction = "flow"
     levels: Levels = Levels()
     floor: float = 0.05
-    gamma: float = 5.0
 
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("prediction", self.prediction, PREDICTIONS),
-            ("judge", self.judge, (*PREDICTIONS, "min_snr")),
-        ):
-            if value not in known:
-                raise UsageError(f"{name} cannot be {value!r}.", f"Use {', '.join(known)}.", "config")
+        for name, value in (("prediction", self.prediction), ("judge", self.judge)):
+            if value not in PREDICTIONS:
+                raise UsageError(f"{name} cannot be {value!r}.", f"Use {', '.join(PREDICTIONS)}.", "config")
 
     def weight(self, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
         """The factor (B,) on the mean squared error of the network's own output."""
         if self.judge == self.prediction:
             return torch.ones_like(alpha_t)
         c = _c(self.prediction, alpha_t, sigma_t)
-        if self.judge == "min_snr":
-            # min(SNR, gamma) c^2, written so that neither end of the noise overflows
-            return torch.minimum((alpha_t * c / sigma_t.clamp(min=1e-8)) ** 2, self.gamma * c**2)
         return (c / _c(self.judge, alpha_t, sigma_t).clamp(min=self.floor)) ** 2
 
 
@@ -105,7 +97,7 @@ def _c(prediction: str, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
 def diffusion_loss(
     net: Net,
     process: Process,
-    objective: Objective,
+    objective: DenoisingObjective,
     x0: Tensor,
     cond: Any,
     *,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -229,8 +229,3 @@ def from_config(config: Mapping[str, Any]) -> Flow | VP:
             "config",
         )
     return PROCESSES[kind](**fields)
-
-
-def to_config(process: Flow | VP) -> dict[str, Any]:
-    """The inverse of :func:`from_config`, ready for JSON."""
-    return {"kind": process.kind, **asdict(process)}

@@ -247,11 +247,6 @@ class Sampler:
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         return self.fn(*args, **kwargs)
 
-    def evals(self, sigmas: Sequence[float] | Tensor) -> int:
-        """How often the denoiser is called along ``sigmas``."""
-        n = len(sigmas) - 1
-        return n * self.evals_per_step - (self.evals_per_step - 1) * (float(sigmas[-1]) == 0)
-
 
 SAMPLERS: dict[str, Sampler] = {
     "euler": Sampler(euler, order=1),

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.errors import InputError, UsageError
-from t2i.nets.layers import NetConfig, attend
+from t2i.nets.config import NetConfig
+from t2i.nets.layers import attend
 
 
 @dataclass(frozen=True)

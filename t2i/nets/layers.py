@@ -1,85 +1,31 @@
-"""What the networks share: config <-> dict, time features, norms, residual blocks, attention.
+"""Layers that several networks use: time features, norm, residual block, attention, transformer block.
 
-Shapes: B batch, C channels, H W grid, L context tokens, D width, E embedding (time + conditions).
-Grids are (B, C, H, W) in channels_last memory, so that the permutes to (B, H, W, C) cost nothing.
+Shapes: B batch; C channels and H, W sides of a feature map; N queries, L keys or tokens, D or W their width;
+E width of the embedding (time and conditions) that scales and shifts the norms.
+Feature maps are (B, C, H, W) in channels_last memory, so that permuting to (B, H, W, C) costs nothing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2i.errors import InputError
-
-
-@dataclass(frozen=True)
-class NetConfig:
-    """Base of the networks' configs: plain values and tuples of them, so that JSON holds it."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """A dict of plain JSON values (tuples become lists)."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`; missing keys take their defaults.
-
-        Raises InputError at an unknown key, or a value of another kind than the default's.
-        """
-        known = {f.name: f.default for f in fields(cls)}
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise InputError(
-                f"{cls.__name__} has no field {', '.join(map(repr, unknown))}",
-                hint=f"Its fields are {', '.join(known)}.",
-            )
-        kwargs = {}
-        for name, value in values.items():
-            optional = "None" in str(cls.__annotations__.get(name, ""))
-            if not (value is None and optional):
-                value = _as_kind(f"{cls.__name__}.{name}", value, known[name])
-            kwargs[name] = value
-        return cls(**kwargs)
-
-
-def _as_kind(name: str, value: Any, default: Any) -> Any:
-    if isinstance(default, tuple):
-        if isinstance(value, (list, tuple)) and all(type(v) is type(default[0]) for v in value):
-            return tuple(value)
-    elif isinstance(default, bool) or isinstance(value, bool):
-        if isinstance(default, bool) and isinstance(value, bool):
-            return value
-    elif isinstance(default, float):
-        if isinstance(value, (int, float)):
-            return float(value)
-    elif type(value) is type(default):
-        return value
-    raise InputError(f"{name} is {value!r}", hint=f"It should be of the kind of its default, {default!r}.")
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raises InputError unless value is one of choices."""
-    if value not in choices:
-        raise InputError(f"{name} is {value!r}", hint=f"Choose one of {', '.join(choices)}.")
-
 
 def zero_init(module: Any) -> Any:
-    """The module with all parameters set to zero: a residual branch that starts as nothing."""
+    """The module with all parameters set to zero: the last layer of a residual branch that starts as the identity."""
     for p in module.parameters():
         nn.init.zeros_(p)
     return module
 
 
 def time_features(t: Tensor, dim: int, scale: float = 1000.0, max_period: float = 10000.0) -> Tensor:
-    """Sinusoids of t (B,) -> (B, dim) fp32, even dim (Vaswani et al. 2017, as DDPM uses them).
+    """Sinusoidal features of t (B,) -> (B, dim) fp32, dim even (Vaswani 2017, arXiv 1706.03762, section 3.5).
 
-    `scale` spreads t: 1000 for a flow time in [0, 1], about 250 for a log sigma.
+    scale: what t is multiplied by first; 1000 brings a flow time in [0, 1] to the range of DDPM's timesteps.
     """
     half = dim // 2
     steps = torch.arange(half, device=t.device, dtype=torch.float32) / half
@@ -89,23 +35,22 @@ def time_features(t: Tensor, dim: int, scale: float = 1000.0, max_period: float 
 
 
 class TimeMLP(nn.Sequential):
-    """A scalar a picture (time, augmentation level), (B,) -> (B, E)."""
+    """Embeds one scalar per picture, a time or an augmentation level: (B,) -> (B, E)."""
 
     def __init__(self, features: int, dim: int, scale: float) -> None:
         super().__init__(nn.Linear(features, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.features, self.scale = features, scale
 
-    def forward(self, t: Tensor) -> Tensor:  # the features stay fp32: t*1000 has no room in bf16
+    def forward(self, t: Tensor) -> Tensor:  # the features are computed in fp32: 1000 t loses its digits in bf16
         h = time_features(t, self.features, self.scale)
         return super().forward(h.to(self[0].weight.dtype))  # type: ignore[arg-type]
 
 
 class ChannelNorm(nn.Module):
-    """LayerNorm over the channels of each grid point (ConvNeXt); (B, C, H, W) -> the same.
+    """LayerNorm over the channels at each position (ConvNeXt: Liu 2022, arXiv 2201.03545); (B, C, H, W) -> the same.
 
-    In channels_last the permutes are free and torch's fused kernel runs on contiguous rows: on two CPU
-    cores, 64x96x16x16, forward and backward take 2.6 ms where GroupNorm takes 4.2 (fp32), and 2.0 against
-    6.5 (bf16).
+    In channels_last the permutes are free and torch's fused kernel reads contiguous rows. On two CPU cores, forward
+    and backward of 64x96x16x16 take 2.6 ms where GroupNorm takes 4.2 (fp32), and 2.0 ms against 6.5 (bf16).
     """
 
     def __init__(self, channels: int, affine: bool = True) -> None:
@@ -119,31 +64,20 @@ class ChannelNorm(nn.Module):
         return h.permute(0, 3, 1, 2)
 
 
-NORMS = ("layer", "group")
-
-
-def make_norm(kind: str, channels: int, affine: bool = True) -> nn.Module:
-    """kind "layer": LayerNorm over channels; "group": GroupNorm with up to 32 groups of at least 4."""
-    check_choice("norm", kind, NORMS)
-    if kind == "layer":
-        return ChannelNorm(channels, affine)
-    groups = max(g for g in range(1, 33) if channels % g == 0 and channels // g >= min(4, channels))
-    return nn.GroupNorm(groups, channels, affine=affine)
-
-
 class ResBlock(nn.Module):
-    """norm-SiLU-conv twice, scale and shift of the second norm from the embedding (AdaGN, ADM).
+    """Twice norm, SiLU and 3x3 conv, with a skip; the embedding scales and shifts the second norm.
 
-    x (B, C_in, H, W), emb (B, E) -> (B, C_out, H, W). The last conv starts at zero: with C_in == C_out a new
-    block is the identity.
+    AdaGN of Dhariwal & Nichol 2021 (arXiv 2105.05233), with LayerNorm in the place of GroupNorm.
+    x (B, C_in, H, W), emb (B, E) -> (B, C_out, H, W). The last conv starts at zero: with C_in == C_out a new block is
+    the identity.
     """
 
-    def __init__(self, c_in: int, c_out: int, emb: int, norm: str) -> None:
+    def __init__(self, c_in: int, c_out: int, emb: int) -> None:
         super().__init__()
-        self.norm1 = make_norm(norm, c_in)
+        self.norm1 = ChannelNorm(c_in)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
         self.ada = zero_init(nn.Linear(emb, 2 * c_out))
-        self.norm2 = make_norm(norm, c_out, affine=False)
+        self.norm2 = ChannelNorm(c_out, affine=False)
         self.conv2 = zero_init(nn.Conv2d(c_out, c_out, 3, padding=1))
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
@@ -157,7 +91,7 @@ class ResBlock(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None, causal: bool = False) -> Tensor:
     """Multi-head attention: q (B, N, D), k and v (B, L, D) -> (B, N, D).
 
-    mask: bool, True = may be read; (B, L) for keys, or anything that broadcasts to (B, heads, N, L).
+    mask: bool, True where a key may be read; (B, L), or anything that broadcasts to (B, heads, N, L).
     """
     if mask is not None and mask.dim() == 2:
         mask = mask[:, None, None, :]
@@ -170,9 +104,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = No
 
 
 def _attend_plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-    """Attention spelt out, for a CPU in bf16: there the backward pass of torch's fused kernel takes 33 ms
-    where this takes 13 (16x3 heads, 256x256), and 21 where this takes 4 (256x45): 40% of the small U-Net's
-    step.
+    """Attention as two matrix products, for bf16 on a CPU; q, k, v (B, heads, N or L, D / heads).
+
+    The backward pass of torch's fused kernel is slow there: 33 ms against 13 here (16x3 heads, 256x256), and 21 ms
+    against 4 (256x45), which was 40% of a training step of the small U-Net.
     """
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if causal:
@@ -195,12 +130,12 @@ def _grid(rows: Tensor, like: Tensor) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Residual self-attention over the grid; (B, C, H, W) -> the same; the identity when new."""
+    """Residual self-attention over the positions of a map; (B, C, H, W) -> the same; the identity when new."""
 
-    def __init__(self, channels: int, head_dim: int, norm: str) -> None:
+    def __init__(self, channels: int, head_dim: int) -> None:
         super().__init__()
         self.heads = max(1, channels // head_dim)
-        self.norm = make_norm(norm, channels)
+        self.norm = ChannelNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = zero_init(nn.Linear(channels, channels))
 
@@ -210,37 +145,58 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Residual attention of the grid (B, C, H, W) to a context (B, L, D); the identity when new."""
+    """Residual attention of a map (B, C, H, W) to a context (B, L, D) -> (B, C, H, W); the identity when new."""
 
-    def __init__(self, channels: int, context: int, head_dim: int, norm: str) -> None:
+    def __init__(self, channels: int, context: int, head_dim: int) -> None:
         super().__init__()
         self.heads = max(1, channels // head_dim)
-        self.norm = make_norm(norm, channels)
+        self.norm = ChannelNorm(channels)
         self.q = nn.Linear(channels, channels)
         self.kv = nn.Linear(context, 2 * channels)
         self.out = zero_init(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        """mask (B, L) bool, True where the context may be read; None: everywhere."""
         k, v = self.kv(context).chunk(2, dim=-1)
         return x + _grid(self.out(attend(self.q(_rows(self.norm(x))), k, v, self.heads, mask)), x)
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm self-attention and GELU MLP; (B, L, W), mask as in `attend` -> (B, L, W); the identity when new."""
+    """Pre-norm attention and GELU MLP, both residual; x (B, N, W) -> the same; the identity when new.
 
-    def __init__(self, width: int, heads: int) -> None:
+    cross: the same attention also reads a text (B, L, W), whose keys and values follow those of x.
+    """
+
+    def __init__(self, width: int, heads: int, cross: bool = False) -> None:
         super().__init__()
         self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
+        if cross:
+            self.text_kv = nn.Linear(width, 2 * width)
         self.out = zero_init(nn.Linear(width, width))
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), zero_init(nn.Linear(4 * width, width)))
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor, text: Tensor | None = None) -> Tensor:
+        """mask as in `attend`, over the N rows of x and then the L of the text."""
         q, k, v = self.qkv(self.norm1(x)).chunk(3, dim=-1)
+        if text is not None:
+            k_text, v_text = self.text_kv(text).chunk(2, dim=-1)
+            k, v = torch.cat([k, k_text], dim=1), torch.cat([v, v_text], dim=1)
         x = x + self.out(attend(q, k, v, self.heads, mask))
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
+
+
+def hide(tokens: Tensor, mask: Tensor) -> Tensor:
+    """tokens (B, L, D), zero where mask (B, L) is False: an attention weight of 0 would let a NaN through."""
+    return torch.where(mask[..., None], tokens, 0.0)
+
+
+def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
+    """The mean (B, D) of the tokens (B, L, D) where mask (B, L) is True; zero where it is True nowhere."""
+    weight = mask[..., None].to(tokens.dtype)
+    return (tokens * weight).sum(1) / weight.sum(1).clamp_min(1)
 
 
 def keep_or(keep: Tensor | None, value: Tensor, null: Tensor) -> Tensor:

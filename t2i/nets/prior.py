@@ -1,33 +1,39 @@
-"""The prior: from text to the CLIP image embedding (DALL-E 2, section 2.2, 2204.06125).
+"""The prior: from text to the CLIP image embedding (DALL-E 2: Ramesh 2022, arXiv 2204.06125, section 2.2).
 
-Shapes: B batch, L tokens, D width of the token states, E embedding, W width of the network, S sequence.
-All embeddings that are noised or predicted are scaled by sqrt(E): a unit vector then has coordinates of unit
-variance, and the noise processes of pictures fit. z_text comes as CLIP gives it: the networks normalise it.
+Embeddings that are noised or predicted are unit vectors times sqrt(E): their coordinates then have unit variance, and
+the noise processes of pictures fit. z_text comes as CLIP gives it; the networks normalise and scale it themselves.
+Shapes: B batch, L tokens, D width of the token states, E width of the embedding, W width of the network.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.errors import InputError
-from t2i.nets.layers import NetConfig, TimeMLP, TransformerBlock, attend, check_choice, keep_or, zero_init
-from t2i.nets.reader import TextReader, hide
+from t2i.nets.config import NetConfig
+from t2i.nets.layers import TimeMLP, TransformerBlock, attend, hide, keep_or, zero_init
+from t2i.nets.reader import TextReader
 
 
 @dataclass(frozen=True)
 class PriorConfig(NetConfig):
-    """kind "residual": AdaLN blocks on the embedding (MLPs of mlp_ratio * width), the text summarised by a
-    small transformer (pool_*). skip: what is kept of z_t passes by the blocks, which matters where they are narrower
-    than it. kind "causal": the paper's decoder-only transformer with `heads` heads; mlp_ratio, pool_* and skip are
-    not used. kind "grid": nets/prior_grid.py, for an embedding of which `cells` numbers lie on each cell of a grid x
-    grid map (ClipConfig.cell_dim); pool_layers read the text, skip is not used.
+    """Sizes of a prior.
+
+    kind "residual": AdaLN blocks on the embedding, with hidden layers of mlp_ratio * width; a small transformer of
+    pool_layers, pool_width and pool_heads pools the text. skip: adds z_t, scaled by the condition, to the output, which
+    helps where width is below embed_dim.
+    kind "causal": the paper's decoder-only transformer with `heads` heads; mlp_ratio, pool_* and skip are not used.
+    embed_dim: E; token_dim: D; context: most tokens of a text. cells and grid are part of the file format only.
+
+    Raises InputError where a width is no multiple of its heads.
     """
 
-    kind: str = "residual"
+    kind: Literal["residual", "causal"] = "residual"
     embed_dim: int = 256
     token_dim: int = 256
     context: int = 40
@@ -39,28 +45,22 @@ class PriorConfig(NetConfig):
     pool_layers: int = 1
     pool_heads: int = 4
     skip: bool = False
-    cells: int = 0
-    grid: int = 8
+    cells: Literal[0] = 0
+    grid: Literal[8] = 8
     time_features: int = 128
     time_scale: float = 1000.0
 
     def __post_init__(self) -> None:
-        check_choice("kind", self.kind, ("residual", "causal", "grid"))
-        if self.kind == "grid" and not 0 < self.cells * self.grid**2 < self.embed_dim:
-            raise InputError(
-                f"embed_dim {self.embed_dim} is not more than cells times the cells of the grid",
-                hint="Set cells and grid as CLIP's cell_dim and patches are.",
-            )
         if self.width % self.heads or self.pool_width % self.pool_heads:
             raise InputError("a width is not divisible by its heads", hint="Change width/heads or the pool_* pair.")
 
 
 @dataclass(frozen=True)
 class PriorCond:
-    """tokens (B, L, D), mask (B, L) bool, pooled (B, E) = z_text, keep (B,) bool or None (keep all).
+    """The text: tokens (B, L, D), mask (B, L) bool, pooled (B, E) = z_text, keep (B,) bool or None to keep all.
 
-    Where keep is False both tokens and pooled are replaced by what was learned for "no text".
-    draws: the texts are those of a batch of draws * B embeddings, in this order, again and again.
+    Where keep is False the learned null takes the place of both tokens and pooled.
+    draws: the batch of embeddings holds draws * B rows; row i belongs to text i mod B. A text is read once for all.
     """
 
     tokens: Tensor
@@ -70,7 +70,7 @@ class PriorCond:
     draws: int = 1
 
     def spread(self) -> PriorCond:
-        """The same with a row for each embedding."""
+        """The same condition with one row for each embedding, draws 1."""
         if self.draws == 1:
             return self
         n, keep = self.draws, self.keep
@@ -79,7 +79,7 @@ class PriorCond:
 
 
 class TextPool(TextReader):
-    """forward(tokens (B, L, D), mask (B, L)) -> one vector (B, W): what a learned query finds in the states."""
+    """Attention pooling: forward(tokens (B, L, D), mask (B, L)) -> (B, pool_width), what one learned query reads."""
 
     def __init__(self, config: PriorConfig) -> None:
         width = config.pool_width
@@ -95,7 +95,7 @@ class TextPool(TextReader):
 
 
 class AdaBlock(nn.Module):
-    """Residual MLP whose norm is scaled, shifted and gated by the condition (AdaLN-zero, 2212.09748)."""
+    """Residual MLP, scaled, shifted and gated by the condition (AdaLN-zero: Peebles & Xie 2022, arXiv 2212.09748)."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class AdaBlock(nn.Module):
 
 
 class ResidualPrior(nn.Module):
-    """forward(z_t (B, E), t (B,), cond) -> z0_hat (B, E), both scaled by sqrt(E); zeros when new."""
+    """AdaLN blocks on the embedding. forward(z_t (B, E), t (B,), cond) -> z0_hat (B, E); zeros when new."""
 
     def __init__(self, config: PriorConfig) -> None:
         super().__init__()
@@ -140,10 +140,10 @@ class ResidualPrior(nn.Module):
 
 
 class CausalPrior(nn.Module):
-    """The paper's decoder-only transformer with a causal mask over
-    [text tokens, z_text, time, z_t, a learned query]; the last state predicts the embedding without noise.
+    """The paper's prior: a decoder-only transformer with a causal mask over [text, z_text, time, z_t, learned query].
 
-    forward as `ResidualPrior`. Padding is never read, so a longer L changes nothing.
+    The state of the query predicts the embedding without noise. forward as `ResidualPrior`. Padding is never read, so
+    the result does not depend on L.
     """
 
     def __init__(self, config: PriorConfig) -> None:
@@ -162,7 +162,7 @@ class CausalPrior(nn.Module):
         self.proj_out = zero_init(nn.Linear(c.width, c.embed_dim))
 
     def states(self, z_t: Tensor, t: Tensor, cond: PriorCond) -> Tensor:
-        """All final states (B, L+4, W); the one at position i depends on positions up to i only."""
+        """All final states (B, L+4, W); state i depends on positions up to i only."""
         cond = cond.spread()
         mask, z_text = kept(cond, self.null_z_text)
         length = cond.tokens.shape[1]
@@ -172,7 +172,7 @@ class CausalPrior(nn.Module):
         last = torch.stack([self.z_text_in(z_text), self.time(t), self.z_in(z_t), query.to(text.dtype)], dim=1)
         x = torch.cat([text, last + self.last_position], dim=1)
         rows = torch.arange(length + 4, device=x.device)
-        # itself is always readable: a padded position with nothing to read would be NaN
+        # Each position may read itself: a padded one with nothing to read would be NaN.
         readable = F.pad(mask, (0, 4), value=True)[:, None, :] & (rows[:, None] >= rows)
         readable = readable | (rows[:, None] == rows)
         for block in self.blocks:
@@ -185,16 +185,13 @@ class CausalPrior(nn.Module):
         return out
 
 
-def build_prior(config: PriorConfig) -> nn.Module:
+def build_prior(config: PriorConfig) -> ResidualPrior | CausalPrior:
     """The prior of config.kind, as forward(z_t, t, cond)."""
-    from t2i.nets.prior_grid import GridPrior
-
-    kinds: dict[str, type[nn.Module]] = {"causal": CausalPrior, "grid": GridPrior, "residual": ResidualPrior}
-    return kinds[config.kind](config)
+    return CausalPrior(config) if config.kind == "causal" else ResidualPrior(config)
 
 
 def kept(cond: PriorCond, null: Tensor) -> tuple[Tensor, Tensor]:
-    """-> the mask with dropped rows all False, and z_text (B, E) scaled by sqrt(E) or its null."""
+    """The mask (B, L), all False in dropped rows, and z_text (B, E) scaled to sqrt(E), `null` (E,) in dropped rows."""
     z_text = F.normalize(cond.pooled.float(), dim=-1) * cond.pooled.shape[-1] ** 0.5
     mask = cond.mask if cond.keep is None else cond.mask & cond.keep[:, None]
     return mask, keep_or(cond.keep, z_text, null.expand_as(z_text))

@@ -1,42 +1,46 @@
-"""The upsampler: residual convolutions on the pixel-unshuffled grid of the large picture.
+"""The upsampler: residual blocks on the pixel-unshuffled large picture; predicts x_0.
 
-Shapes: B batch, H W pixels of the large picture, h w = H/scale W/scale of the small one, r unshuffle.
-No downsampling and no attention, so it trains on crops and runs on any size divisible by r. Predicts x_0 as a
-residual over the bicubic enlargement; the augmentation level of the small picture is an input (cascaded
-diffusion, Ho et al. 2021, 2106.15282; Imagen, section 2.4, 2205.11487). The text's one vector may join the time
-embedding (Imagen, section 2.5).
+The output is a residual over the bicubic enlargement of the small picture. The level of its noise augmentation is an
+input (cascaded diffusion: Ho 2021, arXiv 2106.15282; Imagen: Saharia 2022, arXiv 2205.11487, section 2.4). The pooled
+text may join the time embedding (Imagen, section 2.5). There is no downsampling and no attention, so it trains on crops
+and runs at any size that `unshuffle` divides.
+Shapes: B batch; H, W pixels of the large picture; h = H/scale, w = W/scale of the small one; P width of pooled text.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.errors import InputError
-from t2i.nets.layers import NORMS, NetConfig, ResBlock, TimeMLP, check_choice, keep_or, make_norm, zero_init
+from t2i.nets.config import NetConfig
+from t2i.nets.layers import ChannelNorm, ResBlock, TimeMLP, keep_or, zero_init
 
 
 @dataclass(frozen=True)
 class UpsamplerConfig(NetConfig):
-    """depth residual blocks (two 3x3 convs each) of width channels on the grid H/unshuffle. pooled_dim: width of the
-    text's one vector, 0: it reads no text."""
+    """depth residual blocks of `width` channels, on maps of H/unshuffle x W/unshuffle.
+
+    pooled_dim: P, or 0 to read no text. channels and norm are part of the file format only.
+    Raises InputError for a size below 1, or an unshuffle that is no multiple of scale.
+    """
 
     scale: int = 4
     unshuffle: int = 4
     width: int = 64
     depth: int = 8
-    channels: int = 3
+    channels: Literal[3] = 3
     emb_dim: int = 128
     time_features: int = 64
     time_scale: float = 1000.0
-    norm: str = "layer"
+    norm: Literal["layer"] = "layer"
     pooled_dim: int = 0
 
     def __post_init__(self) -> None:
-        check_choice("norm", self.norm, NORMS)
         if min(self.scale, self.unshuffle, self.width, self.depth) < 1 or self.unshuffle % self.scale:
             raise InputError(
                 f"scale {self.scale}, unshuffle {self.unshuffle}, width {self.width}, depth {self.depth}",
@@ -50,15 +54,15 @@ class Upsampler(nn.Module):
     def __init__(self, config: UpsamplerConfig) -> None:
         super().__init__()
         c = self.config = config
-        pixels = c.channels * c.unshuffle**2
+        pixels = 3 * c.unshuffle**2
         self.time = TimeMLP(c.time_features, c.emb_dim, c.time_scale)
         self.level = TimeMLP(c.time_features, c.emb_dim, 1000.0)
         if c.pooled_dim:
             self.null_pooled = nn.Parameter(torch.zeros(c.pooled_dim))
             self.pooled_emb = nn.Sequential(nn.LayerNorm(c.pooled_dim), nn.Linear(c.pooled_dim, c.emb_dim))
         self.conv_in = nn.Conv2d(2 * pixels, c.width, 3, padding=1)
-        self.blocks = nn.ModuleList(ResBlock(c.width, c.width, c.emb_dim, c.norm) for _ in range(c.depth))
-        self.norm_out = make_norm(c.norm, c.width)
+        self.blocks = nn.ModuleList(ResBlock(c.width, c.width, c.emb_dim) for _ in range(c.depth))
+        self.norm_out = ChannelNorm(c.width)
         self.conv_out = zero_init(nn.Conv2d(c.width, pixels, 3, padding=1))
 
     def forward(
@@ -70,11 +74,10 @@ class Upsampler(nn.Module):
         pooled: Tensor | None = None,
         keep: Tensor | None = None,
     ) -> Tensor:
-        """x_t (B, 3, H, W), t (B,), low (B, 3, h, w) in [-1, 1], level (B,) in [0, 1], None for 0,
-        pooled (B, pooled_dim), keep (B,) bool: False takes the learned null instead, as does pooled None
-        -> (B, 3, H, W).
+        """x_t (B, 3, H, W), t (B,), low (B, 3, h, w) in [-1, 1] -> x0_hat (B, 3, H, W).
 
-        The output is not clipped: bicubic overshoots at edges, and the network may take it back.
+        level (B,) in [0, 1], None for 0. pooled (B, P); the learned null takes its place if it is None, and where keep
+        (B,) bool is False. The output is not clipped: bicubic overshoots at edges, which the network may correct.
         """
         c = self.config
         assert x_t.shape[2] % c.unshuffle == 0 and x_t.shape[3] % c.unshuffle == 0, tuple(x_t.shape)
@@ -94,5 +97,5 @@ class Upsampler(nn.Module):
 
 
 def enlarge(low: Tensor, scale: int) -> Tensor:
-    """Bicubic enlargement (B, C, h, w) -> (B, C, h*scale, w*scale), in fp32."""
+    """Bicubic enlargement in fp32: (B, C, h, w) -> (B, C, h * scale, w * scale)."""
     return F.interpolate(low.float(), scale_factor=float(scale), mode="bicubic", align_corners=False)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from t2i.diffusion.denoiser import Net
 from t2i.diffusion.guidance import map_cond
-from t2i.nets.unet import UNetCond
+from t2i.nets.conditioner import UNetCond
 from t2i.sampling import SamplingConfig
 from t2i.stages.stage import InpaintCond, OnStep, Stage, Start
 from t2i.text.cond import TextCond

@@ -14,7 +14,8 @@ from t2i.errors import InputError, T2IError
 from t2i.nets.clip import Clip, ClipConfig
 from t2i.nets.language import LanguageConfig, LanguageModel
 from t2i.nets.prior import PriorConfig, build_prior
-from t2i.nets.unet import UNet, UNetConfig
+from t2i.nets.unet import UNet
+from t2i.nets.unet_config import UNetConfig
 from t2i.nets.upsampler import Upsampler, UpsamplerConfig
 from t2i.stages.stage import Stage
 from t2i.store.bundle import Bundle, StageEntry

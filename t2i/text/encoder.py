@@ -44,7 +44,7 @@ class TextEncoder(Protocol):
         that of the longest of these prompts instead of the context."""
 
 
-class Reads(Protocol):
+class TextNet(Protocol):
     """A network of ours that reads token ids: (B, L) -> an object with pooled (B, E), tokens (B, L, D), mask (B, L)."""
 
     config: Any
@@ -57,7 +57,7 @@ class Reads(Protocol):
 class NetEncoder:
     """A network of ours and its tokenizer."""
 
-    def __init__(self, net: Reads, tokenizer: Tokenizer, width: int, pooled_width: int) -> None:
+    def __init__(self, net: TextNet, tokenizer: Tokenizer, width: int, pooled_width: int) -> None:
         self.net, self.tokenizer = net, tokenizer
         self.width, self.pooled_width = width, pooled_width
 

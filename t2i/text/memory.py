@@ -10,7 +10,7 @@ BUDGET = 8 << 20  # bytes; the prompt that was used longest ago goes first
 BESIDE = 3 << 10  # bytes that a row takes beside its numbers: three tensors are objects, too (measured over 1,500 rows)
 
 
-class Remembered:
+class TextCache:
     """Prompt -> (TextCond of one row, the part that did not fit), up to ``budget`` bytes."""
 
     def __init__(self, budget: int = BUDGET) -> None:

@@ -14,8 +14,9 @@ from t2i.data.source import Examples, Source
 from t2i.diffusion.loss import diffusion_loss
 from t2i.diffusion.process import Flow
 from t2i.nets.clip import Clip
+from t2i.nets.conditioner import UNetCond
 from t2i.nets.prior import PriorCond
-from t2i.nets.unet import UNet, UNetCond
+from t2i.nets.unet import UNet
 from t2i.rng import generator
 from t2i.text.cond import TextCond
 from t2i.text.encoder import TextEncoder

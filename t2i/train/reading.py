@@ -16,8 +16,9 @@ from torch import Tensor
 
 from t2i.data.source import Source
 from t2i.nets.clip import Clip
-from t2i.nets.reader import QueryReader, Told
-from t2i.nets.unet import Conditioner, UNetCond, UNetConfig
+from t2i.nets.conditioner import Conditioner, UNetCond
+from t2i.nets.reader import CondFeatures, QueryReader
+from t2i.nets.unet_config import UNetConfig
 from t2i.rng import generator
 from t2i.text.encoder import TextEncoder
 from t2i.train.pool import Pool
@@ -66,7 +67,7 @@ class ReadingObjective:
         keep = (torch.rand(n, generator=g) >= self.recipe.base.drop_text).to(self.device)
         with torch.no_grad():
             text = self.encoder.encode(captions, tight=True)[0].to(self.device)
-            told = self.teacher.told(UNetCond(z=z, z_keep=keep), n)
+            told = self.teacher.image_features(UNetCond(z=z, z_keep=keep), n)
         said, _, _ = self.module(text.tokens, text.mask & keep[:, None])
         missed = unsaid(said, told)
         return torch.stack(list(missed.values())).mean(), {k: float(v.detach()) for k, v in missed.items()}
@@ -76,7 +77,7 @@ class ReadingObjective:
         return None
 
 
-def unsaid(said: Told, told: Told) -> dict[str, Tensor]:
+def unsaid(said: CondFeatures, told: CondFeatures) -> dict[str, Tensor]:
     """By part the share of the teacher's variance that the reader misses: scalars."""
     missed = {}
     for name in ("vector", "tokens", "map"):

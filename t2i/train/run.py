@@ -30,7 +30,7 @@ from t2i.store.bundle import MANIFEST, Bundle, read_bundle
 from t2i.store.fit import ENCODERS
 from t2i.text.cache import CachedEncoder
 from t2i.text.tokenizer import Tokenizer, train_tokenizer
-from t2i.text.words import Words
+from t2i.text.words import KnownWords
 from t2i.train.card import command_line
 from t2i.train.entries import check, entry_of
 from t2i.train.keeping import keep, new_bundle, share, take_t5
@@ -179,7 +179,7 @@ class Trainer:
     def words(self) -> str:
         """The words that the captions of this training use, for the bundle's notes."""
         n = min(WORDS, self.recipe.tokenizer.captions)
-        return Words.collect(self.source.captions(self.recipe.seed + 4, i, 0) for i in range(n))
+        return KnownWords.collect(self.source.captions(self.recipe.seed + 4, i, 0) for i in range(n))
 
     def seeded(self, stage: str, build: Callable[[], nn.Module]) -> nn.Module:
         """A new network, its weights a function of the seed and the stage; the global RNG stays as it was."""

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from t2i.errors import InputError
 from t2i.nets.clip import Clip
-from t2i.nets.unet import UNet, UNetConfig
+from t2i.nets.unet import UNet
+from t2i.nets.unet_config import UNetConfig
 from t2i.stages.loading import load_net
 from t2i.store.bundle import read_bundle
 from t2i.train.locked import LockedClipObjective

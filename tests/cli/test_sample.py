@@ -19,7 +19,6 @@ from t2i.jobs.prompt_file import seed_of
 from t2i.media.images import load_image, read_metadata
 from t2i.sampling import SampleRequest, SamplingConfig
 from t2i.store.bundle import Manifest, StageEntry, write_bundle
-from t2i.text.words import Words
 
 ENTRIES = (
     StageEntry("clip", "clip", "clip"),
@@ -33,7 +32,7 @@ class Engine:
 
     calls: list[list[int]]
     before: Callable[[list[int]], None]
-    words = Words(frozenset(["zyxt", "cat"]))
+    words = KnownWords(frozenset(["zyxt", "cat"]))
 
     @classmethod
     def load(cls, path: Path, device: str = "cpu", dtype: str = "float32") -> Engine:

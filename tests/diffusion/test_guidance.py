@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from t2i.diffusion.guidance import (
-    THRESHOLDS,
     cat_cond,
     classifier_free,
     dynamic_threshold,
@@ -145,8 +144,7 @@ def test_percentile_is_numpys(p: float, g: torch.Generator) -> None:
     assert percentile_abs(x, p).tolist() == pytest.approx(expected.tolist(), rel=1e-5)
 
 
-def test_static_and_no_threshold() -> None:
+def test_thresholds_by_hand() -> None:
     x0 = torch.tensor([[2.0, -0.5]])
     assert run(static_threshold(fixed(x0)), x0).tolist() == [[1.0, -0.5]]
-    assert torch.equal(run(THRESHOLDS["none"](fixed(x0)), x0), x0)
-    assert math.isclose(float(run(THRESHOLDS["dynamic"](fixed(x0), percentile=100.0), x0)[0, 1]), -0.25)
+    assert math.isclose(float(run(dynamic_threshold(fixed(x0), percentile=100.0), x0)[0, 1]), -0.25)

@@ -8,7 +8,7 @@ from oracle import draw, mixture
 from torch import Tensor
 
 from t2i.diffusion.denoiser import PREDICTIONS, target
-from t2i.diffusion.loss import Levels, Objective, diffusion_loss
+from t2i.diffusion.loss import DenoisingObjective, Levels, diffusion_loss
 from t2i.diffusion.process import VP, Flow, Process, expand
 from t2i.errors import UsageError
 
@@ -42,7 +42,10 @@ def test_stratified_levels_fill_every_slice() -> None:
 
 def test_the_generator_decides_everything() -> None:
     x0 = draw(16, gen(5))
-    losses = [diffusion_loss(lambda x, t, c: x, Flow(), Objective(), x0, None, generator=gen(s))[0] for s in (1, 1, 2)]
+    losses = [
+        diffusion_loss(lambda x, t, c: x, Flow(), DenoisingObjective(), x0, None, generator=gen(s))[0]
+        for s in (1, 1, 2)
+    ]
     assert torch.equal(losses[0], losses[1]) and not torch.equal(losses[0], losses[2])
 
 
@@ -50,7 +53,7 @@ def test_the_generator_decides_everything() -> None:
 def test_jit_weight_by_its_definition(t: float) -> None:
     x0, eps, guess = torch.full((1, 4), 0.5), torch.full((1, 4), -1.0), torch.full((1, 4), 0.2)
     loss, extra = diffusion_loss(
-        lambda x, t, c: guess, Flow(), Objective(), x0, None, generator=gen(), t=torch.tensor([t]), eps=eps
+        lambda x, t, c: guess, Flow(), DenoisingObjective(), x0, None, generator=gen(), t=torch.tensor([t]), eps=eps
     )
     assert float(loss) == pytest.approx(0.3**2 / max(t, 0.05) ** 2, rel=1e-5)
     assert float(extra["mse"]) == pytest.approx(0.09, rel=1e-5)
@@ -70,7 +73,7 @@ def imperfect(prediction: str, process: Process) -> Any:
 
 
 @pytest.mark.parametrize("process", [Flow(), VP("cosine"), VP("linear", T=1000)], ids=str)
-@pytest.mark.parametrize("judge", ["x0", "eps", "v", "flow", "min_snr"])
+@pytest.mark.parametrize("judge", PREDICTIONS)
 def test_the_judge_alone_decides_the_loss(judge: str, process: Process) -> None:
     """Whatever a network predicts, the same x0_hat gets the same loss, away from the floor."""
     x0 = draw(8, gen(1)).double()
@@ -81,7 +84,7 @@ def test_the_judge_alone_decides_the_loss(judge: str, process: Process) -> None:
         diffusion_loss(
             imperfect(p, process),
             process,
-            Objective(p, judge),  # type: ignore[arg-type]
+            DenoisingObjective(p, judge),  # type: ignore[arg-type]
             x0,
             None,
             generator=gen(),
@@ -94,24 +97,13 @@ def test_the_judge_alone_decides_the_loss(judge: str, process: Process) -> None:
         torch.testing.assert_close(other, losses[0], rtol=1e-3, atol=1e-6)
 
 
-def test_min_snr_is_the_papers_for_eps_and_v() -> None:
-    p = VP("linear", T=1000)
-    t = torch.tensor([1.0, 50.0, 300.0, 999.0])
-    a, s = p.alpha_t(t), p.sigma_t(t)
-    snr = (a / s) ** 2
-    clipped = snr.clamp(max=5.0)
-    torch.testing.assert_close(Objective("x0", "min_snr").weight(a, s), clipped)
-    torch.testing.assert_close(Objective("eps", "min_snr").weight(a, s), clipped / snr)
-    torch.testing.assert_close(Objective("v", "min_snr").weight(a, s), clipped / (snr + 1))
-
-
 @pytest.mark.parametrize("prediction", PREDICTIONS)
-@pytest.mark.parametrize("judge", ["x0", "eps", "v", "flow", "min_snr"])
+@pytest.mark.parametrize("judge", PREDICTIONS)
 def test_losses_are_finite_at_both_ends(prediction: str, judge: str) -> None:
     for process in (Flow(), VP("cosine"), VP("cosine", T=1000)):
         t = torch.tensor([0.0, process.t_range[1]])
         net = lambda x, t, c: 0.5 * x  # noqa: E731
-        obj = Objective(prediction, judge)  # type: ignore[arg-type]
+        obj = DenoisingObjective(prediction, judge)  # type: ignore[arg-type]
         loss, _ = diffusion_loss(net, process, obj, torch.ones(2, 3, 4, 4), None, generator=gen(), t=t)
         assert loss.shape == (2,) and loss.isfinite().all() and loss.dtype == torch.float32
 
@@ -123,13 +115,13 @@ def test_training_finds_the_denoiser_of_the_data() -> None:
     t = torch.full((4000,), 0.6)
     eps = torch.randn(4000, 2, generator=g)
     net = torch.nn.Linear(2, 2)
-    opt = torch.optim.LBFGS(net.parameters(), max_iter=50)
+    opt, objective = torch.optim.LBFGS(net.parameters(), max_iter=50), DenoisingObjective()
 
     def closure() -> float:
         opt.zero_grad()
-        loss = diffusion_loss(lambda x, t, c: net(x), Flow(), Objective(), x0, None, generator=g, t=t, eps=eps)[
-            0
-        ].mean()
+        loss = diffusion_loss(
+            lambda x, t, c: net(x), Flow(), DenoisingObjective(), x0, None, generator=g, t=t, eps=eps
+        )[0].mean()
         loss.backward()
         return float(loss.detach())
 
@@ -139,10 +131,10 @@ def test_training_finds_the_denoiser_of_the_data() -> None:
     torch.testing.assert_close(net.weight.detach(), best[:2].T, rtol=1e-2, atol=2e-3)
 
 
-@pytest.mark.parametrize("bad", [{"prediction": "epsilon"}, {"judge": "snr"}])
+@pytest.mark.parametrize("bad", [{"prediction": "epsilon"}, {"judge": "min_snr"}])
 def test_unknown_objectives_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        Objective(**bad)
+        DenoisingObjective(**bad)
     with pytest.raises(UsageError):
         Levels("beta")  # type: ignore[arg-type]
     with pytest.raises(UsageError):

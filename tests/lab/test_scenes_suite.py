@@ -11,7 +11,7 @@ import pytest
 from t2i.lab.scenes_suite import COUNTS, SHOWS, held_out_parts, text
 from t2i.score.suite import Prompt, read_suite, shipped
 from t2i.score.tasks import PASSES, SIX, by_task, mean_of_six, passes, sample, share
-from t2i.text.words import Words
+from t2i.text.words import KnownWords
 from t2i.world.captions import caption
 from t2i.world.graph import Scene
 from t2i.world.holdout import combinations, held_out, scene_held_out
@@ -125,7 +125,7 @@ def test_every_word_is_one_that_training_captions_say() -> None:
         scene: Scene = layout()(6, index)
         says = {"say_style": 0.1, "say_place": 0.85}
         captions += [caption(scene, rng, lang, "dense", **says) for lang in ("en", "zh")]  # type: ignore[arg-type]
-    known = Words(frozenset(Words.collect(captions).split()))
+    known = KnownWords(frozenset(KnownWords.collect(captions).split()))
     unknown = {word for p in suite() for word in known.unknown(p.text)}
     assert not unknown
 

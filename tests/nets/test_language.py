@@ -7,7 +7,8 @@ import torch
 
 from t2i.errors import InputError
 from t2i.nets.clip import read_mask
-from t2i.nets.language import LanguageConfig, LanguageModel, masked_mean
+from t2i.nets.language import LanguageConfig, LanguageModel
+from t2i.nets.layers import masked_mean
 
 CONFIG = LanguageConfig(width=16, layers=2, heads=2, context=8, vocab=20)
 IDS = torch.tensor([[18, 3, 4, 19, 0, 0, 0, 0], [18, 5, 6, 7, 8, 9, 10, 19]])

@@ -10,28 +10,28 @@ import torch
 from torch import Tensor, nn
 
 from t2i.errors import InputError
-from t2i.nets.layers import CrossAttention, ResBlock, SelfAttention, make_norm
-from t2i.nets.unet import UNet, UNetCond, UNetConfig
+from t2i.nets.conditioner import UNetCond
+from t2i.nets.layers import ChannelNorm, CrossAttention, ResBlock, SelfAttention
+from t2i.nets.unet import UNet
+from t2i.nets.unet_config import UNetConfig
 
 SMALL = UNetConfig(
     in_channels=7, channels=(16, 24, 32), head_dim=8, emb_dim=32, context_dim=16, cond_dim=8, z_tokens=2,
-    text_dim=12, pooled_dim=10, text_pool=True, level_cond=True, time_features=16,
+    text_dim=12, text_pool=True, time_features=16,
 )  # fmt: skip
 READER: dict[str, Any] = {
-    "cond_dim": 0, "text_pool": False, "pooled_dim": 0, "z_grid": 4, "z_channels": 6,
+    "cond_dim": 0, "text_pool": False, "z_grid": 4, "z_channels": 6,
     "reader_layers": 1, "reader_width": 16, "reader_heads": 2, "query_layers": 2,
 }  # fmt: skip
 LAYOUTS: dict[str, dict[str, Any]] = {
     "reader": READER,
     "reader of a vector alone": {**READER, "z_tokens": 0, "z_grid": 0},
     "efficient": {},
-    "standard": {"layout": "standard", "blocks": (1, 2, 1)},
-    "add": {"skip": "add", "skip_scale": 0.5**0.5},
-    "scaled": {"skip_scale": 0.5**0.5, "norm": "group"},
+    "scaled": {"skip_scale": 0.5**0.5},
     "empty level": {"blocks": (0, 1, 2)},
     "patch 1": {"patch": 1},
     "patch 4, one level": {"patch": 4, "channels": (24,), "blocks": (2,), "attention": (0,)},
-    "unconditional": {"cond_dim": 0, "text_dim": 0, "pooled_dim": 0, "level_cond": False},
+    "unconditional": {"cond_dim": 0, "text_dim": 0},
     "vector only": {"z_tokens": 0, "text_dim": 0},
 }
 
@@ -56,8 +56,6 @@ def inputs(batch: int = 2, h: int = 32, w: int = 32, length: int = 5) -> tuple[T
         z=torch.randn(batch, 8, generator=g),
         tokens=torch.randn(batch, length, 12, generator=g),
         mask=torch.arange(length).expand(batch, -1) < 3,
-        pooled=torch.randn(batch, 10, generator=g),
-        level=torch.rand(batch, generator=g),
     )
     return torch.randn(batch, 7, h, w, generator=g), torch.rand(batch, generator=g), cond
 
@@ -83,13 +81,12 @@ def test_new_networks_are_zero_and_new_blocks_the_identity() -> None:
     x, t, cond = inputs()
     assert not UNet(SMALL)(x, t, cond).any()
     h, emb, context = torch.randn(2, 16, 8, 8, generator=gen()), torch.randn(2, 32), torch.randn(2, 4, 12)
-    for norm in ("layer", "group"):
-        assert torch.equal(ResBlock(16, 16, 32, norm)(h, emb), h)
-        assert torch.equal(SelfAttention(16, 8, norm)(h), h)
-        assert torch.equal(CrossAttention(16, 12, 8, norm)(h, context, None), h)
+    assert torch.equal(ResBlock(16, 16, 32)(h, emb), h)
+    assert torch.equal(SelfAttention(16, 8)(h), h)
+    assert torch.equal(CrossAttention(16, 12, 8)(h, context, None), h)
 
 
-@pytest.mark.parametrize("field", ["z", "tokens", "pooled", "level"])
+@pytest.mark.parametrize("field", ["z", "tokens"])
 def test_each_condition_is_read_and_z_and_text_can_be_dropped(field: str) -> None:
     net = build()
     x, t, cond = inputs()
@@ -98,12 +95,10 @@ def test_each_condition_is_read_and_z_and_text_can_be_dropped(field: str) -> Non
     dropped = {"z_keep": none} if field == "z" else {"tokens_keep": none}
     with torch.no_grad():
         assert (net(x, t, cond) - net(x, t, other)).abs().max() > 1e-3
-        if field == "level":
-            return
         null = net(x, t, replace(cond, **dropped))
         assert torch.equal(null, net(x, t, replace(other, **dropped)))
         assert (null - net(x, t, cond)).abs().max() > 1e-4
-        by_none = net(x, t, cond.without(z=field == "z", text=field != "z"))
+        by_none = net(x, t, replace(cond, **{field: None}))
         torch.testing.assert_close(null, by_none, atol=1e-5, rtol=1e-4)
 
 
@@ -115,8 +110,7 @@ def test_dropping_is_a_picture_s_own_matter(changes: dict[str, Any]) -> None:
     with torch.no_grad():
         mixed = net(x, t, replace(cond, z_keep=keep, tokens_keep=keep))
         torch.testing.assert_close(mixed[:1], net(x, t, cond)[:1], atol=1e-5, rtol=1e-4)
-        both = cond.without(z=True, text=True)
-        torch.testing.assert_close(mixed[1:], net(x, t, both)[1:], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(mixed[1:], net(x, t, UNetCond())[1:], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("changes", [{}, READER], ids=["plain", "reader"])
@@ -145,23 +139,23 @@ def test_bf16_agrees() -> None:
     assert (low.float() - exact).square().mean() < 0.01 * exact.square().mean()
 
 
-def test_norms() -> None:
+def test_the_norm_is_over_channels() -> None:
     x = torch.randn(2, 24, 4, 4, generator=gen()) * 3 + 1
-    channels = make_norm("layer", 24)(x)
-    torch.testing.assert_close(channels.mean(1), torch.zeros(2, 4, 4), atol=1e-5, rtol=0)
-    assert make_norm("group", 24).num_groups == 6
-    with pytest.raises(InputError):
-        make_norm("batch", 24)
+    normed = ChannelNorm(24)(x)
+    torch.testing.assert_close(normed.mean(1), torch.zeros(2, 4, 4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(normed.square().mean(1), torch.ones(2, 4, 4), atol=1e-4, rtol=0)
 
 
 def test_config() -> None:
-    config = UNetConfig(channels=(8, 16), blocks=(1, 2), norm="group")
+    config = UNetConfig(channels=(8, 16), blocks=(1, 2), skip_scale=0.5)
     assert UNetConfig.from_dict(config.to_dict()) == config
     assert UNetConfig().multiple == 8 and config.multiple == 4
     for bad in (
         {"chanels": [8]}, {"channels": 8}, {"channels": ["a"]}, {"blocks": [1]}, {"norm": "batch"},
         {"patch": 3},
-        {"layout": "standard", "skip": "add"}, {"layout": "standard", "blocks": [0, 1, 1]},
+        # keys of the file format that have one value
+        {"layout": "standard"}, {"skip": "add"}, {"norm": "group"}, {"pooled_dim": 8}, {"level_cond": True},
+        {"out_channels": 6},
         {"reader_layers": 1}, {"reader_layers": 1, "cond_dim": 0, "text_dim": 0},
         {"reader_layers": 1, "cond_dim": 0, "text_pool": True},
     ):  # fmt: skip
@@ -213,7 +207,7 @@ def test_the_efficient_layout_by_hand() -> None:
     root, emb, dim, text = 0.5**0.5, 32, 16, 12
     config = UNetConfig(
         channels=(16, 24), blocks=(1, 2), attention=(1,), mid_blocks=1, head_dim=8, emb_dim=emb, context_dim=dim,
-        cond_dim=0, z_tokens=0, text_dim=text, text_pool=True, time_features=8, layout="efficient", skip_scale=root,
+        cond_dim=0, z_tokens=0, text_dim=text, text_pool=True, time_features=8, skip_scale=root,
     )  # fmt: skip
     net = UNet(config)
 
@@ -261,12 +255,12 @@ def test_the_efficient_layout_by_hand() -> None:
 def test_a_reader_says_what_an_embedding_would() -> None:
     """The three things that the text is turned into have the sizes of those that an embedding is; each is heard."""
     reader = build(**READER).cond.reader
-    told = build(z_grid=4, z_channels=6).cond.told(inputs()[2], 2)
+    of_image = build(z_grid=4, z_channels=6).cond.image_features(inputs()[2], 2)
     _, _, cond = inputs()
     assert cond.tokens is not None and cond.mask is not None
-    said, text, mask = reader(cond.tokens, cond.mask)
+    of_text, text, mask = reader(cond.tokens, cond.mask)
     for name in ("vector", "tokens", "map"):
-        assert getattr(said, name).shape == getattr(told, name).shape
+        assert getattr(of_text, name).shape == getattr(of_image, name).shape
     assert text.shape == (2, 6, SMALL.context_dim)
     assert mask[:, 0].all() and torch.equal(mask[:, 1:], cond.mask)  # the null token, then the text's own
     net = build(**READER)

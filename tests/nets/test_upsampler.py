@@ -66,7 +66,7 @@ def test_a_crop_gives_the_crop() -> None:
 
 def test_config_and_size() -> None:
     assert UpsamplerConfig.from_dict(SMALL.to_dict()) == SMALL
-    for bad in ({"unshuffle": 2}, {"depth": 0}, {"norm": "x"}, {"out": 3}):
+    for bad in ({"unshuffle": 2}, {"depth": 0}, {"norm": "group"}, {"channels": 4}, {"out": 3}):
         with pytest.raises(InputError):
             UpsamplerConfig.from_dict(bad)
     assert sum(p.numel() for p in Upsampler(UpsamplerConfig()).parameters()) == 856_816

@@ -9,7 +9,7 @@ import torch
 
 from t2i.pipeline import Pipeline
 from t2i.text.cond import TextCond
-from t2i.text.memory import BESIDE, Remembered
+from t2i.text.memory import BESIDE, TextCache
 
 
 def row(value: float) -> TextCond:
@@ -20,7 +20,7 @@ SIZE = BESIDE + 4 * (4 * 8 + 8) + 4
 
 
 def test_the_prompt_used_longest_ago_goes_first() -> None:
-    texts = Remembered(3 * SIZE)
+    texts = TextCache(3 * SIZE)
     for name, value in (("a", 1.0), ("b", 2.0), ("c", 3.0)):
         texts.put(name, row(value), None)
     assert texts.used == 3 * SIZE
@@ -35,7 +35,7 @@ def test_the_prompt_used_longest_ago_goes_first() -> None:
 
 
 def test_one_prompt_larger_than_the_budget_is_kept() -> None:
-    texts = Remembered(1)
+    texts = TextCache(1)
     texts.put("a", row(1.0), None)
     assert texts.get("a") is not None
 
