@@ -107,7 +107,9 @@ class BaseRecipe:
     net: UNetConfig = field(default_factory=UNetConfig)
     schedule: Schedule = field(default_factory=Schedule)
     reading: ReadingSchedule = field(default_factory=ReadingSchedule)
-    objective: DenoisingObjective = DenoisingObjective(levels=Levels(mean=0.4, std=1.0, stratified=True))
+    objective: DenoisingObjective = field(
+        default_factory=lambda: DenoisingObjective(levels=Levels(mean=0.4, std=1.0, stratified=True))
+    )
     size: int = 64
     drop_z: float = 0.1
     drop_text: float = 0.3
@@ -121,7 +123,9 @@ class BaseRecipe:
 class PriorRecipe:
     net: PriorConfig = field(default_factory=PriorConfig)
     schedule: Schedule = field(default_factory=lambda: Schedule(steps=4000, batch=256))
-    objective: DenoisingObjective = DenoisingObjective(judge="x0", levels=Levels(law="uniform", stratified=True))
+    objective: DenoisingObjective = field(
+        default_factory=lambda: DenoisingObjective(judge="x0", levels=Levels(law="uniform", stratified=True))
+    )
     pool: int = 50_000  # scenes whose embeddings are computed once; their captions are drawn anew
     drop: float = 0.1  # of the text, for guidance
     draws: int = 1  # noise levels that each pair is shown at: most of a step's time is spent on reading the text
@@ -131,7 +135,9 @@ class PriorRecipe:
 class UpsamplerRecipe:
     net: UpsamplerConfig = field(default_factory=UpsamplerConfig)
     schedule: Schedule = field(default_factory=lambda: Schedule(batch=32))
-    objective: DenoisingObjective = DenoisingObjective(levels=Levels(mean=0.0, std=1.2, stratified=True))
+    objective: DenoisingObjective = field(
+        default_factory=lambda: DenoisingObjective(levels=Levels(mean=0.0, std=1.2, stratified=True))
+    )
     size: int = 256
     drawn: int | None = None  # side of the pictures that crops are cut from, if not `size`: none need be enlarged
     crop: int = 64  # side of the high-resolution crop

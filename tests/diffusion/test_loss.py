@@ -119,11 +119,9 @@ def test_training_finds_the_denoiser_of_the_data() -> None:
 
     def closure() -> float:
         opt.zero_grad()
-        loss = diffusion_loss(
-            lambda x, t, c: net(x), Flow(), DenoisingObjective(), x0, None, generator=g, t=t, eps=eps
-        )[0].mean()
-        loss.backward()
-        return float(loss.detach())
+        loss, _ = diffusion_loss(lambda x, t, c: net(x), Flow(), objective, x0, None, generator=g, t=t, eps=eps)
+        loss.mean().backward()
+        return float(loss.detach().mean())
 
     opt.step(closure)
     x_t = torch.cat([0.4 * x0 + 0.6 * eps, torch.ones(4000, 1)], dim=1)
