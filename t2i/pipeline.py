@@ -27,10 +27,10 @@ from t2i.stages.loading import PIXELS, build_stage, load_encoder, load_net
 from t2i.stages.prior import sample_prior
 from t2i.stages.stage import InpaintCond, OnStep, Stage, Start
 from t2i.stages.upsampler import sample_upsampler
-from t2i.store.bundle import Manifest, StageEntry, read_bundle
-from t2i.store.fit import ENCODERS
-from t2i.store.manifest import sharpened
-from t2i.store.whole import check_whole
+from t2i.store.bundle import read_bundle
+from t2i.store.compatibility import ENCODERS
+from t2i.store.completeness import check_complete
+from t2i.store.manifest import Manifest, StageEntry, sharpened
 from t2i.text.cond import TextCond
 from t2i.text.encoder import TextEncoder
 from t2i.text.memory import TextCache
@@ -77,7 +77,7 @@ class Pipeline:
         """
         bundle = read_bundle(path)
         manifest = sharpened(bundle.manifest) if sharp else bundle.manifest
-        check_whole(manifest, bundle.configs)
+        check_complete(manifest, bundle.configs)
         nets: dict[str, nn.Module] = {}
         encoder: TextEncoder | None = None
         stages: dict[str, Stage] = {}

@@ -16,8 +16,9 @@ from t2i.errors import CODES
 ROOT = Path(t2i.__file__).parent
 GROUND = {"errors", "files", "rng", "config", "media", "prompts", "sampling", "schema", "version", "batching"}
 MATHS = {"diffusion", "nets", "text"}
-BUNDLE = {"store.bundle", "store.fit", "store.manifest", "store.places", "store.sharing", "store.tensors"}
-BUNDLE |= {"store.whole"}  # none of it knows a net
+#: the files of a bundle, without any network
+BUNDLE = {"store.bundle", "store.compatibility", "store.completeness", "store.manifest"}
+BUNDLE |= {"store.search_path", "store.shared_stages", "store.tensors"}
 
 #: room -> the rooms it may import from, besides itself
 MAY: dict[str, set[str]] = {

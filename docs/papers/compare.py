@@ -30,7 +30,8 @@ from t2i.lab.evaluate_sets import LANGS, caption_of
 from t2i.pipeline import Pipeline, SampleSettings
 from t2i.score.distances import frechet
 from t2i.score.extract import BundleClip
-from t2i.store.bundle import MANIFEST, read_bundle
+from t2i.store.bundle import read_bundle
+from t2i.store.manifest import MANIFEST
 from t2i.train.run import train
 from t2i.world import World
 

@@ -71,13 +71,13 @@ def show(
     from dataclasses import asdict
 
     from t2i.store.bundle import read_bundle
+    from t2i.store.completeness import missing_stages, unfinished_error
     from t2i.store.manifest import entry_table
     from t2i.store.registry import resolve
-    from t2i.store.whole import missing, unfinished
 
     bundle = read_bundle(resolve(model))
     manifest = bundle.manifest
-    lacks = missing(manifest, bundle.configs)
+    lacks = missing_stages(manifest, bundle.configs)
     if ui.json:
         stages = [{**entry_table(entry), "source": entry.source} for entry in manifest.stages]
         facts = {"path": str(bundle.path), "digest": bundle.digest, "lacks": lacks}
@@ -88,7 +88,7 @@ def show(
         sizes = f"{'/'.join(map(str, manifest.sizes))} px ({manifest.size} unless told otherwise)"
     ui.line(safe(f"{manifest.name}: {manifest.family}, {sizes}, {manifest.tool}"))
     if lacks:
-        ui.line(safe(f"  {unfinished(manifest.name, lacks).message}"))
+        ui.line(safe(f"  {unfinished_error(manifest.name, lacks).message}"))
     for entry in manifest.stages:
         dials: dict[str, Any] = {k: v for k, v in asdict(entry.defaults).items() if v is not None}
         dials |= {"instead_of": entry.instead_of} if entry.instead_of else {}
@@ -115,8 +115,8 @@ def verify(
     ui: UI = ctx.obj
     from t2i.errors import InputError
     from t2i.store.bundle import read_bundle
+    from t2i.store.completeness import missing_stages, unfinished_error
     from t2i.store.registry import list_models, resolve
-    from t2i.store.whole import missing, unfinished
 
     if models and len(models) == 1:
         resolve(models[0])  # the one that was asked for is not there: that is the whole answer
@@ -128,9 +128,9 @@ def verify(
         try:
             path = known or resolve(name)
             bundle = read_bundle(path)
-            files, lacks = bundle.verify(), missing(bundle.manifest, bundle.configs)
+            files, lacks = bundle.verify(), missing_stages(bundle.manifest, bundle.configs)
             if lacks:
-                raise unfinished(name, lacks)
+                raise unfinished_error(name, lacks)
         except T2IError as error:
             fault, broken = error, broken + 1
             ui.fail(error)

@@ -153,8 +153,8 @@ def sample(
     from t2i.jobs.sheets import write_sheets
     from t2i.jobs.sweep import parse_sweep
     from t2i.store.bundle import read_bundle
+    from t2i.store.completeness import check_complete
     from t2i.store.registry import resolve
-    from t2i.store.whole import check_whole
 
     check_count(n)
     check_choice("dtype", dtype, DTYPES)
@@ -186,7 +186,7 @@ def sample(
     seal = wish.way.seal(seal) if wish.way else seal
 
     bundle = read_bundle(resolve(model))
-    check_whole(bundle.manifest, bundle.configs)
+    check_complete(bundle.manifest, bundle.configs)
     wish.check_model(bundle)
     names = OutputPaths(output, bundle.manifest.name)
     request = RunRequest(bundle, names, keep_stages, overwrite, no_prompt_metadata, seal)

@@ -33,7 +33,8 @@ from t2i.score.report import Report, number, span
 from t2i.score.suite import Prompt, summarise
 from t2i.score.tasks import sample
 from t2i.store.bundle import read_bundle
-from t2i.store.registry import home, resolve, resolve_judge
+from t2i.store.registry import resolve, resolve_judge
+from t2i.store.search_path import home
 
 __all__ = ["Look", "draw", "find", "pairs", "read_suite", "score_of", "score_rows", "sets", "tell", "write_reports"]
 

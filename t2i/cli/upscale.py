@@ -81,9 +81,9 @@ def upscale(
     from t2i.jobs.output_paths import SUFFIXES
     from t2i.jobs.upscale import Enlarging, UpscaleRequest
     from t2i.store.bundle import read_bundle
+    from t2i.store.completeness import check_complete
     from t2i.store.manifest import sharpened
     from t2i.store.registry import resolve
-    from t2i.store.whole import check_whole
 
     if (to is None) == (scale is None):
         what = "nothing says how large." if to is None else "--to and --scale both say how large."
@@ -97,7 +97,7 @@ def upscale(
     files = expand_paths(pictures)
 
     bundle = read_bundle(resolve(model))
-    check_whole(bundle.manifest, bundle.configs)
+    check_complete(bundle.manifest, bundle.configs)
     name, upsamplers = bundle.manifest.name, bundle.manifest.of_kind("upsampler")
     if sharp:
         if not bundle.manifest.of_kind("sharp"):

@@ -20,7 +20,7 @@ from t2i.media.images import lanczos, resize
 from t2i.pipeline import Conditioning, Pipeline
 from t2i.sampling import SampleRequest
 from t2i.stages.stage import OnStep
-from t2i.store.bundle import StageEntry
+from t2i.store.manifest import StageEntry
 
 TILE = 160
 """Small pixels a side that the network sees at once: 0.4 GB for the shipped one."""

@@ -11,7 +11,7 @@ from t2i.prompts import MAX_SEED
 from t2i.sampling import Threshold
 
 if TYPE_CHECKING:
-    from t2i.store.bundle import Manifest, StageEntry
+    from t2i.store.manifest import Manifest, StageEntry
 
 DTYPES = ("float32", "bfloat16", "float16")
 MAX_COUNT = 100_000  # pictures of one prompt

@@ -111,7 +111,7 @@ class RunRequest:
 
 def _weights(bundle: Bundle, stages: list[str]) -> dict[str, str]:
     """sha256 of the weights that a picture came from: the text encoder's and its stages'."""
-    from t2i.store.fit import ENCODERS
+    from t2i.store.compatibility import ENCODERS
 
     manifest = bundle.manifest
     used = [entry for entry in manifest.stages if entry.kind in ENCODERS or entry.name in stages]

@@ -12,7 +12,7 @@ from t2i.errors import UsageError
 from t2i.jobs.parsing import check_choice, parse_thresholds, per_stage, thresholds
 from t2i.prompts import check_text
 from t2i.sampling import SAMPLERS, SampleRequest, SamplingConfig, Threshold, by_stage, given
-from t2i.store.whole import check_whole
+from t2i.store.completeness import check_complete
 
 if TYPE_CHECKING:
     from t2i.store.bundle import Bundle
@@ -58,7 +58,7 @@ def read_dials(bundle: Bundle, dtype: str, words: dict[str, str], worded: bool =
     """
     check_words(words)
     manifest = bundle.manifest
-    check_whole(manifest, bundle.configs)
+    check_complete(manifest, bundle.configs)
     size = manifest.size
     if "size" in words:
         made = ", ".join(str(s) for s in manifest.sizes)
@@ -84,7 +84,7 @@ def _group(settings: dict[str, Any], negative: str) -> str:
 
 
 def _settings(bundle: Bundle, dtype: str, size: int, stages: dict[str, SamplingConfig], worded: bool) -> dict[str, Any]:
-    from t2i.store.fit import ENCODERS
+    from t2i.store.compatibility import ENCODERS
 
     tables: dict[str, Any] = {}
     for entry in bundle.manifest.stages:

@@ -25,7 +25,7 @@ from t2i.sampling import SampleRequest
 from t2i.score.statistics import Interval, interval
 from t2i.score.suite import Prompt, read_suite, shipped
 from t2i.score.tasks import sample
-from t2i.store.fit import ENCODERS
+from t2i.store.compatibility import ENCODERS
 from t2i.store.manifest import entry_table
 from t2i.store.registry import resolve, resolve_judge
 from t2i.world import Group, Relation, Scene, World, WorldConfig

@@ -18,7 +18,8 @@ from t2i.nets.unet import UNet
 from t2i.nets.unet_config import UNetConfig
 from t2i.nets.upsampler import Upsampler, UpsamplerConfig
 from t2i.stages.stage import Stage
-from t2i.store.bundle import Bundle, StageEntry
+from t2i.store.bundle import Bundle
+from t2i.store.manifest import StageEntry
 from t2i.text.encoder import NetEncoder, TextEncoder
 from t2i.text.t5 import T5Encoder, build_t5, fill_t5
 from t2i.text.tokenizer import Tokenizer

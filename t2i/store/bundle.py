@@ -6,7 +6,8 @@
     <stage>/config.json    how to build the stage's net, and the widths by which stages fit together
     <stage>/model.safetensors   float16 on disk, float32 once loaded
 
-A stage may lie in another bundle, which the manifest names (`source`) and whose files it pins (`store/sharing.py`).
+A stage may lie in another bundle, which the manifest names (`source`) and whose files it pins; see
+`store/shared_stages.py`.
 
 Reading is strict: unknown keys, missing files, other hashes, broken or non-finite weights are refused with a
 sentence that names the file.  Nothing here imports torch until weights are read or written.
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2i.errors import InputError
 from t2i.files import explain_os_error, write_together
-from t2i.store.fit import check_fit, pixel_sizes
+from t2i.store.compatibility import check_compatible, pixel_sizes
 from t2i.store.manifest import (
     CARD,
     CONFIG,
@@ -37,25 +38,11 @@ from t2i.store.manifest import (
     entry_table,
     parse_manifest,
 )
-from t2i.store.sharing import listed, locate, places
+from t2i.store.shared_stages import bundles_named, file_hashes, locate
 from t2i.store.tensors import decode, encode, strict_json
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-__all__ = [
-    "KINDS",
-    "MANIFEST",
-    "Bundle",
-    "Manifest",
-    "StageEntry",
-    "check_fit",
-    "find_shared",
-    "read_bundle",
-    "share_stage",
-    "update_stage",
-    "write_bundle",
-]
 
 MAX_JSON = 16 << 20
 Stage = tuple[dict[str, Any], "dict[str, Tensor]"]
@@ -131,7 +118,7 @@ def read_bundle(folder: Path | str) -> Bundle:
             raise broken(weights, "it is missing")
     if manifest.tokenizer is not None and not (folder / manifest.tokenizer).is_file():
         raise broken(folder / manifest.tokenizer, "it is missing")
-    check_fit(manifest, configs)
+    check_compatible(manifest, configs)
     return Bundle(folder, manifest, configs, shared)
 
 
@@ -151,7 +138,7 @@ def write_bundle(
     folder = Path(folder)
     foreign = replace(manifest, stages=tuple(e for e in manifest.stages if e.source))
     configs = _configs(folder, foreign, _shared(folder, foreign))
-    check_fit(manifest, configs | {name: config for name, (config, _) in stages.items()})
+    check_compatible(manifest, configs | {name: config for name, (config, _) in stages.items()})
     files: dict[str, bytes] = {CARD: card.encode()}
     if tokenizer_json is not None:
         files[TOKENIZER] = tokenizer_json.encode()
@@ -206,7 +193,7 @@ def share_stage(
     names = [e.name for e in old.stages if e.source == source and e.name != name]
     shared = {each: find_shared(folder, each, source) for each in [*names, name]}
     entry, place = shared[name]
-    files = listed(place)
+    files = file_hashes(place)
     pins = {file: str(files.get(file, "")) for e, _ in shared.values() for file in e.files}
     stages = tuple(shared[e.name][0] if e.name in shared else e for e in old.stages)
     pinned = replace(old, files={**old.files, **pins}, stages=stages)
@@ -218,7 +205,7 @@ def share_stage(
 def find_shared(folder: Path | str, name: str, source: str) -> tuple[StageEntry, Path]:
     """The entry by which a bundle in ``folder`` would share a stage, and the bundle that it lies in. Raises InputError
     (code ``bundle``)."""
-    found = places(Path(folder), source)
+    found = bundles_named(Path(folder), source)
     if not found:
         hint = f"Put {source} beside it, or into $T2I_HOME/models."
         raise InputError(f"there is no model {source!r} to share the stage {name!r} with.", hint, "bundle")
@@ -249,7 +236,7 @@ def _joined(
         entries.sort(key=lambda e: KINDS.index(e.kind))  # stable: upsamplers keep their order
     manifest = replace(old, stages=tuple(entries), sizes=(), notes={**old.notes, **(notes or {})})
     manifest = replace(manifest, sizes=tuple(sizes) if sizes is not None else pixel_sizes(manifest, configs))
-    check_fit(manifest, configs)
+    check_compatible(manifest, configs)
     return manifest
 
 

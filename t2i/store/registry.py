@@ -1,4 +1,4 @@
-"""A model's name to its folder, in the places of `store/places.py`."""
+"""A model's name to its folder, in the places of `store/search_path.py`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from t2i.errors import T2IError, UnavailableError, nearest
-from t2i.store.bundle import MANIFEST, Manifest, read_bundle
-from t2i.store.places import home, roots
-from t2i.store.whole import missing, unfinished
-
-__all__ = ["DEFAULT", "ModelInfo", "home", "list_models", "resolve", "resolve_judge", "roots"]
+from t2i.store.bundle import read_bundle
+from t2i.store.completeness import missing_stages, unfinished_error
+from t2i.store.manifest import MANIFEST, Manifest
+from t2i.store.search_path import roots
 
 DEFAULT = "small"
 
@@ -76,8 +75,8 @@ def list_models() -> list[ModelInfo]:
             continue
         try:
             bundle = read_bundle(root / name)
-            lacks = missing(bundle.manifest, bundle.configs)
-            fault = unfinished(name, lacks).message if lacks else None
+            lacks = missing_stages(bundle.manifest, bundle.configs)
+            fault = unfinished_error(name, lacks).message if lacks else None
             models[name] = ModelInfo(name, source, root / name, bundle.manifest, fault, tuple(lacks))
         except T2IError as error:
             models[name] = ModelInfo(name, source, root / name, None, error.message)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from t2i.errors import InputError, UsageError
-from t2i.store.bundle import KINDS, Bundle, Manifest, StageEntry, find_shared, read_bundle
-from t2i.store.fit import ENCODERS, check_fit, pixel_sizes
+from t2i.store.bundle import Bundle, find_shared, read_bundle
+from t2i.store.compatibility import ENCODERS, check_compatible, pixel_sizes
+from t2i.store.manifest import KINDS, Manifest, StageEntry
 from t2i.text.t5 import t5_config
 from t2i.train.recipe import Recipe, UpsamplerRecipe
 
@@ -133,7 +134,7 @@ def check(recipe: Recipe, stages: tuple[str, ...], bundle: Bundle | None, folder
     manifest = Manifest(recipe.family, recipe.name, tuple(entries), ())
     manifest = replace(manifest, sizes=pixel_sizes(manifest, configs))
     try:
-        check_fit(manifest, configs)
+        check_compatible(manifest, configs)
     except InputError as error:
         if bundle is None:
             raise UsageError(f"the recipe {recipe.name!r} cannot be used: {error.message}", code="config") from error

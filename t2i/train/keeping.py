@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from t2i.errors import InputError
-from t2i.store.bundle import Manifest, read_bundle, share_stage, update_stage, write_bundle
-from t2i.store.fit import pixel_sizes
+from t2i.store.bundle import read_bundle, share_stage, update_stage, write_bundle
+from t2i.store.compatibility import pixel_sizes
+from t2i.store.manifest import Manifest
 from t2i.text.t5 import read_t5
 from t2i.train.card import hardware, write_card
 from t2i.train.entries import entry_of, learned_from_encoder

@@ -14,7 +14,7 @@ from t2i.errors import InputError
 from t2i.nets.clip import Clip
 from t2i.stages.loading import load_encoder, load_net
 from t2i.store.bundle import Bundle
-from t2i.store.fit import ENCODERS
+from t2i.store.compatibility import ENCODERS
 from t2i.text.cache import CachedEncoder
 from t2i.text.encoder import NetEncoder, TextEncoder
 from t2i.text.t5 import T5Encoder, build_t5, fill_t5, read_t5

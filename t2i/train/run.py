@@ -26,8 +26,9 @@ from t2i.nets.unet import UNet
 from t2i.nets.upsampler import Upsampler
 from t2i.rng import digest
 from t2i.stages.loading import load_net
-from t2i.store.bundle import MANIFEST, Bundle, read_bundle
-from t2i.store.fit import ENCODERS
+from t2i.store.bundle import Bundle, read_bundle
+from t2i.store.compatibility import ENCODERS
+from t2i.store.manifest import MANIFEST
 from t2i.text.cache import CachedEncoder
 from t2i.text.tokenizer import Tokenizer, train_tokenizer
 from t2i.text.words import KnownWords

@@ -21,7 +21,8 @@ from t2i.cli.app import run
 from t2i.errors import CODES, T2IError
 from t2i.media.images import Record, read_metadata, save_image
 from t2i.sampling import SamplingConfig
-from t2i.store.bundle import Manifest, StageEntry, write_bundle
+from t2i.store.bundle import write_bundle
+from t2i.store.manifest import Manifest, StageEntry
 
 Draw = Callable[..., tuple[list[str], str]]
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from t2i.sampling import SamplingConfig
-from t2i.store.bundle import Manifest, StageEntry, write_bundle
+from t2i.store.bundle import write_bundle
+from t2i.store.manifest import Manifest, StageEntry
 
 ENTRIES = (
     StageEntry("clip", "clip", "clip"),

@@ -15,7 +15,7 @@ from t2i.cli.app import run
 from t2i.errors import InputError
 from t2i.pipeline import Pipeline
 from t2i.store.bundle import read_bundle, write_bundle
-from t2i.store.fit import pixel_sizes
+from t2i.store.compatibility import pixel_sizes
 
 Part = Callable[..., Path]
 
@@ -104,15 +104,15 @@ def test_every_command_that_draws_refuses_it(
 
 def test_a_base_that_reads_no_text_needs_its_prior(studio: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The widths say it; the weights need not be looked at."""
-    from t2i.store.whole import missing
+    from t2i.store.completeness import missing_stages
 
     bundle = read_bundle(studio.parent / "home" / "models" / "tiny")
     configs = {name: {**config, "widths": {**config["widths"]}} for name, config in bundle.configs.items()}
     configs["base"]["widths"]["text_dim"] = 0
-    assert missing(bundle.manifest, configs) == []
+    assert missing_stages(bundle.manifest, configs) == []
     entries = tuple(e for e in bundle.manifest.stages if e.kind != "prior")
-    assert missing(replace(bundle.manifest, stages=entries), configs) == ["prior"]
-    assert missing(replace(bundle.manifest, family="imagen", stages=()), {}) == ["text", "base"]
+    assert missing_stages(replace(bundle.manifest, stages=entries), configs) == ["prior"]
+    assert missing_stages(replace(bundle.manifest, family="imagen", stages=()), {}) == ["text", "base"]
 
 
 def test_one_damaged_and_one_unfinished_are_both_told(part: Part, capsys: pytest.CaptureFixture[str]) -> None:

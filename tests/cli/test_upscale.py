@@ -13,7 +13,8 @@ from PIL import Image
 
 from t2i.cli.app import run
 from t2i.media.images import load_image, read_metadata
-from t2i.store.bundle import StageEntry, read_bundle, update_stage
+from t2i.store.bundle import read_bundle, update_stage
+from t2i.store.manifest import StageEntry
 
 
 @pytest.fixture

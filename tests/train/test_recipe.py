@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from t2i.errors import InputError, UsageError
-from t2i.store.bundle import Manifest, StageEntry, write_bundle
+from t2i.store.bundle import write_bundle
+from t2i.store.manifest import Manifest, StageEntry
 from t2i.train.entries import check, entry_of
 from t2i.train.recipe import STAGES, Recipe, Schedule, load_recipe, recipe_names
 from t2i.train.run import Trainer, train

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from t2i.errors import InputError
 
 if TYPE_CHECKING:
-    from t2i.store.bundle import Manifest
+    from t2i.store.manifest import Manifest
 
 WIDTHS: dict[str, tuple[str, ...]] = {
     "clip": ("embed_dim", "text_dim", "context", "vocab"),
@@ -49,7 +49,7 @@ PAIRS = (
 )
 
 
-def check_fit(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> None:
+def check_compatible(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> None:
     """Raise InputError (code ``mismatch``) with a sentence unless the stages fit together.
 
     Args:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from t2i.errors import InputError
-from t2i.store.fit import ENCODERS
+from t2i.store.compatibility import ENCODERS
 
 if TYPE_CHECKING:
-    from t2i.store.bundle import Manifest
+    from t2i.store.manifest import Manifest
 
 
-def missing(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> list[str]:
+def missing_stages(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> list[str]:
     """The kinds of stage without which no prompt can be drawn and that are not here, in the order of their training;
-    ``configs`` as in :func:`t2i.store.fit.check_fit`."""
+    ``configs`` as in :func:`t2i.store.compatibility.check_compatible`."""
     lacks = []
     if not any(manifest.of_kind(kind) for kind in ENCODERS):
         lacks.append("text" if manifest.family == "imagen" else "clip")
@@ -25,14 +25,14 @@ def missing(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> list[str]
     return lacks
 
 
-def unfinished(name: str, lacks: list[str]) -> InputError:
+def unfinished_error(name: str, lacks: list[str]) -> InputError:
     """What is said of the model ``name`` that lacks these stages."""
     hint = "Train " + ", then ".join(f"t2i train {stage} --out …" for stage in lacks)
     return InputError(f"the model {name!r} is unfinished: it has no {' and no '.join(lacks)}.", hint, "bundle")
 
 
-def check_whole(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> None:
+def check_complete(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> None:
     """Raise InputError (code ``bundle``) unless the stages that are here can draw a prompt."""
-    lacks = missing(manifest, configs)
+    lacks = missing_stages(manifest, configs)
     if lacks:
-        raise unfinished(manifest.name, lacks)
+        raise unfinished_error(manifest.name, lacks)

@@ -11,18 +11,18 @@ from typing import Any
 
 from t2i.errors import InputError
 from t2i.store.manifest import MANIFEST
-from t2i.store.places import roots
+from t2i.store.search_path import roots
 from t2i.store.tensors import strict_json
 
 
-def places(folder: Path, source: str) -> list[Path]:
+def bundles_named(folder: Path, source: str) -> list[Path]:
     """The bundles called `source`, the one beside `folder` first."""
     beside = folder.absolute().parent
     found = dict.fromkeys(root / source for root in (beside, *(root for _, root in roots())))
     return [place for place in found if (place / MANIFEST).is_file() and place != folder.absolute()]
 
 
-def listed(place: Path) -> dict[str, Any]:
+def file_hashes(place: Path) -> dict[str, Any]:
     """The files that a bundle's manifest lists, with their sha256; none for a manifest that cannot be read."""
     try:
         files = strict_json((place / MANIFEST).read_bytes())["files"]
@@ -36,9 +36,9 @@ def locate(folder: Path, stage: str, source: str, pinned: Mapping[str, str]) -> 
 
     Raises InputError (code ``bundle``) where there is no such bundle, or only with other weights.
     """
-    found = places(folder, source)
+    found = bundles_named(folder, source)
     for place in found:
-        files = listed(place)
+        files = file_hashes(place)
         if all(files.get(name) == digest and (place / name).is_file() for name, digest in pinned.items()):
             return place
     what = f"{folder} shares its stage {stage!r} with the model {source!r}, "
