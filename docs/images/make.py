@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from t2i.cli.app import run
+from t2i.media.sheet import contact_sheet
 
 HERE = Path(__file__).resolve().parent
 PROMPTS = HERE / "gallery.txt"
@@ -26,20 +27,11 @@ def t2i(*args: str) -> None:
 
 def sheet(name: str, *rows: list[str]) -> None:
     """Picture files in rows, at one height."""
-    drawn = []
-    for row in rows:
-        images = [Image.open(path).convert("RGB") for path in row]
-        scaled = [i.resize((round(i.width * SIDE / i.height), SIDE), Image.Resampling.LANCZOS) for i in images]
-        line = Image.new("RGB", (sum(i.width + GAP for i in scaled) - GAP, SIDE), "white")
-        x = 0
-        for i in scaled:
-            line.paste(i, (x, 0))
-            x += i.width + GAP
-        drawn.append(line)
-    whole = Image.new("RGB", (max(i.width for i in drawn), sum(SIDE + GAP for _ in drawn) - GAP), "white")
-    for number, line in enumerate(drawn):
-        whole.paste(line, (0, number * (SIDE + GAP)))
-    whole.save(HERE / f"{name}.png", optimize=True)
+    images = [[Image.open(path).convert("RGB") for path in row] for row in rows]
+    scaled = [
+        [i.resize((round(i.width * SIDE / i.height), SIDE), Image.Resampling.LANCZOS) for i in row] for row in images
+    ]
+    contact_sheet(scaled, gap=GAP).save(HERE / f"{name}.png", optimize=True)
     sys.stderr.write(f"{name}.png\n")
 
 

@@ -285,13 +285,12 @@ def _splits(report: Report, asked: Sequence[Prompt]) -> dict[str, Any]:
 
 def write_sheet(path: Path, rows: Sequence[Row]) -> None:
     """All pictures as one."""
-    import torch
-
-    from t2i.media.images import contact_sheet, load_image, save_image, to_tensor
+    from t2i.media.images import load_image, save_image
+    from t2i.media.sheet import contact_sheet, in_rows
     from t2i.score.extract import fit
 
-    thumbs = [to_tensor(fit(load_image(row.picture.path), THUMB)) for row in rows]
-    save_image(contact_sheet(torch.stack(thumbs)), path)
+    thumbs = [fit(load_image(row.picture.path), THUMB) for row in rows]
+    save_image(contact_sheet(in_rows(thumbs)), path)
 
 
 def write_reports(report: Report, junit: Path | None, html: Path | None, summary: str | None) -> None:

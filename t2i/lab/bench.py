@@ -18,8 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from t2i.errors import UsageError
-from t2i.lab.scenes import compose
+from t2i.media.fonts import find_font
 from t2i.media.images import resize, save_image, to_pil
+from t2i.media.sheet import captioned, contact_sheet, in_rows, titled
 from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest
 from t2i.score.statistics import Interval, interval
@@ -30,7 +31,6 @@ from t2i.store.manifest import entry_table
 from t2i.store.registry import resolve, resolve_judge
 from t2i.world import Group, Relation, Scene, World, WorldConfig
 from t2i.world.judge import Judge
-from t2i.world.lettering import find_face
 from t2i.world.reading import Expectation, Reading
 
 RENDERS = 5000  # seed of the renders: no training uses it
@@ -182,13 +182,15 @@ class Bench:
         """Write DIR/name.png, a labelled contact sheet, if sheets are wanted."""
         if self.sheets is None or not pictures:
             return
-        face = find_face("".join(word for words in labels for word in words) + title)
+        font = find_font("".join(word for words in labels for word in words) + title)
         images = [p if isinstance(p, Image.Image) else to_pil(p) for p in pictures]
-        if not face.complete:  # no font here has Chinese letters: such words are left to the report's prompts
+        if not font.complete:  # no font here has Chinese characters; the report has the prompts in full
             labels = [[_ascii(word) for word in words] for words in labels]
         self.sheets.mkdir(parents=True, exist_ok=True)
         target = self.sheets / f"{name}.png"
-        save_image(compose(images, labels, columns, title, face), target)
+        cells = [captioned(image, texts, font) for image, texts in zip(images, labels, strict=True)]
+        sheet = contact_sheet(in_rows(cells, columns), gap=max(8, images[0].width // 10))
+        save_image(titled(sheet, title, font), target)
         self.written.append(target)
 
 

@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from t2i.errors import T2IError, UsageError
 from t2i.files import atomic_file
+from t2i.media.fonts import find_font
 from t2i.media.images import check_suffix, save_image, to_pil
+from t2i.media.sheet import captioned, contact_sheet, in_rows, titled
 from t2i.world import Scene, World, WorldConfig
-from t2i.world.lettering import FALLBACK, Face, find_face, wrap
 from t2i.world.vocabulary import Lang
 
 Vocabulary = Literal["shapes", "core", "all"]
-PAPER, INK, FAINT = (250, 249, 246), (44, 44, 48), (140, 138, 134)
+NO_FONT = "No font here shows these captions: name one with --font, or install one (Debian: fonts-wqy-zenhei)."
 LANGS: dict[str, tuple[Lang, ...]] = {"en": ("en",), "zh": ("zh",), "both": ("en", "zh")}
-LINES = 3  # of each caption under a picture, at most
 BATCH = 256  # scenes of one batch of the benchmark
 
 
@@ -69,44 +69,6 @@ def pictures_of(world: World, scenes: Sequence[Scene], size: int) -> list[Image.
     return out
 
 
-def compose(
-    pictures: Sequence[Image.Image], captions: Sequence[Sequence[str]], columns: int, title: str, face: Face
-) -> Image.Image:
-    """The sheet: a title, then the pictures in rows, each with its captions (one a language) below."""
-    side = pictures[0].width
-    letter = max(11, min(20, side // 12))
-    gap, head, leading = max(8, side // 10), round(letter * 3.2), round(letter * 1.35)
-    font, heading = face.at(letter), face.at(round(letter * 1.25))
-    blocks = [[wrap(text, font, side, LINES) for text in texts] for texts in captions]
-    rows = [range(i, min(i + columns, len(pictures))) for i in range(0, len(pictures), columns)]
-    space = leading // 3  # above each caption
-    deep = [max(sum(leading * len(b) + space for b in blocks[i]) for i in row) for row in rows]
-    height = head + sum(side + gap + depth for depth in deep)
-    sheet = Image.new("RGB", (columns * (side + gap) + gap, height), PAPER)
-    pen = ImageDraw.Draw(sheet)
-    pen.text((gap, letter * 0.9), title, font=heading, fill=FAINT)
-    corners = _corners(side)
-    y = head
-    for row, depth in zip(rows, deep, strict=True):
-        for column, i in enumerate(row):
-            x, line = gap + column * (side + gap), y + side
-            sheet.paste(pictures[i], (x, y), corners)
-            for block, colour in zip(blocks[i], (INK, FAINT), strict=False):
-                line += space
-                for text in block:
-                    pen.text((x, line), text, font=font, fill=colour)
-                    line += leading
-        y += side + gap + depth
-    return sheet
-
-
-def _corners(side: int) -> Image.Image:
-    """A mask with softly rounded corners."""
-    fine = Image.new("L", (4 * side, 4 * side))
-    ImageDraw.Draw(fine).rounded_rectangle((0, 0, 4 * side - 1, 4 * side - 1), radius=side // 5, fill=255)
-    return fine.resize((side, side), Image.Resampling.LANCZOS)
-
-
 def write_sheet(args: argparse.Namespace) -> list[Path]:
     """Draw and save the sheet, and a file of captions beside it if no font shows them. Returns the files."""
     check_suffix(args.out)
@@ -116,19 +78,22 @@ def write_sheet(args: argparse.Namespace) -> list[Path]:
     scenes = [world.scene(args.seed, i) for i in range(args.rows * args.columns)]
     captions = [[world.caption(scene, lang) for lang in LANGS[args.lang]] if args.captions else [] for scene in scenes]
     written = [args.out]
-    face = find_face("".join("".join(texts) for texts in captions), args.font)
+    title = f"{world.config.vocabulary} · {len(world.keys)} things · {len(world.places)} places · "
+    title += f"{args.side} · seed {args.seed}"
+    font = find_font(title + "".join("".join(texts) for texts in captions), args.font)
     shown: list[list[str]] = [list(texts) for texts in captions]
-    if not face.complete:
+    if not font.complete:
         beside = args.out.with_suffix(".txt")
         text = "".join(f"{i}\t" + "\t".join(texts) + "\n" for i, texts in enumerate(captions))
         with atomic_file(beside) as file:
             file.write(text.encode())
         shown = [[str(i)] for i in range(len(captions))]
-        sys.stderr.write(f"{FALLBACK} The captions are in {beside}, by number.\n")
+        sys.stderr.write(f"{NO_FONT} The captions are in {beside}, by number.\n")
         written.append(beside)
-    title = f"{world.config.vocabulary} · {len(world.keys)} things · {len(world.places)} places · "
-    title += f"{args.side} · seed {args.seed}"
-    save_image(compose(pictures_of(world, scenes, args.size), shown, args.columns, title, face), args.out)
+    pictures = zip(pictures_of(world, scenes, args.size), shown, strict=True)
+    cells = [captioned(picture, texts, font) for picture, texts in pictures]
+    sheet = contact_sheet(in_rows(cells, args.columns), gap=max(8, args.size // 10))
+    save_image(titled(sheet, title, font), args.out)
     return written
 
 

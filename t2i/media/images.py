@@ -8,7 +8,6 @@ in ``marks.py``.
 from __future__ import annotations
 
 import io
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +28,6 @@ __all__ = [
     "Picture",
     "Record",
     "check_suffix",
-    "contact_sheet",
     "lanczos",
     "load_image",
     "load_picture",
@@ -170,16 +168,6 @@ def read_file(path: Path) -> tuple[bytes, str]:
     """A picture file as it is, and its format: PNG, JPEG or WEBP. Raises InputError (code ``image``)."""
     data = _bytes(path)
     return data, str(_open(data, path).format)
-
-
-def contact_sheet(pixels: Tensor) -> Image.Image:
-    """(B, 3, H, W) pictures as one image, in a grid about as wide as it is high, two pixels apart."""
-    count, _, height, width = pixels.shape
-    columns = math.isqrt(count - 1) + 1
-    sheet = Image.new("RGB", (columns * (width + 2) - 2, -(-count // columns) * (height + 2) - 2), "white")
-    for i in range(count):
-        sheet.paste(to_pil(pixels[i]), (i % columns * (width + 2), i // columns * (height + 2)))
-    return sheet
 
 
 def check_suffix(path: Path) -> str:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from t2i.errors import InputError
 from t2i.files import TEMP_PREFIX
 from t2i.media.images import save_image, to_pil
+from t2i.media.sheet import contact_sheet
 from t2i.train.log import Log
 from t2i.train.optim import MuonAdamW, PowerEMA
 from t2i.train.recipe import Schedule
-from t2i.train.sheets import grid
 from t2i.train.state import State
 
 Report = Callable[[dict[str, Any]], None]
@@ -182,7 +182,7 @@ def _sheet(objective: Objective, state: State, run: Run) -> None:
         return
     path = run.folder / "sheets" / f"{state.step:07d}.png"
     path.parent.mkdir(exist_ok=True)
-    save_image(to_pil(grid(pictures.float())), path)
+    save_image(contact_sheet([[to_pil(picture) for picture in row] for row in pictures]), path)
     run.report({"event": "sheet", "stage": objective.name, "step": state.step, "path": str(path)})
 
 

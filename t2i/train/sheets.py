@@ -22,7 +22,6 @@ from t2i.train.recipe import Recipe, UpsamplerRecipe
 COLUMNS = 8
 SEED = 9  # added to the run's seed: scenes that no batch of the training holds
 WINDOW = 256  # of a large picture, its middle is shown
-GAP = 2
 
 
 @contextmanager
@@ -59,14 +58,3 @@ def upsampler_rows(
     ours = sample_upsampler(stage, low, range(len(low)), sampling)
     blocks = F.interpolate(low, scale_factor=float(scale), mode="nearest")
     return torch.stack([blocks, enlarge(low, scale).clamp(-1, 1), ours, high])
-
-
-def grid(pictures: Tensor) -> Tensor:
-    """(R, C, 3, S, S) -> one picture (3, H, W) of R rows, white between them."""
-    rows, columns, _, side, _ = pictures.shape
-    step = side + GAP
-    sheet = torch.ones(3, rows * step - GAP, columns * step - GAP)
-    for r in range(rows):
-        for c in range(columns):
-            sheet[:, r * step : r * step + side, c * step : c * step + side] = pictures[r, c].cpu()
-    return sheet

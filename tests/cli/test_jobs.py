@@ -183,10 +183,9 @@ def test_every_cell_of_a_sheet_holds_its_picture(draw: Draw) -> None:
 
 def test_a_label_that_no_font_can_write_is_numbered(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
     from t2i.jobs import sheets
+    from t2i.media import fonts
 
-    monkeypatch.setattr(sheets, "WIDE_FONTS", ())
-    assert sheets._font("a cat, 7", 12)[1]
-    assert not sheets._font("一只猫", 12)[1]
+    monkeypatch.setattr(fonts, "system_folders", lambda: [])
     Path("p.txt").write_text("a cat\n一只猫\n", encoding="utf-8")
     seen: list[list[str]] = []
     real = sheets._sheet

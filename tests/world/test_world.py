@@ -16,7 +16,6 @@ from t2i.lab.scenes import main
 from t2i.world import Group, Relation, Scene, World, WorldConfig
 from t2i.world.holdout import SHARE, combinations, held_out, scene_held_out
 from t2i.world.layout import Layout
-from t2i.world.lettering import find_face, wrap
 from t2i.world.places import PLACES
 from t2i.world.vocabulary import COLOURS, things
 
@@ -378,21 +377,6 @@ def test_the_contact_sheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert sheet.stat().st_size > 2000
     assert main(["-o", str(sheet), "--vocabulary", "core"]) == 2
     assert main(["-o", str(tmp_path / "none" / "sheet.png"), "--rows", "1", "--columns", "1", "--size", "32"]) == 3
-
-
-def test_captions_are_wrapped() -> None:
-    font = find_face("a cat", places=[]).at(12)
-    text = "two small orange cats next to a very large blue house in the snow"
-    lines = wrap(text, font, 120, 9)
-    assert len(lines) > 2 and " ".join(lines) == text
-    assert all(font.getlength(line) <= 120 for line in lines)
-    cut = wrap(text, font, 120, 2)
-    assert len(cut) == 2 and cut[-1].endswith("…") and font.getlength(cut[-1]) <= 120
-
-
-def test_no_font_shows_everything() -> None:
-    assert find_face("plain letters", places=[]).complete
-    assert not find_face("一只猫", places=[]).complete
 
 
 # Natural colours
