@@ -82,14 +82,15 @@ def _loop(args: argparse.Namespace, prompts: list[str]) -> float:
     part = prompts[: max(args.batch, min(len(prompts), 256) // args.batch * args.batch)]
     code = (
         "import json, sys, time\n"
-        "from t2i.pipeline import Pipeline, SampleSettings\n"
+        "from t2i.pipeline import Pipeline\n"
+        "from t2i.sampling import SampleRequest\n"
         "from t2i.store.registry import resolve\n"
         "prompts, size = json.load(sys.stdin), int(sys.argv[1])\n"
-        "model, settings = Pipeline.load(resolve('small')), SampleSettings(size=64)\n"
-        "model.sample(prompts[:size], range(size), settings)\n"
+        "model, request = Pipeline.load(resolve('small')), SampleRequest(size=64)\n"
+        "model.sample(prompts[:size], range(size), request)\n"
         "began = time.perf_counter()\n"
         "for i in range(0, len(prompts), size):\n"
-        "    model.sample(prompts[i : i + size], range(size), settings)\n"
+        "    model.sample(prompts[i : i + size], range(size), request)\n"
         "print(len(prompts) / (time.perf_counter() - began))\n"
     )
     return float(command("-c", code, str(args.batch), input=json.dumps(part).encode()).stdout)

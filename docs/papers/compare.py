@@ -27,7 +27,8 @@ from torch import Tensor
 from t2i.lab.bench import RENDERS, mean_of
 from t2i.lab.evaluate import world_config
 from t2i.lab.evaluate_sets import LANGS, caption_of
-from t2i.pipeline import Pipeline, SampleSettings
+from t2i.pipeline import Pipeline
+from t2i.sampling import SampleRequest, SamplingConfig, Threshold, by_stage
 from t2i.score.distances import frechet
 from t2i.score.extract import BundleClip
 from t2i.store.bundle import read_bundle
@@ -125,21 +126,23 @@ def crops(images: Tensor) -> Tensor:
     return torch.cat([images[..., y : y + SIDE, x : x + SIDE] for y in (32, 64) for x in (32, 64)])
 
 
-def draw(pipeline: Pipeline, judge: Judge, settings: SampleSettings) -> Tensor:
+def draw(pipeline: Pipeline, judge: Judge, request: SampleRequest) -> Tensor:
     """One picture of each caption (n, 3, S, S), picture i of seed i."""
     made, texts = [], judge.captions
     for start in range(0, len(texts), BATCH):
         part = texts[start : start + BATCH]
-        made.append(pipeline.sample(part, range(start, start + len(part)), settings).images.float().cpu())
+        made.append(pipeline.sample(part, range(start, start + len(part)), request).images.float().cpu())
     return torch.cat(made)
 
 
-def curve(folder: Path, judge: Judge, name: str, guidances: Sequence[float], **dials: Any) -> list[Point]:
+def curve(
+    folder: Path, judge: Judge, name: str, guidances: Sequence[float], threshold: Threshold | None = None
+) -> list[Point]:
     """A bundle's pictures at several strengths of guidance."""
     pipeline, points = Pipeline.load(folder), []
     for g in guidances:
-        settings = SampleSettings(size=SIDE, guidance={"base": g}, **dials)
-        images = draw(pipeline, judge, settings)
+        request = SampleRequest(size=SIDE, stages={"base": SamplingConfig(guidance=g, threshold=threshold)})
+        images = draw(pipeline, judge, request)
         clipped = float((images.abs() >= 0.998).float().mean())
         points.append({"curve": name, "guidance": g, **judge.whole(images), "clipped": round(clipped, 4)})
         sys.stderr.write(f"{points[-1]}\n")
@@ -235,8 +238,9 @@ def augmentation(work: Path, judge: Judge) -> dict[str, Any]:
     pipeline, points = Pipeline.load(folder), []
     for g in (1.0, 3.0, 6.0):
         for level in NOISES:
-            settings = SampleSettings(size=128, guidance={"base": g}, sr_noise={"upsampler256": level})
-            images = draw(pipeline, judge, settings)
+            stages = by_stage(guidance={"base": g}, noise={"upsampler256": level})
+            request = SampleRequest(size=128, stages=stages)
+            images = draw(pipeline, judge, request)
             near = frechet(embed(judge.clip, crops(images)), judge.crops)
             point = {"curve": f"guidance {g:g}", "noise": level, **judge.whole(images)}
             points.append(point | {"FD of crops": round(1000 * near, 2)})
@@ -250,8 +254,9 @@ def steps(work: Path, judge: Judge) -> dict[str, Any]:
     pipeline, points = Pipeline.load(folder), []
     for sampler, cost in SAMPLERS.items():
         for evaluations in EVALUATIONS:
-            settings = SampleSettings(size=SIDE, sampler=sampler, steps={"base": evaluations // cost})
-            point = {"curve": sampler, "evaluations": evaluations, **judge.whole(draw(pipeline, judge, settings))}
+            stages = by_stage(sampler={"base": sampler}, steps={"base": evaluations // cost})
+            request = SampleRequest(size=SIDE, stages=stages)
+            point = {"curve": sampler, "evaluations": evaluations, **judge.whole(draw(pipeline, judge, request))}
             points.append(point)
             sys.stderr.write(f"{point}\n")
     return {"points": points, "trained": {"imagen-tiny": notes(folder)}}

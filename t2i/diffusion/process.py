@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from t2i.errors import UsageError
+from t2i.schema import build
 
 
 def expand(v: Tensor, like: Tensor) -> Tensor:
@@ -215,17 +216,14 @@ PROCESSES: dict[str, type[Flow | VP]] = {"flow": Flow, "vp": VP}
 
 
 def from_config(config: Mapping[str, Any]) -> Flow | VP:
-    """``{"kind": "flow" | "vp", ...fields}`` -> the process; UsageError ("config") for what is unknown."""
+    """The process of a table {"kind": "flow" | "vp", ...fields}. Raises UsageError (code ``config``)."""
     fields = dict(config)
     kind = fields.pop("kind", None)
     if kind not in PROCESSES:
         raise UsageError(f"There is no noise process called {kind!r}.", f"Use {' or '.join(PROCESSES)}.", "config")
-    known = set(PROCESSES[kind].__dataclass_fields__) - {"kind"}
-    unknown = sorted(set(fields) - known)
-    if unknown:
-        raise UsageError(
-            f"The {kind} process has no setting {unknown[0]!r}.",
-            f"It has {', '.join(sorted(known))}.",
-            "config",
-        )
-    return PROCESSES[kind](**fields)
+    try:
+        process: Flow | VP = build(PROCESSES[kind], fields, "process")
+    except ValueError as error:
+        what = f"The settings of the {kind} process cannot be used: {error}."
+        raise UsageError(what, "Look at the process in the stage's config.json.", "config") from error
+    return process

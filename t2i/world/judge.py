@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.errors import InputError
+from t2i.schema import build
 from t2i.world.reading import Detection, Reading
 
 SIZE = 64  # side of the input
@@ -274,8 +275,7 @@ class Judge:
                 raise InputError(f"the judge in {folder} has another schema", "train it again or update t2i")
             if hashlib.sha256(blob).hexdigest() != record.pop("sha256"):
                 raise InputError(f"the judge in {folder} is damaged: its checksum differs", "fetch the folder again")
-            fields = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
-            net = JudgeNet(JudgeConfig(**fields))  # type: ignore[arg-type]
+            net = JudgeNet(build(JudgeConfig, record))
             net.load_state_dict({name: t.float() for name, t in safetensors.torch.load(blob).items()})
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise InputError(f"no judge can be read from {folder}", f"{type(error).__name__}: {error}") from error
