@@ -132,7 +132,7 @@ class Model:
 
         from t2i.media.images import to_tensor
         from t2i.prompts import check_prompt
-        from t2i.score.extract import fit
+        from t2i.score.extractors import center_square
 
         texts = [prompt] * len(pictures) if isinstance(prompt, str) else list(prompt)
         if len(texts) != len(pictures):
@@ -145,7 +145,7 @@ class Model:
         device, side = clip.text_projection.device, clip.config.image_size
         with torch.inference_mode():
             pooled = self.pipeline.encode([check_prompt(text) for text in texts])[0].pooled
-            seen = [clip.encode_image(to_tensor(fit(_rgb(p), side))[None].to(device)) for p in pictures]
+            seen = [clip.encode_image(to_tensor(center_square(_rgb(p), side))[None].to(device)) for p in pictures]
             cosines = (F.normalize(torch.cat(seen), dim=-1) * F.normalize(pooled, dim=-1)).sum(dim=-1)
         return [float(cosine) for cosine in cosines]
 

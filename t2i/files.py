@@ -85,6 +85,17 @@ def _umask() -> int:
     return mask
 
 
+def read_text(path: Path, name: str = "", code: str = "input") -> str:
+    """The text of a UTF-8 file, with or without a byte order mark. name: what messages call it. Raises InputError."""
+    name = name or str(path)
+    try:
+        return path.read_text("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"cannot read {name}: {explain_os_error(error)}.", code=code) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} is not text in UTF-8.", "Save it as UTF-8.", code) from error
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data`` in one step."""
     with atomic_file(path) as file:

@@ -14,7 +14,7 @@ import t2i
 from t2i.errors import CODES
 
 ROOT = Path(t2i.__file__).parent
-GROUND = {"errors", "files", "rng", "config", "media", "prompts", "sampling", "schema", "version", "batching"}
+GROUND = {"errors", "files", "rng", "config", "media", "prompts", "sampling", "schema", "version", "batching", "jsonl"}
 MATHS = {"diffusion", "nets", "text"}
 #: the files of a bundle, without any network
 BUNDLE = {"store.bundle", "store.compatibility", "store.completeness", "store.manifest"}
@@ -104,7 +104,7 @@ def test_only_the_command_line_imports_its_libraries() -> None:
 
 
 def test_the_command_line_imports_nothing_heavy_at_its_top() -> None:
-    light = {"cli", "jobs", "errors", "files", "prompts", "sampling", "schema", "batching"}
+    light = {"cli", "jobs", "errors", "files", "prompts", "sampling", "schema", "batching", "jsonl"}
     for name, tree in modules():
         if room_of(name) in light or name == "t2i":
             heavy = {other.split(".")[0] for other in top_level(tree)} & {"torch", "numpy", "safetensors", "PIL"}

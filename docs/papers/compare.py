@@ -30,7 +30,7 @@ from t2i.lab.evaluate_sets import LANGS, caption_of
 from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest, SamplingConfig, Threshold, by_stage
 from t2i.score.distances import frechet
-from t2i.score.extract import BundleClip
+from t2i.score.extractors import ClipExtractor
 from t2i.store.bundle import read_bundle
 from t2i.store.manifest import MANIFEST
 from t2i.train.run import train
@@ -85,7 +85,7 @@ class Judge:
     """n held-out captions, the embeddings of their own pictures as the world draws them, and what pictures are compared
     with: the embeddings (n, D) of as many other renders, and of crops (4n, D) of these at 128 pixels."""
 
-    clip: BundleClip
+    clip: ClipExtractor
     captions: list[str]
     own: Tensor
     others: Tensor
@@ -94,7 +94,7 @@ class Judge:
     @classmethod
     def build(cls, work: Path, n: int) -> Judge:
         sets = ("clip.denoise=0", "clip.contrast=1", "clip.regression=0", "clip.steps=1200")
-        clip = BundleClip(trained(work / "judge", "tiny", ["clip"], *sets, seed=77))
+        clip = ClipExtractor(trained(work / "judge", "tiny", ["clip"], *sets, seed=77))
         config = replace(world_config("tiny"), side="held-out", say_place=1.0, say_style=0.0)
         world = World(config, None, resolution=128)
         scenes = [world.scene(RENDERS, i) for i in range(2 * n)]
@@ -116,7 +116,7 @@ class Judge:
         return self.score(embed(self.clip, F.interpolate(images, (SIDE, SIDE), mode="area")))
 
 
-def embed(clip: BundleClip, images: Tensor) -> Tensor:
+def embed(clip: ClipExtractor, images: Tensor) -> Tensor:
     """(B, 3, SIDE, SIDE) in [-1, 1] -> unit embeddings (B, D)."""
     return torch.cat([clip.features(part) for part in images.split(256)])
 

@@ -156,18 +156,18 @@ def score(
         ),
     )
     from t2i.jobs.output_paths import make_folder
-    from t2i.score.gate import Drop, parse_margins
-    from t2i.score.metrics import better, check_names
-    from t2i.score.pairs import parse_tier
+    from t2i.score.before_after import parse_tier
+    from t2i.score.gate import MaxDrop, parse_margins
+    from t2i.score.metrics import better, check_metric_names, score_pictures
 
     wanted = _words(metrics)
-    check_names([*wanted, *([primary.split(":")[0]] if primary else [])])
+    check_metric_names([*wanted, *([primary.split(":")[0]] if primary else [])])
     if primary and not better(primary):
         raise UsageError(f"{primary!r} cannot lead: it is shown and gates nothing.", "Choose scene or clip.")
     texts = _words(labels)
     if labels is not None and (len(texts) < 2 or len(set(texts)) < len(texts)):
         raise UsageError(f"--labels {labels!r} leaves nothing to choose.", "Name two or more, each once.")
-    drop, margins, allowed = Drop.parse(max_drop), parse_margins(margin), parse_tier(tier)
+    drop, margins, allowed = MaxDrop.parse(max_drop), parse_margins(margin), parse_tier(tier)
     from t2i.media.images import FORMATS
 
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
@@ -194,9 +194,9 @@ def score(
 
     from t2i.cli import score_run as run
     from t2i.score import baseline as base
-    from t2i.score.report import Report, collapse
+    from t2i.score.report import Report, collapse_warnings
 
-    earlier = base.load(baseline) if baseline else None
+    earlier = base.load_baseline(baseline) if baseline else None
     asked = run.read_suite(ui, suite, limit)
     eyes = run.Look(ui, model, device, batch, fresh, extractor, weights, sha256)
     if places:
@@ -207,18 +207,18 @@ def score(
         pictures = run.draw(ui, suite, asked, n, seed, model, words, out, batch, device)
     judged = any(p.expectation.objects or p.expectation.place for p in asked)
     seen, clock = eyes.at(pictures, judged)
-    rows = run.score_rows(seen, eyes.extractor, asked, texts, wanted)
+    rows = score_pictures(seen, eyes.extractor, asked, texts, wanted)
     now = run.score_of(rows, eyes, asked if judged else [], texts)
-    report = Report(now, rows, clock, warnings=collapse(rows))
+    report = Report(now, rows, clock, warnings=collapse_warnings(rows))
     if earlier is not None and baseline is not None:
-        from t2i.score.gate import compare
-        from t2i.score.recipe import refuse
+        from t2i.score.gate import run_gate
+        from t2i.score.recipe import require_same_recipe
 
-        refuse(now.recipe, earlier.recipe, str(baseline))
+        require_same_recipe(now.recipe, earlier.recipe, str(baseline))
         report.before = earlier
-        for note in base.unlike(earlier, now, str(baseline)):
+        for note in base.comparison_notes(earlier, now, str(baseline)):
             ui.note(note)
-        report.outcome = compare(earlier, now, drop, margins, primary)
+        report.gate = run_gate(earlier, now, drop, margins, primary)
     run.sets(report, eyes, against, save_stats, alpha)
     run.pairs(report, ui, pictures, before, allowed)
 
@@ -228,9 +228,9 @@ def score(
     run.write_reports(report, junit, html, summary)
     if not ui.failed:
         if save_baseline is not None:
-            base.save(save_baseline, now)
+            base.save_baseline(save_baseline, now)
         if update_baseline and baseline is not None:
-            base.save(baseline, now, earlier)
+            base.save_baseline(baseline, now, earlier)
             ui.note(f"{baseline} is replaced")
     if report.verdict == "regression" and not update_baseline:
         raise GateError(f"a {report.headline()}.", "Look at the pictures of the prompts that fell furthest.")

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from t2i.media.record import Record
     from t2i.pipeline import Samples
-    from t2i.score.listing import Picture
-    from t2i.score.suite import Prompt
+    from t2i.score.picture_files import PictureFile
+    from t2i.score.suite import SuitePrompt
     from t2i.store.bundle import Bundle
 
 MOST_WORDS = 8  # unknown words that are told one by one
@@ -36,7 +36,7 @@ class Order:
     them."""
 
     bundle: Bundle
-    prompts: Sequence[Prompt]
+    prompts: Sequence[SuitePrompt]
     n: int
     seed: int
     words: dict[str, str]
@@ -45,22 +45,22 @@ class Order:
     device: str = "auto"
 
 
-def draw_suite(ui: UI, order: Order) -> list[Picture]:
+def draw_suite(ui: UI, order: Order) -> list[PictureFile]:
     """The pictures of a suite in its order, with their prompts; those that are there are not drawn again.
 
     Raises InputError where a picture cannot be written.
     """
-    from t2i.score.listing import Picture
+    from t2i.score.picture_files import PictureFile
 
     dials = read_dials(order.bundle, "float32", order.words)
-    out: list[Picture] = []
+    out: list[PictureFile] = []
     todo: list[tuple[Path, Record]] = []
     for prompt in order.prompts:
         for seed in range(order.seed, order.seed + order.n):
             record = _record(order, prompt.text, seed, dials.negative, dials.size, dials.settings)
             name = f"{slug(prompt.text)[:SLUG].strip('-')}-{seed}-{record.key[:10]}.png"
             path = order.folder / name
-            out.append(Picture(path, name, prompt.text, seed, record.key, order.bundle.digest))
+            out.append(PictureFile(path, name, prompt.text, seed, record.key, order.bundle.digest))
             if not _is_there(path, record.key):
                 todo.append((path, record))
     if not todo:

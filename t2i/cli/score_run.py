@@ -19,24 +19,24 @@ from t2i.jobs.device import pick_device
 from t2i.jobs.output_paths import check_writable
 from t2i.jobs.reporter import shorten
 from t2i.score import baseline as base
-from t2i.score import junit as xml
-from t2i.score import page as web
-from t2i.score import sets as piles
-from t2i.score.extract import BundleClip, Extractor, JudgeFeatures, OpenClip, judge_network
-from t2i.score.listing import Picture, find_pictures, read_prompts
-from t2i.score.lists import read_list, suite_path
-from t2i.score.measure import Clock, Eyes, Memory, Seen, measure
-from t2i.score.metrics import Row, score_rows, units_of, versions
-from t2i.score.pairs import Tier, compare, match, worst_first
-from t2i.score.recipe import Recipe
-from t2i.score.report import Report, number, span
-from t2i.score.suite import Prompt, summarise
-from t2i.score.tasks import sample
+from t2i.score import suite as suites
+from t2i.score.before_after import Tier, compare_pair, match_pictures, worst_first
+from t2i.score.extractors import ClipExtractor, Extractor, JudgeExtractor, OpenClipExtractor, judge_info
+from t2i.score.feature_cache import FeatureCache, PictureFeatures
+from t2i.score.features import ExtractionTime, ScoringNetworks, extract_features
+from t2i.score.html_report import html_report
+from t2i.score.junit_report import junit_report
+from t2i.score.markdown_report import append_summary, markdown_report
+from t2i.score.metrics import PictureScore, average_by_unit, metric_versions
+from t2i.score.picture_files import PictureFile, find_pictures, read_prompts
+from t2i.score.recipe import ScoreRecipe
+from t2i.score.report import Report, interval_text, number
+from t2i.score.set_distances import compare_sets, feature_stats, load_stats, save_stats
+from t2i.score.suite import SuitePrompt
+from t2i.score.task_scores import check_scores, subsample
 from t2i.store.bundle import read_bundle
 from t2i.store.registry import resolve, resolve_judge
 from t2i.store.search_path import home
-
-__all__ = ["Look", "draw", "find", "pairs", "read_suite", "score_of", "score_rows", "sets", "tell", "write_reports"]
 
 KEPT = "score.sqlite"
 MOST_FALLEN = 5  # prompts that are named under a gate's table
@@ -69,20 +69,22 @@ class Look:
         device = pick_device(self.device)
         kind, _, arch = self.name.partition(":")
         if kind == "judge":
-            return JudgeFeatures(resolve_judge(), device)
+            return JudgeExtractor(resolve_judge(), device)
         if kind == "open_clip":
             assert self.weights is not None
-            return OpenClip(arch, self.weights, device, self.sha256)
-        return BundleClip(resolve(arch or "small"), device)  # always the same eye, whatever model drew
+            return OpenClipExtractor(arch, self.weights, device, self.sha256)
+        return ClipExtractor(resolve(arch or "small"), device)  # always the same eye, whatever model drew
 
-    def at(self, pictures: Sequence[Picture], judged: bool) -> tuple[list[tuple[Picture, Seen]], Clock]:
+    def at(
+        self, pictures: Sequence[PictureFile], judged: bool
+    ) -> tuple[list[tuple[PictureFile, PictureFeatures]], ExtractionTime]:
         """What is seen in the pictures; with ``judged``, also by the judge."""
-        eyes = Eyes(self.extractor, batch=self.batch)
+        eyes = ScoringNetworks(self.extractor, batch=self.batch)
         if judged:
             from t2i.world.judge import Judge
 
             folder = resolve_judge()
-            eyes.judge, eyes.judged_by = Judge.load(folder), judge_network(folder)
+            eyes.judge, eyes.judge_info = Judge.load(folder), judge_info(folder)
             eyes.judge.net.to(pick_device(self.device))
         last = time.monotonic()
 
@@ -92,31 +94,31 @@ class Look:
                 last = time.monotonic()
                 self.ui.note(f"looked at {done} of {total} pictures")
 
-        def on_fault(picture: Picture, error: T2IError) -> None:
+        def on_error(picture: PictureFile, error: T2IError) -> None:
             self.ui.failed += 1
             self.ui.fail(error)
 
-        memory = Memory(None if self.fresh else home() / KEPT)
-        seen, clock = measure(pictures, eyes, memory, on_step, on_fault)
+        memory = FeatureCache(None if self.fresh else home() / KEPT)
+        seen, clock = extract_features(pictures, eyes, memory, on_step, on_error)
         if not seen:
             raise InputError("none of the pictures can be read.", "See above.", "partial")
         return seen, clock
 
 
-def read_suite(ui: UI, name: str | None, limit: int | None) -> list[Prompt]:
+def read_suite(ui: UI, name: str | None, limit: int | None) -> list[SuitePrompt]:
     """The prompts asked for, each once; none without a suite."""
     if name is None:
         return []
-    every = read_list(suite_path(name))
+    every = suites.read_suite(suites.suite_path(name))
     prompts = list({p.text: p for p in reversed(every)}.values())[::-1]
     if len(prompts) < len(every):
         ui.note(f"{len(every) - len(prompts)} of the {len(every)} prompts of {name} are repeats and are left out")
     if limit is None or limit >= len(prompts):
         return prompts
-    return sample(prompts, limit)
+    return subsample(prompts, limit)
 
 
-def find(ui: UI, places: Sequence[Path], prompts: Path | None, asked: Sequence[Prompt]) -> list[Picture]:
+def find(ui: UI, places: Sequence[Path], prompts: Path | None, asked: Sequence[SuitePrompt]) -> list[PictureFile]:
     """The user's pictures; one that cannot be read is told and counted.
 
     Raises InputError where --prompts names none of them, or a suite asks for none.
@@ -151,9 +153,9 @@ def find(ui: UI, places: Sequence[Path], prompts: Path | None, asked: Sequence[P
 
 
 def draw(
-    ui: UI, suite: str, prompts: Sequence[Prompt], n: int, seed: int, model: str, words: dict[str, str],
+    ui: UI, suite: str, prompts: Sequence[SuitePrompt], n: int, seed: int, model: str, words: dict[str, str],
     out: Path | None, batch: int, device: str,
-) -> list[Picture]:  # fmt: skip
+) -> list[PictureFile]:  # fmt: skip
     """The pictures of a suite."""
     bundle = read_bundle(resolve(model))
     folder = out or Path("out") / "score" / f"{Path(suite).stem}-{bundle.manifest.name}"
@@ -161,15 +163,17 @@ def draw(
     return draw_suite(ui, Order(bundle, prompts, n, seed, words, folder, batch, device))
 
 
-def score_of(rows: Sequence[Row], look: Look, suite: Sequence[Prompt], labels: Sequence[str]) -> base.Score:
+def score_of(
+    rows: Sequence[PictureScore], look: Look, suite: Sequence[SuitePrompt], labels: Sequence[str]
+) -> base.ScoredSet:
     """The rows as a score that can be kept."""
     said = sorted((p.text, p.task, json.dumps(asdict(p.expectation), sort_keys=True)) for p in suite)
     digest = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16] if suite else None
-    judge = judge_network(resolve_judge()) if suite else None
-    recipe = Recipe(look.extractor.network, judge, versions(rows), digest, tuple(labels))
+    judge = judge_info(resolve_judge()) if suite else None
+    recipe = ScoreRecipe(look.extractor.info, judge, metric_versions(rows), digest, tuple(labels))
     models = sorted({row.picture.model for row in rows if row.picture.model})
     seeds = sorted({row.picture.seed for row in rows if row.picture.seed is not None})
-    return base.Score(recipe, tuple(units_of(rows)), tuple(models), base.now(), seeds=tuple(seeds))
+    return base.ScoredSet(recipe, tuple(average_by_unit(rows)), tuple(models), base.current_date(), seeds=tuple(seeds))
 
 
 def sets(report: Report, look: Look, other: Path | None, save: Path | None, alpha: float | None) -> None:
@@ -178,38 +182,38 @@ def sets(report: Report, look: Look, other: Path | None, save: Path | None, alph
 
     if other is None and save is None:
         return
-    features = np.stack([row.seen.features for row in report.rows])
-    network = look.extractor.network
+    features = np.stack([row.features.features for row in report.rows])
+    network = look.extractor.info
     if other is not None:
         if other.suffix == ".npz":
-            theirs = piles.load_stats(other)
+            theirs = load_stats(other)
         else:
             pictures, broken = find_pictures([other])
             if broken:
                 raise broken[0][1]
             seen, _ = look.at(pictures, judged=False)
-            theirs = piles.stats_of(np.stack([s.features for _, s in seen]), network)
-        from t2i.score.recipe import refuse
+            theirs = feature_stats(np.stack([s.features for _, s in seen]), network)
+        from t2i.score.recipe import require_same_recipe
 
-        refuse(Recipe(network), Recipe(theirs.network), str(other))
-        report.distances = piles.against(features, theirs)
+        require_same_recipe(ScoreRecipe(network), ScoreRecipe(theirs.network), str(other))
+        report.distances = compare_sets(features, theirs)
         if alpha is not None:
             if report.distances.kid_p is None:
                 what = f"{other} holds no features: KID cannot be tested."
                 raise UnavailableError(what, "Make it again with --save-stats.", "metric")
             report.set_verdict = "regression" if report.distances.kid_p < alpha else "pass"
     if save is not None:
-        piles.save_stats(save, piles.stats_of(features, network))
+        save_stats(save, feature_stats(features, network))
 
 
-def pairs(report: Report, ui: UI, after: Sequence[Picture], before: Path | None, tier: Tier) -> None:
+def pairs(report: Report, ui: UI, after: Sequence[PictureFile], before: Path | None, tier: Tier) -> None:
     """--before and --tier."""
     if before is None:
         return
     earlier, broken = find_pictures([before])
     if broken:
         raise broken[0][1]
-    matched, alone = match(earlier, after)
+    matched, alone = match_pictures(earlier, after)
     if len(after) > len(matched):
         paired = {b.path for _, b in matched}
         new = [p.name for p in after if p.path not in paired]
@@ -222,29 +226,29 @@ def pairs(report: Report, ui: UI, after: Sequence[Picture], before: Path | None,
         if tier != "far":
             raise InputError(f"{what}: {alone[0].name}.", "Draw the same prompts with the same seeds.")
         ui.warn(what)
-    report.pairs, report.tier = worst_first([compare(a, b) for a, b in matched]), tier
+    report.pairs, report.tier = worst_first([compare_pair(a, b) for a, b in matched]), tier
 
 
-def tell(ui: UI, report: Report, suite: str | None, asked: Sequence[Prompt], wanted: Sequence[str]) -> None:
+def tell(ui: UI, report: Report, suite: str | None, asked: Sequence[SuitePrompt], wanted: Sequence[str]) -> None:
     """The result on stdout: rows for people, or records. wanted: only these metrics; none: all."""
     splits = {k: m for k, m in _splits(report, asked).items() if not wanted or k.split(" ")[0] in wanted}
     for warning in report.warnings:
         ui.warn(warning)
     if ui.json:
         for row in report.rows:
-            ui.picture(row.picture.path, row.table())
+            ui.picture(row.picture.path, row.to_json())
         tasks = {k: {"mean": m.mean, "low": m.low, "high": m.high, "prompts": m.n} for k, m in splits.items()}
         counts = {"suite": suite, "pictures": len(report.rows), "tasks": tasks}
-        ui.record({**counts, **report.table()})
+        ui.record({**counts, **report.to_json()})
         return
-    rows = [list(row) for row in report.means()]
+    rows = [list(row) for row in report.mean_rows()]
     known = {row[0] for row in rows}
-    rows += [[task, number(m.mean), span(m), str(m.n)] for task, m in splits.items() if task not in known]
+    rows += [[task, number(m.mean), interval_text(m), str(m.n)] for task, m in splits.items() if task not in known]
     ui.table("score", ["metric", "mean", "95% interval", "prompts"], rows)
-    if report.labels():
-        ui.table("labels", ["label", "pictures"], [["label: " + k, str(v)] for k, v in report.labels().items()])
+    if report.label_counts():
+        ui.table("labels", ["label", "pictures"], [["label: " + k, str(v)] for k, v in report.label_counts().items()])
     if report.distances:
-        numbers = {k: v for k, v in report.distances.table().items() if isinstance(v, (int, float))}
+        numbers = report.distances.numbers()
         ui.table("set against set", ["measure", "value"], [["set: " + k, number(v)] for k, v in numbers.items()])
         for note in report.distances.notes:
             ui.note(note)
@@ -252,52 +256,50 @@ def tell(ui: UI, report: Report, suite: str | None, asked: Sequence[Prompt], wan
         shown = report.pairs[:10]
         cells = [[p.name, p.tier, "" if p.psnr is None else number(p.psnr), _ssim(p.ssim)] for p in shown]
         ui.table("before and after, worst first", ["picture", "tier", "PSNR", "SSIM"], cells)
-        ui.note(report.tiers())
-    if report.outcome:
+        ui.note(report.tier_counts())
+    if report.gate:
         head = ["gate", "before", "after", "change", "95% interval", "margin", "detectable", "verdict"]
-        ui.table("gate", head, [["gate: " + row[0], *row[1:]] for row in report.checks()])
+        ui.table("gate", head, [["gate: " + row[0], *row[1:]] for row in report.gate_rows()])
         for remark in report.remarks():
             ui.note(remark)
         if report.verdict != "pass":
-            for _, unit, was, now in report.worst(MOST_FALLEN):
+            for _, unit, was, now in report.fallen(MOST_FALLEN):
                 ui.note(f"fell from {number(was)} to {number(now)}: {shorten(unit)}")
     if report.verdict:
         ui.line(f"verdict\t{report.headline()}")
-    c = report.clock
-    ui.note(
-        f"{c.pictures} pictures in {c.total:.1f} s, {100 * c.share:.0f}% of it in the networks; {c.remembered} known"
-    )
+    c = report.time
+    ui.note(f"{c.pictures} pictures in {c.total:.1f} s, {100 * c.share:.0f}% of it in the networks; {c.cached} known")
 
 
 def _ssim(value: float | None) -> str:
     return "" if value is None else number(value)
 
 
-def _splits(report: Report, asked: Sequence[Prompt]) -> dict[str, Any]:
+def _splits(report: Report, asked: Sequence[SuitePrompt]) -> dict[str, Any]:
     """The checks of a suite, also by side and by language."""
     by_prompt: dict[str, list[Any]] = {}
     for row in report.rows:
-        if row.picture.prompt and row.seen.reading is not None:
-            by_prompt.setdefault(row.picture.prompt, []).append(row.seen.reading)
+        if row.picture.prompt and row.features.reading is not None:
+            by_prompt.setdefault(row.picture.prompt, []).append(row.features.reading)
     there = [p for p in asked if p.text in by_prompt and (p.expectation.objects or p.expectation.place)]
-    return summarise(there, [by_prompt[p.text] for p in there]) if there else {}
+    return check_scores(there, [by_prompt[p.text] for p in there]) if there else {}
 
 
-def write_sheet(path: Path, rows: Sequence[Row]) -> None:
+def write_sheet(path: Path, rows: Sequence[PictureScore]) -> None:
     """All pictures as one."""
     from t2i.media.images import load_image, save_image
     from t2i.media.sheet import contact_sheet, in_rows
-    from t2i.score.extract import fit
+    from t2i.score.extractors import center_square
 
-    thumbs = [fit(load_image(row.picture.path), THUMB) for row in rows]
+    thumbs = [center_square(load_image(row.picture.path), THUMB) for row in rows]
     save_image(contact_sheet(in_rows(thumbs)), path)
 
 
 def write_reports(report: Report, junit: Path | None, html: Path | None, summary: str | None) -> None:
     """--junit, --html and $GITHUB_STEP_SUMMARY."""
     if junit is not None:
-        write_bytes(junit, xml.junit(report))
+        write_bytes(junit, junit_report(report))
     if html is not None:
-        write_bytes(html, web.page(report).encode())
+        write_bytes(html, html_report(report).encode())
     if summary:
-        xml.append_summary(Path(summary), xml.markdown(report))
+        append_summary(Path(summary), markdown_report(report))

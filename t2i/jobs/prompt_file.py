@@ -20,8 +20,8 @@ from t2i.jobs.job import Job
 from t2i.jobs.parsing import MAX_COUNT, parse_seeds
 from t2i.jobs.settings import NAMES, Dials, as_words, check_words
 from t2i.jobs.sweep import SweepAxis, SweepPoint, at_point
+from t2i.jsonl import strict_json
 from t2i.prompts import MAX_SEED, check_prompt, check_text, expand
-from t2i.store.tensors import strict_json
 
 MAX_JOBS = 1_000_000  # pictures of one run
 JSON_LINES = (".jsonl", ".ndjson")

@@ -24,8 +24,8 @@ from t2i.media.sheet import captioned, contact_sheet, in_rows, titled
 from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest
 from t2i.score.statistics import Interval, interval
-from t2i.score.suite import Prompt, read_suite, shipped
-from t2i.score.tasks import sample
+from t2i.score.suite import SuitePrompt, read_suite, shipped_suite
+from t2i.score.task_scores import subsample
 from t2i.store.compatibility import ENCODERS
 from t2i.store.manifest import entry_table
 from t2i.store.registry import resolve, resolve_judge
@@ -89,10 +89,10 @@ class Bench:
 
     # Drawing ---------------------------------------------------------------------------------------------------
 
-    def suite(self, n: int | None = None) -> list[Prompt]:
+    def suite(self, n: int | None = None) -> list[SuitePrompt]:
         """The shipped suite, or about n prompts of it."""
-        prompts = read_suite(shipped())
-        return sample(prompts, n) if n else prompts
+        prompts = read_suite(shipped_suite())
+        return subsample(prompts, n) if n else prompts
 
     def samples(
         self, texts: Sequence[str], seeds: Sequence[int], settings: SampleRequest | None = None,
@@ -110,7 +110,7 @@ class Bench:
             self.say(f"{done} of {len(texts)} pictures")
 
     def look(
-        self, prompts: Sequence[Prompt], n: int, settings: SampleRequest | None = None,
+        self, prompts: Sequence[SuitePrompt], n: int, settings: SampleRequest | None = None,
         draw: Callable[[Sequence[str], Sequence[int]], Tensor] | None = None, keep: int = 0,
     ) -> tuple[list[list[Reading]], list[Tensor]]:  # fmt: skip
         """What the judge sees in n pictures of each prompt, and the first picture of each, reduced, if kept.

@@ -31,7 +31,8 @@ from t2i.edit.upscaling import upscale
 from t2i.media.images import lanczos, load_image, resize, to_tensor
 from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest
-from t2i.score.statistics import Interval, interval, share
+from t2i.score.pixel_metrics import psnr, ssim
+from t2i.score.statistics import Interval, interval, share_interval
 from t2i.stages.upsampler import reach
 from t2i.store.registry import resolve, resolve_judge
 from t2i.world import World, WorldConfig
@@ -177,7 +178,7 @@ def clouds(size: int, seed: int) -> Tensor:
 
 
 def _against_lanczos(pipeline: Pipeline, what: str, truths: Sequence[Tensor]) -> None:
-    metrics: dict[str, Callable[[Tensor, Tensor], float]] = {"PSNR, dB": psnr, "SSIM": ssim, "GMSD": gmsd}
+    metrics: dict[str, Callable[[Tensor, Tensor], float]] = {"PSNR, dB": capped_psnr, "SSIM": luma_ssim, "GMSD": gmsd}
     rows: dict[str, list[float]] = {}
     gains: list[float] = []
     for i, truth in enumerate(truths):
@@ -188,9 +189,9 @@ def _against_lanczos(pipeline: Pipeline, what: str, truths: Sequence[Tensor]) ->
         for name, metric in metrics.items():
             for label, picture in (("Lanczos", plain), ("t2i", measured.image), ("t2i --trust", trusted.image)):
                 rows.setdefault(f"{what}: {name}, {label}", []).append(metric(picture, truth))
-        rows.setdefault(f"{what}: share of the detail kept", []).append(measured.share)
-        gains.append(psnr(measured.image, truth) - psnr(plain, truth))
-        note(f"  {i}: {gains[-1]:+.2f} dB, share {measured.share:.2f}")
+        rows.setdefault(f"{what}: share_interval of the detail kept", []).append(measured.share)
+        gains.append(capped_psnr(measured.image, truth) - capped_psnr(plain, truth))
+        note(f"  {i}: {gains[-1]:+.2f} dB, share_interval {measured.share:.2f}")
     for name, values in rows.items():
         tell(name, values)
     tell(f"{what}: gain over Lanczos, dB", gains)
@@ -222,25 +223,14 @@ def step_at(image: Tensor, every: int, scale: int) -> float:
     return float(across[border].mean() / across[like & ~border].mean())
 
 
-def psnr(a: Tensor, b: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of pictures in [-1, 1]; at most 100."""
-    return min(100.0, -10 * math.log10(max(float((a - b).square().mean()) / 4, 1e-10)))
+def capped_psnr(x: Tensor, y: Tensor) -> float:
+    """PSNR in dB of two pictures (3, H, W) in [-1, 1], at most 100 so that a mean of several stays finite."""
+    return min(100.0, float(psnr(x[None], y[None])))
 
 
-def ssim(a: Tensor, b: Tensor) -> float:
-    """Structural similarity of luma, an 11x11 Gaussian of 1.5 pixels (Wang 2004, eq. 13)."""
-    x, y = _luma(a), _luma(b)
-    axis = torch.arange(-5.0, 6.0)
-    g = torch.exp(-axis.square() / (2 * 1.5**2))
-    g = (g / g.sum()).view(1, 1, 1, -1)
-
-    def blur(v: Tensor) -> Tensor:
-        return F.conv2d(F.conv2d(v, g), g.transpose(2, 3))
-
-    c1, c2 = 0.01**2, 0.03**2
-    mx, my = blur(x), blur(y)
-    vx, vy, vxy = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
-    return float((((2 * mx * my + c1) * (2 * vxy + c2)) / ((mx * mx + my * my + c1) * (vx + vy + c2))).mean())
+def luma_ssim(x: Tensor, y: Tensor) -> float:
+    """SSIM of the lumas, in [0, 1], of two pictures (3, H, W) in [-1, 1]."""
+    return float(ssim(_luma(x), _luma(y), data_range=1.0))
 
 
 def gmsd(a: Tensor, b: Tensor) -> float:
@@ -262,7 +252,7 @@ def iou(a: Tensor, b: Tensor) -> float:
 
 def tell(name: str, values: Sequence[float]) -> None:
     """One row of the table: the mean, and its 95% interval over pictures; of shares within [0, 1]."""
-    m: Interval = (share if all(0 <= value <= 1 for value in values) else interval)(values)
+    m: Interval = (share_interval if all(0 <= value <= 1 for value in values) else interval)(values)
     ends = f"{m.low:.3f} to {m.high:.3f}" if math.isfinite(m.low) and m.n > 1 else ""
     sys.stdout.write(f"| {name} | {m.mean:.3f} | {ends} | {m.n} |\n")
     sys.stdout.flush()

@@ -12,7 +12,7 @@ from t2i.lab.bench import Bench, mean_of
 from t2i.pipeline import Conditioning
 from t2i.rng import generator
 from t2i.sampling import SampleRequest, SamplingConfig
-from t2i.score.fidelity import psnr
+from t2i.score.pixel_metrics import psnr
 from t2i.stages.base import base_cond, bound_net, typed_cond
 
 NOISE = 0.995  # the flow time of the one pass: as good as nothing of the picture is left in x_t

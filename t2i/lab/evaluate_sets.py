@@ -15,7 +15,7 @@ from t2i.lab.bench import LARGE, RENDERS, Bench, mean_of
 from t2i.media.images import lanczos
 from t2i.sampling import SamplingConfig, given
 from t2i.score.distances import frechet, kid, permutation_p
-from t2i.score.fidelity import psnr, ssim
+from t2i.score.pixel_metrics import psnr, ssim
 from t2i.stages.prior import sample_prior
 from t2i.stages.upsampler import sample_upsampler
 from t2i.world import Relation, Scene, World

@@ -13,9 +13,9 @@ from torch import Tensor
 from t2i.lab.bench import Bench, row
 from t2i.pipeline import Conditioning
 from t2i.sampling import SampleRequest, SamplingConfig, given
-from t2i.score.statistics import interval
-from t2i.score.suite import Prompt
-from t2i.score.tasks import Score, by_task, mean_of_six, passes, share
+from t2i.score.statistics import interval, share_interval
+from t2i.score.suite import SuitePrompt
+from t2i.score.task_scores import TaskScore, geneval_score, passes, task_scores
 from t2i.world.reading import Reading
 
 Draw = Callable[[Sequence[str], Sequence[int]], Tensor]
@@ -26,7 +26,7 @@ STEPS = (2, 4, 6, 8, 12, 16)
 BEST_OF = (1, 2, 4)
 
 
-def tasks_of(table: dict[str, Score]) -> dict[str, Any]:
+def tasks_of(table: dict[str, TaskScore]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for task, score in table.items():
         langs = {lang: row(m) for lang, m in score.langs.items()}
@@ -34,10 +34,10 @@ def tasks_of(table: dict[str, Score]) -> dict[str, Any]:
     return out
 
 
-def summary(prompts: Sequence[Prompt], readings: Sequence[Sequence[Reading]]) -> dict[str, Any]:
+def summary(prompts: Sequence[SuitePrompt], readings: Sequence[Sequence[Reading]]) -> dict[str, Any]:
     """All that is reported of a suite: its tasks, the mean of the six, Chinese against English over all tasks."""
-    table = by_task(prompts, readings)
-    six = mean_of_six(table)
+    table = task_scores(prompts, readings)
+    six = geneval_score(table)
     # one scene after the other: its English and its Chinese prompt
     shares = {
         lang: [_passed(p, r) for p, r in zip(prompts, readings, strict=True) if p.lang == lang] for lang in ("en", "zh")
@@ -45,7 +45,7 @@ def summary(prompts: Sequence[Prompt], readings: Sequence[Sequence[Reading]]) ->
     gap = None
     if shares["en"] and len(shares["en"]) == len(shares["zh"]):
         gap = row(interval([zh - en for en, zh in zip(shares["en"], shares["zh"], strict=True)]))
-    everything = row(share([_passed(p, r) for p, r in zip(prompts, readings, strict=True)]))
+    everything = row(share_interval([_passed(p, r) for p, r in zip(prompts, readings, strict=True)]))
     return {
         "tasks": tasks_of(table),
         "mean of the six": row(six) if six else None,
@@ -117,7 +117,10 @@ def prior_ablation(bench: Bench) -> dict[str, Any]:
     for name, draw in ways.items():
         readings, kept = bench.look(prompts, min(2, bench.n), draw=draw, keep=THUMB)
         values[name] = [_passed(p, r) for p, r in zip(prompts, readings, strict=True)]
-        out[name] = {"all prompts": row(share(values[name])), "tasks": tasks_of(by_task(prompts, readings))}
+        out[name] = {
+            "all prompts": row(share_interval(values[name])),
+            "tasks": tasks_of(task_scores(prompts, readings)),
+        }
         if name != "prior" and "prior" in values:
             change = [a - b for a, b in zip(values["prior"], values[name], strict=True)]
             out[name]["gain of the prior"] = row(interval(change))
@@ -158,9 +161,9 @@ def sweeps(bench: Bench) -> dict[str, Any]:
             if value == default:
                 usual_look = readings, kept, seconds
         values = [_passed(p, r) for p, r in zip(prompts, readings, strict=True)]
-        six = mean_of_six(by_task(prompts, readings))
+        six = geneval_score(task_scores(prompts, readings))
         out.setdefault(dial, []).append({
-            "value": value, "default": value == default, "all prompts": row(share(values)),
+            "value": value, "default": value == default, "all prompts": row(share_interval(values)),
             "mean of the six": row(six) if six else None, "seconds": round(seconds, 3),
         })  # fmt: skip
         shown.setdefault(dial, []).append((value, kept[::stride][:COLUMNS]))
@@ -173,12 +176,16 @@ def sweeps(bench: Bench) -> dict[str, Any]:
     return {"dials": out, "prompts": len(prompts)}
 
 
-def _passed(prompt: Prompt, readings: Sequence[Reading]) -> float:
+def _passed(prompt: SuitePrompt, readings: Sequence[Reading]) -> float:
     return sum(passes(prompt, reading) for reading in readings) / len(readings)
 
 
 def _sheet(
-    bench: Bench, name: str, prompts: Sequence[Prompt], readings: Sequence[Sequence[Reading]], pictures: list[Tensor]
+    bench: Bench,
+    name: str,
+    prompts: Sequence[SuitePrompt],
+    readings: Sequence[Sequence[Reading]],
+    pictures: list[Tensor],
 ) -> None:
     """One sheet: a row of each task, its first prompts, marked with how many of their pictures pass."""
     tasks = [list(rows) for _, rows in groupby(range(len(prompts)), key=lambda i: prompts[i].task)]

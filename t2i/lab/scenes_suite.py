@@ -36,7 +36,7 @@ from random import Random
 from typing import Any
 
 from t2i.files import atomic_file
-from t2i.score.suite import shipped
+from t2i.score.suite import shipped_suite
 from t2i.world.captions import caption
 from t2i.world.captions.writer import Form
 from t2i.world.graph import Group, Relation, Scene, Thing
@@ -279,7 +279,7 @@ def text(seed: int = SEED, held: bool = True) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m t2i.lab.scenes_suite", description="Write the suite of scenes.")
-    parser.add_argument("--out", type=Path, default=shipped(), metavar="FILE", help="default: the shipped list")
+    parser.add_argument("--out", type=Path, default=shipped_suite(), metavar="FILE", help="default: the shipped list")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--side", choices=("held-out", "train"), default="held-out", help="of the held-out rule")
     args = parser.parse_args(argv)

@@ -1,6 +1,7 @@
-"""A score as a file: what was measured, how, and on which prompts; and what earlier baselines said.
+"""A score as a file: what was measured, how, on which prompts, and the history of earlier baselines.
 
-A baseline is an ordinary score that somebody decided to compare with. Writing over one is a separate, explicit act.
+A baseline is an ordinary score that later ones are compared with. It is never overwritten unless the user asks for
+that.
 """
 
 from __future__ import annotations
@@ -15,23 +16,26 @@ from typing import Any
 from t2i import __version__
 from t2i.errors import InputError
 from t2i.files import explain_os_error, write_bytes
+from t2i.jsonl import strict_json
 from t2i.schema import build
-from t2i.score.metrics import SHARES, Unit, columns
-from t2i.score.recipe import Recipe, read_recipe
+from t2i.score.metrics import UnitScore, columns, is_share
+from t2i.score.recipe import ScoreRecipe, read_recipe
 from t2i.score.statistics import interval
-from t2i.store.tensors import strict_json
 
 SCHEMA = 1
-MOST_HISTORY = 200
+MAX_HISTORY = 200
 
 
 @dataclass(frozen=True)
-class Score:
-    """One scored set. models: the digests of the weights that its pictures name; history: earlier baselines of the
-    same file, oldest first, each {"date", "pictures", "means"}; seeds: of its pictures, where they are known."""
+class ScoredSet:
+    """The score of a set of pictures.
 
-    recipe: Recipe
-    units: tuple[Unit, ...]
+    models: digests of the weights that the pictures name. seeds: of the pictures, where known. history: earlier
+    baselines of the same file, oldest first, each {"date", "pictures", "models", "means"}.
+    """
+
+    recipe: ScoreRecipe
+    units: tuple[UnitScore, ...]
     models: tuple[str, ...] = ()
     date: str = ""
     history: tuple[dict[str, Any], ...] = field(default=(), compare=False)
@@ -45,18 +49,16 @@ class Score:
         """Column -> mean over its units."""
         return {name: interval(list(values.values())).mean for name, values in columns(self.units).items()}
 
-    def entry(self) -> dict[str, Any]:
-        """This score as an entry of a history."""
+    def history_entry(self) -> dict[str, Any]:
         return {"date": self.date, "pictures": self.pictures, "models": list(self.models), "means": self.means()}
 
-    def table(self) -> dict[str, Any]:
-        """As JSON."""
+    def to_json(self) -> dict[str, Any]:
         units = [{"unit": u.unit, "task": u.task, "pictures": u.pictures, "metrics": u.metrics} for u in self.units]
         return {
             "schema": SCHEMA,
             "tool": f"t2i {__version__}",
             "date": self.date,
-            "recipe": self.recipe.table(),
+            "recipe": self.recipe.to_json(),
             "models": list(self.models),
             "pictures": self.pictures,
             "seeds": list(self.seeds),
@@ -66,27 +68,27 @@ class Score:
         }
 
 
-def now() -> str:
-    """The time, as a score keeps it."""
+def current_date() -> str:
+    """The time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def save(path: Path, score: Score, before: Score | None = None) -> None:
-    """Write a baseline; ``before`` is the one that it replaces, whose history is carried on.
+def save_baseline(path: Path, score: ScoredSet, replaces: ScoredSet | None = None) -> None:
+    """Write a baseline. replaces: the one that it overwrites, which is added to the history.
 
-    Raises InputError (code ``output``) where there is a file and nothing is replaced.
+    Raises InputError (code ``output``) if the file exists and nothing is replaced.
     """
-    if before is None and path.exists():
+    if replaces is None and path.exists():
         what = f"{path} is there already; a baseline is not written over by chance."
         raise InputError(what, "Say --baseline FILE --update-baseline, or name another file.", "output")
-    table = score.table()
-    if before is not None:
-        table["history"] = [*before.history, before.entry()][-MOST_HISTORY:]
+    table = score.to_json()
+    if replaces is not None:
+        table["history"] = [*replaces.history, replaces.history_entry()][-MAX_HISTORY:]
     write_bytes(path, (json.dumps(table, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
-def load(path: Path) -> Score:
-    """Read a baseline. Raises InputError where it is none."""
+def load_baseline(path: Path) -> ScoredSet:
+    """Read a baseline. Raises InputError if it is not one, naming the key that is wrong."""
     try:
         raw = strict_json(path.read_text("utf-8"))
     except OSError as error:
@@ -98,17 +100,17 @@ def load(path: Path) -> Score:
         if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
             raise ValueError(f"it does not say schema {SCHEMA}")
         recipe = read_recipe(raw.get("recipe"), str(path))
-        table: _Table = build(_Table, raw)
+        table: _BaselineTable = build(_BaselineTable, raw)
         _check_units(table.units, table.pictures)
     except ValueError as error:
         raise InputError(f"{path} is not a baseline: {error}.", "Make one with --save-baseline.") from error
-    units = tuple(Unit(u.unit, u.metrics, u.pictures, u.task) for u in table.units)
+    units = tuple(UnitScore(u.unit, u.metrics, u.pictures, u.task) for u in table.units)
     history = tuple(asdict(entry) for entry in table.history)
-    return Score(recipe, units, table.models, table.date, history, table.seeds)
+    return ScoredSet(recipe, units, table.models, table.date, history, table.seeds)
 
 
 @dataclass(frozen=True)
-class _Unit:
+class _UnitTable:
     unit: str
     task: str
     pictures: int
@@ -116,7 +118,7 @@ class _Unit:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _HistoryEntry:
     date: str
     pictures: int
     models: tuple[str, ...]
@@ -124,8 +126,8 @@ class _Entry:
 
 
 @dataclass(frozen=True)
-class _Table:
-    """The file, so that what somebody wrote by hand is named by its key."""
+class _BaselineTable:
+    """The schema of the file, against which its keys and types are checked."""
 
     schema: int
     tool: str
@@ -135,67 +137,68 @@ class _Table:
     pictures: int
     seeds: tuple[int, ...]
     means: dict[str, float]
-    units: tuple[_Unit, ...]
-    history: tuple[_Entry, ...]
+    units: tuple[_UnitTable, ...]
+    history: tuple[_HistoryEntry, ...]
 
 
-def _check_units(units: Sequence[_Unit], pictures: int) -> None:
+def _check_units(units: Sequence[_UnitTable], pictures: int) -> None:
+    """Raise ValueError for a repeated unit, a share outside [0, 1], or counts that do not add up."""
     if not units:
         raise ValueError("it holds no prompt")
-    there = set()
+    names = set()
     for u in units:
-        if u.unit in there:
+        if u.unit in names:
             raise ValueError(f"it holds {u.unit[:60]!r} twice")
         if not u.metrics:
             raise ValueError(f"it holds no metric of {u.unit[:60]!r}")
-        if odd := [name for name, value in u.metrics.items() if name in SHARES and not 0 <= value <= 1]:
+        if odd := [name for name, value in u.metrics.items() if is_share(name) and not 0 <= value <= 1]:
             raise ValueError(f"{odd[0]} of {u.unit[:60]!r} is no share")
         if u.pictures < 1:
             raise ValueError(f"it has no picture of {u.unit[:60]!r}")
-        there.add(u.unit)
+        names.add(u.unit)
     if pictures != sum(u.pictures for u in units):
         raise ValueError(f"it says {pictures} pictures, and its prompts have {sum(u.pictures for u in units)}")
 
 
-def missing(before: Score, after: Score) -> list[str]:
+def missing_units(before: ScoredSet, after: ScoredSet) -> list[str]:
     """The units of ``before`` that ``after`` does not have."""
-    there: set[str] = {u.unit for u in after.units}
+    there = {u.unit for u in after.units}
     return [u.unit for u in before.units if u.unit not in there]
 
 
-def unlike(before: Score, after: Score, where: str) -> list[str]:
-    """In sentences, what of two scores that may be compared is not alike: prompts, metrics, pictures, seeds.
+def comparison_notes(before: ScoredSet, after: ScoredSet, where: str) -> list[str]:
+    """In sentences, how two comparable scores differ in their prompts, metrics, numbers of pictures and seeds.
 
-    Raises InputError unless every prompt of the baseline was scored: a gate over the prompts that happen to be left
-    would pass a model that draws only the easy ones.
+    where: names the file of ``before``. Raises InputError unless every prompt of the baseline was scored: otherwise a
+    model that draws only the easy prompts would pass.
     """
-    lost = missing(before, after)
+    lost = missing_units(before, after)
     if lost:
         shown = ", ".join(repr(unit[:60]) for unit in lost[:3])
         what = f"{len(lost)} of the {len(before.units)} prompts of {where} were not scored: {shown}"
         raise InputError(what + ("…" if len(lost) > 3 else "."), "Score the same prompts, or make a new baseline.")
-    out = []
-    new = missing(after, before)
+    notes = []
+    new = missing_units(after, before)
     if new:
-        out.append(f"not in the baseline and not compared: {len(new)} of {len(after.units)} prompts")
+        notes.append(f"not in the baseline and not compared: {len(new)} of {len(after.units)} prompts")
     had, have = ({name for u in score.units for name in u.metrics} for score in (before, after))
     for names, which in ((had - have, "the baseline"), (have - had, "this score")):
         if names:
-            out.append(f"only {which} has {', '.join(sorted(names))}: not compared")
+            notes.append(f"only {which} has {', '.join(sorted(names))}: not compared")
     was, now = ({(u.unit, name) for u in score.units for name in u.metrics} for score in (before, after))
     known = {u.unit for u in before.units}
     for name in sorted(had & have):
         alone = {unit for unit, metric in was ^ now if metric == name and unit in known}
         if alone:
-            out.append(f"only one side has {name} of {len(alone)} of {len(known)} prompts: {min(alone)[:60]!r}")
+            notes.append(f"only one side has {name} of {len(alone)} of {len(known)} prompts: {min(alone)[:60]!r}")
     counts = {u.unit: u.pictures for u in before.units}
     other = [u for u in after.units if counts.get(u.unit, u.pictures) != u.pictures]
     if other:
         u = other[0]
-        out.append(
+        notes.append(
             f"another number of pictures than in the baseline: {len(other)} of {len(after.units)} prompts; "
             f"{u.unit[:60]!r} has {u.pictures}, and had {counts[u.unit]}"
         )
     if before.seeds and after.seeds and before.seeds != after.seeds:
-        out.append("the seeds are not the baseline's: what chance draws is part of the difference")
-    return out
+        notes.append("the seeds are not the baseline's: what chance draws is part of the difference")
+    return notes

@@ -1,33 +1,36 @@
-"""From what was seen to numbers: a row of metrics for each picture, one value for each unit, and their means.
+"""From features to metrics: one row per picture, one value per unit.
 
-A unit is what counts as one in the statistics: a prompt; in a suite, a prompt with its translations, because they ask
-for the same scene; a file where no prompt is known.
+A unit counts as one observation in the statistics: a prompt; in a suite, a prompt with its translations, because they
+describe the same scene; a file where no prompt is known.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from t2i.errors import UnavailableError, UsageError, nearest
-from t2i.score.listing import Picture
-from t2i.score.pixels import twins
-from t2i.score.suite import Prompt, scene_keys
-from t2i.score.tasks import passes
+from t2i.score.picture_files import PictureFile
+from t2i.score.pixel_stats import find_duplicates
+from t2i.score.suite import SuitePrompt, scene_keys
+from t2i.score.task_scores import passes
 from t2i.world.reading import TASKS, Expectation, check
 
 if TYPE_CHECKING:
-    from t2i.score.extract import Extractor
-    from t2i.score.measure import Seen
+    from t2i.score.extractors import Extractor
+    from t2i.score.feature_cache import PictureFeatures
 
 
 @dataclass(frozen=True)
 class Metric:
-    """better: 1 where more is better, -1 where less is, 0 where neither: such a metric is shown and gates nothing."""
+    """better: 1 if more is better, -1 if less is, 0 if neither: such a metric is shown and gates nothing.
+
+    needs: a key of NEEDS, or "" for a metric that every picture has. version: raised when its arithmetic changes.
+    """
 
     what: str
     better: int
@@ -55,51 +58,50 @@ HINTS = {
     "prompt": "Give the prompts with --prompts FILE.jsonl, or choose --extractor clip.",
     "several": "Draw more pictures of each prompt.",
 }
-SHARES = frozenset({"scene", *TASKS, "duplicate", "blank"})  # pictures pass them or not
-PRIMARY = ("scene", "clip", "duplicate")  # the first that is there leads the gate unless the user names another
+SHARES = frozenset({"scene", *TASKS, "duplicate", "blank"})  # 0 or 1 per picture
+PRIMARY = ("scene", "clip", "duplicate")  # the first that was measured leads the gate, unless the user names another
 
 
 @dataclass
-class Row:
-    """One picture and its numbers. label: the likeliest of the user's labels, and its probability."""
+class PictureScore:
+    """The metrics of one picture. label: the likeliest of the user's labels, and its probability."""
 
-    picture: Picture
-    seen: Seen
+    picture: PictureFile
+    features: PictureFeatures
     unit: str
     values: dict[str, float]
     task: str = ""
     lang: str = ""
     label: tuple[str, float] | None = None
 
-    def table(self) -> dict[str, Any]:
-        """As a record of ``--json``."""
+    def to_json(self) -> dict[str, Any]:
+        """The picture's record of ``--json``."""
         label = {"label": self.label[0], "probability": self.label[1]} if self.label else {}
         return {
             "name": self.picture.name,
             "prompt": self.picture.prompt,
             "seed": self.picture.seed,
             **({"task": self.task, "lang": self.lang} if self.task or self.lang else {}),
-            "sha256": self.seen.pixels.sha256,
-            "width": self.seen.pixels.width,
-            "height": self.seen.pixels.height,
+            "sha256": self.features.pixels.sha256,
+            "width": self.features.pixels.width,
+            "height": self.features.pixels.height,
             "metrics": self.values,
             **label,
         }
 
 
 @dataclass(frozen=True)
-class Unit:
-    """The means of one unit over its pictures."""
+class UnitScore:
+    """The metrics of one unit, averaged over its pictures."""
 
     unit: str
     metrics: dict[str, float]
     pictures: int
     task: str = ""
-    names: tuple[str, ...] = field(default=(), compare=False)
 
 
-def check_names(names: Sequence[str]) -> None:
-    """Raise UsageError for a metric that there is not."""
+def check_metric_names(names: Sequence[str]) -> None:
+    """Raise UsageError for an unknown metric."""
     for name in names:
         if name not in METRICS:
             near = nearest(name, list(METRICS), 1)
@@ -107,80 +109,95 @@ def check_names(names: Sequence[str]) -> None:
             raise UsageError(f"there is no metric {name!r}.", hint)
 
 
-def score_rows(
-    seen: Sequence[tuple[Picture, Seen]],
+def score_pictures(
+    found: Sequence[tuple[PictureFile, PictureFeatures]],
     extractor: Extractor,
-    suite: Sequence[Prompt] = (),
+    suite: Sequence[SuitePrompt] = (),
     labels: Sequence[str] = (),
     names: Sequence[str] = (),
-) -> list[Row]:
-    """The rows of the pictures, in their order. names: only these metrics; raises UnavailableError (code ``metric``)
-    for one of them that cannot be had from these pictures."""
-    asked, units = {p.text: p for p in suite}, scene_units(suite)
+) -> list[PictureScore]:
+    """One row of metrics per picture, in the order given.
+
+    names: only these metrics. Raises UnavailableError (code ``metric``) for one that these pictures cannot have.
+    """
+    prompts, units = {p.text: p for p in suite}, scene_units(suite)
     rows = []
-    for picture, s in seen:
-        prompt = asked.get(picture.prompt or "")
-        values = {"sharpness": s.pixels.sharpness, "clipped": s.pixels.clipped, "blank": s.pixels.blank}
-        if prompt is not None and s.reading is not None and prompt.expectation != Expectation():
-            values["scene"] = float(passes(prompt, s.reading))
-            values |= {name: float(ok) for name, ok in check(s.reading, prompt.expectation).items()}
+    for picture, features in found:
+        prompt, pixels = prompts.get(picture.prompt or ""), features.pixels
+        values = {"sharpness": pixels.sharpness, "clipped": pixels.clipped, "blank": pixels.blank}
+        if prompt is not None and features.reading is not None and prompt.expectation != Expectation():
+            values["scene"] = float(passes(prompt, features.reading))
+            values |= {name: float(ok) for name, ok in check(features.reading, prompt.expectation).items()}
         unit = units.get(picture.prompt or "") or picture.prompt or picture.name
-        rows.append(Row(picture, s, unit, values, prompt.task if prompt else "", prompt.lang if prompt else ""))
-    _add_duplicates(rows)
+        task, lang = (prompt.task, prompt.lang) if prompt else ("", "")
+        rows.append(PictureScore(picture, features, unit, values, task, lang))
+    _add_duplicate(rows)
     _add_variety(rows)
-    _add_texts(rows, extractor, labels)
-    return _choose(rows, names)
+    _add_clip(rows, extractor)
+    if labels:
+        _add_labels(rows, extractor, labels)
+    return _only(rows, names)
 
 
-def scene_units(suite: Sequence[Prompt]) -> dict[str, str]:
-    """Prompt -> the first prompt that tells the same scene."""
+def scene_units(suite: Sequence[SuitePrompt]) -> dict[str, str]:
+    """Prompt -> the first prompt that describes the same scene: the name of their unit."""
     first: dict[object, str] = {}
-    told = [p for p in suite if p.expectation != Expectation()]
-    return {p.text: first.setdefault(scene, p.text) for scene, p in zip(scene_keys(told), told, strict=True)}
+    judged = [p for p in suite if p.expectation != Expectation()]
+    return {p.text: first.setdefault(scene, p.text) for scene, p in zip(scene_keys(judged), judged, strict=True)}
 
 
-def _add_duplicates(rows: list[Row]) -> None:
+def _add_duplicate(rows: list[PictureScore]) -> None:
     if len(rows) > 1:
-        kin = [(row.unit, row.picture.prompt or row.picture.name) for row in rows]
-        repeated = twins(np.stack([row.seen.thumb for row in rows]), kin)
-        for row, value in zip(rows, repeated, strict=True):
+        groups = [(row.unit, row.picture.prompt or row.picture.name) for row in rows]
+        duplicates = find_duplicates(np.stack([row.features.thumb for row in rows]), groups)
+        for row, value in zip(rows, duplicates, strict=True):
             row.values["duplicate"] = float(value)
 
 
-def _add_variety(rows: list[Row]) -> None:
-    groups: dict[str, list[Row]] = defaultdict(list)
+def _add_variety(rows: list[PictureScore]) -> None:
+    groups: dict[str, list[PictureScore]] = defaultdict(list)
     for row in rows:
         if row.picture.prompt:
             groups[row.picture.prompt].append(row)
     for group in (g for g in groups.values() if len(g) > 1):
-        x = np.stack([row.seen.features for row in group]).astype(np.float64)
+        x = _feature_rows(group)
         x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-        far = 1 - x @ x.T
+        distance = 1 - x @ x.T
         for i, row in enumerate(group):
-            row.values["variety"] = float((far[i].sum() - far[i, i]) / (len(group) - 1))
+            row.values["variety"] = float((distance[i].sum() - distance[i, i]) / (len(group) - 1))
 
 
-def _add_texts(rows: list[Row], extractor: Extractor, labels: Sequence[str]) -> None:
+def _add_clip(rows: list[PictureScore], extractor: Extractor) -> None:
     prompts = list(dict.fromkeys(row.picture.prompt for row in rows if row.picture.prompt))
     texts = extractor.texts(prompts) if prompts else None
-    if texts is not None:
-        vectors = dict(zip(prompts, texts.double().numpy(), strict=True))
-        for row in rows:
-            if row.picture.prompt:
-                row.values["clip"] = 100 * float(vectors[row.picture.prompt] @ row.seen.features.astype(np.float64))
-    if labels:
-        spoken = extractor.texts(list(labels))
-        if spoken is None:
-            raise UnavailableError(f"{extractor.network.name} reads no text.", "Choose --extractor clip.", "metric")
-        logits = extractor.scale() * np.stack([row.seen.features for row in rows]).astype(np.float64)
-        logits = logits @ spoken.double().numpy().T
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        odds /= odds.sum(axis=1, keepdims=True)
-        for row, p in zip(rows, odds, strict=True):
-            row.label = labels[int(p.argmax())], float(p.max())
+    if texts is None:
+        return
+    vectors = dict(zip(prompts, texts.double().numpy(), strict=True))
+    for row in rows:
+        if row.picture.prompt:
+            cosine = vectors[row.picture.prompt] @ row.features.features.astype(np.float64)
+            row.values["clip"] = 100 * float(cosine)
 
 
-def _choose(rows: list[Row], names: Sequence[str]) -> list[Row]:
+def _add_labels(rows: list[PictureScore], extractor: Extractor, labels: Sequence[str]) -> None:
+    """Zero-shot classification: a softmax over the scaled cosines of picture and labels."""
+    texts = extractor.texts(list(labels))
+    if texts is None:
+        raise UnavailableError(f"{extractor.info.name} reads no text.", "Choose --extractor clip.", "metric")
+    logits = extractor.scale() * _feature_rows(rows) @ texts.double().numpy().T
+    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    for row, p in zip(rows, probabilities, strict=True):
+        row.label = labels[int(p.argmax())], float(p.max())
+
+
+def _feature_rows(rows: Sequence[PictureScore]) -> np.ndarray:
+    """(n, D) float64"""
+    return np.stack([row.features.features for row in rows]).astype(np.float64)
+
+
+def _only(rows: list[PictureScore], names: Sequence[str]) -> list[PictureScore]:
+    """The rows with only the metrics asked for; all metrics if ``names`` is empty."""
     if not names:
         return rows
     for name in names:
@@ -192,45 +209,49 @@ def _choose(rows: list[Row], names: Sequence[str]) -> list[Row]:
     return rows
 
 
-def units_of(rows: Sequence[Row]) -> list[Unit]:
-    """One value a unit and metric: the pictures of each prompt averaged, then the prompts of the unit. By name."""
-    groups: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+def average_by_unit(rows: Sequence[PictureScore]) -> list[UnitScore]:
+    """One value per unit and metric: the mean over each prompt's pictures, then over the unit's prompts. By name."""
+    groups: dict[str, dict[str, list[PictureScore]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         groups[row.unit][row.picture.prompt or row.picture.name].append(row)
     out = []
     for unit in sorted(groups):
         prompts = list(groups[unit].values())
-        every = [row for some in prompts for row in some]
+        members = [row for group in prompts for row in group]
         means: dict[str, list[float]] = defaultdict(list)
-        for some in prompts:
+        for group in prompts:
             for name in METRICS:
-                values = [row.values[name] for row in some if name in row.values]
+                values = [row.values[name] for row in group if name in row.values]
                 if values:
                     means[name].append(sum(values) / len(values))
         metrics = {name: sum(values) / len(values) for name, values in means.items()}
-        paths = tuple(str(row.picture.path) for row in every)
-        out.append(Unit(unit, metrics, len(every), every[0].task, paths))
+        out.append(UnitScore(unit, metrics, len(members), members[0].task))
     return out
 
 
-def columns(units: Sequence[Unit]) -> dict[str, dict[str, float]]:
-    """What is measured -> unit -> value: every metric, and for each task of the suite "scene: TASK", or "clip: TASK"
-    where nobody judged the scenes."""
+def columns(units: Sequence[UnitScore]) -> dict[str, dict[str, float]]:
+    """Column -> unit -> value. The columns are the metrics, and "scene: TASK" for each task of the suite ("clip: TASK"
+    where nothing was judged)."""
     out: dict[str, dict[str, float]] = {name: {} for name in METRICS}
-    leads = next((name for name in PRIMARY[:2] if any(name in u.metrics for u in units)), None)
+    by_task = next((name for name in PRIMARY[:2] if any(name in u.metrics for u in units)), None)
     for u in units:
         for name, value in u.metrics.items():
             out[name][u.unit] = value
-            if name == leads and u.task:
+            if name == by_task and u.task:
                 out.setdefault(f"{name}: {u.task}", {})[u.unit] = value
     return {name: values for name, values in out.items() if values}
 
 
 def better(column: str) -> int:
-    """1, -1 or 0 of a column of `columns`."""
+    """`Metric.better` of a column: 1, -1 or 0."""
     return METRICS[column.split(":")[0]].better
 
 
-def versions(rows: Sequence[Row]) -> dict[str, int]:
-    """The metrics that occur and the versions of their arithmetic, for the recipe."""
+def is_share(column: str) -> bool:
+    """Whether the values of a column are shares in [0, 1]."""
+    return column.split(":")[0] in SHARES
+
+
+def metric_versions(rows: Sequence[PictureScore]) -> dict[str, int]:
+    """The metrics that the rows hold, with their versions, for the recipe."""
     return {name: METRICS[name].version for row in rows for name in row.values}

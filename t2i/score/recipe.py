@@ -1,4 +1,4 @@
-"""How a score was made, kept beside it, so that numbers made in different ways are never compared."""
+"""How a score was made. The recipe is stored with every score, and scores of different recipes are never compared."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Network:
-    """A network that looks at pictures. weights: sha256 of its file; resize: how pictures reach its side."""
+class NetworkInfo:
+    """A network that measured pictures. weights: sha256 of its file. resize: how pictures are brought to ``side``."""
 
     name: str
     weights: str
@@ -24,36 +24,38 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What decides a score beside the pictures. metrics: name -> version of its arithmetic; suite: sha256 of what the
-    suite asks for, None where nobody judged; labels: the texts of a zero-shot classification."""
+class ScoreRecipe:
+    """Everything but the pictures that decides a score.
 
-    extractor: Network
-    judge: Network | None = None
+    metrics: name -> version of its arithmetic. suite: a hash of the suite's expectations, None if nothing was judged.
+    labels: the texts of a zero-shot classification.
+    """
+
+    extractor: NetworkInfo
+    judge: NetworkInfo | None = None
     metrics: dict[str, int] = field(default_factory=dict)
     suite: str | None = None
     labels: tuple[str, ...] = ()
     schema: int = SCHEMA
 
-    def table(self) -> dict[str, Any]:
-        """As JSON, with the digest."""
+    def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "metrics": dict(sorted(self.metrics.items())), "digest": self.digest}
 
     @property
     def digest(self) -> str:
-        """A short name for this recipe: equal digests, comparable scores."""
+        """16 hex digits; scores with equal digests are comparable."""
         facts = {**asdict(self), "metrics": sorted(self.metrics.items())}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def read_recipe(raw: Any, where: str) -> Recipe:
-    """A recipe from JSON. Raises InputError where it is none, or was changed by hand."""
+def read_recipe(raw: Any, where: str) -> ScoreRecipe:
+    """A recipe from JSON. Raises InputError if it is not one, or was edited by hand (its digest is wrong)."""
     try:
         if not isinstance(raw, dict):
             raise ValueError("its recipe is no table")
         table = dict(raw)
         digest = table.pop("digest", None)
-        recipe: Recipe = build(Recipe, table)
+        recipe: ScoreRecipe = build(ScoreRecipe, table)
         if digest != recipe.digest:
             raise ValueError("its digest is another's")
     except (TypeError, ValueError) as error:
@@ -62,8 +64,8 @@ def read_recipe(raw: Any, where: str) -> Recipe:
     return recipe
 
 
-def differences(ours: Recipe, theirs: Recipe) -> list[str]:
-    """In words, what keeps two recipes from being compared; of metrics only those that both have count."""
+def recipe_differences(ours: ScoreRecipe, theirs: ScoreRecipe) -> list[str]:
+    """In words, what makes two recipes incomparable. Metrics that only one of them has do not count."""
     out = []
     for what in ("extractor", "judge"):
         a, b = getattr(ours, what), getattr(theirs, what)
@@ -85,9 +87,9 @@ def differences(ours: Recipe, theirs: Recipe) -> list[str]:
     return out
 
 
-def refuse(ours: Recipe, theirs: Recipe, where: str) -> None:
-    """Raise InputError (code ``recipe``) unless scores of the two may be compared."""
-    found = differences(ours, theirs)
+def require_same_recipe(ours: ScoreRecipe, theirs: ScoreRecipe, where: str) -> None:
+    """Raise InputError (code ``recipe``) unless scores of the two are comparable. where: names the other score."""
+    found = recipe_differences(ours, theirs)
     if found:
         hint = "Score with the same extractor, weights and suite; or make the other side again, under another name."
         raise InputError(f"{where} was made in another way and is not compared: {'; '.join(found)}.", hint, "recipe")

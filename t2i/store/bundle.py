@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2i.errors import InputError
 from t2i.files import explain_os_error, write_together
+from t2i.jsonl import strict_json
 from t2i.store.compatibility import check_compatible, pixel_sizes
 from t2i.store.manifest import (
     CARD,
@@ -39,7 +40,7 @@ from t2i.store.manifest import (
     parse_manifest,
 )
 from t2i.store.shared_stages import bundles_named, file_hashes, locate
-from t2i.store.tensors import decode, encode, strict_json
+from t2i.store.tensors import decode, encode
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from t2i.errors import InputError
+from t2i.jsonl import strict_json
 from t2i.store.manifest import MANIFEST
 from t2i.store.search_path import roots
-from t2i.store.tensors import strict_json
 
 
 def bundles_named(folder: Path, source: str) -> list[Path]:

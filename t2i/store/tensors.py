@@ -7,11 +7,11 @@ plain words.
 
 from __future__ import annotations
 
-import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from t2i.errors import InputError
+from t2i.jsonl import strict_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,27 +29,6 @@ BYTES_OF = {
     "U8": 1,
     "BOOL": 1,
 }
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in out:
-            raise ValueError(f"the key {key[:80]!r} appears twice")
-        out[key] = value
-    return out
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a number")
-
-
-def strict_json(data: bytes | str) -> Any:
-    """JSON without duplicate keys, NaN or infinities. Raises ValueError with the fault."""
-    try:
-        return json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
 
 
 def check_safetensors(data: bytes, where: str) -> None:

@@ -9,8 +9,9 @@ from functools import cache
 import pytest
 
 from t2i.lab.scenes_suite import COUNTS, SHOWS, held_out_parts, text
-from t2i.score.suite import Prompt, read_suite, shipped
-from t2i.score.tasks import PASSES, SIX, by_task, mean_of_six, passes, sample, share
+from t2i.score.statistics import share_interval
+from t2i.score.suite import SuitePrompt, read_suite, shipped_suite
+from t2i.score.task_scores import GENEVAL_TASKS, TASK_CHECKS, geneval_score, passes, subsample, task_scores
 from t2i.text.words import KnownWords
 from t2i.world.captions import caption
 from t2i.world.graph import Scene
@@ -27,8 +28,8 @@ CENTRE = {"single object": "place", "background": "place", "style": "place", "tw
 
 
 @cache
-def suite() -> tuple[Prompt, ...]:
-    return tuple(read_suite(shipped()))
+def suite() -> tuple[SuitePrompt, ...]:
+    return tuple(read_suite(shipped_suite()))
 
 
 @cache
@@ -41,13 +42,17 @@ def kinds(expectation: Expectation) -> set[str]:
 
 
 def test_the_shipped_file_is_what_the_generator_writes() -> None:
-    assert text() == shipped().read_text("utf-8")
+    assert text() == shipped_suite().read_text("utf-8")
 
 
 def test_counts_and_mirrored_languages() -> None:
     prompts = suite()
     assert Counter(p.task for p in prompts if p.lang == "en") == COUNTS
-    assert sum(COUNTS[task] for task in SIX) == 288 and sum(COUNTS.values()) >= 300 and set(COUNTS) == set(PASSES)
+    assert (
+        sum(COUNTS[task] for task in GENEVAL_TASKS) == 288
+        and sum(COUNTS.values()) >= 300
+        and set(COUNTS) == set(TASK_CHECKS)
+    )
     assert len({p.text for p in prompts}) == len(prompts)
     for en, zh in zip(prompts[::2], prompts[1::2], strict=True):
         assert (en.lang, zh.lang) == ("en", "zh")
@@ -162,7 +167,7 @@ CAT, DOG = Detection("cat", 0.3, 0.5, 0.9, "black"), Detection("dog", 0.7, 0.5, 
     ],
 )  # fmt: skip
 def test_a_task_counts_what_it_is_about(task: str, expectation: Expectation, right: Reading, wrong: Reading) -> None:
-    prompt = Prompt("", expectation, task=task)
+    prompt = SuitePrompt("", expectation, task=task)
     assert passes(prompt, right) and not passes(prompt, wrong)
 
 
@@ -173,9 +178,9 @@ def test_scores_pair_the_languages() -> None:
     for k, pair in enumerate(shares):
         expectation = Expectation((Wanted("cat"),), ("snow", "beach", "rain", "rain")[k])
         for lang, good in zip(("en", "zh"), pair, strict=True):
-            prompts.append(Prompt(f"{k}{lang}", expectation, lang, "single object"))
+            prompts.append(SuitePrompt(f"{k}{lang}", expectation, lang, "single object"))
             readings.append([yes] * good + [no] * (4 - good))
-    score = by_task(prompts, readings)["single object"]
+    score = task_scores(prompts, readings)["single object"]
     assert score.whole.mean == pytest.approx(18 / 32) and score.whole.n == 4
     assert score.langs["en"].mean == pytest.approx(10 / 16) and score.langs["zh"].mean == pytest.approx(8 / 16)
     assert score.gap is not None and score.gap.mean == pytest.approx(-1 / 8)
@@ -186,22 +191,22 @@ def test_scores_pair_the_languages() -> None:
 
 def test_a_sample_keeps_tasks_and_translations() -> None:
     prompts = list(suite())
-    few = sample(prompts, 80)
+    few = subsample(prompts, 80)
     assert {p.task for p in few} == set(COUNTS) and 64 <= len(few) <= 96
     assert [p.lang for p in few] == ["en", "zh"] * (len(few) // 2)
     assert all(a.expectation == b.expectation for a, b in zip(few[::2], few[1::2], strict=True))
-    assert sample(prompts, 10**6) == prompts
+    assert subsample(prompts, 10**6) == prompts
 
 
 def test_the_score_is_the_mean_of_the_six() -> None:
     prompts = list(suite())
-    table = by_task(prompts, [[seen()]] * len(prompts))
-    total = mean_of_six(table)
-    assert total is not None and total.mean == 0.0 and mean_of_six({"style": table["style"]}) is None
+    table = task_scores(prompts, [[seen()]] * len(prompts))
+    total = geneval_score(table)
+    assert total is not None and total.mean == 0.0 and geneval_score({"style": table["style"]}) is None
 
 
 def test_a_share_without_a_failure_still_has_an_interval() -> None:
-    perfect, none = share([1.0] * 48), share([0.0] * 48)
+    perfect, none = share_interval([1.0] * 48), share_interval([0.0] * 48)
     assert perfect.low == pytest.approx(0.025 ** (1 / 48)) and perfect.high == 1.0  # 48 in a row: 2.5% at this share
     assert none.low == 0.0 and none.high == pytest.approx(1 - perfect.low)
-    assert share([0.5] * 8).low == 0.5 and share([1.0]).low == 0.025
+    assert share_interval([0.5] * 8).low == 0.5 and share_interval([1.0]).low == 0.025

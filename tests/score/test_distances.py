@@ -16,8 +16,8 @@ from t2i.score.distances import (
     moments,
     permutation_p,
     prdc,
-    rbf,
-    unit,
+    rbf_kernel,
+    unit_rows,
 )
 
 
@@ -102,7 +102,7 @@ def test_kid_over_subsets_agrees_with_the_whole() -> None:
 
 
 def test_mmd_against_a_sum_by_hand() -> None:
-    x, y = unit(draw(0, 5, 3)), unit(draw(1, 4, 3, 1.0))
+    x, y = unit_rows(draw(0, 5, 3)), unit_rows(draw(1, 4, 3, 1.0))
 
     def k(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
         return float(np.exp(-((a - b) ** 2).sum() / 200))
@@ -129,7 +129,7 @@ def test_the_permutation_test_keeps_its_level_and_finds_a_shift() -> None:
     assert 0.01 <= (ps <= 0.05).mean() <= 0.10
     assert 0.4 < ps.mean() < 0.6
     assert permutation_p(draw(0, 60, 4), draw(1, 60, 4, 0.8), permutations=199) == 1 / 200
-    assert permutation_p(draw(0, 60, 4), draw(1, 60, 4, 0.8), rbf, 199, biased=True) == 1 / 200
+    assert permutation_p(draw(0, 60, 4), draw(1, 60, 4, 0.8), rbf_kernel, 199, biased=True) == 1 / 200
 
 
 def test_order_does_not_matter() -> None:

@@ -11,17 +11,17 @@ import pytest
 
 from t2i.errors import InputError, UnavailableError, UsageError
 from t2i.score import baseline as base
-from t2i.score.baseline import Score, unlike
-from t2i.score.gate import Drop, compare, parse_margins
-from t2i.score.metrics import Unit, check_names, columns
-from t2i.score.recipe import Network, Recipe, differences, read_recipe, refuse
+from t2i.score.baseline import ScoredSet, comparison_notes
+from t2i.score.gate import MaxDrop, parse_margins, run_gate
+from t2i.score.metrics import UnitScore, check_metric_names, columns
+from t2i.score.recipe import NetworkInfo, ScoreRecipe, read_recipe, recipe_differences, require_same_recipe
 
-CLIP = Network("clip:small", "a" * 64, 64, "area")
-RECIPE = Recipe(CLIP, Network("judge", "b" * 64, 64, "area"), {"scene": 1, "clip": 1}, "suite")
+CLIP = NetworkInfo("clip:small", "a" * 64, 64, "area")
+RECIPE = ScoreRecipe(CLIP, NetworkInfo("judge", "b" * 64, 64, "area"), {"scene": 1, "clip": 1}, "suite")
 TASKS = ("counting", "colours", "position")
 
 
-def score(seed: int = 0, fall: dict[str, float] | None = None, n: int = 90, **changes: float) -> Score:
+def score(seed: int = 0, fall: dict[str, float] | None = None, n: int = 90, **changes: float) -> ScoredSet:
     """n prompts of three tasks; `fall` lowers the share of a task, `changes` set a metric for every prompt."""
     rng = np.random.default_rng(seed)
     easy = np.random.default_rng(99).uniform(0.5, 1.0, n)  # the same prompts are easy in every score
@@ -29,19 +29,19 @@ def score(seed: int = 0, fall: dict[str, float] | None = None, n: int = 90, **ch
     for i in range(n):
         p = float(np.clip(easy[i] - (fall or {}).get(TASKS[i % 3], 0.0), 0, 1))
         metrics = {"scene": rng.binomial(4, p) / 4, "clip": 60 + rng.normal(0, 2), "duplicate": 0.0, **changes}
-        units.append(Unit(f"prompt {i:03}", metrics, 4, TASKS[i % 3]))
-    return Score(RECIPE, tuple(units), ("w" * 64,), "2026-11-22T00:00:00+00:00")
+        units.append(UnitScore(f"prompt {i:03}", metrics, 4, TASKS[i % 3]))
+    return ScoredSet(RECIPE, tuple(units), ("w" * 64,), "2026-11-22T00:00:00+00:00")
 
 
 def test_the_same_model_with_fresh_seeds_is_not_failed() -> None:
-    verdicts = [compare(score(2 * s), score(2 * s + 1), Drop.parse("5%")).verdict for s in range(100)]
+    verdicts = [run_gate(score(2 * s), score(2 * s + 1), MaxDrop.parse("5%")).verdict for s in range(100)]
     assert verdicts.count("regression") <= 5
-    wide = [compare(score(2 * s), score(2 * s + 1), Drop.parse("20%")).verdict for s in range(40)]
+    wide = [run_gate(score(2 * s), score(2 * s + 1), MaxDrop.parse("20%")).verdict for s in range(40)]
     assert wide.count("pass") >= 38
 
 
 def test_a_task_that_fell_is_named() -> None:
-    outcome = compare(score(0), score(1, {"colours": 0.5}), Drop.parse("5%"))
+    outcome = run_gate(score(0), score(1, {"colours": 0.5}), MaxDrop.parse("5%"))
     assert outcome.verdict == "regression"
     assert "scene: colours" in outcome.fell
     assert not {"scene: counting", "scene: position", "clip"} & set(outcome.fell)
@@ -51,32 +51,32 @@ def test_a_task_that_fell_is_named() -> None:
 
 
 def test_a_collapse_fails_though_nothing_else_fell() -> None:
-    outcome = compare(score(0), score(1, duplicate=1.0), Drop.parse("5%"))
+    outcome = run_gate(score(0), score(1, duplicate=1.0), MaxDrop.parse("5%"))
     assert outcome.fell == ("duplicate",)
 
 
 def test_margins() -> None:
     before, after = score(0, clip=60.0), score(0, clip=58.0)
-    assert "clip" not in compare(before, after, Drop.parse("5%")).fell
-    assert compare(before, after, Drop.parse("5%"), {"clip": 1.0}).fell == ("clip",)
-    assert compare(before, after, Drop.parse("3%"), primary="clip").verdict == "regression"
-    assert compare(before, after, Drop.parse("2.5"), primary="clip").verdict == "pass"
-    assert (Drop.parse("2%").of(0.5), Drop.parse("0.02").of(0.5)) == (0.01, 0.02)
+    assert "clip" not in run_gate(before, after, MaxDrop.parse("5%")).fell
+    assert run_gate(before, after, MaxDrop.parse("5%"), {"clip": 1.0}).fell == ("clip",)
+    assert run_gate(before, after, MaxDrop.parse("3%"), primary="clip").verdict == "regression"
+    assert run_gate(before, after, MaxDrop.parse("2.5"), primary="clip").verdict == "pass"
+    assert (MaxDrop.parse("2%").margin(0.5), MaxDrop.parse("0.02").margin(0.5)) == (0.01, 0.02)
     assert parse_margins("scene=0.05, clip=1") == {"scene": 0.05, "clip": 1.0}
     for text in ("x", "-1%", "101%", "nan"):
         with pytest.raises(UsageError):
-            Drop.parse(text)
+            MaxDrop.parse(text)
     for text in ("scene", "scene=-1", "sene=1"):
         with pytest.raises(UsageError):
             parse_margins(text)
     with pytest.raises(UsageError, match="no metric"):
-        check_names(["sharpnes"])
+        check_metric_names(["sharpnes"])
     with pytest.raises(UnavailableError):
-        compare(before, after, Drop.parse("5%"), primary="object")
+        run_gate(before, after, MaxDrop.parse("5%"), primary="object")
 
 
 def test_few_prompts_decide_nothing() -> None:
-    outcome = compare(score(0, n=3), score(1, {"counting": 0.9}, n=3), Drop.parse("5%"))
+    outcome = run_gate(score(0, n=3), score(1, {"counting": 0.9}, n=3), MaxDrop.parse("5%"))
     assert outcome.verdict == "inconclusive"
 
 
@@ -92,10 +92,10 @@ def test_another_recipe_is_refused() -> None:
     for what, other in others.items():
         assert other.digest != RECIPE.digest
         with pytest.raises(InputError, match=what) as caught:
-            refuse(RECIPE, other, "base.json")
+            require_same_recipe(RECIPE, other, "base.json")
         assert caught.value.code == "recipe"
-    assert differences(RECIPE, replace(RECIPE, metrics={**RECIPE.metrics, "blank": 1})) == []
-    raw = RECIPE.table()
+    assert recipe_differences(RECIPE, replace(RECIPE, metrics={**RECIPE.metrics, "blank": 1})) == []
+    raw = RECIPE.to_json()
     assert read_recipe(raw, "x") == RECIPE
     with pytest.raises(InputError, match="digest"):
         read_recipe({**raw, "suite": "edited"}, "x")
@@ -103,47 +103,47 @@ def test_another_recipe_is_refused() -> None:
 
 def test_a_baseline_is_kept_and_never_lost_by_chance(tmp_path: Path) -> None:
     path, first, second = tmp_path / "base.json", score(0), score(1)
-    base.save(path, first)
-    assert base.load(path) == first
+    base.save_baseline(path, first)
+    assert base.load_baseline(path) == first
     with pytest.raises(InputError, match="there already"):
-        base.save(path, second)
-    base.save(path, second, base.load(path))
-    kept = base.load(path)
+        base.save_baseline(path, second)
+    base.save_baseline(path, second, base.load_baseline(path))
+    kept = base.load_baseline(path)
     assert kept == second and [h["means"] for h in kept.history] == [first.means()]
-    base.save(path, first, kept)
-    assert len(base.load(path).history) == 2
+    base.save_baseline(path, first, kept)
+    assert len(base.load_baseline(path).history) == 2
     table = json.loads(path.read_text())
     for damage in ({"schema": 9}, {"units": []}, {"recipe": {}}, {"units": [{"unit": 1}]}):
         path.write_text(json.dumps({**table, **damage}))
         with pytest.raises(InputError):
-            base.load(path)
+            base.load_baseline(path)
     path.write_text("{")
     with pytest.raises(InputError, match="not JSON"):
-        base.load(path)
+        base.load_baseline(path)
 
 
 def test_a_baseline_whose_prompts_were_not_all_scored_is_refused() -> None:
     before, after = score(0), score(1)
     with pytest.raises(InputError, match="2 of the 90 prompts"):
-        unlike(before, replace(after, units=after.units[2:]), "base.json")
+        comparison_notes(before, replace(after, units=after.units[2:]), "base.json")
     known = replace(before, units=before.units[2:])
-    assert unlike(known, after, "x") == ["not in the baseline and not compared: 2 of 90 prompts"]
+    assert comparison_notes(known, after, "x") == ["not in the baseline and not compared: 2 of 90 prompts"]
 
 
 def test_columns_slice_the_leading_metric_by_task() -> None:
-    units = [Unit("a", {"clip": 1.0}, 1, "one"), Unit("b", {"clip": 3.0}, 1, "two")]
+    units = [UnitScore("a", {"clip": 1.0}, 1, "one"), UnitScore("b", {"clip": 3.0}, 1, "two")]
     assert columns(units)["clip: two"] == {"b": 3.0}
 
 
 def test_a_margin_that_lets_a_share_fall_to_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="fall to nothing"):
-        compare(score(0), score(1), Drop.parse("5"))
+        run_gate(score(0), score(1), MaxDrop.parse("5"))
     with pytest.raises(UsageError, match="fall to nothing"):
-        compare(score(0), score(1), Drop.parse("5%"), {"scene": 1.0})
+        run_gate(score(0), score(1), MaxDrop.parse("5%"), {"scene": 1.0})
 
 
 def test_prompts_without_a_metric_on_one_side_are_told() -> None:
     before, after = score(0), score(1)
     units = tuple(replace(u, metrics={"clip": u.metrics["clip"]}) if i < 6 else u for i, u in enumerate(before.units))
-    said = " ".join(unlike(replace(before, units=units), after, "x"))
+    said = " ".join(comparison_notes(replace(before, units=units), after, "x"))
     assert "only one side has scene of 6 of 90 prompts" in said

@@ -20,22 +20,22 @@ from PIL import Image
 
 from t2i.cli.score_draw import Order, draw_suite
 from t2i.cli.ui import UI
-from t2i.score.baseline import Score
-from t2i.score.extract import BundleClip, judge_network
-from t2i.score.gate import Drop, Outcome, compare
-from t2i.score.listing import Picture
-from t2i.score.lists import read_list, suite_path
-from t2i.score.measure import Eyes, Memory, measure
-from t2i.score.metrics import Row, score_rows, units_of, versions
-from t2i.score.recipe import Recipe
-from t2i.score.suite import Prompt
-from t2i.score.tasks import sample
+from t2i.score.baseline import ScoredSet
+from t2i.score.extractors import ClipExtractor, judge_info
+from t2i.score.feature_cache import FeatureCache
+from t2i.score.features import ScoringNetworks, extract_features
+from t2i.score.gate import GateResult, MaxDrop, run_gate
+from t2i.score.metrics import PictureScore, average_by_unit, metric_versions, score_pictures
+from t2i.score.picture_files import PictureFile
+from t2i.score.recipe import ScoreRecipe
+from t2i.score.suite import SuitePrompt, read_suite, suite_path
+from t2i.score.task_scores import subsample
 from t2i.store.bundle import read_bundle, update_stage
 from t2i.store.registry import resolve, resolve_judge
 from t2i.world.judge import Judge
 
 PROMPTS, SEEDS, EACH, REPEATS = 80, 4, 2, 200
-DROP = Drop.parse("10%")
+DROP = MaxDrop.parse("10%")
 pytestmark = pytest.mark.slow
 
 
@@ -44,28 +44,30 @@ class Lab:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.model = folder, resolve("small")
-        every = [p for p in read_list(suite_path("scenes")) if p.lang == "en"]
-        self.prompts: list[Prompt] = sample(every, PROMPTS)
-        self.eye = BundleClip(self.model)
+        every = [p for p in read_suite(suite_path("scenes")) if p.lang == "en"]
+        self.prompts: list[SuitePrompt] = subsample(every, PROMPTS)
+        self.eye = ClipExtractor(self.model)
         judge = resolve_judge()
-        self.eyes = Eyes(self.eye, Judge.load(judge), judge_network(judge))
+        self.eyes = ScoringNetworks(self.eye, Judge.load(judge), judge_info(judge))
         self.whole = self.rows(self.draw("whole", SEEDS))
 
-    def draw(self, name: str, n: int, model: Path | None = None, **words: str) -> list[Picture]:
+    def draw(self, name: str, n: int, model: Path | None = None, **words: str) -> list[PictureFile]:
         bundle = read_bundle(model or self.model)
         order = Order(bundle, self.prompts, n, 0, {"size": "64", **words}, self.folder / name, 20, "cpu")
         return draw_suite(UI(quiet=True), order)
 
-    def rows(self, pictures: Sequence[Picture]) -> list[Row]:
-        return score_rows(measure(pictures, self.eyes, Memory(None))[0], self.eye, self.prompts)
+    def rows(self, pictures: Sequence[PictureFile]) -> list[PictureScore]:
+        return score_pictures(extract_features(pictures, self.eyes, FeatureCache(None))[0], self.eye, self.prompts)
 
-    def score(self, rows: Sequence[Row]) -> Score:
-        return Score(Recipe(self.eye.network, self.eyes.judged_by, versions(rows)), tuple(units_of(rows)))
+    def score(self, rows: Sequence[PictureScore]) -> ScoredSet:
+        return ScoredSet(
+            ScoreRecipe(self.eye.info, self.eyes.judge_info, metric_versions(rows)), tuple(average_by_unit(rows))
+        )
 
-    def deal(self, seed: int) -> tuple[Score, Score]:
+    def deal(self, seed: int) -> tuple[ScoredSet, ScoredSet]:
         """Two scores of the same model, of different seeds for every prompt."""
         rng = np.random.default_rng(seed)
-        groups: dict[str, list[Row]] = {}
+        groups: dict[str, list[PictureScore]] = {}
         for row in self.whole:
             groups.setdefault(row.unit, []).append(row)
         first, second = [], []
@@ -75,10 +77,10 @@ class Lab:
             second += hand[EACH : 2 * EACH]
         return self.score(first), self.score(second)
 
-    def against(self, rows: Sequence[Row]) -> Outcome:
+    def against(self, rows: Sequence[PictureScore]) -> GateResult:
         """A damaged run of seeds 0 and 1 against a baseline of the seeds after them."""
         fresh = [row for row in self.whole if (row.picture.seed or 0) >= EACH]
-        return compare(self.score(fresh), self.score(rows), DROP)
+        return run_gate(self.score(fresh), self.score(rows), DROP)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +88,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     return Lab(tmp_path_factory.mktemp("proof"))
 
 
-def show(name: str, outcome: Outcome) -> None:
+def show(name: str, outcome: GateResult) -> None:
     lead = outcome.checks[0]
     low, high = lead.result.change.low, lead.result.change.high
     print(f"{name}: {outcome.verdict}, {lead.column} {lead.before:.3f} -> {lead.after:.3f} [{low:.3f}, {high:.3f}]",
@@ -94,7 +96,7 @@ def show(name: str, outcome: Outcome) -> None:
 
 
 def test_the_same_model_with_fresh_seeds_passes(lab: Lab) -> None:
-    outcomes = [compare(*lab.deal(seed), DROP) for seed in range(REPEATS)]
+    outcomes = [run_gate(*lab.deal(seed), DROP) for seed in range(REPEATS)]
     failed = sum(outcome.verdict == "regression" for outcome in outcomes)
     print(f"{failed} of {REPEATS} repeats failed; inconclusive {sum(o.verdict == 'inconclusive' for o in outcomes)}")
     assert failed <= 0.05 * REPEATS
@@ -149,7 +151,7 @@ def test_shuffled_prompts_fail(lab: Lab) -> None:
     assert any(column.startswith("scene: ") for column in outcome.fell), "no task is named"
 
 
-def unseen(outcome: Outcome) -> bool:
+def unseen(outcome: GateResult) -> bool:
     """Whether the leading metric changed by less than the gate could have found beyond its margin."""
     result = outcome.checks[0].result
     return result.change.mean > -(result.margin + result.mdd)

@@ -14,24 +14,25 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
-from t2i.score.baseline import Score
-from t2i.score.gate import Drop, compare
-from t2i.score.junit import append_summary, junit, markdown
-from t2i.score.listing import Picture
-from t2i.score.measure import Clock, Seen
-from t2i.score.metrics import Row, units_of
-from t2i.score.page import page
-from t2i.score.pairs import compare as compare_pair
-from t2i.score.pairs import match, worst_first
-from t2i.score.pixels import look
-from t2i.score.recipe import Network, Recipe
-from t2i.score.report import Report, collapse
+from t2i.score.baseline import ScoredSet
+from t2i.score.before_after import compare_pair, match_pictures, worst_first
+from t2i.score.feature_cache import PictureFeatures
+from t2i.score.features import ExtractionTime
+from t2i.score.gate import MaxDrop, run_gate
+from t2i.score.html_report import html_report
+from t2i.score.junit_report import junit_report
+from t2i.score.markdown_report import append_summary, markdown_report
+from t2i.score.metrics import PictureScore, average_by_unit
+from t2i.score.picture_files import PictureFile
+from t2i.score.pixel_stats import pixel_stats
+from t2i.score.recipe import NetworkInfo, ScoreRecipe
+from t2i.score.report import Report, collapse_warnings
 
 EVIL = 'a <script>alert(1)</script> | "cat" & \x1b[31mred\x00 `x`'
-RECIPE = Recipe(Network("clip:tiny", "a" * 64, 64, "area"), None, {"clip": 1})
+RECIPE = ScoreRecipe(NetworkInfo("clip:tiny", "a" * 64, 64, "area"), None, {"clip": 1})
 
 
-def draw(folder: Path, shift: int, n: int = 12) -> list[Picture]:
+def draw(folder: Path, shift: int, n: int = 12) -> list[PictureFile]:
     folder.mkdir(parents=True, exist_ok=True)
     out = []
     for i in range(n):
@@ -39,22 +40,22 @@ def draw(folder: Path, shift: int, n: int = 12) -> list[Picture]:
         image = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((64, 64))
         image = ImageChops.offset(image, shift if i % 3 == 0 else 0, 0)
         image.save(folder / f"{i:02}.png")
-        out.append(Picture(folder / f"{i:02}.png", f"{i:02}.png", EVIL if i == 0 else f"prompt {i}", i))
+        out.append(PictureFile(folder / f"{i:02}.png", f"{i:02}.png", EVIL if i == 0 else f"prompt {i}", i))
     return out
 
 
-def rows(pictures: Sequence[Picture], fall: float) -> list[Row]:
+def rows(pictures: Sequence[PictureFile], fall: float) -> list[PictureScore]:
     out = []
     for i, p in enumerate(pictures):
-        pixels, thumb = look(Image.open(p.path).convert("RGB"))
-        seen = Seen(pixels, np.ones(4, np.float32), thumb, None)
+        pixels, thumb = pixel_stats(Image.open(p.path).convert("RGB"))
+        seen = PictureFeatures(pixels, np.ones(4, np.float32), thumb, None)
         value = 60 + i - (fall if i % 3 == 0 else 0) + 0.1 * (i % 2)
-        out.append(Row(p, seen, p.prompt or "", {"clip": value, "blank": pixels.blank}, "colours"))
+        out.append(PictureScore(p, seen, p.prompt or "", {"clip": value, "blank": pixels.blank}, "colours"))
     return out
 
 
-def score(made: list[Row], date: str) -> Score:
-    return Score(RECIPE, tuple(units_of(made)), ("w",), date)
+def score(made: list[PictureScore], date: str) -> ScoredSet:
+    return ScoredSet(RECIPE, tuple(average_by_unit(made)), ("w",), date)
 
 
 @pytest.fixture(scope="module")
@@ -62,18 +63,18 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     tmp = tmp_path_factory.mktemp("pages")
     was, now = draw(tmp / "before", 0), draw(tmp / "after", 5)
     before = score(rows(was, 0), "2026-11-20T00:00:00")
-    old = [{**before.entry(), "date": f"2026-11-1{i}", "means": {"clip": 63.0 + i}} for i in range(4)]
-    before = Score(before.recipe, before.units, before.models, before.date, tuple(old))
+    old = [{**before.history_entry(), "date": f"2026-11-1{i}", "means": {"clip": 63.0 + i}} for i in range(4)]
+    before = ScoredSet(before.recipe, before.units, before.models, before.date, tuple(old))
     made = rows(now, 30)
     after = score(made, "2026-11-22T00:00:00")
-    out = Report(after, made, Clock(10.0, 9.0, 12, 0), before)
-    out.outcome = compare(before, after, Drop.parse("2%"), {"clip": 2.0})
-    out.pairs, out.tier = worst_first([compare_pair(a, b) for a, b in match(was, now)[0]]), "close"
+    out = Report(after, made, ExtractionTime(10.0, 9.0, 12, 0), before)
+    out.gate = run_gate(before, after, MaxDrop.parse("2%"), {"clip": 2.0})
+    out.pairs, out.tier = worst_first([compare_pair(a, b) for a, b in match_pictures(was, now)[0]]), "close"
     return out
 
 
 def test_junit_has_a_case_for_each_prompt_and_metric(report: Report) -> None:
-    root = ElementTree.fromstring(junit(report))
+    root = ElementTree.fromstring(junit_report(report))
     suites = {s.get("name"): s for s in root}
     assert {"clip", "blank", "gate", "before and after"} <= set(suites)
     assert len(suites["clip"]) == len(suites["blank"]) == 12
@@ -82,7 +83,7 @@ def test_junit_has_a_case_for_each_prompt_and_metric(report: Report) -> None:
         assert suite.get("failures") == str(len(suite.findall("testcase/failure")))
         assert suite.get("skipped") == str(len(suite.findall("testcase/skipped")))
     gate = {case.get("name"): case for case in suites["gate"]}
-    assert report.outcome is not None and report.outcome.checks[0].column == "clip"
+    assert report.gate is not None and report.gate.checks[0].column == "clip"
     assert suites["before and after"].get("failures") == "4"
     assert gate["blank"].find("failure") is None
 
@@ -96,7 +97,7 @@ def test_the_worst_pairs_come_first(report: Report) -> None:
 
 
 def test_the_summary_cannot_be_broken_by_a_prompt(report: Report, tmp_path: Path) -> None:
-    text = markdown(report)
+    text = markdown_report(report)
     assert "regression" in text and "<script" not in text and "\x1b" not in text
     for line in text.splitlines():
         if line.startswith("| "):
@@ -117,7 +118,7 @@ class Tags(HTMLParser):
 
 
 def test_the_page_needs_nothing_else(report: Report) -> None:
-    text = page(report)
+    text = html_report(report)
     tags = Tags()
     tags.feed(text)
     kinds = [tag for tag, _ in tags.found]
@@ -137,11 +138,11 @@ def test_the_page_needs_nothing_else(report: Report) -> None:
 
 def test_a_collapse_is_said(tmp_path: Path) -> None:
     made = rows(draw(tmp_path, 0), 0)
-    assert collapse(made) == []
+    assert collapse_warnings(made) == []
     for row in made[:4]:
         row.values["duplicate"] = 1.0
     made[0].values["blank"] = 1.0
-    assert collapse(made) == ["4 of 12 pictures repeat another", "1 of 12 pictures show nothing"]
+    assert collapse_warnings(made) == ["4 of 12 pictures repeat another", "1 of 12 pictures show nothing"]
 
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -156,8 +157,8 @@ def test_the_page_in_a_browser(report: Report, tmp_path: Path) -> None:
     document.documentElement.scrollWidth<=innerWidth,performance.getEntriesByType('resource').filter(
     e=>!e.name.startsWith('data:')).length,[...document.images].every(i=>i.naturalWidth>0)].join('|')</script>"""
     file, shot = tmp_path / "page.html", tmp_path / "page.png"
-    file.write_text(page(report), "utf-8")
-    (tmp_path / "probe.html").write_text(page(report).replace("</body>", f"{probe}</body>"), "utf-8")
+    file.write_text(html_report(report), "utf-8")
+    (tmp_path / "probe.html").write_text(html_report(report).replace("</body>", f"{probe}</body>"), "utf-8")
     common = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000",
               f"--user-data-dir={tmp_path / 'profile'}", "--window-size=700,1000"]  # fmt: skip
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from t2i.errors import InputError
-from t2i.score.suite import Prompt, read_suite, summarise
+from t2i.score.suite import SuitePrompt, read_suite
+from t2i.score.task_scores import check_scores
 from t2i.world.holdout import held_out
 from t2i.world.places import PLACES
 from t2i.world.reading import Detection, Expectation, Reading, Wanted
@@ -34,9 +35,9 @@ def test_the_shipped_suite_says_its_sides_truly() -> None:
 
 def test_summary_counts_pictures_by_prompt_side_and_language() -> None:
     cat, dog = (Expectation((Wanted(k),), "snow") for k in ("cat", "dog"))
-    prompts = [Prompt("a cat in the snow", cat), Prompt("雪地里的狗", dog, "zh", side="held-out")]
+    prompts = [SuitePrompt("a cat in the snow", cat), SuitePrompt("雪地里的狗", dog, "zh", side="held-out")]
     right, wrong = reading("cat", "snow"), reading("cat", "beach")
-    table = summarise(prompts, [[right, right, wrong, wrong], [wrong, wrong, wrong, right]])
+    table = check_scores(prompts, [[right, right, wrong, wrong], [wrong, wrong, wrong, right]])
     assert table["object"].mean == 0.5  # every cat is there, no dog is
     assert table["object (held-out)"].mean == 0.0 and table["object (train)"].mean == 1.0
     assert table["background"].mean == pytest.approx((0.5 + 0.25) / 2)
@@ -47,27 +48,37 @@ def test_the_interval_is_students_t_on_prompt_means_within_shares() -> None:
     cat, place = Expectation((Wanted("cat"),)), "snow"
     right, wrong = reading("cat", place), reading("dog", place)
     five = [0.0, 1.0, 1.0, 0.0, 1.0]
-    m = summarise([Prompt(str(i), cat) for i in range(5)], [[right if v else wrong] for v in five])["object"]
+    m = check_scores([SuitePrompt(str(i), cat) for i in range(5)], [[right if v else wrong] for v in five])["object"]
     deviation = (sum((v - 0.6) ** 2 for v in five) / 4) ** 0.5
     assert m.mean == pytest.approx(0.6) and m.n == 5
     assert m.high == 1.0 and m.low == max(0.0, 0.6 - 2.776 * deviation / 5**0.5)
-    six = summarise([Prompt(str(i), cat) for i in range(6)], [[right, wrong], [right, right], *[[right, wrong]] * 4])
+    six = check_scores(
+        [SuitePrompt(str(i), cat) for i in range(6)], [[right, wrong], [right, right], *[[right, wrong]] * 4]
+    )
     # five degrees of freedom: 2.5706, which a table of rounded points had as 2.571
     assert six["object"].high - six["object"].mean == pytest.approx(2.570582 * (1 / 24) ** 0.5 / 6**0.5, rel=1e-6)
-    one = summarise([Prompt("one", cat)], [[right, wrong]])["object"]
+    one = check_scores([SuitePrompt("one", cat)], [[right, wrong]])["object"]
     assert (one.low, one.high) == (0.0, 1.0)  # one prompt says nothing about others
 
 
 def test_a_prompt_and_its_translation_count_once() -> None:
     cat = Expectation((Wanted("cat"),))
     right, wrong = reading("cat", "snow"), reading("dog", "snow")
-    prompts = [Prompt("a cat", cat), Prompt("cats", cat), Prompt("猫", cat, "zh"), Prompt("小猫", cat, "zh")]
-    table = summarise(prompts, [[right], [wrong], [wrong], [wrong]])
+    prompts = [
+        SuitePrompt("a cat", cat),
+        SuitePrompt("cats", cat),
+        SuitePrompt("猫", cat, "zh"),
+        SuitePrompt("小猫", cat, "zh"),
+    ]
+    table = check_scores(prompts, [[right], [wrong], [wrong], [wrong]])
     assert (table["object"].n, table["object"].mean) == (2, 0.25)
     assert table["object [en]"].n == 2
 
 
-@pytest.mark.parametrize("text", ["", "{", json.dumps({"prompt": "a cat"}), json.dumps({"prompt": "x", "expect": []})])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", '{"prompt": "a dog", "expect": {}}\n{"prompt": "a cat"}', json.dumps({"prompt": "x", "expect": []})],
+)
 def test_a_broken_suite_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "suite.jsonl"
     path.write_text(text, "utf-8")

@@ -1,4 +1,4 @@
-"""Set against set: distances between the features of two piles of pictures, and their statistics as a file."""
+"""Set against set: distances between the features of two sets of pictures, and a set's statistics as a file."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from t2i.errors import InputError
 from t2i.files import explain_os_error, write_bytes
 from t2i.score.distances import (
+    feature_rows,
     frechet,
     frechet_from_stats,
     kid,
@@ -22,31 +23,33 @@ from t2i.score.distances import (
     moments,
     permutation_p,
     prdc,
-    rbf,
-    rows,
-    unit,
+    rbf_kernel,
+    unit_rows,
 )
-from t2i.score.recipe import Network, Recipe, read_recipe
+from t2i.score.recipe import NetworkInfo, ScoreRecipe, read_recipe
 
-K = 5
-ENOUGH = 10_000  # pictures below which FD is shown and never gates
-MOST = 2000  # rows of each set that the permutation test takes
+K = 5  # neighbours, for precision and recall
+ENOUGH_FOR_FD = 10_000  # pictures; FD of fewer is shown and gates nothing
+MAX_PERMUTED = 2000  # rows of each set that the permutation test uses
 
 
 @dataclass(frozen=True)
-class Stats:
-    """A set by its features: mean, covariance, how many, and the features themselves where the file holds them."""
+class FeatureStats:
+    """A set of n pictures by its features: mean (D,), covariance (D, D), and the features (n, D) if they are stored."""
 
     mu: NDArray[np.float64]
     sigma: NDArray[np.float64]
     n: int
     features: NDArray[Any] | None
-    network: Network
+    network: NetworkInfo
 
 
 @dataclass(frozen=True)
-class Distances:
-    """This set (n pictures) against another (m). None: the other's file holds no features. notes: what to beware."""
+class SetDistances:
+    """This set (n pictures) against another (m pictures).
+
+    None: the other set's file holds no features, or a set is too small. notes: warnings about the numbers.
+    """
 
     n: int
     m: int
@@ -61,27 +64,31 @@ class Distances:
     density: float | None = None
     coverage: float | None = None
 
-    def table(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "notes": list(self.notes)}
 
+    def numbers(self) -> dict[str, float]:
+        """The counts and the distances that were measured."""
+        return {name: value for name, value in asdict(self).items() if isinstance(value, (int, float))}
 
-def stats_of(features: NDArray[Any], network: Network) -> Stats:
+
+def feature_stats(features: NDArray[Any], network: NetworkInfo) -> FeatureStats:
     """Raises InputError (code ``few``) for fewer than two pictures."""
     mu, sigma = moments(features)
-    return Stats(mu, sigma, len(features), features, network)
+    return FeatureStats(mu, sigma, len(features), features, network)
 
 
-def save_stats(path: Path, stats: Stats) -> None:
-    """Write mu, sigma, n, features and the recipe as .npz. mu and sigma are named as pytorch-fid names them."""
-    recipe = json.dumps(Recipe(stats.network).table(), sort_keys=True)
+def save_stats(path: Path, stats: FeatureStats) -> None:
+    """Write an .npz with mu, sigma, n, features and the recipe. pytorch-fid uses the same names for mu and sigma."""
+    recipe = json.dumps(ScoreRecipe(stats.network).to_json(), sort_keys=True)
     file = io.BytesIO()
     arrays: dict[str, Any] = {} if stats.features is None else {"features": np.asarray(stats.features, np.float32)}
     np.savez_compressed(file, mu=stats.mu, sigma=stats.sigma, n=stats.n, recipe=np.array(recipe), **arrays)
     write_bytes(path, file.getvalue())
 
 
-def load_stats(path: Path) -> Stats:
-    """Raises InputError where the file cannot be read, or does not say how it was made (code ``recipe``)."""
+def load_stats(path: Path) -> FeatureStats:
+    """Raises InputError if the file cannot be read, or does not say how it was made (code ``recipe``)."""
     try:
         with np.load(path, allow_pickle=False) as file:
             if "recipe" not in file:
@@ -103,21 +110,21 @@ def load_stats(path: Path) -> Stats:
         raise InputError(f"cannot read {path}: {explain_os_error(error)}.") from error
     except (ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
         raise InputError(f"{path} holds no statistics that can be read.", "Make it again with --save-stats.") from error
-    return Stats(mu, sigma, n, features, recipe.extractor)
+    return FeatureStats(mu, sigma, n, features, recipe.extractor)
 
 
-def against(features: NDArray[Any], other: Stats, seed: int = 0) -> Distances:
-    """The distances of a set of features (n, d) from ``other``. CMMD takes unit rows, the others rows as they are.
+def compare_sets(features: NDArray[Any], other: FeatureStats, seed: int = 0) -> SetDistances:
+    """The distances of a set of features (n, D) from ``other``. CMMD normalises the rows; the others do not.
 
-    Raises InputError (code ``few``) for fewer than two pictures on either side.
+    seed: of the subsets and permutations. Raises InputError (code ``few``) for fewer than two pictures on either side.
     """
-    own = _ordered(rows(features))
+    own = _sorted_rows(feature_rows(features))
     if other.n < 2:
-        rows(np.zeros((other.n, 1)))
+        feature_rows(np.zeros((other.n, 1)))  # raises
     notes = []
     n, d = own.shape
     fewest = min(n, other.n)
-    if fewest < ENOUGH:
+    if fewest < ENOUGH_FOR_FD:
         notes.append(f"FD of {fewest} pictures is shown only: it falls with their number, so it gates nothing")
     if fewest <= d:
         notes.append(f"{fewest} pictures do not span {d} features; FD is mostly sampling error")
@@ -125,32 +132,33 @@ def against(features: NDArray[Any], other: Stats, seed: int = 0) -> Distances:
     if theirs is None:
         notes.append("the other side holds no features: no KID, CMMD, precision or recall")
         fd = frechet_from_stats(*moments(own), other.mu, other.sigma)
-        return Distances(n, other.n, fd, tuple(notes))
-    theirs = _ordered(np.asarray(theirs, np.float64))
-    near: dict[str, float] = {}
+        return SetDistances(n, other.n, fd, tuple(notes))
+    theirs = _sorted_rows(np.asarray(theirs, np.float64))
+    overlap: dict[str, float] = {}
     if fewest > K:
-        near = asdict(prdc(theirs, own, K))
+        overlap = asdict(prdc(theirs, own, K))
     else:
         notes.append(f"precision, recall, density and coverage need more than {K} pictures on each side")
     rng = np.random.default_rng(seed)
-    some, others = (_some(np.asarray(x, np.float64), rng) for x in (own, theirs))
-    return Distances(
+    ours_few, theirs_few = (_random_rows(np.asarray(x, np.float64), rng) for x in (own, theirs))
+    return SetDistances(
         n,
         other.n,
         frechet(own, theirs),
         tuple(notes),
         kid=kid(own, theirs)[0],
-        kid_p=permutation_p(some, others, seed=seed),
-        cmmd=mmd_rbf(unit(own), unit(theirs)),
-        cmmd_p=permutation_p(unit(some), unit(others), rbf, seed=seed, biased=True),
-        **near,
+        kid_p=permutation_p(ours_few, theirs_few, seed=seed),
+        cmmd=mmd_rbf(unit_rows(own), unit_rows(theirs)),
+        cmmd_p=permutation_p(unit_rows(ours_few), unit_rows(theirs_few), rbf_kernel, seed=seed, biased=True),
+        **overlap,
     )
 
 
-def _ordered(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rows in an order of their own, so that subsets and permutations do not depend on that of the files."""
+def _sorted_rows(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows in lexical order, so that subsets and permutations do not depend on the order of the files."""
     return x[np.lexsort(x.T)]
 
 
-def _some(x: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    return x if len(x) <= MOST else x[rng.choice(len(x), MOST, replace=False)]
+def _random_rows(x: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """At most MAX_PERMUTED rows, without repeats."""
+    return x if len(x) <= MAX_PERMUTED else x[rng.choice(len(x), MAX_PERMUTED, replace=False)]

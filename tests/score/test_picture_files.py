@@ -10,8 +10,8 @@ from PIL import Image
 
 from t2i.errors import InputError
 from t2i.media.images import Record, save_image
-from t2i.score.listing import find_pictures, read_prompts
-from t2i.score.lists import read_list, suite_path
+from t2i.score.picture_files import find_pictures, read_prompts
+from t2i.score.suite import read_suite, suite_path
 from t2i.world.reading import Expectation
 
 
@@ -72,24 +72,24 @@ def test_lists_of_others(tmp_path: Path) -> None:
     geneval = tmp_path / "evaluation_metadata.jsonl"
     row = {"tag": "color_attr", "include": [{"class": "cup", "count": 1}], "prompt": "a photo of a red cup"}
     geneval.write_text(json.dumps(row) + "\n" + json.dumps(row))
-    only, again = read_list(geneval)
+    only, again = read_suite(geneval)
     assert only == again  # the command leaves repeats out and says so
     assert (only.text, only.task, only.expectation) == ("a photo of a red cup", "color attr", Expectation())
     parti = tmp_path / "PartiPrompts.tsv"
     parti.write_text('Prompt\tCategory\tChallenge\tNote\nbond\tAbstract\tBasic\t\na "cat"\tAnimals\tBasic\t\n')
-    assert [(p.text, p.task) for p in read_list(parti)] == [("bond", "Abstract"), ('a "cat"', "Animals")]
+    assert [(p.text, p.task) for p in read_suite(parti)] == [("bond", "Abstract"), ('a "cat"', "Animals")]
     bench = tmp_path / "drawbench.csv"
     bench.write_text('Prompts,Category\n"A red car, and a dog.",Colors\n')
-    assert [(p.text, p.task) for p in read_list(bench)] == [("A red car, and a dog.", "Colors")]
+    assert [(p.text, p.task) for p in read_suite(bench)] == [("A red car, and a dog.", "Colors")]
     plain = tmp_path / "p.txt"
     plain.write_text("# mine\na cat\n\na cat\n一只猫\n", "utf-8")
-    assert [p.text for p in read_list(plain)] == ["a cat", "a cat", "一只猫"]
+    assert [p.text for p in read_suite(plain)] == ["a cat", "a cat", "一只猫"]
     for broken, text in (("e.txt", "#\n"), ("e.csv", "Name\nx\n"), ("e.jsonl", "[1]\n")):
         (tmp_path / broken).write_text(text)
         with pytest.raises(InputError):
-            read_list(tmp_path / broken)
+            read_suite(tmp_path / broken)
 
 
 def test_the_shipped_list_is_named_and_read() -> None:
-    prompts = read_list(suite_path("scenes"))
+    prompts = read_suite(suite_path("scenes"))
     assert len(prompts) >= 300 and all(p.expectation != Expectation() for p in prompts)

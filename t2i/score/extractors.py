@@ -1,10 +1,10 @@
-"""Extractors: networks that turn a picture, and where they can a prompt, into a vector.
+"""Feature extractors: networks that turn a picture, and some of them a prompt, into a vector.
 
-    clip:NAME            the CLIP of a bundle of ours; needs nothing else
-    judge                the judge's pooled features; reads no prompts
-    open_clip:ARCH       any architecture of open_clip with weights from a local file
+    clip:NAME         the CLIP of a bundle of ours
+    judge             the judge's pooled features; reads no prompts
+    open_clip:ARCH    an architecture of open_clip with weights from a local file
 
-Features are unit vectors for CLIP and raw for the judge. Shape legend: B pictures, S input side, D features.
+Features are unit vectors for CLIP, and unnormalised for the judge. Shapes: B pictures, S input side, D features.
 """
 
 from __future__ import annotations
@@ -23,41 +23,43 @@ from t2i.errors import InputError, UnavailableError
 from t2i.files import explain_os_error
 from t2i.media.images import to_tensor
 from t2i.nets.clip import Clip, ClipConfig
-from t2i.score.recipe import Network
+from t2i.score.recipe import NetworkInfo
 from t2i.store.bundle import read_bundle
 from t2i.text.tokenizer import Tokenizer
+from t2i.world.judge import SIZE as JUDGE_SIZE
 from t2i.world.judge import Judge
 
-FIT = "centre square, area down, bicubic up"
-BICUBIC = "centre square, bicubic antialiased"
+RESIZE_AREA = "centre square, area down, bicubic up"
+RESIZE_BICUBIC = "centre square, bicubic antialiased"
 
 
 class Extractor(Protocol):
-    """What the score needs of a network. `prepare` runs in several threads, the others in one."""
+    """A network that measures pictures. `prepare` must be thread-safe; the other methods are called from one thread."""
 
-    network: Network
+    info: NetworkInfo
 
     def prepare(self, image: Image.Image) -> Tensor:
-        """(3, S, S) of an upright RGB image, as the network wants it."""
+        """An upright RGB image -> the network's input (3, S, S)."""
 
     def features(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, D) float32 on the CPU."""
 
     def texts(self, texts: Sequence[str]) -> Tensor | None:
-        """(B, D) unit vectors in the space of the pictures', or None where it reads no text."""
+        """Unit text vectors (B, D) in the space of the pictures' features, or None if the network reads no text."""
 
     def scale(self) -> float:
-        """What a cosine is multiplied by before a softmax over texts."""
+        """What cosines are multiplied by before a softmax over texts."""
 
 
-def fit(image: Image.Image, side: int, bicubic: bool = False) -> Image.Image:
-    """The picture's central square at ``side`` pixels."""
-    shrinks = min(image.size) > side and not bicubic
-    return ImageOps.fit(image, (side, side), Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC)
+def center_square(image: Image.Image, side: int, bicubic: bool = False) -> Image.Image:
+    """The picture's central square at ``side`` pixels; reduced by area unless ``bicubic``, enlarged by bicubic."""
+    reduce_by_area = min(image.size) > side and not bicubic
+    method = Image.Resampling.BOX if reduce_by_area else Image.Resampling.BICUBIC
+    return ImageOps.fit(image, (side, side), method)
 
 
-class BundleClip:
-    """The CLIP of a bundle of ours."""
+class ClipExtractor:
+    """The CLIP of a bundle of ours. Raises UnavailableError if the bundle has none."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         bundle = read_bundle(folder)
@@ -71,10 +73,10 @@ class BundleClip:
         self.tokenizer = Tokenizer.parse(bundle.tokenizer_json() or "", str(folder))
         self.side, self.device = self.net.config.image_size, device
         digest = bundle.manifest.digest(entries[0])
-        self.network = Network(f"clip:{bundle.manifest.name}", digest, self.side, FIT)
+        self.info = NetworkInfo(f"clip:{bundle.manifest.name}", digest, self.side, RESIZE_AREA)
 
     def prepare(self, image: Image.Image) -> Tensor:
-        return to_tensor(fit(image, self.side))
+        return to_tensor(center_square(image, self.side))
 
     @torch.inference_mode()
     def features(self, pixels: Tensor) -> Tensor:
@@ -83,7 +85,7 @@ class BundleClip:
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Tensor:
         ids, _ = self.tokenizer.encode(list(texts), self.net.config.context)
-        # one at a time: a prompt's numbers must not depend on its neighbours
+        # one at a time: the numbers of a prompt must not depend on the other prompts of a batch
         pooled = torch.cat([self.net.encode_text(row[None].to(self.device)).pooled for row in ids])
         return F.normalize(pooled, dim=-1).float().cpu()
 
@@ -91,16 +93,16 @@ class BundleClip:
         return float(self.net.logit_scale.exp())
 
 
-class JudgeFeatures:
-    """The pooled states of the judge."""
+class JudgeExtractor:
+    """The pooled features of the judge."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         self.judge = Judge.load(folder)
         self.judge.net.to(device)
-        self.network = judge_network(folder)
+        self.info = judge_info(folder)
 
     def prepare(self, image: Image.Image) -> Tensor:
-        return to_tensor(fit(image, self.network.side))
+        return to_tensor(center_square(image, self.info.side))
 
     def features(self, pixels: Tensor) -> Tensor:
         return self.judge.features(pixels)
@@ -112,8 +114,12 @@ class JudgeFeatures:
         return 1.0
 
 
-class OpenClip:
-    """An architecture of open_clip with the weights of a local file. Nothing is downloaded."""
+class OpenClipExtractor:
+    """An architecture of open_clip with the weights of a local file. Nothing is downloaded.
+
+    Raises UnavailableError for a missing file, library or architecture, InputError for weights of another hash or
+    shape.
+    """
 
     def __init__(self, arch: str, weights: Path, device: str = "cpu", sha256: str | None = None) -> None:
         digest = hash_file(weights)
@@ -131,16 +137,17 @@ class OpenClip:
             self.net: Any = open_clip.create_model(arch, pretrained=str(weights), device=device)
             self.tokenizer: Any = open_clip.get_tokenizer(arch)
         except Exception as error:  # a checkpoint of another shape raises nearly anything
-            what = f"{weights} cannot be used as {arch}: {str(error).splitlines()[0][:200] if str(error) else error!r}"
+            first_line = str(error).splitlines()[0][:200] if str(error) else repr(error)
+            what = f"{weights} cannot be used as {arch}: {first_line}"
             raise InputError(what, "Name the architecture that it was saved from.") from error
         self.net.eval().requires_grad_(False)
         size = self.net.visual.image_size
         self.side, self.device = (size[0] if isinstance(size, (tuple, list)) else int(size)), device
         self.mean, self.std = (torch.tensor(v)[:, None, None] for v in _normalisation(self.net))
-        self.network = Network(f"open_clip:{arch}", digest, self.side, BICUBIC)
+        self.info = NetworkInfo(f"open_clip:{arch}", digest, self.side, RESIZE_BICUBIC)
 
     def prepare(self, image: Image.Image) -> Tensor:
-        return ((to_tensor(fit(image, self.side, bicubic=True)) + 1) / 2 - self.mean) / self.std
+        return ((to_tensor(center_square(image, self.side, bicubic=True)) + 1) / 2 - self.mean) / self.std
 
     @torch.inference_mode()
     def features(self, pixels: Tensor) -> Tensor:
@@ -156,6 +163,7 @@ class OpenClip:
 
 
 def _normalisation(net: Any) -> tuple[Any, Any]:
+    """Mean and standard deviation of the pixels, per channel."""
     from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
     visual = net.visual
@@ -165,15 +173,13 @@ def _normalisation(net: Any) -> tuple[Any, Any]:
     )
 
 
-def judge_network(folder: Path) -> Network:
-    """What the recipe says of the judge in ``folder``."""
-    from t2i.world.judge import SIZE
-
-    return Network("judge", hash_file(folder / "model.safetensors"), SIZE, FIT)
+def judge_info(folder: Path) -> NetworkInfo:
+    """The judge in ``folder``, as a recipe names it."""
+    return NetworkInfo("judge", hash_file(folder / "model.safetensors"), JUDGE_SIZE, RESIZE_AREA)
 
 
 def hash_file(path: Path) -> str:
-    """sha256 of a file. Raises UnavailableError (code ``metric``) where it is not there."""
+    """sha256 of a file. Raises UnavailableError (code ``metric``) where it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

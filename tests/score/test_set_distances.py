@@ -1,4 +1,4 @@
-"""Statistics files and set against set."""
+"""Statistics files and set compare_sets set."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 
 from t2i.errors import InputError
 from t2i.score.distances import frechet
-from t2i.score.recipe import Network, Recipe, refuse
-from t2i.score.sets import against, load_stats, save_stats, stats_of
+from t2i.score.recipe import NetworkInfo, ScoreRecipe, require_same_recipe
+from t2i.score.set_distances import compare_sets, feature_stats, load_stats, save_stats
 
-NETWORK = Network("clip:small", "a" * 64, 64, "area")
+NETWORK = NetworkInfo("clip:small", "a" * 64, 64, "area")
 
 
 def draw(seed: int, n: int, d: int = 12, mean: float = 0.0) -> np.ndarray:
@@ -22,34 +22,34 @@ def draw(seed: int, n: int, d: int = 12, mean: float = 0.0) -> np.ndarray:
 
 def test_a_file_gives_back_what_was_measured(tmp_path: Path) -> None:
     x, y = draw(0, 80), draw(1, 90, mean=0.3)
-    save_stats(tmp_path / "s.npz", stats_of(y, NETWORK))
+    save_stats(tmp_path / "s.npz", feature_stats(y, NETWORK))
     stats = load_stats(tmp_path / "s.npz")
     assert (stats.n, stats.network) == (90, NETWORK)
-    there = against(x, stats)
+    there = compare_sets(x, stats)
     assert there.fd == pytest.approx(frechet(x, y), rel=1e-9)
-    assert there == against(x, stats_of(y, NETWORK))
+    assert there == compare_sets(x, feature_stats(y, NETWORK))
     assert there.kid is not None and there.kid > 0 and there.kid_p is not None and there.kid_p < 0.01
-    assert against(x, stats_of(draw(2, 90), NETWORK)).kid_p > 0.01  # type: ignore[operator]
+    assert compare_sets(x, feature_stats(draw(2, 90), NETWORK)).kid_p > 0.01  # type: ignore[operator]
     bare = replace(stats, features=None)
     save_stats(tmp_path / "bare.npz", bare)
-    less = against(x, load_stats(tmp_path / "bare.npz"))
+    less = compare_sets(x, load_stats(tmp_path / "bare.npz"))
     assert less.fd == pytest.approx(there.fd, rel=1e-6) and less.kid is None
     assert any("no features" in note for note in less.notes)
 
 
 def test_small_sets_are_warned_of_and_single_pictures_refused() -> None:
-    notes = against(draw(0, 8), stats_of(draw(1, 10), NETWORK)).notes
+    notes = compare_sets(draw(0, 8), feature_stats(draw(1, 10), NETWORK)).notes
     assert any("gates nothing" in note for note in notes) and any("do not span" in note for note in notes)
-    assert against(draw(0, 4), stats_of(draw(1, 10), NETWORK)).precision is None
+    assert compare_sets(draw(0, 4), feature_stats(draw(1, 10), NETWORK)).precision is None
     for x, y in ((1, 9), (9, 1)):
         with pytest.raises(InputError, match="1 picture is too small") as caught:
-            against(draw(0, x), stats_of(draw(1, y), NETWORK))
+            compare_sets(draw(0, x), feature_stats(draw(1, y), NETWORK))
         assert caught.value.exit_code == 3
 
 
 def test_the_order_of_files_does_not_matter() -> None:
-    x, other = draw(0, 40), stats_of(draw(1, 50, mean=0.2), NETWORK)
-    a, b = against(x, other), against(x[::-1], other)
+    x, other = draw(0, 40), feature_stats(draw(1, 50, mean=0.2), NETWORK)
+    a, b = compare_sets(x, other), compare_sets(x[::-1], other)
     for name in ("fd", "kid", "kid_p", "cmmd", "cmmd_p", "precision", "recall", "density", "coverage"):
         assert getattr(a, name) == pytest.approx(getattr(b, name), rel=1e-9)
 
@@ -63,4 +63,4 @@ def test_a_file_of_unknown_origin_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         load_stats(tmp_path / "text.npz")
     with pytest.raises(InputError, match="resize"):
-        refuse(Recipe(NETWORK), Recipe(replace(NETWORK, resize="bicubic")), "s.npz")
+        require_same_recipe(ScoreRecipe(NETWORK), ScoreRecipe(replace(NETWORK, resize="bicubic")), "s.npz")
