@@ -33,11 +33,11 @@ def info(
     """Show how a picture was made: prompt, seed, settings, model, its mark as a generated picture, and whether its
     Content Credentials hold. Pictures of AUTOMATIC1111 and ComfyUI are read, too."""
     ui: UI = ctx.obj
-    from t2i.media.c2pa import read_claim
+    from t2i.media.c2pa import read_credentials
     from t2i.media.images import read_metadata
 
     facts = read_metadata(image)
-    facts["c2pa"] = read_claim(image, facts["format"], trust)
+    facts["c2pa"] = read_credentials(image, facts["format"], trust)
     if ui.json:
         ui.picture(image, facts)
         return

@@ -128,7 +128,7 @@ def inpaint(
     words = {"negative": negative, **{name: value for name, value in given.items() if value is not None}}
     check_words(words)
     boxes = [parse_box(b) for b in box or []]
-    seal = opt.read_seal(sign_cert, sign_key)
+    signer = opt.read_signer(sign_cert, sign_key)
 
     source = read_source(ui, picture, strict)
     white = read_mask(ui, mask, source.image.size, mask_mode, strict) if mask is not None else None
@@ -150,7 +150,7 @@ def inpaint(
     }
     size = (source.image.width + margins[0] + margins[2], source.image.height + margins[1] + margins[3])
     request = RunRequest.editing(
-        bundle, names, "inpaint", source, size=size, overwrite=overwrite, private=no_prompt_metadata, seal=seal
+        bundle, names, "inpaint", source, size=size, overwrite=overwrite, private=no_prompt_metadata, signer=signer
     )
     dials = read_dials(bundle, dtype, words, bool(text)).with_settings({"inpaint": plan})
     fallback = random_seed()

@@ -15,7 +15,7 @@ from t2i.errors import UsageError
 from t2i.jobs.parsing import DTYPES
 
 if TYPE_CHECKING:
-    from t2i.media.c2pa import Seal
+    from t2i.media.c2pa import Signer
 
 
 Model = Annotated[str, typer.Option("--model", "-m", metavar="NAME|FOLDER", help="Which model.")]
@@ -54,7 +54,7 @@ def check_alone(ctx: typer.Context, option: str, *with_: str) -> None:
             raise UsageError(f"{option} and {other} do not go together.", f"Leave {other} out.")
 
 
-def read_seal(cert: Path | None, key: Path | None) -> Seal | None:
+def read_signer(cert: Path | None, key: Path | None) -> Signer | None:
     """Who signs the pictures, from --sign-cert and --sign-key; None where neither was given.
 
     Raises UsageError for one without the other, UnavailableError without t2i[c2pa], InputError for files that cannot
@@ -64,9 +64,9 @@ def read_seal(cert: Path | None, key: Path | None) -> Seal | None:
         return None
     if cert is None or key is None:
         raise UsageError("--sign-cert and --sign-key go together.", "Name both PEM files.")
-    from t2i.media.c2pa import Seal
+    from t2i.media.c2pa import Signer
 
-    return Seal.load(cert, key)
+    return Signer.load(cert, key)
 
 
 def environment(offline: bool, deterministic: bool) -> None:

@@ -182,14 +182,14 @@ def sample(
     check_words(words)
     axes = parse_sweep(sweep or [])
     lines = [] if wish.way else [PromptLine(check_prompt(prompt))] if prompt is not None else read_lines(file or "-")
-    seal = opt.read_seal(sign_cert, sign_key)
-    seal = wish.way.seal(seal) if wish.way else seal
+    signer = opt.read_signer(sign_cert, sign_key)
+    signer = wish.way.signer(signer) if wish.way else signer
 
     bundle = read_bundle(resolve(model))
     check_complete(bundle.manifest, bundle.configs)
     wish.check_model(bundle)
     names = OutputPaths(output, bundle.manifest.name)
-    request = RunRequest(bundle, names, keep_stages, overwrite, no_prompt_metadata, seal)
+    request = RunRequest(bundle, names, keep_stages, overwrite, no_prompt_metadata, signer)
     fallback = random_seed() if prompt is not None or wish.way else None
     if wish.way is not None:
         first = seeds if seeds is not None else range(fallback or 0, (fallback or 0) + (n or 1))

@@ -168,7 +168,7 @@ def score(
     if labels is not None and (len(texts) < 2 or len(set(texts)) < len(texts)):
         raise UsageError(f"--labels {labels!r} leaves nothing to choose.", "Name two or more, each once.")
     drop, margins, allowed = MaxDrop.parse(max_drop), parse_margins(margin), parse_tier(tier)
-    from t2i.media.images import FORMATS
+    from t2i.media.image_file import FORMATS
 
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if sheet is not None and sheet.suffix.lower() not in FORMATS:

@@ -93,7 +93,7 @@ def upscale(
     text = check_prompt(prompt) if prompt is not None else ""
     if not output or Path(output).suffix.lower() in SUFFIXES:
         raise UsageError(f"-o {output!r} is not a folder.", "Write -o big/")
-    seal = opt.read_seal(sign_cert, sign_key)
+    signer = opt.read_signer(sign_cert, sign_key)
     files = expand_paths(pictures)
 
     bundle = read_bundle(resolve(model))
@@ -112,7 +112,7 @@ def upscale(
     opt.environment(offline, deterministic)
     plan = UpscaleRequest(
         bundle, Path(output), to, scale, text, seed, {k: int(v) for k, v in counts.items()}, tile,
-        not trust, dtype, overwrite, strict, no_prompt_metadata, seal, sharp,
+        not trust, dtype, overwrite, strict, no_prompt_metadata, signer, sharp,
     )  # fmt: skip
     if text and not plan.reads_text:
         ui.warn(f"the upsampler of {name!r} reads no text: --prompt only goes into the record")

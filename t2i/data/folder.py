@@ -1,17 +1,15 @@
-"""Training pictures of the user's own: a folder with captions, or WebDataset shards.
+"""The user's own training pictures: a folder with captions, or WebDataset shards.
 
     photos/cat.jpg + photos/cat.txt          one caption a line; several lines are several captions
     photos/metadata.jsonl                    {"file_name": "cat.jpg", "text": "a cat"}; "caption" is read too
     shards/{0000..0003}.tar                  000001.jpg + 000001.txt, or 000001.json with "caption"
 
-A shard's headers are read once and its members by their offset, so that batches are a pure function of
-(seed, step), as exact resuming needs; a stream of shards would have a state of its own.
+The headers of a shard are read once, its members by offset. A batch is then a pure function of (seed, step), and a
+resumed training needs no state of a stream.
 """
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -21,26 +19,26 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from t2i.data.listing import Entry, find, unusable
+from t2i.data.listing import Entry, find_entries, unusable
 from t2i.data.source import Examples
-from t2i.media import images
-from t2i.media.images import READABLE, to_tensor
+from t2i.errors import InputError
+from t2i.media.image_file import ImageFile
+from t2i.media.images import to_tensor
 from t2i.rng import digest, generator
 
-NAMED = 8  # broken pictures that are named; the others are counted
-VERIFY_UP_TO = 2000  # pictures whose files are all looked at before training starts
-CACHE = 256 << 20  # bytes of decoded pictures that are kept
+NAMED = 8  # most broken pictures that a report names; the others are counted
+VERIFY_UP_TO = 2000  # data sets up to this size are checked for broken files before training starts
+CACHE = 256 << 20  # bytes of decoded pictures kept in memory
 
 Report = Callable[[dict[str, Any]], None]
 
 
 class FolderSource:
-    """The Source over a folder, a metadata.jsonl in it, or shards (a .tar, a brace pattern, a folder of
-    them).
+    """A Source over a folder, a metadata.jsonl in it, or shards: a .tar, a brace pattern, or a folder of them.
 
-    Pictures are cropped to their central square and resized. A broken one is counted, named in a report and
-    replaced by its neighbour; one without a caption is left out. Raises InputError (code ``data``) when
-    nothing is left.
+    Pictures are cropped to their central square and resized. A broken picture is counted, named in a report and
+    replaced by the next one. Pictures without a caption are left out. report: takes these facts as records.
+    Raises InputError (code ``data``) if no picture is left.
     """
 
     def __init__(self, path: Path, report: Report = lambda record: None) -> None:
@@ -49,7 +47,7 @@ class FolderSource:
         self._cache: OrderedDict[tuple[int, int], Image.Image] = OrderedDict()
         self._cached = 0
         self._orders: dict[tuple[int, int], list[int]] = {}
-        found = find(path)
+        found = find_entries(path)
         self.entries = [entry for entry in found if entry.captions]
         if not found:
             raise unusable(
@@ -62,7 +60,7 @@ class FolderSource:
                 "Write cat.txt beside cat.jpg, or a metadata.jsonl with file_name and text.",
             )
         if len(self.entries) <= VERIFY_UP_TO:
-            self.broken = {i for i, entry in enumerate(self.entries) if not _verifies(entry)}
+            self.broken = {i for i, entry in enumerate(self.entries) if not _is_intact(entry)}
         facts: dict[str, Any] = {"event": "data", "pictures": len(self.entries) - len(self.broken)}
         if without := len(found) - len(self.entries):
             facts["without_caption"] = without
@@ -73,9 +71,9 @@ class FolderSource:
             self._none_left()
 
     def batch(self, seed: int, step: int, n: int, size: int, masks: bool = False) -> Examples:
-        """Pictures step*n .. step*n + n - 1 of the run's endless order: every epoch is a new permutation.
+        """Pictures step*n to step*n + n - 1 of an endless order. Every epoch is a new permutation.
 
-        A folder knows no masks, so there are none, asked or not.
+        There are never masks: a folder has none.
         """
         positions = range(step * n, (step + 1) * n)
         rows, captions, content = [], [], []
@@ -87,24 +85,25 @@ class FolderSource:
         return Examples(torch.stack(rows), captions, content, content)
 
     def captions(self, seed: int, index: int, take: int) -> str:
-        return self._caption(self._sound(self._index(seed, index)), seed, index, take)
+        return self._caption(self._usable(self._index(seed, index)), seed, index, take)
 
     def describe(self) -> str:
         return f"{len(self.entries) - len(self.broken):,} captioned pictures of the folder {self.path.name}"
 
-    # Order ----------------------------------------------------------------------
+    # ---- Order ---------------------------------------------------------------------------------------
 
     def _index(self, seed: int, position: int) -> int:
+        """The entry at a position of the endless order."""
         epoch, place = divmod(position, len(self.entries))
         order = self._orders.get((seed, epoch))
         if order is None:
-            if len(self._orders) >= 4:  # a batch spans two epochs at most, or many of a very small folder
+            if len(self._orders) >= 4:  # a batch spans two epochs, or more of a very small folder
                 self._orders.pop(next(iter(self._orders)))
             order = torch.randperm(len(self.entries), generator=generator("folder", seed, epoch)).tolist()
             self._orders[seed, epoch] = order
         return order[place]
 
-    def _sound(self, index: int) -> int:
+    def _usable(self, index: int) -> int:
         """`index`, or the next picture that is not known to be broken."""
         for i in range(len(self.entries)):
             if (candidate := (index + i) % len(self.entries)) not in self.broken:
@@ -115,20 +114,20 @@ class FolderSource:
         captions = self.entries[index].captions
         return captions[(digest("caption", seed, position) + take) % len(captions)]
 
-    # Pixels ----------------------------------------------------------------------
+    # ---- Pixels --------------------------------------------------------------------------------------
 
     def _picture(self, index: int, size: int) -> tuple[int, Tensor]:
         """(index, pixels (3, size, size)) of a picture, or of the next one that can be decoded."""
         while True:
-            index = self._sound(index)
+            index = self._usable(index)
             image = self._cache.get((index, size))
             if image is not None:
                 self._cache.move_to_end((index, size))
                 return index, to_tensor(image)
             entry = self.entries[index]
             try:
-                image = _decode(entry)
-            except Exception:  # a decoder fed with rubbish raises nearly anything
+                image = ImageFile.of(entry.read(), entry.name).decode(verify=False).image
+            except (OSError, InputError):
                 self.broken.add(index)
                 if len(self.broken) <= NAMED:
                     self.report({"event": "broken", "picture": entry.name, "broken": len(self.broken)})
@@ -153,22 +152,9 @@ class FolderSource:
         )
 
 
-def _decode(entry: Entry) -> Image.Image:
-    """Upright RGB, by the rules of `images.load_image`, which reads files only and not parts of a shard."""
-    image = images._open(entry.read(), Path(entry.name))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        image.load()
-        return images._to_rgb(ImageOps.exif_transpose(image), (255, 255, 255))
-
-
-def _verifies(entry: Entry) -> bool:
-    """A look at the file without decoding all of it: its kind, its head, a PNG's checksums."""
+def _is_intact(entry: Entry) -> bool:
+    """Check the file type, the head and the checksums of a PNG, without decoding the picture."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(entry.read()), formats=READABLE) as image:
-                image.verify()
-    except Exception:  # a decoder fed with rubbish raises nearly anything
+        return ImageFile.of(entry.read(), entry.name).is_intact()
+    except (OSError, InputError):
         return False
-    return True

@@ -1,4 +1,4 @@
-"""The captioned pictures of a folder, a metadata.jsonl or WebDataset shards, before any of them is opened."""
+"""Lists the captioned pictures of a folder, a metadata.jsonl or WebDataset shards. No picture is opened."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp"))
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One captioned picture: a file, or a part of a shard when `length` is not None."""
+    """A picture with captions: a file, or `length` bytes of a shard from `offset` on."""
 
     name: str
     path: Path
@@ -35,8 +35,11 @@ class Entry:
             return file.read(self.length)
 
 
-def find(path: Path) -> list[Entry]:
-    """All pictures, in the order of their names, with their captions (none: without one)."""
+def find_entries(path: Path) -> list[Entry]:
+    """All pictures, sorted by name. Those without a caption have no captions.
+
+    path: a folder, a .tar, or a brace pattern such as shards/{0000..0003}.tar. Raises InputError (code ``data``).
+    """
     if "{" in str(path) or path.suffix == ".tar":
         return [entry for shard in _expand(str(path)) for entry in _shard(shard)]
     if not path.is_dir():
@@ -55,25 +58,27 @@ def find(path: Path) -> list[Entry]:
 
 
 def _lines(path: Path) -> tuple[str, ...]:
+    """The captions in a text file; none if it does not exist."""
     return _split(path.read_bytes(), str(path)) if path.is_file() else ()
 
 
 def _split(data: bytes, name: str) -> tuple[str, ...]:
+    """One caption a line."""
     try:
         return tuple(line.strip() for line in data.decode("utf-8-sig").splitlines() if line.strip())
     except UnicodeDecodeError:
         raise unusable(f"the captions in {name} are not UTF-8 text", "Save them as UTF-8.") from None
 
 
-def _words(row: dict[str, Any]) -> tuple[str, ...]:
-    """The captions of a table's row or a shard's .json: "text" or "caption", a string or several."""
-    said = next((row[key] for key in ("text", "caption", "captions") if row.get(key)), ())
-    rows = [said] if isinstance(said, str) else said if isinstance(said, list) else []
-    return tuple(" ".join(words.split()) for words in rows if isinstance(words, str) and words.strip())
+def _row_captions(row: dict[str, Any]) -> tuple[str, ...]:
+    """The captions in a row of a metadata.jsonl or in a shard's .json: under "text", "caption" or "captions"."""
+    value = next((row[key] for key in ("text", "caption", "captions") if row.get(key)), ())
+    texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    return tuple(" ".join(text.split()) for text in texts if isinstance(text, str) and text.strip())
 
 
 def _table(path: Path) -> Iterator[Entry]:
-    """The rows of a metadata.jsonl, whose file names are relative to it."""
+    """The rows of a metadata.jsonl. File names are relative to its folder."""
     try:
         lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except UnicodeDecodeError:
@@ -91,11 +96,11 @@ def _table(path: Path) -> Iterator[Entry]:
                 f"line {number} of {path} is not a row of captions",
                 'Write {"file_name": "cat.jpg", "text": "a cat"}.',
             ) from None
-        yield Entry(name, path.parent / name, _words(row))
+        yield Entry(name, path.parent / name, _row_captions(row))
 
 
 def _expand(pattern: str) -> list[Path]:
-    """`a-{0000..0003}.tar` -> four paths; the numbers keep the width they are written in."""
+    """`a-{0000..0003}.tar` -> four paths; numbers keep their leading zeros."""
     found = re.search(r"\{(\d+)\.\.(\d+)\}", pattern)
     if not found:
         return [Path(pattern)]
@@ -108,7 +113,7 @@ def _expand(pattern: str) -> list[Path]:
 
 
 def _shard(path: Path) -> Iterator[Entry]:
-    """The samples of one shard: members that share a name up to the first dot of their last part."""
+    """The samples of one shard. The members of a sample share their folder and their name up to the first dot."""
     samples: dict[str, dict[str, tarfile.TarInfo]] = {}
     try:
         with path.open("rb") as file, tarfile.open(fileobj=file) as tar:
@@ -123,7 +128,7 @@ def _shard(path: Path) -> Iterator[Entry]:
                     yield Entry(
                         f"{path.name}:{picture.name}",
                         path,
-                        _said(file, parts, key),
+                        _member_captions(file, parts, key),
                         picture.offset_data,
                         picture.size,
                     )
@@ -133,7 +138,9 @@ def _shard(path: Path) -> Iterator[Entry]:
         raise unusable(f"cannot read the shard {path}: {explain_os_error(error)}") from error
 
 
-def _said(file: Any, parts: dict[str, tarfile.TarInfo], key: str) -> tuple[str, ...]:
+def _member_captions(file: Any, parts: dict[str, tarfile.TarInfo], key: str) -> tuple[str, ...]:
+    """The captions of a sample: from its .txt, else from its .json."""
+
     def read(member: tarfile.TarInfo) -> bytes:
         file.seek(member.offset_data)
         data: bytes = file.read(member.size)
@@ -146,9 +153,10 @@ def _said(file: Any, parts: dict[str, tarfile.TarInfo], key: str) -> tuple[str, 
             row = json.loads(read(parts[".json"]))
         except ValueError:
             return ()
-        return _words(row) if isinstance(row, dict) else ()
+        return _row_captions(row) if isinstance(row, dict) else ()
     return ()
 
 
 def unusable(what: str, hint: str = "") -> InputError:
+    """The error for a training set that cannot be used."""
     return InputError(f"{what}.", hint, "data")

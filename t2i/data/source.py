@@ -1,7 +1,7 @@
-"""Where training pictures come from: the built-in world, or a folder of the user's.
+"""Sources of training examples: the built-in world, or the user's pictures (`folder.py`).
 
-A Source is a pure function of (seed, step): the same step gives the same batch, on any machine, after any
-interruption, so that resuming needs no state of a loader.
+The batch of a step is a pure function of (seed, step), on any machine. Resuming a training therefore needs no state of
+a data loader.
 """
 
 from __future__ import annotations
@@ -16,28 +16,37 @@ from t2i.world import Scene, World
 
 @dataclass(frozen=True)
 class Examples:
-    """pixels (B, 3, S, S) in [-1, 1]; content: hashable, equal where two captions say the same; masks (B, K, S, S) in
-    [0, 1], which pixels each thing owns, if they were asked for and the source knows."""
+    """B examples: pixels (B, 3, S, S) in [-1, 1] and captions.
+
+    content: hashable, equal for captions with the same meaning.
+    loose: hashable, equal for captions that may be true of each other's pictures.
+    masks: (B, K, S, S) in [0, 1], the share of each pixel that each thing owns; None if not asked for or unknown.
+    """
 
     pixels: Tensor
     captions: list[str]
     content: list[Any]
-    loose: list[Any]  # equal where one caption may be true of the other's picture
+    loose: list[Any]
     masks: Tensor | None = None
 
 
 class Source(Protocol):
-    def batch(self, seed: int, step: int, n: int, size: int, masks: bool = False) -> Examples: ...
+    """What a training needs of its data."""
+
+    def batch(self, seed: int, step: int, n: int, size: int, masks: bool = False) -> Examples:
+        """The n examples of a step, `size` pixels a side, with masks if asked for and available."""
 
     def captions(self, seed: int, index: int, take: int) -> str:
-        """Words for example `index`; `take` draws another wording of the same picture where there is one."""
+        """A caption of example `index`. Other values of `take` give other wordings, if there are any."""
 
     def describe(self) -> str:
-        """One line for the card."""
+        """One line for the model card."""
 
 
 @dataclass(frozen=True)
 class WorldSource:
+    """The built-in world as a source."""
+
     world: World
 
     def batch(self, seed: int, step: int, n: int, size: int, masks: bool = False) -> Examples:
@@ -60,6 +69,6 @@ def _content(scene: Scene) -> Any:
 
 
 def _loose(scene: Scene) -> Any:
-    # Nothing but its colour tells one empty wall from another.
+    # Empty walls differ by their colour alone.
     where = scene.place if scene.groups else (scene.place, scene.shade)
     return tuple(sorted({group.thing for group in scene.groups})), where

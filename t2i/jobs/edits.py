@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from t2i.jobs.runner import Runner, RunRequest
-    from t2i.media.c2pa import Seal
+    from t2i.media.c2pa import Signer
     from t2i.pipeline import Pipeline, Samples
     from t2i.store.bundle import Bundle
 
@@ -56,12 +56,12 @@ class PictureEdit:
             facts["strength"] = self.strength
         return facts
 
-    def seal(self, seal: Seal | None) -> Seal | None:
-        """The seal, if there is one, for what is made of these pictures: --init edits its picture, the others show
+    def signer(self, signer: Signer | None) -> Signer | None:
+        """The signer, if there is one, for what is made of these pictures: --init edits its picture, the others show
         theirs to the model."""
-        if seal is None or self.kind == "init":
-            return self.sources[0].seal(seal)
-        return seal.shown(*(source.file() for source in self.sources))
+        if signer is None or self.kind == "init":
+            return self.sources[0].signer(signer)
+        return signer.with_inputs(*(source.file() for source in self.sources))
 
 
 @dataclass

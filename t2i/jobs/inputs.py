@@ -14,8 +14,8 @@ from t2i.jobs.reporter import Reporter
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from t2i.media.c2pa import Seal
-    from t2i.media.images import Picture
+    from t2i.media.c2pa import Signer
+    from t2i.media.image_file import LoadedImage
 
 MODES = ("replace", "keep")
 SIDES = ("left", "top", "right", "bottom")
@@ -27,7 +27,7 @@ class SourceImage:
     """A picture that was given: its path, its pixels, what it says about itself, and a name for its pixels."""
 
     path: Path
-    picture: Picture
+    picture: LoadedImage
     marks: dict[str, Any]
 
     @property
@@ -44,13 +44,14 @@ class SourceImage:
 
     def file(self) -> tuple[bytes, str]:
         """The file itself and its format, as Content Credentials take it. Raises InputError where it is gone."""
-        from t2i.media.images import read_file
+        from t2i.media.image_file import ImageFile
 
-        return read_file(self.path)
+        file = ImageFile.read(self.path)
+        return file.data, file.format
 
-    def seal(self, seal: Seal | None) -> Seal | None:
-        """The seal, if there is one, for a picture that is made from this one."""
-        return None if seal is None else seal.of(*self.file())
+    def signer(self, signer: Signer | None) -> Signer | None:
+        """The signer, if there is one, for a picture that is made from this one."""
+        return None if signer is None else signer.with_parent(*self.file())
 
 
 def read_source(reporter: Reporter, path: Path, strict: bool = False) -> SourceImage:
@@ -58,14 +59,15 @@ def read_source(reporter: Reporter, path: Path, strict: bool = False) -> SourceI
 
     Raises InputError (code ``image``).
     """
-    from t2i.media.images import load_picture, read_metadata
+    from t2i.media.image_file import ImageFile
 
-    picture = load_picture(path)
+    file = ImageFile.read(path)
+    picture = file.decode()
     _check_frames(reporter, path, picture, strict)
-    return SourceImage(path, picture, read_metadata(path))
+    return SourceImage(path, picture, file.metadata())
 
 
-def _check_frames(reporter: Reporter, path: Path, picture: Picture, strict: bool) -> None:
+def _check_frames(reporter: Reporter, path: Path, picture: LoadedImage, strict: bool) -> None:
     if picture.frames > 1:
         what = f"{path} is an animation of {picture.frames} frames"
         if strict:
@@ -83,9 +85,9 @@ def read_mask(
     """
     from PIL import ImageChops
 
-    from t2i.media.images import load_picture
+    from t2i.media.image_file import ImageFile
 
-    picture = load_picture(path, background=(0, 0, 0))
+    picture = ImageFile.read(path).decode(background=(0, 0, 0))
     _check_frames(reporter, path, picture, strict)
     mask = picture.image.convert("L")
     if mask.size != size:
@@ -157,7 +159,7 @@ def expand_paths(given: list[str]) -> list[tuple[Path, Path]]:
     patterns that the shell has left as they are. Raises InputError where nothing is there."""
     import glob
 
-    from t2i.media.images import FORMATS
+    from t2i.media.image_file import FORMATS
 
     found: list[tuple[Path, Path]] = []
     for text in given:

@@ -33,7 +33,8 @@ class OutputIndex:
 
         A picture that is there but damaged is warned of, and left as it is.
         """
-        from t2i.media.images import load_image, read_metadata
+        from t2i.media.image_file import ImageFile
+        from t2i.media.images import read_metadata
 
         found = self._found.get(path) or KnownFiles()
         while key not in found.keys:
@@ -50,9 +51,9 @@ class OutputIndex:
             if record is not None and isinstance(record.get("key"), str):
                 found.keys[record["key"]] = candidate
         try:
-            # its marks alone do not prove that its pixels are whole
-            load_image(found.keys[key])
-            return found.keys[key], read_metadata(found.keys[key])["t2i"] or {}
+            file = ImageFile.read(found.keys[key])
+            file.decode()  # its metadata alone does not prove that its pixels are whole
+            return found.keys[key], file.metadata()["t2i"] or {}
         except T2IError as error:
             self.warn(f"{error.message} It is left as it is and drawn again beside it.")
             del found.keys[key]

@@ -98,8 +98,8 @@ def _recompressed(image: Image, path: Path, format_: str) -> Image:
     """The image after saving in the format of ``path``: both pictures must have lost the same."""
     from PIL import Image as Pillow
 
-    from t2i.media.images import FORMATS
-    from t2i.media.record import save_options
+    from t2i.media.image_file import FORMATS
+    from t2i.media.metadata import save_options
 
     data = io.BytesIO()
     image.save(data, format_, **save_options(FORMATS[path.suffix.lower()], None))

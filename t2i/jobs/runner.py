@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from t2i.jobs.inputs import SourceImage
-    from t2i.media.c2pa import Seal
+    from t2i.media.c2pa import Signer
     from t2i.media.record import Record
     from t2i.pipeline import Pipeline, Samples
     from t2i.sampling import SampleRequest
@@ -53,7 +53,7 @@ class RunRequest:
     keep_stages: bool = False
     overwrite: bool = False
     private: bool = False
-    seal: Seal | None = None
+    signer: Signer | None = None
     command: str = "sample"
     size: tuple[int, int] | None = None
     source_type: str = "trainedAlgorithmicMedia"
@@ -65,7 +65,7 @@ class RunRequest:
         cls, bundle: Bundle, names: OutputPaths, command: str, source: SourceImage, **options: Any
     ) -> RunRequest:
         """The request of a command whose pictures come from `source`. options: other fields."""
-        options["seal"] = source.seal(options.get("seal"))
+        options["signer"] = source.signer(options.get("signer"))
         return cls(
             bundle,
             names,
@@ -96,7 +96,7 @@ class RunRequest:
             source_type=self.source_type,
             files=_weights(self.bundle, list(dials.settings["stages"])),
             source=self.source,
-            seal=self.seal,
+            signer=self.signer,
         )
 
     @cached_property

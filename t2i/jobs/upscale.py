@@ -21,7 +21,7 @@ from t2i.media.record import Record, carried, edited_source_type
 
 if TYPE_CHECKING:
     from t2i.edit.upscaling import Upscaled
-    from t2i.media.c2pa import Seal
+    from t2i.media.c2pa import Signer
     from t2i.pipeline import Pipeline
     from t2i.store.bundle import Bundle
 
@@ -44,7 +44,7 @@ class UpscaleRequest:
     overwrite: bool
     strict: bool
     private: bool
-    seal: Seal | None
+    signer: Signer | None
     sharp: bool = False
 
     @property
@@ -98,7 +98,7 @@ class UpscaleRequest:
             private=self.private,
             files={entry.name: manifest.digest(entry) for entry in manifest.of_kind("upsampler")},
             source=carried(marks),
-            seal=source.seal(self.seal),
+            signer=source.signer(self.signer),
         )
 
 

@@ -1,9 +1,10 @@
-"""Content Credentials (C2PA): sign a picture as the last thing that happens to it, and read what a picture claims.
+"""Content Credentials (C2PA 2.x): sign a finished picture file, and check the signature of one.
 
-Needs the extra ``t2i[c2pa]``. Nothing is sent anywhere: no time stamp server is asked, no certificate is fetched.
-C2PA 2.x: a created asset begins with the action c2pa.created, an edited one with c2pa.opened and its parent as an
-ingredient; pictures that a model was shown are ingredients of what it created, as inputs. A certificate that chains to
-no root the reader knows shows as ``signingCredential.untrusted``.
+Needs the extra ``t2i[c2pa]``. Nothing goes over the network: no time stamps, no fetched certificates.
+
+The first action of a created picture is c2pa.created; of an edited one c2pa.opened, with the source as its parent
+ingredient. Pictures that a model took as input are inputTo ingredients. A certificate that does not chain to a root
+known to the reader is reported as ``signingCredential.untrusted``.
 """
 
 from __future__ import annotations
@@ -22,15 +23,18 @@ if TYPE_CHECKING:
     from t2i.media.record import Record
 
 MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
-UNTRUSTED = "signingCredential.untrusted"
-#: key of the certificate -> the algorithm that signs with it
+#: C2PA's signing algorithm by elliptic curve
 CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
 
 
 @dataclass(frozen=True)
-class Seal:
-    """Who signs. ``certificates`` is a PEM chain, the signer's own first; ``parent`` the file and format of the
-    picture that an edited one was made from, ``inputs`` those of the pictures that a created one was drawn after."""
+class Signer:
+    """A certificate with its key, and the ingredients of the picture to be signed.
+
+    certificates: PEM chain, the signer's own first. key: its private key, PEM. algorithm: C2PA's name, such as es256.
+    parent: (file, format) of the picture that was edited. inputs: (file, format) of the pictures that a model took as
+    input.
+    """
 
     certificates: bytes
     key: bytes
@@ -39,16 +43,16 @@ class Seal:
     inputs: tuple[tuple[bytes, str], ...] = ()
 
     @classmethod
-    def load(cls, certificates: Path, key: Path) -> Seal:
-        """Read a certificate chain and its private key, and sign a picture of one pixel to see that they fit.
+    def load(cls, certificates: Path, key: Path) -> Signer:
+        """Read a certificate chain and its private key, and try them on a picture of one pixel.
 
         Raises UnavailableError (code ``dependency``) without the extra, InputError for files that cannot sign.
         """
         library()
         chain, secret = _read(certificates), _read(key)
         try:
-            seal = cls(chain, secret, _algorithm(secret))
-        except Exception as error:  # the library raises many things for what is no key
+            signer = cls(chain, secret, _algorithm(secret))
+        except Exception as error:  # the library raises nearly anything
             hint = "It is a PEM file without a password: EC, RSA or Ed25519."
             raise InputError(f"{key} holds no private key that can sign.", hint) from error
         from PIL import Image
@@ -56,29 +60,29 @@ class Seal:
         pixel = io.BytesIO()
         Image.new("RGB", (1, 1)).save(pixel, "PNG")
         try:
-            seal.apply(pixel.getvalue(), "PNG", None)
+            signer.sign(pixel.getvalue(), "PNG", None)
         except InputError as error:
             what = f"{certificates} and {key} cannot sign together"
             raise InputError(f"{what}: {error.message}", error.hint) from error
-        return seal
+        return signer
 
-    def of(self, parent: bytes, kind: str) -> Seal:
-        """The seal for a picture made from ``parent``, a file of format ``kind``."""
+    def with_parent(self, parent: bytes, kind: str) -> Signer:
+        """The signer for a picture that was edited from ``parent``, a file of format ``kind``."""
         return replace(self, parent=(parent, kind))
 
-    def shown(self, *inputs: tuple[bytes, str]) -> Seal:
-        """The seal for a picture that a model drew after others, each a file and its format."""
+    def with_inputs(self, *inputs: tuple[bytes, str]) -> Signer:
+        """The signer for a picture that a model drew from others, each a file and its format."""
         return replace(self, inputs=inputs)
 
-    def apply(self, data: bytes, kind: str, record: Record | None) -> bytes:
-        """The file ``data`` of format ``kind``, signed. Raises InputError when the library refuses."""
+    def sign(self, data: bytes, kind: str, record: Record | None) -> bytes:
+        """The signed file. data: a file of format ``kind``. Raises InputError if the library refuses."""
         c2pa = library()
         signed = io.BytesIO()
         try:
             context = c2pa.Context(c2pa.Settings.from_dict({"builder": {"thumbnail": {"enabled": False}}}))
             # None: no time stamp server
             info = c2pa.C2paSignerInfo(self.algorithm, self.certificates, self.key, None)
-            with c2pa.Signer.from_info(info) as signer, c2pa.Builder(self._claim(record), context) as builder:
+            with c2pa.Signer.from_info(info) as signer, c2pa.Builder(self._manifest(record), context) as builder:
                 for table, data_of, its_kind in self._ingredients():
                     builder.add_ingredient(json.dumps(table), MIME[its_kind], io.BytesIO(data_of))
                 builder.sign(signer, MIME[kind], io.BytesIO(data), signed)
@@ -97,7 +101,7 @@ class Seal:
             out.append((table, *given))
         return out
 
-    def _claim(self, record: Record | None) -> dict[str, Any]:
+    def _manifest(self, record: Record | None) -> dict[str, Any]:
         from t2i.media.record import GENERATED, SOURCE_TYPES
 
         kind = {"digitalSourceType": record.source_uri if record is not None else SOURCE_TYPES + GENERATED}
@@ -123,11 +127,11 @@ def library() -> Any:
     return c2pa
 
 
-def read_claim(path: Path, kind: str, trust: Path | None = None) -> dict[str, Any] | None:
-    """What a picture's Content Credentials say and whether they hold; None where there are none.
+def read_credentials(path: Path, kind: str, trust: Path | None = None) -> dict[str, Any] | None:
+    """The Content Credentials of a picture file of format ``kind`` and whether they hold; None if it has none.
 
     Keys: state (Trusted, Valid, Invalid, or "not checked" without the extra), signer, generator, actions, problems.
-    ``trust`` is a PEM file of roots that are believed. Raises InputError when that cannot be read.
+    trust: PEM file of trusted roots. Raises InputError if it cannot be read.
     """
     data = path.read_bytes()
     if not _is_signed(data, kind):
@@ -166,13 +170,14 @@ def read_claim(path: Path, kind: str, trust: Path | None = None) -> dict[str, An
 
 
 def _is_signed(data: bytes, kind: str) -> bool:
-    """Whether there are credentials at all: PNG chunk caBX, WebP chunk C2PA, JPEG segments APP11 with a JUMBF box."""
+    """Whether there are credentials: a PNG chunk caBX, a WebP chunk C2PA, or JPEG segments APP11 with a JUMBF box."""
     if kind == "JPEG":
         return b"jumb" in data and b"c2pa" in data
     return (b"caBX" if kind == "PNG" else b"C2PA") in data
 
 
 def _algorithm(key: bytes) -> str:
+    """C2PA's signing algorithm for a private key in PEM."""
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from t2i.errors import InputError, T2IError
 from t2i.jsonl import read_jsonl
-from t2i.media.images import FORMATS, read_metadata
+from t2i.media.image_file import FORMATS
+from t2i.media.images import read_metadata
 
 METADATA = "metadata.jsonl"
 #: where the prompt ends in AUTOMATIC1111's "parameters"

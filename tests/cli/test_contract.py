@@ -19,7 +19,8 @@ import torch
 import t2i
 from t2i.cli.app import run
 from t2i.errors import CODES, T2IError
-from t2i.media.images import Record, read_metadata, save_image
+from t2i.media.images import read_metadata, save_image
+from t2i.media.record import Record
 from t2i.sampling import SamplingConfig
 from t2i.store.bundle import write_bundle
 from t2i.store.manifest import Manifest, StageEntry

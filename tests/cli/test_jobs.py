@@ -306,7 +306,8 @@ def test_a_picture_is_replayed(draw: Draw, suffix: str) -> None:
 
 
 def test_a_picture_that_was_changed_is_not_identical(draw: Draw) -> None:
-    from t2i.media.images import Record, save_image
+    from t2i.media.images import save_image
+    from t2i.media.record import Record
 
     (path,), _ = draw(CAT, "--seed", "5")
     image, record = load_image(path), read_metadata(path)["t2i"]
@@ -337,7 +338,8 @@ def test_a_picture_that_was_changed_is_not_identical(draw: Draw) -> None:
     ],
 )
 def test_a_record_that_cannot_be_replayed(draw: Draw, change: dict[str, Any], sentence: str) -> None:
-    from t2i.media.images import Record, save_image
+    from t2i.media.images import save_image
+    from t2i.media.record import Record
 
     (path,), _ = draw(CAT, "--seed", "5")
     record = read_metadata(path)["t2i"]

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from t2i.media.images import Record, load_image, read_metadata, save_image
+from t2i.media.images import load_image, read_metadata, save_image
+from t2i.media.record import Record
 
 c2pa = pytest.importorskip("c2pa", reason="the extra c2pa is not installed")
 x509 = pytest.importorskip("cryptography.x509")
 
 from t2i.cli.app import run  # noqa: E402
 from t2i.errors import InputError  # noqa: E402
-from t2i.media.c2pa import UNTRUSTED, Seal, read_claim  # noqa: E402
+from t2i.media.c2pa import Signer, read_credentials  # noqa: E402
 
 SUFFIXES = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
 RECORD = Record(
@@ -69,8 +70,8 @@ def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def seal(certs: Path) -> Seal:
-    return Seal.load(certs / "cert.pem", certs / "key.pem")
+def signer(certs: Path) -> Signer:
+    return Signer.load(certs / "cert.pem", certs / "key.pem")
 
 
 def picture() -> Image.Image:
@@ -79,14 +80,20 @@ def picture() -> Image.Image:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_signed_picture_and_the_same_one_tampered_with(certs: Path, seal: Seal, tmp_path: Path, suffix: str) -> None:
+def test_a_signed_picture_and_the_same_one_tampered_with(
+    certs: Path, signer: Signer, tmp_path: Path, suffix: str
+) -> None:
     path, kind = tmp_path / f"x.{suffix}", SUFFIXES[suffix]
     save_image(picture(), path, RECORD)
-    assert read_claim(path, kind) is None
-    save_image(picture(), path, replace(RECORD, seal=seal))
-    claim = read_claim(path, kind)
+    assert read_credentials(path, kind) is None
+    save_image(picture(), path, replace(RECORD, signer=signer))
+    claim = read_credentials(path, kind)
     assert claim is not None
-    assert (claim["state"], claim["actions"], claim["problems"]) == ("Valid", ["c2pa.created"], [UNTRUSTED])
+    assert (claim["state"], claim["actions"], claim["problems"]) == (
+        "Valid",
+        ["c2pa.created"],
+        ["signingCredential.untrusted"],
+    )
     assert claim["signer"] == "signer, t2i tests"
     assert read_metadata(path)["t2i"] == RECORD.table()  # the other marks are there as well
     assert load_image(path).size == (64, 64)
@@ -94,7 +101,7 @@ def test_a_signed_picture_and_the_same_one_tampered_with(certs: Path, seal: Seal
         said = json.loads(reader.json())
     (assertion,) = said["manifests"][said["active_manifest"]]["assertions"]
     assert assertion["data"]["actions"][0]["digitalSourceType"] == RECORD.source_uri
-    trusted = read_claim(path, kind, certs / "root.pem")
+    trusted = read_credentials(path, kind, certs / "root.pem")
     assert trusted is not None
     assert (trusted["state"], trusted["problems"]) == ("Trusted", [])
 
@@ -103,26 +110,26 @@ def test_a_signed_picture_and_the_same_one_tampered_with(certs: Path, seal: Seal
         data.rindex(b"IDAT") + 12 if suffix == "png" else len(data) - 40 if suffix == "jpg" else data.index(b"VP8") + 40
     )
     path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-    broken = read_claim(path, kind)
+    broken = read_credentials(path, kind)
     assert broken is not None
     assert broken["state"] == "Invalid"
 
 
-def test_words_that_were_changed_are_seen(seal: Seal, tmp_path: Path) -> None:
+def test_words_that_were_changed_are_seen(signer: Signer, tmp_path: Path) -> None:
     path = tmp_path / "x.png"
-    save_image(picture(), path, replace(RECORD, seal=seal))
+    save_image(picture(), path, replace(RECORD, signer=signer))
     path.write_bytes(path.read_bytes().replace(b'"prompt": "a cat"', b'"prompt": "a dog"'))
-    claim = read_claim(path, "PNG")
+    claim = read_credentials(path, "PNG")
     assert claim is not None
     assert claim["state"] == "Invalid"
 
 
-def test_an_edited_picture_names_its_parent(seal: Seal, tmp_path: Path) -> None:
+def test_an_edited_picture_names_its_parent(signer: Signer, tmp_path: Path) -> None:
     parent, path = tmp_path / "parent.webp", tmp_path / "x.png"
-    save_image(picture(), parent, replace(RECORD, seal=seal))
+    save_image(picture(), parent, replace(RECORD, signer=signer))
     record = replace(RECORD, command="inpaint", source_type="compositeWithTrainedAlgorithmicMedia")
-    save_image(picture(), path, replace(record, seal=seal.of(parent.read_bytes(), "WEBP")))
-    claim = read_claim(path, "PNG")
+    save_image(picture(), path, replace(record, signer=signer.with_parent(parent.read_bytes(), "WEBP")))
+    claim = read_credentials(path, "PNG")
     assert claim is not None
     assert (claim["state"], claim["actions"]) == ("Valid", ["c2pa.opened", "c2pa.edited"])
 
@@ -136,7 +143,7 @@ def test_keys_that_cannot_sign(certs: Path, tmp_path: Path) -> None:
         (certs / "cert.pem", tmp_path / "nowhere.pem", "cannot read"),
     ):
         with pytest.raises(InputError, match=sentence):
-            Seal.load(cert, key)
+            Signer.load(cert, key)
 
 
 def test_signing_from_the_command_line(
@@ -184,21 +191,21 @@ def test_what_is_made_of_a_picture_names_it(
     actions: list[str],
     relations: list[str],
     certs: Path,
-    seal: Seal,
+    signer: Signer,
     tiny: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    save_image(picture().resize((32, 32)), Path("a.png"), replace(RECORD, seal=seal))
+    save_image(picture().resize((32, 32)), Path("a.png"), replace(RECORD, signer=signer))
     save_image(picture().resize((32, 32)).rotate(90), Path("b.jpg"))
     keys = ["--sign-cert", str(certs / "cert.pem"), "--sign-key", str(certs / "key.pem")]
     assert run([*args, *keys, "--model", str(tiny), "--device", "cpu", "-o", "out", "--quiet"]) == 0
     path = Path(capsys.readouterr().out.splitlines()[0])
     done, used = ingredients(path)
     assert (done, [one["relationship"] for one in used]) == (actions, relations)
-    claim = read_claim(path, "PNG", certs / "root.pem")
+    claim = read_credentials(path, "PNG", certs / "root.pem")
     assert claim is not None and claim["state"] == "Trusted" and not claim["problems"]
     # the parent's own credentials travel along
     assert used[0].get("active_manifest") and not any(one.get("active_manifest") for one in used[1:])

@@ -15,17 +15,8 @@ import torch
 from PIL import Image
 
 from t2i.errors import InputError, InternalError, UsageError
-from t2i.media.images import (
-    lanczos,
-    load_image,
-    load_picture,
-    read_metadata,
-    resize,
-    save_animation,
-    save_image,
-    to_pil,
-    to_tensor,
-)
+from t2i.media.image_file import ImageFile
+from t2i.media.images import lanczos, load_image, read_metadata, resize, save_animation, save_image, to_pil, to_tensor
 from t2i.media.record import Record
 
 RECORD = Record(
@@ -206,38 +197,38 @@ def test_a_picture_that_is_not_there(tmp_path: Path) -> None:
 def test_transparency_is_kept_apart(tmp_path: Path) -> None:
     image = Image.new("RGBA", (2, 1), (255, 0, 0, 0))
     image.putpixel((1, 0), (0, 0, 255, 255))
-    alpha = load_picture(write(tmp_path / "a.png", image)).alpha
+    alpha = ImageFile.read(write(tmp_path / "a.png", image)).decode().alpha
     assert alpha is not None
     assert np.asarray(alpha).tolist() == [[0, 255]]
     opaque = picture().convert("RGBA")
-    assert load_picture(write(tmp_path / "b.png", opaque)).alpha is None
+    assert ImageFile.read(write(tmp_path / "b.png", opaque)).decode().alpha is None
     palette = picture().convert("P")
     used = palette.getpixel((0, 0))
-    assert load_picture(write(tmp_path / "c.png", palette, transparency=used)).alpha is not None
-    assert load_picture(write(tmp_path / "d.jpg", picture())).alpha is None
+    assert ImageFile.read(write(tmp_path / "c.png", palette, transparency=used)).decode().alpha is not None
+    assert ImageFile.read(write(tmp_path / "d.jpg", picture())).decode().alpha is None
 
 
 def test_an_animation_says_how_many_frames_it_has(tmp_path: Path) -> None:
     more = [picture().rotate(180), picture().rotate(90)]
     moving = write(tmp_path / "a.webp", picture(), save_all=True, append_images=more, lossless=True)
-    read = load_picture(moving)
+    read = ImageFile.read(moving).decode()
     assert read.frames == 3
     assert read.image.tobytes() == picture().tobytes()
-    assert load_picture(write(tmp_path / "b.png", picture())).frames == 1
+    assert ImageFile.read(write(tmp_path / "b.png", picture())).decode().frames == 1
 
 
 def test_colour_profiles(tmp_path: Path) -> None:
     from PIL import ImageCms
 
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    assert load_picture(write(tmp_path / "a.jpg", picture(), icc_profile=profile)).icc == profile
-    assert load_picture(write(tmp_path / "b.jpg", picture())).icc is None
+    assert ImageFile.read(write(tmp_path / "a.jpg", picture(), icc_profile=profile)).decode().icc == profile
+    assert ImageFile.read(write(tmp_path / "b.jpg", picture())).decode().icc is None
     # a profile that is none, or that of another kind of colour: converted without it
     for wrong in (b"rubbish", profile):
-        read = load_picture(write(tmp_path / "c.jpg", picture("CMYK"), icc_profile=wrong))
+        read = ImageFile.read(write(tmp_path / "c.jpg", picture("CMYK"), icc_profile=wrong)).decode()
         assert (read.image.mode, read.icc) == ("RGB", None)
     save_image(picture(), tmp_path / "d.webp", RECORD, icc=profile)
-    assert load_picture(tmp_path / "d.webp").icc == profile
+    assert ImageFile.read(tmp_path / "d.webp").decode().icc == profile
 
 
 @pytest.mark.parametrize("suffix", [".webp", ".gif"])

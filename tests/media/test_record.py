@@ -15,9 +15,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from t2i.errors import InputError
-from t2i.media.foreign_marks import read_comfy, read_parameters
-from t2i.media.images import Record, load_image, read_metadata, save_image
-from t2i.media.record import EXIF_IFD, MAKE, MODEL, USER_COMMENT, carried, edited_source_type
+from t2i.media.images import load_image, read_metadata, save_image
+from t2i.media.metadata import EXIF_IFD, MAKE, MODEL, USER_COMMENT
+from t2i.media.other_tools import read_comfy, read_parameters
+from t2i.media.record import Record, carried, edited_source_type
 
 SUFFIXES = ("png", "jpg", "webp")
 BASE = {"steps": 8, "guidance": 1.5, "sampler": "dpmpp_2m"}

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from t2i.errors import InputError
-from t2i.media.images import Record, save_image
+from t2i.media.images import save_image
+from t2i.media.record import Record
 from t2i.score.picture_files import find_pictures, read_prompts
 from t2i.score.suite import read_suite, suite_path
 from t2i.world.reading import Expectation

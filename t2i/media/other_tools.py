@@ -1,7 +1,7 @@
-"""What pictures of other tools say about themselves: AUTOMATIC1111's ``parameters`` line and ComfyUI's graph.
+"""Metadata of other tools: the ``parameters`` text of AUTOMATIC1111 and the graph of ComfyUI.
 
-Both give the same table: tool, prompt, negative, seed, steps, sampler, guidance, size [width, height], model; None
-for what is not said. A file may say anything, so nothing here raises.
+Both parsers return a table with the keys `FIELDS`; size is [width, height], and what is not there is None. Nothing here
+raises, since a file may hold anything.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ NEGATIVE = "Negative prompt:"
 
 
 def read_parameters(text: str) -> dict[str, Any] | None:
-    """The line of AUTOMATIC1111 and its kin: prompt, ``Negative prompt: …``, ``Steps: …, Sampler: …``; None for a
-    text of another form."""
+    """Parse ``parameters``: prompt, ``Negative prompt: …``, and a last line ``Steps: …, Sampler: …``; None for other
+    texts."""
     found = list(_LAST_LINE.finditer(text))
     if not found:
         return None
@@ -41,9 +41,10 @@ def read_parameters(text: str) -> dict[str, Any] | None:
 
 
 def read_comfy(text: str) -> dict[str, Any] | None:
-    """ComfyUI's graph as its API takes it: {id: {"class_type", "inputs"}}; None for anything else.
+    """Parse a graph in ComfyUI's API format, {id: {"class_type", "inputs"}}; None for anything else.
 
-    The sampler node says seed, steps and guidance; the texts are what its ``positive`` and ``negative`` lead to.
+    Seed, steps and guidance are those of the first sampler node. Its inputs ``positive`` and ``negative`` lead to the
+    texts.
     """
     try:
         graph = json.loads(text)
@@ -79,7 +80,7 @@ def _table(**facts: Any) -> dict[str, Any]:
 
 
 def _node(nodes: Mapping[str, Any], link: Any) -> dict[str, Any]:
-    """The inputs of the node that a link [id, output] leads to."""
+    """The inputs of the node that a link [id, output] points to."""
     if isinstance(link, list) and link and str(link[0]) in nodes:
         inputs: dict[str, Any] = nodes[str(link[0])]["inputs"]
         return inputs
@@ -87,7 +88,7 @@ def _node(nodes: Mapping[str, Any], link: Any) -> dict[str, Any]:
 
 
 def _value(nodes: Mapping[str, Any], value: Any) -> Any:
-    """A number or a word, also when another node holds it (a primitive, a seed generator)."""
+    """A number or word, following links to nodes that hold it (a primitive, a seed generator)."""
     for _ in range(8):
         if not isinstance(value, list):
             return value
@@ -97,7 +98,7 @@ def _value(nodes: Mapping[str, Any], value: Any) -> Any:
 
 
 def _text(nodes: Mapping[str, Any], link: Any) -> str | None:
-    """The text that a conditioning comes from, through the nodes in between."""
+    """The text that a conditioning comes from, through any nodes in between."""
     todo, seen, texts = [link], set(), []
     while todo:
         link = todo.pop(0)

@@ -1,0 +1,137 @@
+"""Metadata of picture files: writing a record into PNG, JPEG and WebP, and reading what a file says about itself.
+
+PNG: text chunks ``parameters`` and ``t2i``, and XMP, before the pixels. JPEG and WebP: ``parameters`` in EXIF's
+UserComment, and XMP that contains the record. The XMP has IPTC's properties DigitalSourceType, AISystemUsed,
+AISystemVersionUsed and AIPromptInformation. Signatures are in `c2pa.py`, the formats of other tools in
+`other_tools.py`.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from t2i import __version__
+from t2i.media.other_tools import read_comfy, read_parameters
+from t2i.media.record import Record, parse_record
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+OURS = "urn:t2i:record:1"
+USER_COMMENT, EXIF_IFD = 0x9286, 0x8769
+MAKE, MODEL, DESCRIPTION = 0x010F, 0x0110, 0x010E  # where ComfyUI's WebP files keep their graph
+UNICODE = b"UNICODE\0"
+MAX_SEGMENT = 60_000  # a JPEG segment holds 65,533 bytes
+
+XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="{iptc}" xmlns:t2i="{ours}">
+<Iptc4xmpExt:DigitalSourceType>{source}</Iptc4xmpExt:DigitalSourceType>
+<Iptc4xmpExt:AISystemUsed>{system}</Iptc4xmpExt:AISystemUsed>
+<Iptc4xmpExt:AISystemVersionUsed>{version}</Iptc4xmpExt:AISystemVersionUsed>
+{prompt}{record}</rdf:Description></rdf:RDF></x:xmpmeta>
+<?xpacket end="r"?>"""
+
+
+def save_options(kind: str, record: Record | None) -> dict[str, Any]:
+    """Keyword arguments for Pillow's ``save``: quality, and ``record`` as the metadata of a file of format ``kind``."""
+    quality: dict[str, Any] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}.get(kind, {})
+    if record is None:
+        return quality
+    if kind == "PNG":
+        from PIL.PngImagePlugin import PngInfo
+
+        info = PngInfo()
+        info.add_itxt("parameters", record.parameters())
+        info.add_itxt("t2i", json.dumps(record.table(), ensure_ascii=False))
+        info.add_itxt("XML:com.adobe.xmp", _xmp(record, with_record=False))
+        return {"pnginfo": info}
+    from PIL import Image
+
+    xmp, comment = _xmp(record, with_record=True), UNICODE + record.parameters().encode("utf-16-be")
+    if len(xmp.encode()) > MAX_SEGMENT:  # a prompt of many kilobytes: the record is left out
+        xmp = _xmp(record, with_record=False)
+    exif = Image.Exif()
+    if len(comment) <= MAX_SEGMENT:
+        exif.get_ifd(EXIF_IFD)[USER_COMMENT] = comment
+    return {**quality, "xmp": xmp.encode(), "exif": exif.tobytes()}
+
+
+def read_tags(image: Image.Image) -> dict[str, Any]:
+    """What an opened picture says about itself; None for what is not there.
+
+    Keys: t2i (our record), parameters (the text that other tools read), generator (the settings of another tool, see
+    `other_tools`), digital_source_type (short name), ai_system, damaged (whether there is a record of ours that cannot
+    be read).
+    """
+    text = getattr(image, "text", {}) if image.format == "PNG" else {}
+    xmp = text.get("XML:com.adobe.xmp") or image.info.get("xmp") or ""
+    if isinstance(xmp, bytes):
+        xmp = xmp.decode("utf-8", "replace")
+    record = text.get("t2i") or _tag(xmp, "t2i:record")
+    ours = parse_record(record)
+    parameters, graph = text.get("parameters"), text.get("prompt")
+    if parameters is None and graph is None:
+        exif = image.getexif()
+        parameters = _comment(exif.get_ifd(EXIF_IFD).get(USER_COMMENT))
+        for tag in (MAKE, MODEL, DESCRIPTION):
+            name, _, value = str(exif.get(tag) or "").partition(":")
+            graph = value if name.lower() == "prompt" else graph
+    generator = None
+    if ours is None:
+        generator = read_comfy(str(graph)) if graph else None
+        generator = generator or (read_parameters(str(parameters)) if parameters else None)
+    source = _tag(xmp, "Iptc4xmpExt:DigitalSourceType")
+    return {
+        "t2i": ours,
+        "parameters": None if parameters is None else str(parameters),
+        "generator": generator,
+        "digital_source_type": source.rsplit("/", 1)[-1] if source else None,
+        "ai_system": _tag(xmp, "Iptc4xmpExt:AISystemUsed"),
+        "damaged": bool(record) and ours is None,
+    }
+
+
+def _comment(value: Any) -> str | None:
+    """The text of EXIF's UserComment. Its first eight bytes name the encoding; for UNICODE, byte orders differ."""
+    if isinstance(value, str):
+        return value or None
+    if not isinstance(value, bytes):
+        return None
+    head, body = value[:8], value[8:]
+    if head == UNICODE:
+        # both orders decode; the right one gives the English words of the text
+        texts = [body.decode(code, "replace") for code in ("utf-16-be", "utf-16-le")]
+        return max(texts, key=lambda text: sum(c.isascii() for c in text))
+    if head in (b"ASCII\0\0\0", b"\0" * 8):
+        return body.decode("utf-8", "replace").rstrip("\0") or None
+    return None
+
+
+def _xmp(record: Record, with_record: bool) -> str:
+    """The XMP packet. with_record: include the whole record."""
+    # ASCII JSON has no control characters, which XML does not allow even escaped
+    ours = f"<t2i:record>{html.escape(json.dumps(record.table()))}</t2i:record>\n" if with_record else ""
+    prompt = ""
+    if not record.private and len(record.prompt.encode()) <= MAX_SEGMENT // 8:
+        text = html.escape("".join(c if c.isprintable() else " " for c in record.prompt))
+        prompt = f"<Iptc4xmpExt:AIPromptInformation>{text}</Iptc4xmpExt:AIPromptInformation>\n"
+    return XMP.format(
+        iptc=IPTC,
+        ours=OURS,
+        source=record.source_uri,
+        system=html.escape("".join(c for c in f"t2i ({record.model})" if c.isprintable())),
+        version=__version__,
+        prompt=prompt,
+        record=ours,
+    )
+
+
+def _tag(xmp: str, name: str) -> str | None:
+    """The value of an XMP property, written as an element or as an attribute."""
+    found = re.search(rf"<{name}>([^<]*)</{name}>", xmp) or re.search(rf'{name}="([^"]*)"', xmp)
+    return html.unescape(found.group(1)) if found else None
