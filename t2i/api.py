@@ -1,8 +1,7 @@
 """The library in two calls: ``t2i.load("small").sample("a cat in the snow", n=4)`` gives four PIL images.
 
-Every picture has the pixels that the command of the same name writes, and says nothing of how it was made: files of the
-command do. Pictures that go in are PIL images of any mode
-or paths of files; pictures that come out are upright RGB images.
+Each method gives the pixels that the command of the same name writes; only the command's files carry a record.
+Pictures that go in are PIL images of any mode, or paths; pictures that come out are upright RGB images.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Model:
         first prompt first.  Raises UsageError for a prompt, a number or a setting that makes no sense,
         UnavailableError (code ``memory``).
         """
-        from t2i.batching import in_halves
+        from t2i.batching import in_batches
         from t2i.media.images import to_pil
         from t2i.prompts import check_prompt
 
@@ -61,15 +60,13 @@ class Model:
         texts = [check_prompt(text) for text in ([prompt] if isinstance(prompt, str) else prompt)]
         seeds, request = _seeds(n, seed), _request(self.pipeline, settings)
         jobs = [(text, s) for text in texts for s in seeds]
-        if batch < 1:
-            raise _usage(f"batch={batch} draws nothing.")
+        _check_batch(batch)
 
         def draw(some: list[tuple[str, int]]) -> list[Image]:
             samples = self.pipeline.sample([text for text, _ in some], [s for _, s in some], request)
             return [to_pil(pixels) for pixels in samples.images]
 
-        parts = [jobs[i : i + batch] for i in range(0, len(jobs), batch)]
-        return [image for part in parts for _, images in in_halves(draw, part) for image in images]
+        return in_batches(draw, jobs, batch)
 
     def inpaint(
         self,
@@ -80,13 +77,16 @@ class Model:
         seed: int | None = None,
         *,
         feather: int | None = None,
+        batch: int = 8,
         **settings: Any,
     ) -> list[Image]:
         """Repaint the part of ``image`` where ``mask``, a picture of the same size, is white: ``n`` pictures.
 
-        Outside the mask and its ``feather`` (pixels) the values are those of ``image``.  ``settings`` as in
-        :meth:`sample`.  Raises UsageError for a mask of another size, or one that is empty or full.
+        Outside the mask and its ``feather`` (pixels) the values are those of ``image``.  ``batch`` and
+        ``settings`` as in :meth:`sample`.  Raises UsageError for a mask of another size, or one that is empty or full,
+        UnavailableError (code ``memory``).
         """
+        from t2i.batching import in_batches
         from t2i.edit.inpaint import inpaint
         from t2i.media.images import to_pil
         from t2i.prompts import check_prompt
@@ -98,28 +98,39 @@ class Model:
         hard = (white > 0).float()
         if not 0 < float(hard.mean()) < 1:
             raise _usage("the mask is all white or all black.", "White is repainted, black is kept.")
-        made = inpaint(self.pipeline, pixels, hard, [text] * n, seeds, request, feather=feather)
-        return [to_pil(picture) for picture in made]
+        _check_batch(batch)
+
+        def draw(some: list[int]) -> list[Image]:
+            prompts = [text] * len(some)
+            made = inpaint(self.pipeline, pixels, hard, prompts, some, request, feather=feather)
+            return [to_pil(picture) for picture in made]
+
+        return in_batches(draw, seeds, batch)
 
     def upscale(
         self, image: Picture, scale: float | None = None, to: int | None = None, seed: int = 0, **settings: Any
     ) -> Image:
-        """``image`` enlarged ``scale`` times, or until its longer side has ``to`` pixels. Raises UsageError unless
-        one of the two is given and makes the picture larger."""
+        """``image`` enlarged ``scale`` times, 1 to 64, or until its longer side has ``to`` pixels.
+
+        Raises UsageError unless one of the two is given and makes the picture larger, InputError (code ``image``) for
+        more than 64 megapixels.
+        """
         from t2i.edit.upscaling import upscale
+        from t2i.jobs.upscale import enlarged_size
         from t2i.media.images import to_pil
+        from t2i.prompts import seeds_from
 
         pixels = _pixels(image)
         height, width = pixels.shape[1:]
         if (scale is None) == (to is None):
             raise _usage("upscale takes scale or to.", "Write upscale(picture, scale=4) or upscale(picture, to=1024).")
-        factor = scale if scale is not None else (to or 0) / max(height, width)
-        if not 1 <= factor <= 16:
-            raise _usage(
-                f"the picture would become {factor:g} times as large.", "It can become 1 to 16 times as large."
-            )
-        size = round(height * factor), round(width * factor)
-        return to_pil(upscale(self.pipeline, pixels, size, seed, _request(self.pipeline, settings)).image)
+        if to is not None and to < max(height, width):
+            raise _usage(f"to={to} would make the picture smaller.", "Its longer side has to grow.")
+        factors = [int(self.pipeline.stages[e.name].config.scale) for e in self.pipeline.manifest.of_kind("upsampler")]
+        wide, high = enlarged_size(width, height, to, scale, factors)
+        (seed,) = seeds_from(seed, 1, "seed=")
+        request = _request(self.pipeline, settings)
+        return to_pil(upscale(self.pipeline, pixels, (high, wide), seed, request).image)
 
     def score(self, pictures: Sequence[Picture], prompt: str | Sequence[str]) -> list[float]:
         """How well each picture fits its prompt: the cosine, -1 to 1, of their embeddings by this model's own CLIP.
@@ -160,14 +171,16 @@ def load(model: str = "small", device: str = "cpu", dtype: str = "float32") -> M
 
 
 def _seeds(n: int, seed: int | None) -> list[int]:
-    from t2i.prompts import MAX_SEED, random_seed
+    from t2i.prompts import random_seed, seeds_from
 
     if n < 1:
         raise _usage(f"n={n} asks for no picture.")
-    if seed is not None and (type(seed) is not int or not 0 <= seed <= MAX_SEED - n):
-        raise _usage(f"seed={seed!r} is not a seed.", "A seed is a whole number from 0 on.")
-    first = random_seed() if seed is None else seed
-    return [first + i for i in range(n)]
+    return list(seeds_from(random_seed() if seed is None else seed, n, "seed="))
+
+
+def _check_batch(batch: int) -> None:
+    if batch < 1:
+        raise _usage(f"batch={batch} draws nothing.")
 
 
 def _request(pipeline: Pipeline, settings: dict[str, Any]) -> SampleRequest:

@@ -1,4 +1,4 @@
-"""Memory that does not suffice: the batch is drawn in halves. The pictures are the same either way."""
+"""Batches that halve themselves where memory does not suffice. The pictures are the same either way."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from t2i.errors import UnavailableError
@@ -56,6 +56,15 @@ def in_halves(
     half = len(items) // 2
     on_halving(half)
     return [*in_halves(draw, items[:half], on_halving), *in_halves(draw, items[half:], on_halving)]
+
+
+def in_batches(draw: Callable[[list[T]], list[R]], items: Sequence[T], batch: int) -> list[R]:
+    """``draw`` applied to ``batch`` items at a time, or to fewer where memory does not suffice; all results in order.
+
+    Raises UnavailableError (code ``memory``) as `in_halves`.
+    """
+    parts = [list(items[i : i + batch]) for i in range(0, len(items), batch)]
+    return [result for part in parts for _, results in in_halves(draw, part) for result in results]
 
 
 def _drawn(draw: Callable[[list[T]], R], items: list[T]) -> R:

@@ -324,5 +324,5 @@ def blind(name: str) -> tuple[str, str]:
     """Message and hint for a model without an image encoder."""
     return (
         f"the model {name!r} has no image encoder: its text encoder has never seen a picture.",
-        "Start from a picture with --init IMAGE --strength 0.6, or use --model small.",
+        "Start from a picture with t2i sample … --init IMAGE, or use --model small.",
     )

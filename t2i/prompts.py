@@ -70,3 +70,12 @@ def expand(prompt: str) -> list[str]:
 def random_seed() -> int:
     """A seed that nobody chose, small enough to type again."""
     return secrets.randbelow(2**31)
+
+
+def seeds_from(first: int, n: int, said: str) -> range:
+    """The seeds of n pictures, the first of them given. Raises UsageError, which repeats it after ``said``."""
+    if type(first) is not int or first < 0:
+        raise UsageError(f"{said}{first!r} is not a seed.", "A seed is a whole number from 0 on.")
+    if first + n - 1 > MAX_SEED:
+        raise UsageError(f"{said}{first} is too large.", f"The largest seed is {MAX_SEED}.")
+    return range(first, first + n)

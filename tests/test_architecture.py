@@ -29,7 +29,7 @@ MAY: dict[str, set[str]] = {
     "data": GROUND | {"world", "text"},
     "store": GROUND | MATHS | BUNDLE | {"stages", "pipeline", "edit"},
     "edit": GROUND | MATHS | BUNDLE | {"stages", "pipeline"},
-    "score": GROUND | BUNDLE | {"text", "nets", "world", "stages", "pipeline", "store"},
+    "score": GROUND | BUNDLE | {"jobs", "text", "nets", "world", "stages", "pipeline", "store"},
     "train": GROUND | MATHS | BUNDLE | {"stages", "pipeline", "world", "data"},
     "lab": GROUND | MATHS | BUNDLE | {"stages", "pipeline", "store", "edit", "world", "data", "train", "score"},
     "jobs": GROUND | BUNDLE | {"store", "stages", "pipeline", "edit"},

@@ -70,20 +70,21 @@ def main() -> None:
             "wide.png",
         )
         sheet("editing/outpaint", ["cat.png", "wide.png"])
-        t2i("sample", "--like", "cat.png", "-n", "3", "--seed", "1", "-o", "like.png")
-        t2i("sample", "--like", "cat.png", "-n", "3", "--seed", "1", "--strength", "0.3", "-o", "near.png")
+        t2i("vary", "cat.png", "-n", "3", "--seed", "1", "-o", "like.png")
+        t2i("vary", "cat.png", "-n", "3", "--seed", "1", "--strength", "0.3", "-o", "near.png")
         sheet(
             "editing/like",
             ["cat.png", "like.png", "like-2.png", "like-3.png"],
             ["cat.png", "near.png", "near-2.png", "near-3.png"],
         )
-        t2i("sample", "--blend", "cat.png", "dog.png", "--frames", "7", "--seed", "1", "-o", "blend{n}.png")
+        t2i("vary", "cat.png", "--to", "dog.png", "--frames", "7", "--seed", "1", "-o", "blend{n}.png")
         sheet("editing/blend", [f"blend{i}.png" for i in range(7)])
         t2i(
-            "sample",
-            "--text-diff",
+            "vary",
             "cat.png",
+            "--from-text",
             "a cat",
+            "--to-text",
             "a house",
             "--theta",
             "0..0.6",

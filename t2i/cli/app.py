@@ -15,7 +15,8 @@ import typer
 
 from t2i import __version__
 from t2i.batching import out_of_memory
-from t2i.cli import info, inpaint, models, sample, score, train, upscale
+from t2i.cli import info, inpaint, models, sample, score, train, upscale, vary
+from t2i.cli.panels import PanelCommand
 from t2i.cli.ui import UI, ReaderGone, unwritten
 from t2i.errors import (
     EXIT_INTERRUPTED,
@@ -36,6 +37,7 @@ EPILOG = """Examples:
   t2i sample "a cat in the snow" -n 4
   t2i sample "一只猫在雪地里玩耍"
   t2i sample -f prompts.txt -o out/
+  t2i vary cat.png -n 4
   t2i info out/a-cat-in-the-snow-7.png
   t2i train --recipe tiny --out my-model
 
@@ -51,12 +53,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-app.command("sample", epilog=sample.EPILOG)(sample.sample)
-app.command("inpaint", epilog=inpaint.EPILOG)(inpaint.inpaint)
-app.command("upscale", epilog=upscale.EPILOG)(upscale.upscale)
-app.command("train", epilog=train.EPILOG)(train.train)
-app.command("score", epilog=score.EPILOG)(score.score)
-app.command("info", epilog=info.EPILOG)(info.info)
+app.command("sample", cls=PanelCommand, epilog=sample.EPILOG)(sample.sample)
+app.command("vary", cls=PanelCommand, epilog=vary.EPILOG)(vary.vary)
+app.command("inpaint", cls=PanelCommand, epilog=inpaint.EPILOG)(inpaint.inpaint)
+app.command("upscale", cls=PanelCommand, epilog=upscale.EPILOG)(upscale.upscale)
+app.command("train", cls=PanelCommand, epilog=train.EPILOG)(train.train)
+app.command("score", cls=PanelCommand, epilog=score.EPILOG)(score.score)
+app.command("info", cls=PanelCommand, epilog=info.EPILOG)(info.info)
 app.add_typer(models.app, name="models")
 
 # Typer carries click with it; the class is reached through the name that is public in every version.

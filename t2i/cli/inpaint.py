@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from t2i.cli import options as opt
+from t2i.cli.panels import Panel
 from t2i.cli.ui import UI
 from t2i.errors import UsageError
 from t2i.jobs.device import check_device
@@ -22,7 +24,7 @@ EPILOG = """Examples:
 
 \b
   t2i inpaint photo.png "a dog" --mask mask.png          # white is repainted
-  t2i inpaint photo.png "a dog" --mask-text "the cat"    # the box around what the model takes for the cat
+  t2i inpaint photo.png "a dog" --mask-text "the cat"    # a box around what the model takes for the cat
   t2i inpaint photo.png "a house" --box 40,60,120,120 -n 4
   t2i inpaint photo.png "a beach" --outpaint left=50%,right=128
   t2i inpaint photo.png --box 40,60,120,120              # no prompt: what is there is removed
@@ -34,56 +36,78 @@ def inpaint(
     picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="A PNG, JPEG or WebP file of any size.")],
     prompt: Annotated[
         str | None,
-        typer.Argument(metavar="PROMPT", help="What to paint; without it, what is masked is removed."),
+        typer.Argument(
+            metavar="PROMPT", help="What to paint; without it, what is masked is removed.", show_default=False
+        ),
     ] = None,
     mask: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Mask as large as the picture; white is repainted.")
-    ] = None,
-    mask_mode: Annotated[
-        str, typer.Option(metavar="replace|keep", help="What happens to the white of --mask.")
-    ] = "replace",
-    mask_text: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Repaint what this says; the model looks for it.")
+        Path | None,
+        typer.Option(metavar="FILE", help="A picture as large; white is repainted.", rich_help_panel=Panel.MASK),
     ] = None,
     box: Annotated[
-        list[str] | None, typer.Option(metavar="X,Y,W,H", help="Repaint a rectangle; may come more than once.")
+        list[str] | None,
+        typer.Option(metavar="X,Y,W,H", help="A rectangle; may be given again.", rich_help_panel=Panel.MASK),
+    ] = None,
+    mask_text: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="What this names; the model looks for it.", rich_help_panel=Panel.MASK),
     ] = None,
     outpaint: Annotated[
-        str | None, typer.Option(metavar="SIDE=N,…", help="Make the picture larger: left=50%,right=128, or 25%.")
+        str | None,
+        typer.Option(metavar="SIDE=N,…", help="New margins: left=50%,right=128, or 25%.", rich_help_panel=Panel.MASK),
     ] = None,
     feather: Annotated[
         int | None,
-        typer.Option(metavar="PX", min=0, max=4096, help="Blend this far outside of the mask.  [default: by size]"),
+        typer.Option(
+            metavar="PX", min=0, max=4096, help="Blend so far outside.  [default: by size]", rich_help_panel=Panel.MASK
+        ),
     ] = None,
+    mask_mode: Annotated[
+        str,
+        typer.Option(metavar="replace|keep", help="Of --mask: what happens to white.", rich_help_panel=Panel.MASK),
+    ] = "replace",
     mask_shape: Annotated[
-        str, typer.Option(metavar="box|exact", help="Of --mask-text: the box around what was found, or its outline.")
+        str,
+        typer.Option(
+            metavar="box|exact", help="Of --mask-text: a box around it, or its outline.", rich_help_panel=Panel.MASK
+        ),
     ] = "box",
     mask_grow: Annotated[
-        float, typer.Option(metavar="SHARE", min=0, max=0.5, help="Widen --mask-text by this share of the short side.")
+        float,
+        typer.Option(
+            metavar="SHARE",
+            min=0,
+            max=0.5,
+            help="Of --mask-text: widen, by a share of the short side.",
+            rich_help_panel=Panel.MASK,
+        ),
     ] = 0.02,
     mask_threshold: Annotated[
         float | None,
-        typer.Option(metavar="T", min=0.01, max=0.99, help="Least contrast of --mask-text.  [default: Otsu's]"),
+        typer.Option(
+            metavar="T",
+            min=0.01,
+            max=0.99,
+            help="Of --mask-text: least contrast.  [default: Otsu's]",
+            rich_help_panel=Panel.MASK,
+        ),
     ] = None,
-    show_mask: Annotated[bool, typer.Option("--show-mask", help="Save the mask beside the pictures, too.")] = False,
-    n: Annotated[int | None, typer.Option("--count", "-n", metavar="N", help="Pictures to make.  [default: 1]")] = None,
+    n: opt.Count = None,
     seed: opt.Seeds = None,
     model: opt.Model = "small",
     output: opt.Output = "out",
     steps: opt.Steps = None,
     guidance: opt.Guidance = None,
-    negative: Annotated[str, typer.Option(metavar="TEXT", help="What not to paint.", show_default=False)] = "",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite/--skip-existing", help="Paint again and replace what is there.")
+    negative: opt.Negative = "",
+    show_mask: Annotated[
+        bool, typer.Option("--show-mask", help="Save the mask beside the pictures.", rich_help_panel=Panel.EXTRA)
     ] = False,
+    overwrite: opt.Overwrite = False,
     strict: opt.FirstFrame = False,
     no_prompt_metadata: opt.NoPromptMetadata = False,
     sign_cert: opt.SignCert = None,
     sign_key: opt.SignKey = None,
-    batch: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, max=1024, help="Pictures painted together; moves a value by a level at most."),
-    ] = 8,
+    batch: opt.Batch = 8,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "float32",
     offline: opt.Offline = False,
@@ -94,15 +118,16 @@ def inpaint(
 ) -> None:
     """Repaint a part of a picture, or paint around it.
 
-    The part comes from --mask, --box, --mask-text, --outpaint, or the picture's own transparency; several are joined.
-    The square around it goes through the model and back into its place: outside of the mask and its feather every
-    pixel of a PNG is what it was. The path of each picture goes to stdout, one a line.
+    The part is given by --mask, --box, --mask-text, --outpaint, or the picture's own transparency; several are joined.
+    The model paints the square around it. Outside of the mask and its feather every pixel of a PNG stays as it was.
+    The path of each picture goes to stdout, one a line.
     """
     ui: UI = ctx.obj
     from t2i.jobs.inputs import MODES, check_mask, parse_box, read_mask, read_source
     from t2i.jobs.job import Job
     from t2i.jobs.output_paths import OutputPaths
-    from t2i.jobs.runner import Runner, RunRequest
+    from t2i.jobs.request import DrawRequest
+    from t2i.jobs.runner import Runner
     from t2i.jobs.settings import check_words, read_dials
     from t2i.store.bundle import read_bundle
     from t2i.store.registry import resolve
@@ -124,8 +149,7 @@ def inpaint(
     text = check_prompt(prompt) if prompt is not None else ""
     looked_for = check_prompt(mask_text, "--mask-text") if mask_text is not None else None
     seeds = parse_seeds(seed, n)
-    given = {"steps": steps, "guidance": guidance}
-    words = {"negative": negative, **{name: value for name, value in given.items() if value is not None}}
+    words = opt.words(steps=steps, guidance=guidance, negative=negative)
     check_words(words)
     boxes = [parse_box(b) for b in box or []]
     signer = opt.read_signer(sign_cert, sign_key)
@@ -139,7 +163,7 @@ def inpaint(
         check_mask(painted)
 
     bundle = read_bundle(resolve(model))
-    names = OutputPaths(output, bundle.manifest.name)
+    paths = OutputPaths(output, bundle.manifest.name)
     plan = {
         "picture": source.digest,
         "mask": _digest(painted),
@@ -149,33 +173,44 @@ def inpaint(
         **({"threshold": mask_threshold} if looked_for and mask_threshold else {}),
     }
     size = (source.image.width + margins[0] + margins[2], source.image.height + margins[1] + margins[3])
-    request = RunRequest.editing(
-        bundle, names, "inpaint", source, size=size, overwrite=overwrite, private=no_prompt_metadata, signer=signer
+    request = DrawRequest.editing(
+        bundle,
+        paths.path,
+        "inpaint",
+        source,
+        size=size,
+        overwrite=overwrite,
+        manifest=not paths.single,
+        private=no_prompt_metadata,
+        signer=signer,
     )
     dials = read_dials(bundle, dtype, words, bool(text)).with_settings({"inpaint": plan})
     fallback = random_seed()
     title = f"{picture.stem} {text or 'removed'}"
     numbers = seeds if seeds is not None else range(fallback, fallback + (n or 1))
     jobs = [Job(text, number, i, i, dials, title) for i, number in enumerate(numbers)]
-    for folder in names.folders(jobs):
+    for folder in paths.folders(jobs):
         check_writable(folder)
     if seeds is None:
         ui.note(f"seed {fallback}")
     opt.environment(offline, deterministic)
     from t2i.jobs.inpaint import Inpainting
 
-    beside = names.path(jobs[0]).parent / f"{picture.stem}.mask.png" if show_mask else None
+    beside = paths.path(jobs[0]).parent / f"{picture.stem}.mask.png" if show_mask else None
     paint = Inpainting(ui, source, painted, margins, feather, looked_for, mask_shape, mask_grow, mask_threshold, beside)
-    drawing = Runner(ui, request, jobs, device, batch, paint=paint)
-    drawing.run()
-    drawing.finish()
+    runner = Runner(ui, replace(request, draw_jobs=paint), jobs, device, batch)
+    runner.run()
+    runner.finish()
 
 
 def _join_masks(
     source: Any, mask: Image | None, boxes: list[tuple[int, int, int, int]], outpaint: str | None
 ) -> tuple[Image | None, tuple[int, int, int, int]]:
-    """What is to be repainted of the picture as it was given (L, 255 = repaint), None for nothing said yet, and the
-    margins (left, top, right, bottom) to add. The mask has the size of the picture with its margins."""
+    """Join everything that says what to repaint; -> (mask, margins).
+
+    mask: L, 255 = repaint, as large as the picture with its margins; None where nothing says anything. margins: pixels
+    to add (left, top, right, bottom).
+    """
     from PIL import ImageChops, ImageOps
 
     from t2i.jobs.inputs import boxes_mask, parse_outpaint

@@ -1,43 +1,149 @@
-"""Options that mean the same in every command, and the small languages they are written in.
-
-Everything here is checked before torch is imported: a mistake costs a tenth of a second.
-"""
+"""Options that mean the same in every command. A mistake in one is told before torch is imported."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from t2i.cli.panels import Panel
 from t2i.errors import UsageError
 from t2i.jobs.parsing import DTYPES
+from t2i.sampling import SAMPLERS
 
 if TYPE_CHECKING:
     from t2i.media.c2pa import Signer
 
 
 Model = Annotated[str, typer.Option("--model", "-m", metavar="NAME|FOLDER", help="Which model.")]
-Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.")]
-Dtype = Annotated[str, typer.Option(metavar="|".join(DTYPES), help="Number format; CPUs are fastest in float32.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON record a line on stdout, and a closing envelope.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
-Deterministic = Annotated[bool, typer.Option("--deterministic", help="Bit-identical kernels, where they exist.")]
-SignCert = Annotated[
-    Path | None, typer.Option(metavar="PEM", help="Sign each picture (C2PA): certificate chain.", show_default=False)
+Count = Annotated[int | None, typer.Option("--count", "-n", metavar="N", help="Pictures to make.  [default: 1]")]
+PromptCount = Annotated[
+    int | None, typer.Option("--count", "-n", metavar="N", help="Pictures of each prompt.  [default: 1]")
 ]
-SignKey = Annotated[Path | None, typer.Option(metavar="PEM", help="… and its private key.", show_default=False)]
-Seeds = Annotated[str | None, typer.Option(metavar="S|A,B|A..B", help="Picture i has seed S+i; without it, random.")]
+Seeds = Annotated[str | None, typer.Option(metavar="S|A,B|A..B", help="Picture i has seed S+i.  [default: random]")]
 Output = Annotated[
-    str, typer.Option("--output", "-o", metavar="DIR|TEMPLATE", help="Fields: {slug} {seed} {index:03} {n} {model}.")
+    str,
+    typer.Option(
+        "--output", "-o", metavar="DIR|TEMPLATE", help="A folder, or a name with {slug} {seed} {index:03} {n} {model}."
+    ),
 ]
-Steps = Annotated[str | None, typer.Option(metavar="N|STAGE=N,…", help="Sampling steps.")]
-Guidance = Annotated[str | None, typer.Option(metavar="G|STAGE=G,…", help="How closely to follow the text.")]
-FirstFrame = Annotated[bool, typer.Option("--strict", help="Refuse an animation instead of its first frame.")]
-NoPromptMetadata = Annotated[bool, typer.Option("--no-prompt-metadata", help="Keep the prompt out of the files.")]
+Size = Annotated[int | None, typer.Option(metavar="PIXELS", help="Side of the picture.  [default: the model's]")]
+
+Steps = Annotated[
+    str | None,
+    typer.Option(metavar="N|STAGE=N,…", help="Sampling steps, as in base=8,up=2.", rich_help_panel=Panel.PICTURE),
+]
+Guidance = Annotated[
+    str | None,
+    typer.Option(metavar="G|STAGE=G,…", help="How closely to follow the text.", rich_help_panel=Panel.PICTURE),
+]
+Negative = Annotated[
+    str, typer.Option(metavar="TEXT", help="What not to draw.", show_default=False, rich_help_panel=Panel.PICTURE)
+]
+Sampler = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help=f"Of the base: {', '.join(SAMPLERS)}.", rich_help_panel=Panel.PICTURE),
+]
+Thresholds = Annotated[
+    str | None,
+    typer.Option(
+        "--threshold",
+        metavar="P,CAP|STAGE=…",
+        help="Dynamic thresholding, as in 0.995,1.5; or static; or none.",
+        rich_help_panel=Panel.PICTURE,
+    ),
+]
+Noise = Annotated[
+    str | None,
+    typer.Option(
+        "--sr-noise",
+        metavar="L|STAGE=L,…",
+        help="Noise on the input of upsamplers, 0 to 1.",
+        rich_help_panel=Panel.PICTURE,
+    ),
+]
+Strength = Annotated[
+    float | None,
+    typer.Option(metavar="0..1", help="How far to go from the picture.", rich_help_panel=Panel.FROM_PICTURE),
+]
+
+Grid = Annotated[
+    bool, typer.Option("--grid", help="Write one sheet with all pictures, too.", rich_help_panel=Panel.EXTRA)
+]
+KeepStages = Annotated[
+    bool, typer.Option("--keep-stages", help="Save the output of each stage, too.", rich_help_panel=Panel.EXTRA)
+]
+Show = Annotated[bool, typer.Option("--show", help="Show each picture in the terminal.", rich_help_panel=Panel.EXTRA)]
+Preview = Annotated[
+    bool, typer.Option("--preview", help="Show the pictures while they are drawn.", rich_help_panel=Panel.EXTRA)
+]
+
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite/--skip-existing", help="Make again and replace what exists.", rich_help_panel=Panel.FILES
+    ),
+]
+NoPromptMetadata = Annotated[
+    bool, typer.Option("--no-prompt-metadata", help="Keep prompts out of the files.", rich_help_panel=Panel.FILES)
+]
+FirstFrame = Annotated[
+    bool,
+    typer.Option("--strict", help="Refuse an animation; else its first frame is taken.", rich_help_panel=Panel.FILES),
+]
+SignCert = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PEM", help="Sign each picture (C2PA): certificates.", show_default=False, rich_help_panel=Panel.FILES
+    ),
+]
+SignKey = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PEM", help="Sign each picture (C2PA): private key.", show_default=False, rich_help_panel=Panel.FILES
+    ),
+]
+
+Batch = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=1024,
+        help="Pictures drawn together.",
+        rich_help_panel=Panel.MACHINE,
+    ),
+]
+Device = Annotated[
+    str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=Panel.MACHINE)
+]
+Dtype = Annotated[str, typer.Option(metavar="TYPE", help=f"{', '.join(DTYPES)}.", rich_help_panel=Panel.MACHINE)]
+Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.", rich_help_panel=Panel.MACHINE)]
+Deterministic = Annotated[
+    bool,
+    typer.Option("--deterministic", help="Bit-identical kernels, where they exist.", rich_help_panel=Panel.MACHINE),
+]
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Results as JSON lines, and a closing envelope.", rich_help_panel=Panel.MESSAGES)
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.", rich_help_panel=Panel.MESSAGES)]
+Debug = Annotated[
+    bool, typer.Option("--debug", help="Show the traceback of a failure.", rich_help_panel=Panel.MESSAGES)
+]
+
+
+def words(**options: object) -> dict[str, str]:
+    """The settings of a picture as text, without those that were not given."""
+    return {name: str(value) for name, value in options.items() if value is not None}
+
+
+def seeds_or(seeds: Sequence[int] | None, first: int | None, n: int | None) -> Sequence[int]:
+    """The seeds that were given, or n from ``first`` on."""
+    return seeds if seeds is not None else range(first or 0, (first or 0) + (n or 1))
 
 
 def is_given(ctx: typer.Context, name: str) -> bool:

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from t2i.cli import options as opt
+from t2i.cli.panels import Panel
 from t2i.cli.ui import UI
 from t2i.errors import UsageError
 from t2i.jobs.device import check_device
 from t2i.jobs.output_paths import check_writable
 from t2i.jobs.parsing import DTYPES, check_choice, check_count, parse_seeds
 from t2i.prompts import check_prompt, random_seed
-from t2i.sampling import SAMPLERS
 
 EPILOG = """Examples:
 
@@ -28,9 +28,6 @@ EPILOG = """Examples:
   t2i sample "a {red|blue} {apple|cat}" --seed 1,2,3 --grid
   t2i sample "a cat" --seed 1..4 --sweep guidance=1,2,4
   t2i sample --replay out/a-cat-7.png          # says identical, or how far off
-  t2i sample --like photo.png -n 4             # variations of a picture
-  t2i sample --blend cat.png dog.png --frames 9 --animate webp
-  t2i sample --text-diff cat.png "a cat" "a dog" --theta 0.25..0.5
   t2i sample "a castle" --init sketch.png --strength 0.8
   generate-prompts | t2i sample -f - --json > done.jsonl
 """
@@ -41,94 +38,80 @@ def sample(
     prompt: Annotated[
         str | None,
         typer.Argument(
-            metavar="PROMPT", help="What to draw, in English or Chinese; {a|b} is each in turn.", show_default=False
+            metavar="PROMPT", help="What to draw, in English or Chinese; {a|b} draws both.", show_default=False
         ),
     ] = None,
     file: Annotated[
         str | None, typer.Option("--file", "-f", metavar="FILE|-", help="Prompts, one a line, or jobs in JSON lines.")
     ] = None,
-    replay: Annotated[
-        Path | None, typer.Option(metavar="IMAGE", help="Draw a picture again and compare.", show_default=False)
-    ] = None,
-    n: Annotated[
-        int | None, typer.Option("--count", "-n", metavar="N", help="Pictures of each prompt.  [default: 1]")
-    ] = None,
+    n: opt.PromptCount = None,
     seed: opt.Seeds = None,
+    size: opt.Size = None,
     model: opt.Model = "small",
     output: opt.Output = "out",
-    size: Annotated[
-        int | None, typer.Option(metavar="PIXELS", help="Where the cascade stops.  [default: the model's]")
-    ] = None,
     steps: opt.Steps = None,
     guidance: opt.Guidance = None,
-    sampler: Annotated[str | None, typer.Option(metavar="|".join(SAMPLERS), help="Sampler of the base.")] = None,
-    negative: Annotated[str, typer.Option(metavar="TEXT", help="What not to draw.", show_default=False)] = "",
-    threshold: Annotated[
+    negative: opt.Negative = "",
+    sampler: opt.Sampler = None,
+    threshold: opt.Thresholds = None,
+    sr_noise: opt.Noise = None,
+    prior: Annotated[
         str | None,
-        typer.Option(
-            metavar="P,CAP|static|none|STAGE=…", help="Thresholding of the estimates; dynamic as in 0.995,1.5."
-        ),
-    ] = None,
-    sr_noise: Annotated[
-        str | None,
-        typer.Option(metavar="L|STAGE=L,…", help="How much the input of the upsamplers is noised, from 0 to 1."),
-    ] = None,
-    sweep: Annotated[
-        list[str] | None,
-        typer.Option(metavar="DIAL=A,B,…", help="Each value in turn, and a labelled sheet; may come more than once."),
-    ] = None,
-    grid: Annotated[bool, typer.Option("--grid", help="All pictures of the run as one, too.")] = False,
-    keep_stages: Annotated[bool, typer.Option("--keep-stages", help="Save what each stage made, too.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite/--skip-existing", help="Draw again and replace what is there.")
-    ] = False,
-    like: Annotated[
-        Path | None, typer.Option(metavar="IMAGE", help="Variations of a picture.", show_default=False)
-    ] = None,
-    blend: Annotated[
-        tuple[Path, Path] | None,
-        typer.Option(metavar="A B", help="The way from one picture to another.", show_default=False),
-    ] = None,
-    text_diff: Annotated[
-        tuple[Path, str, str] | None,
-        typer.Option(metavar="IMAGE FROM TO", help="A picture moved from one text to another.", show_default=False),
+        typer.Option(metavar="diffusion|none", help="Whether to use the prior.", rich_help_panel=Panel.PICTURE),
     ] = None,
     init: Annotated[
         Path | None,
-        typer.Option(metavar="IMAGE", help="Start from a picture: a sketch, another style.", show_default=False),
+        typer.Option(
+            metavar="IMAGE",
+            help="Start from a picture: a sketch, another style.",
+            show_default=False,
+            rich_help_panel=Panel.FROM_PICTURE,
+        ),
     ] = None,
     strength: Annotated[
         float | None,
-        typer.Option(metavar="0..1", help="How far from the picture given.  [default: like 1, init 0.6, others 0]"),
+        typer.Option(metavar="0..1", help="How far to go from it.  [default: 0.6]", rich_help_panel=Panel.FROM_PICTURE),
     ] = None,
-    theta: Annotated[
-        str | None, typer.Option(metavar="A..B|A,B", help="How far to move in --text-diff.  [default: 0.25..0.5]")
-    ] = None,
-    frames: Annotated[
-        int | None, typer.Option(metavar="N", help="Frames of --blend and --text-diff.  [default: 9 and 5]")
-    ] = None,
-    animate: Annotated[
-        str | None, typer.Option(metavar="webp|gif", help="The frames as one moving picture, too.")
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="IMAGE",
+            help="Draw a picture again and compare.",
+            show_default=False,
+            rich_help_panel=Panel.FROM_PICTURE,
+        ),
     ] = None,
     rerank: Annotated[
         int | None,
-        typer.Option(metavar="K", min=2, max=1000, help="Draw K for each picture and keep the best, by CLIP."),
-    ] = None,
-    prior: Annotated[
-        str | None, typer.Option(metavar="diffusion|none", help="Whether the text goes through the prior.")
+        typer.Option(
+            metavar="K",
+            min=2,
+            max=1000,
+            help="Draw K, keep the best by CLIP.",
+            rich_help_panel=Panel.CHOICE,
+        ),
     ] = None,
     prior_best_of: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=1000, help="Embeddings that the prior draws, to keep one.")
+        int | None,
+        typer.Option(metavar="N", min=1, max=1000, help="Keep the best of N embeddings.", rich_help_panel=Panel.CHOICE),
     ] = None,
-    show: Annotated[bool, typer.Option("--show", help="Show each picture in the terminal.")] = False,
-    preview: Annotated[bool, typer.Option("--preview", help="Show the pictures coming into being.")] = False,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SETTING=A,B,…",
+            help="Draw with each value, and a labelled sheet.",
+            rich_help_panel=Panel.EXTRA,
+        ),
+    ] = None,
+    grid: opt.Grid = False,
+    show: opt.Show = False,
+    preview: opt.Preview = False,
+    keep_stages: opt.KeepStages = False,
+    overwrite: opt.Overwrite = False,
     no_prompt_metadata: opt.NoPromptMetadata = False,
     sign_cert: opt.SignCert = None,
     sign_key: opt.SignKey = None,
-    batch: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, max=1024, help="Pictures drawn together; moves a value by a level at most."),
-    ] = 8,
+    batch: opt.Batch = 8,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "float32",
     offline: opt.Offline = False,
@@ -139,16 +122,17 @@ def sample(
 ) -> None:
     """Draw pictures from a prompt, or from a file of prompts.
 
-    The path of each picture goes to stdout, one a line. A picture that is there already, with the same
-    weights, prompt, settings and seed, is not drawn again; its path is printed all the same. Each output folder
-    gets a manifest.jsonl with a line a picture.
+    The path of each picture goes to stdout, one a line. A picture that exists with the same weights, prompt, settings
+    and seed is not drawn again; its path is printed all the same. Each output folder gets a manifest.jsonl with a line
+    for each picture.
     """
     ui: UI = ctx.obj
     from t2i.cli.show import Screen
     from t2i.jobs.edits import EditRequest
     from t2i.jobs.output_paths import OutputPaths
     from t2i.jobs.prompt_file import PromptLine, plan, read_lines
-    from t2i.jobs.runner import Runner, RunRequest
+    from t2i.jobs.request import DrawRequest
+    from t2i.jobs.runner import Runner
     from t2i.jobs.settings import check_words, read_dials
     from t2i.jobs.sheets import write_sheets
     from t2i.jobs.sweep import parse_sweep
@@ -166,48 +150,48 @@ def sample(
         opt.environment(offline, deterministic)
         _replay(ui, replay, prompt, model if opt.is_given(ctx, "model") else None, device)
         return
-    wish = EditRequest.read(
-        ui, like=like, blend=blend, text_diff=text_diff, init=init, theta=theta, frames=frames, strength=strength,
-        rerank=rerank, prior=prior, best_of=prior_best_of, animate=animate,
-    )  # fmt: skip
-    wish.check(prompt, file, sweep)
-    if wish.needs_prompt and (prompt is None) == (file is None):
+    if init is not None and (file is not None or sweep):
+        other = "a prompt file" if file is not None else "--sweep"
+        raise UsageError(f"--init and {other} do not go together.", "Run it once for each.")
+    edit = EditRequest.read(ui, init=init, strength=strength, rerank=rerank, prior=prior, best_of=prior_best_of)
+    if (prompt is None) == (file is None):
         if prompt is not None:
             raise UsageError("there is a prompt and a prompt file.", "Leave one of them out.")
         raise UsageError("there is no prompt.", 'Write t2i sample "a cat in the snow", or t2i sample -f prompts.txt')
     seeds = parse_seeds(seed, n)
-    given = {"size": size, "steps": steps, "guidance": guidance, "sampler": sampler, "threshold": threshold}
-    given["sr_noise"] = sr_noise
-    words = {"negative": negative, **{name: str(value) for name, value in given.items() if value is not None}}
+    words = opt.words(
+        size=size, steps=steps, guidance=guidance, sampler=sampler, threshold=threshold, sr_noise=sr_noise,
+        negative=negative,
+    )  # fmt: skip
     check_words(words)
     axes = parse_sweep(sweep or [])
-    lines = [] if wish.way else [PromptLine(check_prompt(prompt))] if prompt is not None else read_lines(file or "-")
-    signer = opt.read_signer(sign_cert, sign_key)
-    signer = wish.way.signer(signer) if wish.way else signer
+    lines = [PromptLine(check_prompt(prompt))] if prompt is not None else read_lines(file or "-")
+    signer = edit.signer(opt.read_signer(sign_cert, sign_key))
 
     bundle = read_bundle(resolve(model))
     check_complete(bundle.manifest, bundle.configs)
-    wish.check_model(bundle)
-    names = OutputPaths(output, bundle.manifest.name)
-    request = RunRequest(bundle, names, keep_stages, overwrite, no_prompt_metadata, signer)
-    fallback = random_seed() if prompt is not None or wish.way else None
-    if wish.way is not None:
-        first = seeds if seeds is not None else range(fallback or 0, (fallback or 0) + (n or 1))
-        jobs = wish.jobs(prompt or "", first, read_dials(bundle, dtype, words, bool(prompt)))
+    edit.check_model(bundle)
+    paths = OutputPaths(output, bundle.manifest.name)
+    fallback = random_seed() if prompt is not None else None
+    if init is not None:
+        assert prompt is not None
+        jobs = edit.jobs(prompt, opt.seeds_or(seeds, fallback, n), read_dials(bundle, dtype, words))
     else:
-        jobs = plan(lines, n, seeds, words, lambda said: wish.dials(read_dials(bundle, dtype, said)), axes, fallback)
-    for folder in names.folders(jobs):
+        jobs = plan(lines, n, seeds, words, lambda said: edit.dials(read_dials(bundle, dtype, said)), axes, fallback)
+    for folder in paths.folders(jobs):
         check_writable(folder)
     if seeds is None and fallback is not None:
         ui.note(f"seed {fallback}")
     opt.environment(offline, deterministic)
     ui.screen = Screen.wanted(ui, show, preview)
-    remember = bool(grid or axes or animate)
-    drawing = Runner(ui, request, jobs, device, batch, remember, wish.paint if wish.asked else None)
-    drawing.run()
-    write_sheets(ui, request, jobs, drawing, grid)
-    wish.animation(ui, request, jobs, drawing)
-    drawing.finish()
+    request = DrawRequest(
+        bundle, paths.path, keep_stages=keep_stages, overwrite=overwrite, manifest=not paths.single,
+        private=no_prompt_metadata, signer=signer, draw_jobs=edit.draw,
+    )  # fmt: skip
+    runner = Runner(ui, request, jobs, device, batch, remember=bool(grid or axes))
+    runner.run()
+    write_sheets(ui, request, jobs, runner, grid)
+    runner.finish()
 
 
 def _replay(ui: UI, path: Path, prompt: str | None, model: str | None, device: str) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from t2i.cli import options as opt
+from t2i.cli.panels import Panel
 from t2i.cli.ui import UI
 from t2i.errors import GateError, InconclusiveError, InputError, UsageError
 from t2i.jobs.device import check_device
@@ -41,79 +42,146 @@ DRAWING = {
     "out": "--out",
 }
 
-Places = Annotated[list[Path] | None, typer.Argument(metavar="[PICTURES]...", help="Files and folders of pictures.")]
+Places = Annotated[list[Path] | None, typer.Argument(metavar="PICTURES", help="Files and folders of pictures.")]
 
 
 def score(
     ctx: typer.Context,
     places: Places = None,
     suite: Annotated[
-        str | None, typer.Option(metavar="scenes|FILE", help="Prompts; drawn unless pictures are given.")
+        str | None, typer.Option(metavar="scenes|FILE", help="A list of prompts, drawn unless there are pictures.")
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="About so many prompts of the suite, at least one of each task.")
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="About so many prompts of the suite.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Only these metrics.", rich_help_panel=Panel.METRICS)
     ] = None,
-    n: Annotated[int, typer.Option("--count", "-n", min=1, metavar="N", help="Pictures drawn of each prompt.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="Picture i of every prompt has seed S+i.")] = 0,
-    model: opt.Model = "small",
-    size: Annotated[str | None, typer.Option(metavar="PX", help="Where the cascade stops.")] = None,
-    steps: Annotated[str | None, typer.Option(metavar="N|STAGE=N,…", help="As in sample.")] = None,
-    guidance: Annotated[str | None, typer.Option(metavar="W|STAGE=W,…", help="As in sample.")] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where a suite's pictures go. [out/score/…]")
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,…", help="Which of these each picture shows.", rich_help_panel=Panel.METRICS),
     ] = None,
     prompts: Annotated[
-        Path | None, typer.Option(metavar="FILE", help='What pictures show: {"file_name", "prompt"} a line.')
+        Path | None,
+        typer.Option(
+            metavar="FILE", help='What pictures show: {"file_name", "prompt"} a line.', rich_help_panel=Panel.METRICS
+        ),
     ] = None,
-    labels: Annotated[str | None, typer.Option(metavar="A,B,…", help="Which of these each picture shows.")] = None,
-    metrics: Annotated[str | None, typer.Option(metavar="A,B,…", help="Only these metrics.")] = None,
     extractor: Annotated[
-        str, typer.Option(metavar="clip|judge|open_clip:ARCH", help="The network whose features are compared.")
+        str,
+        typer.Option(
+            metavar="NAME", help="clip, judge or open_clip:ARCH, for features.", rich_help_panel=Panel.METRICS
+        ),
     ] = "clip",
-    weights: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights of open_clip:ARCH.")] = None,
-    sha256: Annotated[str | None, typer.Option(metavar="HEX", help="What the weights must hash to.")] = None,
-    against: Annotated[
-        Path | None, typer.Option(metavar="DIR|FILE.npz", help="Compare as sets: FD, KID, CMMD, precision, …")
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weights of open_clip:ARCH.", rich_help_panel=Panel.METRICS)
     ] = None,
-    alpha: Annotated[
-        float | None, typer.Option(min=0.0, max=0.5, help="With --against: fail when KID's p is below.")
+    sha256: Annotated[
+        str | None, typer.Option(metavar="HEX", help="What the weights must hash to.", rich_help_panel=Panel.METRICS)
     ] = None,
-    save_stats: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Write this set's statistics.")] = None,
-    before: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The same prompts and seeds, before: pixel by pixel.")
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Measure again what was measured before.", rich_help_panel=Panel.METRICS)
+    ] = False,
+    n: Annotated[
+        int,
+        typer.Option("--count", "-n", min=1, metavar="N", help="Pictures of each prompt.", rich_help_panel=Panel.SUITE),
+    ] = 4,
+    seed: Annotated[
+        int, typer.Option(metavar="S", min=0, help="Picture i of a prompt has seed S+i.", rich_help_panel=Panel.SUITE)
+    ] = 0,
+    model: opt.Model = "small",
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="PX", help="Side of the picture.  [default: the model's]", rich_help_panel=Panel.SUITE),
     ] = None,
-    tier: Annotated[
-        str, typer.Option(metavar="exact|close|far", help="With --before: fail when a pair is less alike.")
-    ] = "far",
-    baseline: Annotated[Path | None, typer.Option(metavar="FILE", help="Compare with this score.")] = None,
-    save_baseline: Annotated[Path | None, typer.Option(metavar="FILE", help="Write this score as a baseline.")] = None,
+    steps: Annotated[
+        str | None, typer.Option(metavar="N|STAGE=N,…", help="As in t2i sample.", rich_help_panel=Panel.SUITE)
+    ] = None,
+    guidance: Annotated[
+        str | None, typer.Option(metavar="G|STAGE=G,…", help="As in t2i sample.", rich_help_panel=Panel.SUITE)
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="Where they go.  [default: out/score/…]", rich_help_panel=Panel.SUITE
+        ),
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Compare with this score, a gate.", rich_help_panel=Panel.GATE)
+    ] = None,
+    save_baseline: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write this score as a baseline.", rich_help_panel=Panel.GATE)
+    ] = None,
     update_baseline: Annotated[
         bool,
-        typer.Option("--update-baseline", help="Compare, then replace --baseline by this score, whatever the verdict."),
+        typer.Option("--update-baseline", help="Compare, then replace --baseline anyway.", rich_help_panel=Panel.GATE),
     ] = False,
     max_drop: Annotated[
-        str, typer.Option(metavar="X%|X", help="How far the leading metric may fall; a share holds for all.")
+        str, typer.Option(metavar="X%|X", help="How far the leading metric may fall.", rich_help_panel=Panel.GATE)
     ] = "5%",
     margin: Annotated[
-        str | None, typer.Option(metavar="METRIC=X,…", help="Margins of single metrics, in their units.")
+        str | None,
+        typer.Option(
+            metavar="METRIC=X,…", help="Margins of single metrics, in their units.", rich_help_panel=Panel.GATE
+        ),
     ] = None,
-    primary: Annotated[str | None, typer.Option(metavar="METRIC", help="Which metric leads the gate.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 5 when the gate cannot decide.")] = False,
-    sheet: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write all pictures as one.")] = None,
-    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML.")] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page that needs no network.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Look again at pictures that were seen before.")] = False,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures drawn, or looked at, together.")] = 32,
+    primary: Annotated[
+        str | None, typer.Option(metavar="METRIC", help="Which metric leads.", rich_help_panel=Panel.GATE)
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 5 when the gate cannot decide.", rich_help_panel=Panel.GATE)
+    ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR|FILE.npz", help="As sets: FD, KID, CMMD, precision, recall.", rich_help_panel=Panel.COMPARE
+        ),
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P",
+            min=0.0,
+            max=0.5,
+            help="Of --against: fail when KID's p is below.",
+            rich_help_panel=Panel.COMPARE,
+        ),
+    ] = None,
+    save_stats: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.npz", help="Write this set's statistics.", rich_help_panel=Panel.COMPARE),
+    ] = None,
+    before: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Pixel by pixel: the same prompts and seeds.", rich_help_panel=Panel.COMPARE),
+    ] = None,
+    tier: Annotated[
+        str,
+        typer.Option(
+            metavar="TIER", help="Of --before: exact, close or far; fail below.", rich_help_panel=Panel.COMPARE
+        ),
+    ] = "far",
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write JUnit XML.", rich_help_panel=Panel.REPORTS)
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a page that needs no network.", rich_help_panel=Panel.REPORTS),
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write all pictures as one.", rich_help_panel=Panel.REPORTS)
+    ] = None,
+    batch: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Pictures handled together.", rich_help_panel=Panel.MACHINE)
+    ] = 32,
     device: opt.Device = "auto",
     offline: opt.Offline = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Score pictures: whether they show what was asked, how far they lie from others, and whether a model got worse.
+    """Score pictures: do they show what was asked, how far are they from others, has a model become worse?
 
-    Pictures come from files and folders, or are drawn from a suite; running the same command again draws only what
-    is missing. With --baseline it is a gate.
+    Pictures come from files and folders, or are drawn from a suite; the same command again draws only what is missing.
+    With --baseline it is a gate.
     """
     ui: UI = ctx.obj
     opt.environment(offline, False)

@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from t2i.cli.score_draw import Order, draw_suite
 from t2i.cli.ui import EVERY, UI
 from t2i.errors import InputError, T2IError, UnavailableError, UsageError
 from t2i.files import write_bytes
@@ -34,6 +33,7 @@ from t2i.score.report import Report, interval_text, number
 from t2i.score.set_distances import compare_sets, feature_stats, load_stats, save_stats
 from t2i.score.suite import SuitePrompt
 from t2i.score.task_scores import check_scores, subsample
+from t2i.score.draw_suite import SuiteOrder, draw_suite
 from t2i.store.bundle import read_bundle
 from t2i.store.registry import resolve, resolve_judge
 from t2i.store.search_path import home
@@ -160,7 +160,7 @@ def draw(
     bundle = read_bundle(resolve(model))
     folder = out or Path("out") / "score" / f"{Path(suite).stem}-{bundle.manifest.name}"
     check_writable(folder)
-    return draw_suite(ui, Order(bundle, prompts, n, seed, words, folder, batch, device))
+    return draw_suite(ui, SuiteOrder(bundle, prompts, n, seed, words, folder, batch, device))
 
 
 def score_of(

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from t2i.cli import options as opt
+from t2i.cli.panels import Panel
 from t2i.cli.ui import EVERY, UI
 from t2i.errors import UsageError, nearest
 from t2i.jobs.device import check_device, pick_device
@@ -34,26 +35,44 @@ STAGES = ("all", "clip", "text", "prior", "base", "upsampler256", "upsampler1024
 
 def train(
     ctx: typer.Context,
-    stage: Annotated[str, typer.Argument(metavar="|".join(STAGES), help="What to train.")] = "all",
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help=f"{', '.join(STAGES)}.")] = "all",
     recipe: Annotated[str, typer.Option(metavar="NAME|FILE", help="The recipe.")] = "tiny",
-    data: Annotated[str, typer.Option(metavar="scenes|FOLDER|SHARDS", help="The pictures and captions.")] = "scenes",
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The bundle to write.")] = Path("my-model"),
+    data: Annotated[
+        str, typer.Option(metavar="scenes|DIR|SHARDS", help="Pictures and captions; scenes are drawn.")
+    ] = "scenes",
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The model to write.")] = Path("my-model"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train anew a stage that --out holds.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the resolved recipe, sizes and time; train nothing.")
-    ] = False,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show recipe, sizes and time; train nothing.")] = False,
     steps: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Steps of the stage, instead of the recipe's.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Steps, instead of the recipe's.", rich_help_panel=Panel.TRAINING),
     ] = None,
-    sprites: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The sprite library for scenes.")] = None,
     seed: Annotated[
-        int | None, typer.Option(metavar="S", min=0, help="Seed of the run, instead of the recipe's.")
+        int | None,
+        typer.Option(metavar="S", min=0, help="Seed, instead of the recipe's.", rich_help_panel=Panel.TRAINING),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change the recipe, as in base.lr=1e-4.", rich_help_panel=Panel.TRAINING
+        ),
     ] = None,
     start: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="A model whose weights to go on from.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Start from the weights of a model.",
+            show_default=False,
+            rich_help_panel=Panel.TRAINING,
+        ),
     ] = None,
+    sprites: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="The sprite library for scenes.", rich_help_panel=Panel.TRAINING),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Train anew a stage that --out holds.", rich_help_panel=Panel.TRAINING)
+    ] = False,
     device: opt.Device = "auto",
     offline: opt.Offline = False,
     json: opt.Json = False,

@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 
 from t2i.cli import options as opt
+from t2i.cli.panels import Panel
 from t2i.cli.ui import UI
-from t2i.errors import UnavailableError, UsageError
+from t2i.errors import InputError, UnavailableError, UsageError
 from t2i.jobs.device import check_device
 from t2i.jobs.output_paths import check_writable
 from t2i.jobs.parsing import DTYPES, check_choice, per_stage
-from t2i.prompts import check_prompt
+from t2i.jobs.upscale import MAX_SCALE, MAX_SIDE
+from t2i.prompts import check_prompt, seeds_from
 
 EPILOG = """Examples:
 
@@ -29,40 +31,42 @@ EPILOG = """Examples:
 def upscale(
     ctx: typer.Context,
     pictures: Annotated[
-        list[str], typer.Argument(metavar="PICTURE…", help="PNG, JPEG or WebP files, folders, patterns.")
+        list[str], typer.Argument(metavar="PICTURE", help="PNG, JPEG or WebP files, folders, patterns.")
     ],
     to: Annotated[
-        int | None, typer.Option("--to", metavar="PIXELS", min=1, max=32_000, help="How long the longer side gets.")
+        int | None,
+        typer.Option("--to", metavar="PIXELS", min=1, max=MAX_SIDE, help="How long the longer side gets."),
     ] = None,
     scale: Annotated[
-        float | None, typer.Option(metavar="S", min=1.0, max=64.0, help="How many times as large; 2.5 will do.")
+        float | None,
+        typer.Option(metavar="S", min=1.0, max=MAX_SCALE, help="How many times as large, as in 2.5."),
     ] = None,
     prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What is to be seen, for models whose upsampler reads text.")
+        str | None, typer.Option(metavar="TEXT", help="What is in it, for models whose upsampler reads.")
     ] = None,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="Where the pictures go.")] = "out",
+    model: opt.Model = "small",
     sharp: Annotated[
-        bool, typer.Option("--sharp", help="The model's adversarially tuned upsampler, where it has one.")
+        bool,
+        typer.Option("--sharp", help="Use the model's sharp upsampler, if it has one.", rich_help_panel=Panel.PICTURE),
     ] = False,
     trust: Annotated[
-        bool, typer.Option("--trust", help="Keep all of the model's detail, also where Lanczos is nearer the truth.")
+        bool,
+        typer.Option("--trust", help="Keep all of the model's detail, unmeasured.", rich_help_panel=Panel.PICTURE),
     ] = False,
-    seed: Annotated[int, typer.Option(metavar="S", min=0, help="Of the detail that is drawn.")] = 0,
-    model: opt.Model = "small",
-    output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="Where the pictures go.")] = "out",
     steps: opt.Steps = None,
-    tile: Annotated[
-        int,
-        typer.Option(metavar="PX", min=32, max=4096, help="Pixels a side that the model sees at once."),
-    ] = 160,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite/--skip-existing", help="Enlarge again and replace what is there.")
-    ] = False,
+    seed: Annotated[
+        int, typer.Option(metavar="S", min=0, help="Of the detail that is drawn.", rich_help_panel=Panel.PICTURE)
+    ] = 0,
+    overwrite: opt.Overwrite = False,
     strict: opt.FirstFrame = False,
-    no_prompt_metadata: Annotated[
-        bool, typer.Option("--no-prompt-metadata", help="Keep every prompt out of the files.")
-    ] = False,
+    no_prompt_metadata: opt.NoPromptMetadata = False,
     sign_cert: opt.SignCert = None,
     sign_key: opt.SignKey = None,
+    tile: Annotated[
+        int,
+        typer.Option(metavar="PX", min=32, max=4096, help="Side of a tile.", rich_help_panel=Panel.MACHINE),
+    ] = 160,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "float32",
     offline: opt.Offline = False,
@@ -73,13 +77,15 @@ def upscale(
 ) -> None:
     """Enlarge pictures of any size and shape, in tiles without seams.
 
-    How much of the model's detail is kept is measured on each picture, against Lanczos; a line on stderr says how
-    much. One picture that fails does not stop the others, but makes the exit code 3. The path of each goes to stdout.
+    On each picture it is measured how much of the model's detail beats Lanczos; only that is kept, and a line on stderr
+    says how much. A picture that fails does not stop the others, but makes the exit code 3. The path of each picture
+    goes to stdout, one a line.
     """
     ui: UI = ctx.obj
     from t2i.jobs.inputs import expand_paths
     from t2i.jobs.output_paths import SUFFIXES
-    from t2i.jobs.upscale import Enlarging, UpscaleRequest
+    from t2i.jobs.runner import Runner
+    from t2i.jobs.upscale import UpscaleJob, UpscaleRequest
     from t2i.store.bundle import read_bundle
     from t2i.store.completeness import check_complete
     from t2i.store.manifest import sharpened
@@ -90,6 +96,7 @@ def upscale(
         raise UsageError(what, "Write --to 1024, or --scale 4.")
     check_choice("dtype", dtype, DTYPES)
     check_device(device)
+    seeds_from(seed, 1, "--seed ")
     text = check_prompt(prompt) if prompt is not None else ""
     if not output or Path(output).suffix.lower() in SUFFIXES:
         raise UsageError(f"-o {output!r} is not a folder.", "Write -o big/")
@@ -110,10 +117,18 @@ def upscale(
     counts = per_stage("steps", steps, bundle.manifest, 1, 1000, whole=True, kinds=("upsampler",), bare="upsampler")
     check_writable(Path(output))
     opt.environment(offline, deterministic)
-    plan = UpscaleRequest(
-        bundle, Path(output), to, scale, text, seed, {k: int(v) for k, v in counts.items()}, tile,
+    request = UpscaleRequest(
+        ui, bundle, Path(output), to, scale, text, seed, {k: int(v) for k, v in counts.items()}, tile,
         not trust, dtype, overwrite, strict, no_prompt_metadata, signer, sharp,
     )  # fmt: skip
-    if text and not plan.reads_text:
+    if text and not request.reads_text:
         ui.warn(f"the upsampler of {name!r} reads no text: --prompt only goes into the record")
-    Enlarging(ui, plan, files, device).run()
+    jobs = [UpscaleJob(path, below, i) for i, (path, below) in enumerate(files)]
+    runner = Runner(ui, request, jobs, device, batch=1)
+    runner.run()
+    if runner.failures:
+        first = runner.failures[0]
+        if len(jobs) == 1:
+            raise first
+        what = f"{len(runner.failures)} of {len(jobs)} pictures failed; the first: {first.message}"
+        raise InputError(what, first.hint, "partial")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,14 @@ from t2i.jobs.reporter import Reporter
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
     from t2i.media.c2pa import Signer
     from t2i.media.image_file import LoadedImage
 
 MODES = ("replace", "keep")
 SIDES = ("left", "top", "right", "bottom")
-MOST = 64_000_000  # pixels of a picture to be made, as of one that is read
+MAX_PIXELS = 64_000_000  # of a picture to be made; of one that is read, too
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,19 @@ class SourceImage:
         """Upright RGB."""
         return self.picture.image
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256 of size, pixels and transparency: equal for equal pictures, in whatever file."""
         alpha = self.picture.alpha
         data = repr(self.image.size).encode() + self.image.tobytes() + (alpha.tobytes() if alpha else b"")
         return hashlib.sha256(data).hexdigest()
+
+    @cached_property
+    def tensor(self) -> Tensor:
+        """(3, H, W) in [-1, 1]."""
+        from t2i.media.images import to_tensor
+
+        return to_tensor(self.image)
 
     def file(self) -> tuple[bytes, str]:
         """The file itself and its format, as Content Credentials take it. Raises InputError where it is gone."""
@@ -65,6 +74,15 @@ def read_source(reporter: Reporter, path: Path, strict: bool = False) -> SourceI
     picture = file.decode()
     _check_frames(reporter, path, picture, strict)
     return SourceImage(path, picture, file.metadata())
+
+
+def read_square(reporter: Reporter, path: Path) -> SourceImage:
+    """Read a picture of which the model sees the square in the middle; warn where that is not all of it."""
+    source = read_source(reporter, path)
+    if source.image.width != source.image.height:
+        size = f"{source.image.width}x{source.image.height}"
+        reporter.warn(f"{path} is {size}; the model sees the square in its middle")
+    return source
 
 
 def _check_frames(reporter: Reporter, path: Path, picture: LoadedImage, strict: bool) -> None:
@@ -127,7 +145,7 @@ def parse_outpaint(text: str, size: tuple[int, int]) -> tuple[int, int, int, int
     left, top, right, bottom = (margins[side] for side in SIDES)
     if not any((left, top, right, bottom)):
         raise UsageError(f"--outpaint {text!r} adds nothing.", "Write left=50%,right=128.")
-    if (width + left + right) * (height + top + bottom) > MOST:
+    if (width + left + right) * (height + top + bottom) > MAX_PIXELS:
         raise UsageError(f"--outpaint {text!r} makes a picture of more than 64 megapixels.", "Add less.")
     return left, top, right, bottom
 

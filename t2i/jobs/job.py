@@ -12,8 +12,8 @@ from t2i.jobs.settings import Dials
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One picture to be: ``n`` is its number within its prompt, ``index`` its number in the run, both from
-    0. ``name`` takes the prompt's place in file names; ``label`` says which values of a sweep it has."""
+    """One picture to be made. n: its number within its prompt; index: its number in the run; both from 0. name: takes
+    the prompt's place in file names; label: its values in a sweep; place: equal keys are drawn once for each place."""
 
     prompt: str
     seed: int
@@ -22,9 +22,15 @@ class Job:
     dials: Dials
     name: str = ""
     label: tuple[str, ...] = ()
+    place: str = ""
+
+    @property
+    def group(self) -> str:
+        """Jobs of one group may share a batch."""
+        return self.dials.group
 
 
 def content_key(weights: str, prompt: str, negative: str, seed: int, settings: dict[str, Any]) -> str:
-    """What a picture is a function of, as a name: equal keys, equal pictures."""
+    """A hash of everything that a picture depends on: equal keys, equal pictures."""
     facts = [weights, prompt, negative, seed, settings]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from t2i.errors import UsageError, nearest
-from t2i.prompts import MAX_SEED
+from t2i.prompts import MAX_SEED, seeds_from
 from t2i.sampling import Threshold
 
 if TYPE_CHECKING:
@@ -42,9 +42,7 @@ def parse_seeds(text: str | None, n: int | None) -> list[int] | None:
             raise UsageError(f"--seed {text!r} is not a range of seeds.", "Write 7..14; at most 100,000 seeds.")
         seeds += range(first, last + 1)
     if len(seeds) == 1:
-        if seeds[0] + (n or 1) - 1 > MAX_SEED:
-            raise UsageError(f"--seed {text!r} is too large.", f"The largest seed is {MAX_SEED}.")
-        return [seeds[0] + i for i in range(n or 1)]
+        return list(seeds_from(seeds[0], n or 1, "--seed "))
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"--seed {text!r} names a seed twice.", "Name each once.")
     if n is not None and n != len(seeds):

@@ -14,7 +14,7 @@ from t2i.jobs.job import Job
 from t2i.jobs.output_paths import OutputPaths
 from t2i.jobs.parsing import DTYPES
 from t2i.jobs.reporter import Reporter
-from t2i.jobs.runner import RunRequest
+from t2i.jobs.request import DrawRequest
 from t2i.jobs.settings import from_record, read_dials
 from t2i.prompts import MAX_SEED, check_prompt, check_text
 
@@ -67,7 +67,7 @@ def replay(reporter: Reporter, path: Path, prompt: str | None, model: str | None
     facts = read_metadata(path)
     record = facts["t2i"]
     old = load_image(path)
-    if record is None or record.get("command") != "sample":
+    if record is None or record.get("command") not in ("sample", "vary"):
         tool = (facts["generator"] or {}).get("tool")
         whose = f"was made by {tool}" if tool else "does not say how `t2i sample` made it"
         raise InputError(f"{path} {whose}.", HINT, "image")
@@ -81,11 +81,11 @@ def replay(reporter: Reporter, path: Path, prompt: str | None, model: str | None
     same_weights = record.get("weights") == bundle.digest
     if not same_weights:
         reporter.warn("the weights here are not those that the picture was made with")
-    elif record.get("key") != RunRequest(bundle, OutputPaths("out", "replay")).key(job):
+    elif record.get("key") != DrawRequest(bundle, OutputPaths("out", "replay").path).key(job):
         reporter.warn("the picture's record does not fit together: it was changed, or the prompt is another")
     with reporter.progress(f"replaying {path.name}") as on_step:
         pipeline = Pipeline.load(bundle.path, device=pick_device(device), dtype=asked.dtype)
-        image = to_pil(asked.edit.paint(pipeline, [job], dials.engine(False), on_step).images[0])
+        image = to_pil(asked.edit.draw(pipeline, [job], dials.engine(False), on_step).images[0])
     if facts["format"] != "PNG":
         image = _recompressed(image, path, facts["format"])
     if image.size != old.size:

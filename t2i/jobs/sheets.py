@@ -12,7 +12,8 @@ from t2i.errors import T2IError
 from t2i.jobs.job import Job
 from t2i.jobs.output_paths import variants
 from t2i.jobs.reporter import Reporter, shorten
-from t2i.jobs.runner import Runner, RunRequest
+from t2i.jobs.request import DrawRequest
+from t2i.jobs.runner import Runner
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -20,16 +21,18 @@ if TYPE_CHECKING:
 MAX_SIDE = 16_000  # pixels of a sheet's longer side; beyond it the pictures are made smaller
 
 
-def write_sheets(reporter: Reporter, request: RunRequest, jobs: Sequence[Job], drawing: Runner, grid: bool) -> None:
+def write_sheets(
+    reporter: Reporter, request: DrawRequest, jobs: Sequence[Job], runner: Runner[Job], grid: bool
+) -> None:
     """Write the sheets a run was asked for, and tell them like pictures."""
-    if not drawing.paths:
+    if not runner.paths:
         return  # every picture failed, which is told elsewhere
     if jobs[0].label:
-        _write(reporter, request, jobs, drawing, "sweep", *_labelled(jobs))
+        _write(reporter, request, jobs, runner, "sweep", *_labelled(jobs))
     if grid:
         from t2i.media.sheet import in_rows
 
-        _write(reporter, request, jobs, drawing, "grid", in_rows(jobs), [], [])
+        _write(reporter, request, jobs, runner, "grid", in_rows(jobs), [], [])
 
 
 def _labelled(jobs: Sequence[Job]) -> tuple[list[list[Job]], list[str], list[str]]:
@@ -55,9 +58,9 @@ def _labelled(jobs: Sequence[Job]) -> tuple[list[list[Job]], list[str], list[str
 
 def _write(
     reporter: Reporter,
-    request: RunRequest,
+    request: DrawRequest,
     jobs: Sequence[Job],
-    drawing: Runner,
+    runner: Runner[Job],
     kind: str,
     rows: list[list[Job]],
     left: list[str],
@@ -68,8 +71,8 @@ def _write(
     # the sheet is named by what is on it: the same pictures make the same sheet
     keys = [request.key(job) for job in jobs]
     key = hashlib.sha256("\n".join([kind, *keys]).encode()).hexdigest()[:32]
-    first = request.names.path(jobs[0])
-    record = replace(request.record(jobs[0]), key=f"{key}.{kind}", command=f"sample --{kind}", cut=None)
+    first = request.path(jobs[0])
+    record = replace(request.record(jobs[0]), key=f"{key}.{kind}", command=f"{request.command} --{kind}", cut=None)
     for path in variants(first.with_name(f"{kind}-{key[:8]}.png")):
         try:
             if path.exists() and not request.overwrite:
@@ -78,7 +81,7 @@ def _write(
                 continue
         except T2IError:
             continue
-        image = _sheet([[drawing.paths.get(job.index) for job in row] for row in rows], left, top)
+        image = _sheet([[runner.paths.get(job.index) for job in row] for row in rows], left, top)
         save_image(image, path, replace(record, size=image.size), exclusive=not request.overwrite)
         break
     reporter.sheet(path, {"sheet": kind, "key": record.key, "of": len(jobs)})

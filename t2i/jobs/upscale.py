@@ -1,36 +1,84 @@
-"""From the checked request of `t2i upscale` to files, one picture after the other."""
+"""The request of `t2i upscale`: pictures of any size, enlarged one after the other."""
 
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2i.batching import out_of_memory
-from t2i.errors import InputError, T2IError, UnavailableError
-from t2i.jobs.device import pick_device
-from t2i.jobs.inputs import MOST, SourceImage, read_source
+from t2i.errors import InputError, T2IError, UnavailableError, UsageError
+from t2i.jobs.inputs import MAX_PIXELS, SourceImage, read_source
 from t2i.jobs.job import content_key
-from t2i.jobs.manifests import Manifests
-from t2i.jobs.output_index import OutputIndex
-from t2i.jobs.output_paths import make_folder
-from t2i.jobs.reporter import Reporter, Stopped, shorten
+from t2i.jobs.reporter import OnStep, Reporter, shorten
 from t2i.media.record import Record, carried, edited_source_type
 
 if TYPE_CHECKING:
     from t2i.edit.upscaling import Upscaled
     from t2i.media.c2pa import Signer
-    from t2i.pipeline import Pipeline
+    from t2i.pipeline import Pipeline, Samples
     from t2i.store.bundle import Bundle
+
+MAX_SCALE = 64.0
+MAX_SIDE = 32_000  # pixels of the longer side
+
+
+def enlarged_size(
+    width: int, height: int, to: int | None, scale: float | None, factors: Sequence[int]
+) -> tuple[int, int]:
+    """Width and height after enlarging ``scale`` times, or until the longer side has ``to`` pixels.
+
+    factors: by how much each upsampler of the model enlarges. Raises UsageError for a scale outside of [1, 64],
+    InputError (code ``image``) for too many pixels, in the result or on the way to it.
+    """
+    if scale is not None and not 1 <= scale <= MAX_SCALE:
+        what = f"the picture would become {scale:g} times as large."
+        raise UsageError(what, f"It can become 1 to {MAX_SCALE:g} times as large.")
+    factor = scale if scale is not None else (to or 0) / max(width, height)
+    wide, high = max(1, round(width * factor)), max(1, round(height * factor))
+    if wide * high > MAX_PIXELS:
+        what = f"enlarged it would have {wide * high / 1e6:.0f} megapixels; at most 64 are made."
+        raise InputError(what, "Ask for less.", "image")
+    each = max(factors, default=1)
+    uses = max(0, math.ceil(math.log(factor, each) - 1e-9)) if factor > 1 and each > 1 else 0
+    largest = width * height * each ** (2 * uses)
+    if largest > 4 * MAX_PIXELS:
+        hint = f"Ask for a scale of {each ** max(uses - 1, 0)} at most, or a smaller picture."
+        raise InputError(f"on its way it would have {largest / 1e6:.0f} megapixels.", hint, "image")
+    return wide, high
 
 
 @dataclass(frozen=True)
-class UpscaleRequest:
-    """A checked request. Either `to`, the longer side in pixels, or `scale` is given; gate: whether the share of the
-    model's detail is measured; sharp: the bundle's manifest is the one with the sharp upsamplers in it."""
+class UpscaleJob:
+    """One picture to be enlarged. path: its file; below: where its result goes, relative to the output folder."""
 
+    path: Path
+    below: Path
+    index: int
+    label: tuple[str, ...] = ()
+
+    @property
+    def group(self) -> str:
+        """Pictures have sizes of their own: each is a batch."""
+        return str(self.index)
+
+    @property
+    def place(self) -> str:
+        """Equal pictures in two files become two files."""
+        return str(self.below)
+
+
+@dataclass
+class UpscaleRequest:
+    """A checked request. Either `to`, the longer side in pixels, or `scale` is given.
+
+    gate: whether the share of the model's detail is measured on each picture; sharp: whether the bundle's manifest is
+    the one with the sharp upsamplers; strict: whether an animation is refused.
+    """
+
+    reporter: Reporter
     bundle: Bundle
     folder: Path
     to: int | None
@@ -46,6 +94,11 @@ class UpscaleRequest:
     private: bool
     signer: Signer | None
     sharp: bool = False
+    keep_stages: bool = field(default=False, init=False)
+    manifest: bool = field(default=True, init=False)
+    #: the picture at hand, as its job's index, and what became of it; the runner takes one at a time
+    _source: tuple[int, SourceImage] | None = field(default=None, init=False)
+    _result: Upscaled | None = field(default=None, init=False)
 
     @property
     def reads_text(self) -> bool:
@@ -53,25 +106,33 @@ class UpscaleRequest:
         stages = self.bundle.manifest.of_kind("upsampler")
         return any(self.bundle.configs[e.name]["widths"].get("text_dim") for e in stages)
 
-    def size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height of what is made of a picture. Raises InputError for too many pixels."""
-        factor = self.scale if self.scale is not None else (self.to or 0) / max(width, height)
-        wide, high = max(1, round(width * factor)), max(1, round(height * factor))
-        if wide * high > MOST:
-            what = f"enlarged it would have {wide * high / 1e6:.0f} megapixels; at most 64 are made."
-            raise InputError(what, "Ask for less.", "image")
-        stages = self.bundle.manifest.of_kind("upsampler")
-        each = max(self.bundle.configs[e.name]["net"]["scale"] for e in stages) if stages else 1
-        uses = max(0, math.ceil(math.log(factor, each) - 1e-9)) if factor > 1 and each > 1 else 0
-        if width * height * each ** (2 * uses) > 4 * MOST:
-            what = f"on its way it would have {width * height * each ** (2 * uses) / 1e6:.0f} megapixels."
-            raise InputError(
-                what, f"Ask for a scale of {each ** max(uses - 1, 0)} at most, or a smaller picture.", "image"
-            )
-        return wide, high
+    def path(self, job: UpscaleJob) -> Path:
+        """See `Request`."""
+        return self.folder / job.below
 
-    def record(self, source: SourceImage, size: tuple[int, int]) -> Record:
-        """What the picture made of `source` will say about itself."""
+    def source(self, job: UpscaleJob) -> SourceImage:
+        """The picture of a job, read once."""
+        if self._source is None or self._source[0] != job.index:
+            self._source = job.index, read_source(self.reporter, job.path, self.strict)
+        return self._source[1]
+
+    def size(self, source: SourceImage) -> tuple[int, int]:
+        """Width and height of the result. Raises InputError for too many pixels."""
+        stages = self.bundle.manifest.of_kind("upsampler")
+        factors = [int(self.bundle.configs[e.name]["net"]["scale"]) for e in stages]
+        return enlarged_size(*source.image.size, self.to, self.scale, factors)
+
+    def record(self, job: UpscaleJob, cut: str | None = None) -> Record:
+        """See `Request`. Raises T2IError, which names the file, for a picture that cannot be read or enlarged."""
+        try:
+            return self._record(self.source(job))
+        except T2IError as error:
+            if str(job.path) in error.message:
+                raise
+            raise type(error)(f"{job.path}: {error.message}", error.hint, error.code) from error
+
+    def _record(self, source: SourceImage) -> Record:
+        size = self.size(source)
         manifest, marks = self.bundle.manifest, source.marks
         stages = {
             e.name: {"steps": self.steps.get(e.name, e.defaults.steps), "sampler": e.defaults.sampler}
@@ -83,8 +144,7 @@ class UpscaleRequest:
             "stages": stages,
             "upscale": {"picture": source.digest, "measured": self.gate},
         }
-        ours = marks.get("t2i") or {}
-        prompt = self.prompt or str(ours.get("prompt") or "")
+        prompt = self.prompt or str((marks.get("t2i") or {}).get("prompt") or "")
         return Record(
             key=content_key(self.bundle.digest, prompt, "", self.seed, settings),
             command="upscale",
@@ -101,138 +161,59 @@ class UpscaleRequest:
             signer=source.signer(self.signer),
         )
 
+    def load(self, job: UpscaleJob, device: str) -> Pipeline:
+        """See `Request`."""
+        from t2i.pipeline import Pipeline
 
-class Enlarging:
-    """One run. Raises InputError (code ``partial``) when a picture failed, Stopped after a signal."""
+        return Pipeline.load(self.bundle.path, device=device, dtype=self.dtype, sharp=self.sharp)
 
-    def __init__(self, reporter: Reporter, plan: UpscaleRequest, files: list[tuple[Path, Path]], device: str) -> None:
-        self.reporter, self.plan, self.files, self.device = reporter, plan, files, device
-        self.pipeline: Pipeline | None = None
-        self._shelf, self._manifests = OutputIndex(reporter.warn), Manifests()
-        self._mine: set[Path] = set()
-
-    def run(self) -> None:
-        """All of it."""
-        started, made = time.monotonic(), 0
-        first: T2IError | None = None
-        for index, (path, below) in enumerate(self.files):
-            try:
-                with self.reporter.finishing(str(path)) as signals:
-                    made += self._one(path, below, index)
-            except UnavailableError:
-                raise  # no device, no memory: the next picture would fail in the same way
-            except T2IError as error:
-                if error.code == "output":
-                    raise
-                self.reporter.failed += 1
-                named = _named(error, path)
-                first = first or named
-                if len(self.files) > 1:
-                    self.reporter.fail(named)
-            if signals:
-                raise Stopped(signals[0])
-        if made:
-            self.reporter.note(f"{made} picture{'s' * (made > 1)} in {time.monotonic() - started:.1f} s")
-        if first is not None:
-            if len(self.files) == 1:
-                raise first
-            what = f"{self.reporter.failed} of {len(self.files)} pictures failed; the first: {first.message}"
-            raise InputError(what, first.hint, "partial")
-
-    def _one(self, path: Path, below: Path, index: int) -> int:
-        """Enlarge a picture, unless it is there; -> how many were made."""
-        source = read_source(self.reporter, path, self.plan.strict)
-        size = self.plan.size(*source.image.size)
-        record = self.plan.record(source, size)
-        target = self.plan.folder / below
-        if not self.plan.overwrite:
-            found = self._shelf.find(target, record.key)
-            if found is not None:
-                self._manifests.add(*found)
-                self.reporter.picture(found[0], {**found[1], "skipped": True})
-                return 0
-        what = f"picture {index + 1} of {len(self.files)}"
-        with self.reporter.progress(what, index, len(self.files)) as on_step:
-            done = self._enlarge(source, size, on_step)
-        written, ours = self._write(target, path, source, done, record)
-        told = {**record.table(), "skipped": not ours, "detail": round(done.share, 3)}
-        self._manifests.add(written, record.table())
-        self.reporter.note(f"{shorten(str(path))}: {_said(done)}")
-        self.reporter.picture(written, told)
-        return 1
-
-    def _enlarge(self, source: SourceImage, size: tuple[int, int], on_step: Any) -> Upscaled:
+    def draw(self, pipeline: Pipeline, jobs: list[UpscaleJob], on_step: OnStep) -> Samples:
+        """See `Request`. Raises UnavailableError (code ``memory``)."""
         from t2i.edit.upscaling import upscale
         from t2i.media.images import to_tensor
-        from t2i.pipeline import Pipeline
+        from t2i.pipeline import Samples
         from t2i.sampling import SampleRequest, by_stage
 
-        plan = self.plan
-        if self.pipeline is None:
-            device = pick_device(self.device)
-            self.pipeline = Pipeline.load(plan.bundle.path, device=device, dtype=plan.dtype, sharp=plan.sharp)
-        image, settings = to_tensor(source.image), SampleRequest(stages=by_stage(steps=plan.steps))
+        (job,) = jobs
+        source = self.source(job)
+        width, height = self.size(source)
         try:
-            return upscale(
-                self.pipeline,
-                image,
-                (size[1], size[0]),
-                plan.seed,
-                settings,
-                prompt=plan.prompt if plan.reads_text else None,
-                tile=plan.tile,
-                gate=plan.gate,
+            self._result = upscale(
+                pipeline,
+                to_tensor(source.image),
+                (height, width),
+                self.seed,
+                SampleRequest(stages=by_stage(steps=self.steps)),
+                prompt=self.prompt if self.prompt and self.reads_text else None,
+                tile=self.tile,
+                gate=self.gate,
                 on_step=on_step,
             )
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            what = f"there is not enough memory to enlarge {source.path}."
+            what = f"there is not enough memory to enlarge {job.path}."
             raise UnavailableError(what, "Ask for less, or try a smaller --tile.", "memory") from error
+        return Samples(self._result.image[None], {}, [None], [[]])
 
-    def _write(
-        self, target: Path, path: Path, source: SourceImage, done: Upscaled, record: Record
-    ) -> tuple[Path, bool]:
-        """Save under `target`, or the first free name after it; never over the picture itself. Where another run has
-        made the same picture meanwhile, that one is taken, and the second value is False."""
-        from t2i.media.images import save_image, to_pil
+    def icc(self, job: UpscaleJob) -> bytes | None:
+        """See `Request`."""
+        return self.source(job).picture.icc
 
-        make_folder(target.parent)
-        image, icc = to_pil(done.image), source.picture.icc
-        if self.plan.overwrite:
-            from t2i.jobs.output_paths import variants
+    def reads(self, job: UpscaleJob) -> Path | None:
+        """See `Request`."""
+        return job.path
 
-            free = (p for p in variants(target) if p not in self._mine and not _same(p, path))
-            target = next(free)
-            self._mine.add(target)
-            save_image(image, target, record, icc=icc)
-            return target, True
-        while True:
-            name = self._shelf.free(target)
-            try:
-                save_image(image, name, record, exclusive=True, icc=icc)
-                self._shelf.put(target, name, record.key)
-                return name, True
-            except FileExistsError:
-                found = self._shelf.find(target, record.key)
-                if found is not None:
-                    return found[0], False
+    def facts(self, job: UpscaleJob, timing: dict[str, Any]) -> dict[str, Any]:
+        """How much of the model's detail was kept; told on stderr, too."""
+        assert self._result is not None
+        self.reporter.note(f"{shorten(str(job.path))}: {_sentence(self._result)}")
+        return {"detail": round(self._result.share, 3)}
 
 
-def _same(a: Path, b: Path) -> bool:
-    return a.exists() and a.samefile(b)
-
-
-def _named(error: T2IError, path: Path) -> T2IError:
-    """The error with the file in it, for where there are many."""
-    if str(path) in error.message:
-        return error
-    return type(error)(f"{path}: {error.message}", error.hint, error.code)
-
-
-def _said(done: Upscaled) -> str:
-    if not done.factors:
+def _sentence(result: Upscaled) -> str:
+    if not result.factors:
         return "nothing to enlarge; resized by Lanczos"
-    if done.share < 0.02:
+    if result.share < 0.02:
         return "the model's detail did not beat Lanczos on it, so this is Lanczos"
-    return f"{done.share:.0%} of the model's detail kept, measured on the picture itself"
+    return f"{result.share:.0%} of the model's detail kept, measured on the picture itself"

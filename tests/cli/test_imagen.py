@@ -86,15 +86,15 @@ def test_the_upsampler_reads_the_prompt(place: Path, t2i: Draw) -> None:
 @pytest.mark.parametrize(
     ("args", "words", "hint"),
     [
-        (("--like", "a.png"), "--like cannot be used", "--init IMAGE"),
-        (("--blend", "a.png", "a.png"), "--blend cannot be used", "--model small"),
-        (("--text-diff", "a.png", "a cat", "a dog"), "--text-diff cannot be used", "--init IMAGE"),
-        ((CAT, "--rerank", "3"), "--rerank cannot be used", "-n"),
-        ((CAT, "--prior-best-of", "3"), "--prior-best-of needs a prior", "Leave it out"),
+        (("vary", "a.png"), "t2i vary cannot be used", "--init IMAGE"),
+        (("vary", "a.png", "--to", "a.png"), "t2i vary cannot be used", "--model small"),
+        (("vary", "a.png", "--from-text", "a cat", "--to-text", "a dog"), "t2i vary cannot be used", "--init IMAGE"),
+        (("sample", CAT, "--rerank", "3"), "--rerank cannot be used", "-n"),
+        (("sample", CAT, "--prior-best-of", "3"), "--prior-best-of needs a prior", "Leave it out"),
     ],
 )
 def test_what_needs_clip_says_so(place: Path, t2i: Draw, args: tuple[str, ...], words: str, hint: str) -> None:
-    out, err = t2i("sample", *args, code=2)
+    out, err = t2i(*args, code=2)
     assert not out and words in err and hint in err and "'blind'" in err
 
 

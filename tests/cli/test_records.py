@@ -89,7 +89,7 @@ def test_upscale(said: Said) -> None:
 
 
 def test_pictures_from_pictures(said: Said) -> None:
-    args = ("sample", "--blend", "photo.png", "photo.png", "--frames", "2", "--animate", "webp", "--seed", "1")
+    args = ("vary", "photo.png", "--to", "photo.png", "--frames", "2", "--animate", "webp", "--seed", "1")
     records = said(*args, "--size", "16", *TINY, kinds=["picture", "picture", "animation"])
     assert records[-1]["frames"] == 2
 
@@ -160,6 +160,6 @@ def test_models_and_info(said: Said, place: Path) -> None:
     said("info", "p.txt", code=3, kinds=[])
 
 
-@pytest.mark.parametrize("command", ["sample", "inpaint", "upscale", "score", "train", "info"])
+@pytest.mark.parametrize("command", ["sample", "vary", "inpaint", "upscale", "score", "train", "info"])
 def test_a_mistake_is_an_envelope(said: Said, command: str) -> None:
     said(command, "--nonsense", code=2, kinds=[])

@@ -88,7 +88,7 @@ def test_every_command_that_draws_refuses_it(
     before = sorted(studio.rglob("*"))
     for args in (
         ["sample", "a cat"],
-        ["sample", "--like", "photo.png"],
+        ["vary", "photo.png"],
         ["inpaint", "photo.png", "a cat", "--box", "2,2,9,9"],
         ["upscale", "photo.png", "--to", "64"],
         ["score", "--suite", "p.txt", "--extractor", "clip:tiny"],

@@ -181,8 +181,8 @@ EDITED = ["c2pa.opened", "c2pa.edited"]
         (["inpaint", "a.png", "a cat", "--box", "4,4,20,20", "--seed", "1"], EDITED, ["parentOf"]),
         (["upscale", "a.png", "--to", "64"], EDITED, ["parentOf"]),
         (["sample", "a cat", "--init", "a.png", "--seed", "1"], EDITED, ["parentOf"]),
-        (["sample", "--like", "a.png", "--seed", "1"], ["c2pa.created"], ["inputTo"]),
-        (["sample", "--blend", "a.png", "b.jpg", "--frames", "2", "--seed", "1"], ["c2pa.created"], ["inputTo"] * 2),
+        (["vary", "a.png", "--seed", "1"], ["c2pa.created"], ["inputTo"]),
+        (["vary", "a.png", "--to", "b.jpg", "--frames", "2", "--seed", "1"], ["c2pa.created"], ["inputTo"] * 2),
     ],
     ids=["inpaint", "upscale", "init", "like", "blend"],
 )

@@ -18,7 +18,6 @@ import pytest
 import torch
 from PIL import Image
 
-from t2i.cli.score_draw import Order, draw_suite
 from t2i.cli.ui import UI
 from t2i.score.baseline import ScoredSet
 from t2i.score.extractors import ClipExtractor, judge_info
@@ -30,6 +29,7 @@ from t2i.score.picture_files import PictureFile
 from t2i.score.recipe import ScoreRecipe
 from t2i.score.suite import SuitePrompt, read_suite, suite_path
 from t2i.score.task_scores import subsample
+from t2i.score.draw_suite import SuiteOrder, draw_suite
 from t2i.store.bundle import read_bundle, update_stage
 from t2i.store.registry import resolve, resolve_judge
 from t2i.world.judge import Judge
@@ -53,7 +53,7 @@ class Lab:
 
     def draw(self, name: str, n: int, model: Path | None = None, **words: str) -> list[PictureFile]:
         bundle = read_bundle(model or self.model)
-        order = Order(bundle, self.prompts, n, 0, {"size": "64", **words}, self.folder / name, 20, "cpu")
+        order = SuiteOrder(bundle, self.prompts, n, 0, {"size": "64", **words}, self.folder / name, 20, "cpu")
         return draw_suite(UI(quiet=True), order)
 
     def rows(self, pictures: Sequence[PictureFile]) -> list[PictureScore]:

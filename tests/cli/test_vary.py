@@ -1,4 +1,4 @@
-"""`t2i sample` from pictures: --like, --blend, --text-diff, --init; and --rerank, --prior, --prior-best-of."""
+"""`t2i vary`; and of `t2i sample` --init, --rerank, --prior, --prior-best-of."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from t2i.errors import UsageError
-from t2i.jobs.edits import parse_theta
+from t2i.jobs.vary import parse_theta
 from t2i.media.images import load_image, read_metadata
 
 CAT = "a cat in the snow"
@@ -33,30 +33,36 @@ def sample(command: Draw) -> Draw:
     return partial(command, "sample", model="tiny")
 
 
+@pytest.fixture
+def vary(command: Draw) -> Draw:
+    return partial(command, "vary", model="tiny")
+
+
 def pixels(path: str) -> bytes:
     return load_image(path).tobytes()
 
 
-def test_variations(place: Path, sample: Draw) -> None:
-    out, _ = sample("--like", "a.png", "-n", "2", "--seed", "7")
+def test_variations(place: Path, vary: Draw) -> None:
+    out, _ = vary("a.png", "-n", "2", "--seed", "7")
     assert out == ["out/like-a-7.png", "out/like-a-8.png"]
     assert pixels(out[0]) != pixels(out[1])
     facts = read_metadata(out[0])
     assert facts["digital_source_type"] == "trainedAlgorithmicMedia"
     assert len(facts["t2i"]["settings"]["like"]["pictures"]) == 1
-    (other,), _ = sample("--like", "b.png", "--seed", "7", "-o", "x")
+    assert facts["t2i"]["command"] == "vary"
+    (other,), _ = vary("b.png", "--seed", "7", "-o", "x")
     assert pixels(other) != pixels(out[0])
-    (with_words,), _ = sample(CAT, "--like", "a.png", "--seed", "7", "-o", "y")
+    (with_words,), _ = vary("a.png", CAT, "--seed", "7", "-o", "y")
     assert with_words == "y/like-a-a-cat-in-the-snow-7.png"
     assert pixels(with_words) != pixels(out[0])
     times = Path(out[0]).stat().st_mtime_ns
-    assert sample("--like", "a.png", "-n", "2", "--seed", "7")[0] == out
+    assert vary("a.png", "-n", "2", "--seed", "7")[0] == out
     assert Path(out[0]).stat().st_mtime_ns == times
 
 
-def test_a_blend_and_its_animation(place: Path, sample: Draw) -> None:
-    args = ("--blend", "a.png", "b.png", "--frames", "5", "--seed", "7", "--size", "16")
-    out, _ = sample(*args, "--animate", "webp", "--batch", "2")
+def test_a_blend_and_its_animation(place: Path, vary: Draw) -> None:
+    args = ("a.png", "--to", "b.png", "--frames", "5", "--seed", "7", "--size", "16")
+    out, _ = vary(*args, "--animate", "webp", "--batch", "2")
     assert out[:5] == [f"out/blend-a-b-{i:03}-7.png" for i in range(5)]
     assert len({pixels(path) for path in out[:5]}) == 5
     assert out[5] == "out/blend-a-b-000-7.frames.webp"
@@ -64,14 +70,26 @@ def test_a_blend_and_its_animation(place: Path, sample: Draw) -> None:
         assert (moving.n_frames, moving.size) == (8, (16, 16))  # type: ignore[attr-defined]
     assert read_metadata(out[5])["digital_source_type"] == "trainedAlgorithmicMedia"
     assert [read_metadata(p)["t2i"]["settings"]["blend"]["at"] for p in out[:5]] == [0, 0.25, 0.5, 0.75, 1]
-    out, _ = sample(*args, "--animate", "gif", "--json")
+    out, _ = vary(*args, "--animate", "gif", "--json")
     assert json.loads(out[5])["path"] == "out/blend-a-b-000-7.frames.gif"
     assert [json.loads(line)["skipped"] for line in out[:5]] == [True] * 5
 
 
-def test_a_text_diff(place: Path, sample: Draw) -> None:
-    args = ("--text-diff", "a.png", "a cat", "a zebra", "--theta", "0..0.5", "--frames", "3", "--seed", "7")
-    out, _ = sample(*args, "--size", "16")
+def test_a_text_diff(place: Path, vary: Draw) -> None:
+    args = (
+        "a.png",
+        "--from-text",
+        "a cat",
+        "--to-text",
+        "a zebra",
+        "--theta",
+        "0..0.5",
+        "--frames",
+        "3",
+        "--seed",
+        "7",
+    )
+    out, _ = vary(*args, "--size", "16")
     assert out == [f"out/text-diff-a-a-cat-a-zebra-{i:03}-7.png" for i in range(3)]
     assert len({pixels(path) for path in out}) == 3
 
@@ -101,10 +119,10 @@ def test_the_prior_and_reranking_enter_the_key(place: Path, sample: Draw) -> Non
     assert read_metadata(path)["t2i"]["key"] == made["plain"][0]
 
 
-def test_replaying(place: Path, sample: Draw) -> None:
+def test_replaying(place: Path, sample: Draw, vary: Draw) -> None:
     (path,), _ = sample(CAT, "--seed", "7", "--size", "16", "--rerank", "3", "--prior", "none")
     assert sample("--replay", path)[0] == [f"{path}: identical"]
-    (path,), _ = sample("--like", "a.png", "--seed", "7", "--size", "16")
+    (path,), _ = vary("a.png", "--seed", "7", "--size", "16")
     _, err = sample("--replay", path, code=3)
     assert "was made from another picture (--like)" in err
 
@@ -119,43 +137,47 @@ def test_thetas() -> None:
             parse_theta(wrong, None)
 
 
+TEXTS = ["--from-text", "a cat", "--to-text", "a dog"]
 REFUSED: dict[str, tuple[list[str], int, str]] = {
-    "two ways": (["--like", "a.png", "--blend", "a.png", "b.png"], 2, "--like and --blend do not go together"),
-    "init without words": (["--init", "a.png"], 2, "there is no prompt"),
-    "blend with words": ([CAT, "--blend", "a.png", "b.png"], 2, "--blend reads no prompt"),
-    "file": (["-f", "p.txt", "--like", "a.png"], 2, "--like and a prompt file"),
-    "sweep": (["--like", "a.png", "--sweep", "guidance=1,2"], 2, "--like and --sweep"),
-    "frames alone": ([CAT, "--frames", "3"], 2, "--frames needs"),
-    "one frame": (["--blend", "a.png", "b.png", "--frames", "1"], 2, "--frames 1"),
-    "theta alone": (["--like", "a.png", "--theta", "0.3"], 2, "--theta needs --text-diff"),
-    "same texts": (["--text-diff", "a.png", "a cat", " a cat"], 2, "says the same text twice"),
-    "strength alone": ([CAT, "--strength", "0.3"], 2, "--strength needs a picture"),
-    "strength": ([CAT, "--init", "a.png", "--strength", "1.3"], 2, "--strength 1.3"),
-    "no strength": ([CAT, "--init", "a.png", "--strength", "0"], 2, "--strength 0 changes nothing"),
-    "animate": ([CAT, "--animate", "gif"], 2, "--animate needs"),
-    "animate what": (["--blend", "a.png", "b.png", "--animate", "mp4"], 2, "--animate 'mp4'"),
-    "rerank": (["--like", "a.png", "--rerank", "3"], 2, "--rerank and --like"),
-    "prior": ([CAT, "--prior", "magic"], 2, "--prior 'magic'"),
-    "prior and like": (["--like", "a.png", "--prior", "none"], 2, "--prior and --like"),
-    "prior and best": ([CAT, "--prior", "none", "--prior-best-of", "2"], 2, "--prior none and --prior-best-of"),
-    "no picture": (["--like", "no.png"], 3, "cannot read no.png"),
-    "damaged": (["--blend", "a.png", "cut.png"], 3, "cut.png"),
-    "empty text": (["--text-diff", "a.png", " ", "a dog"], 2, "the first text of --text-diff is empty"),
+    "two ways": (["vary", "a.png", "--to", "b.png", *TEXTS], 2, "--to and --to-text do not go together"),
+    "half a way": (["vary", "a.png", "--to-text", "a dog"], 2, "--from-text and --to-text go together"),
+    "no words": (["sample", "--init", "a.png"], 2, "there is no prompt"),
+    "blend with words": (["vary", "a.png", CAT, "--to", "b.png"], 2, "--to reads no prompt"),
+    "diff with words": (["vary", "a.png", CAT, *TEXTS], 2, "--to-text reads no prompt"),
+    "empty prompt": (["vary", "a.png", " "], 2, "the prompt is empty"),
+    "file": (["sample", "-f", "p.txt", "--init", "a.png"], 2, "--init and a prompt file"),
+    "sweep": (["sample", CAT, "--init", "a.png", "--sweep", "guidance=1,2"], 2, "--init and --sweep"),
+    "frames alone": (["vary", "a.png", "--frames", "3"], 2, "--frames needs"),
+    "one frame": (["vary", "a.png", "--to", "b.png", "--frames", "1"], 2, "--frames 1"),
+    "theta alone": (["vary", "a.png", "--theta", "0.3"], 2, "--theta needs --from-text and --to-text"),
+    "same texts": (["vary", "a.png", "--from-text", "a cat", "--to-text", " a cat"], 2, "say the same"),
+    "strength alone": (["sample", CAT, "--strength", "0.3"], 2, "--strength needs a picture"),
+    "strength": (["sample", CAT, "--init", "a.png", "--strength", "1.3"], 2, "--strength 1.3"),
+    "strength of variations": (["vary", "a.png", "--strength", "1.3"], 2, "--strength 1.3"),
+    "no strength": (["sample", CAT, "--init", "a.png", "--strength", "0"], 2, "--strength 0 changes nothing"),
+    "animate": (["vary", "a.png", "--animate", "gif"], 2, "--animate needs"),
+    "animate what": (["vary", "a.png", "--to", "b.png", "--animate", "mp4"], 2, "--animate 'mp4'"),
+    "rerank": (["sample", CAT, "--init", "a.png", "--rerank", "3"], 2, "--rerank and --init"),
+    "prior": (["sample", CAT, "--prior", "magic"], 2, "--prior 'magic'"),
+    "prior and best": (["sample", CAT, "--prior", "none", "--prior-best-of", "2"], 2, "--prior none and --prior-best"),
+    "no picture": (["vary", "no.png"], 3, "cannot read no.png"),
+    "damaged": (["vary", "a.png", "--to", "cut.png"], 3, "cut.png"),
+    "empty text": (["vary", "a.png", "--from-text", " ", "--to-text", "a dog"], 2, "--from-text is empty"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused(place: Path, sample: Draw, name: str) -> None:
+def test_what_is_refused(place: Path, command: Draw, name: str) -> None:
     Path("cut.png").write_bytes(Path("a.png").read_bytes()[:-300])
     Path("p.txt").write_text(CAT)
     args, code, sentence = REFUSED[name]
-    out, err = sample(*args, code=code)
+    out, err = command(*args, model="tiny", code=code)
     assert out == []
     assert sentence in err
     assert not Path("out").exists()
 
 
-def test_a_picture_that_is_not_square_is_said(place: Path, sample: Draw) -> None:
+def test_a_picture_that_is_not_square_is_said(place: Path, vary: Draw) -> None:
     Image.new("RGB", (30, 20), (10, 200, 30)).save("wide.png")
-    _, err = sample("--like", "wide.png", "--seed", "7", "--size", "16")
+    _, err = vary("wide.png", "--seed", "7", "--size", "16")
     assert "wide.png is 30x20; the model sees the square in its middle" in err

@@ -1,0 +1,179 @@
+"""What a run was asked for, apart from its jobs: where pictures go, what their records say, how they are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from t2i.jobs.job import Job, content_key
+from t2i.jobs.reporter import OnStep
+from t2i.media.record import GENERATED, Record, carried, edited_source_type
+
+if TYPE_CHECKING:
+    from t2i.jobs.inputs import SourceImage
+    from t2i.media.c2pa import Signer
+    from t2i.pipeline import Pipeline, Samples
+    from t2i.sampling import SampleRequest
+    from t2i.store.bundle import Bundle
+
+    #: draws jobs with equal settings; in place of `Pipeline.sample`
+    DrawJobs = Callable[[Pipeline, list[Job], SampleRequest, OnStep], Samples]
+
+
+class AnyJob(Protocol):
+    """What the runner reads of a job. index: its number in the run, from 0; group: jobs of one group may share a batch;
+    label: its point of a sweep; place: jobs with equal keys are drawn once for each place."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def label(self) -> tuple[str, ...]: ...
+    @property
+    def place(self) -> str: ...
+
+
+J = TypeVar("J", bound=AnyJob)
+
+
+class Request(Protocol[J]):
+    """What the runner asks of a request. overwrite: whether pictures that exist are drawn again; keep_stages: whether
+    the output of each stage is saved too; manifest: whether each folder gets a manifest.jsonl."""
+
+    @property
+    def overwrite(self) -> bool: ...
+    @property
+    def keep_stages(self) -> bool: ...
+    @property
+    def manifest(self) -> bool: ...
+
+    def path(self, job: J) -> Path:
+        """Where the picture goes if nothing is there yet."""
+
+    def record(self, job: J, cut: str | None = None) -> Record:
+        """What the picture will say about itself; ``cut`` is the part of the prompt that the model did not read.
+        Raises T2IError where the job cannot be done: the run goes on with the next."""
+
+    def load(self, job: J, device: str) -> Pipeline:
+        """The model that draws the job, and all others of the run."""
+
+    def draw(self, pipeline: Pipeline, jobs: list[J], on_step: OnStep) -> Samples:
+        """The pictures of jobs of one group."""
+
+    def icc(self, job: J) -> bytes | None:
+        """A colour profile to write into the file."""
+
+    def reads(self, job: J) -> Path | None:
+        """A file that the job reads, never to be overwritten by its picture."""
+
+    def facts(self, job: J, timing: dict[str, Any]) -> dict[str, Any]:
+        """What `--json` says of a new picture besides its record."""
+
+
+@dataclass(frozen=True)
+class DrawRequest:
+    """The request of `sample`, `vary`, `inpaint` and of a suite that `score` draws.
+
+    path: where the picture of a job goes; size: width and height where they are not those of the settings; source_type:
+    IPTC's word for how much of the picture a model made; source: what the edited picture said of itself; profile: its
+    ICC colour profile; private: keep prompts out of the file; draw_jobs: in place of `Pipeline.sample`.
+    """
+
+    bundle: Bundle
+    path: Callable[[Job], Path]
+    command: str = "sample"
+    keep_stages: bool = False
+    overwrite: bool = False
+    manifest: bool = True
+    private: bool = False
+    signer: Signer | None = None
+    size: tuple[int, int] | None = None
+    source_type: str = GENERATED
+    source: dict[str, Any] | None = None
+    profile: bytes | None = None
+    draw_jobs: DrawJobs | None = None
+
+    @classmethod
+    def editing(
+        cls, bundle: Bundle, path: Callable[[Job], Path], command: str, source: SourceImage, **options: Any
+    ) -> DrawRequest:
+        """The request of a command that edits `source`. options: other fields."""
+        options["signer"] = source.signer(options.get("signer"))
+        return cls(
+            bundle,
+            path,
+            command=command,
+            source_type=edited_source_type(source.marks, command),
+            source=carried(source.marks),
+            profile=source.picture.icc,
+            **options,
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """The model's digest, computed once."""
+        return self.bundle.digest
+
+    def key(self, job: Job) -> str:
+        """The content key of a job's picture."""
+        return content_key(self.digest, job.prompt, job.dials.negative, job.seed, job.dials.settings)
+
+    def record(self, job: Job, cut: str | None = None) -> Record:
+        """See `Request`."""
+        dials = job.dials
+        return Record(
+            key=self.key(job),
+            command=self.command,
+            prompt=job.prompt,
+            seed=job.seed,
+            model=self.bundle.manifest.name,
+            weights=self.digest,
+            size=self.size or (dials.size, dials.size),
+            settings=dials.settings,
+            negative=dials.negative,
+            cut=cut,
+            source_type=self.source_type,
+            private=self.private,
+            files=weights_used(self.bundle, list(dials.settings["stages"])),
+            source=self.source,
+            signer=self.signer,
+        )
+
+    def load(self, job: Job, device: str) -> Pipeline:
+        """See `Request`."""
+        from t2i.pipeline import Pipeline
+
+        return Pipeline.load(self.bundle.path, device=device, dtype=job.dials.settings["dtype"])
+
+    def draw(self, pipeline: Pipeline, jobs: list[Job], on_step: OnStep) -> Samples:
+        """See `Request`."""
+        settings = jobs[0].dials.engine(self.keep_stages)
+        if self.draw_jobs is not None:
+            return self.draw_jobs(pipeline, jobs, settings, on_step)
+        prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
+        return pipeline.sample(prompts, seeds, settings, on_step=on_step)
+
+    def icc(self, job: Job) -> bytes | None:
+        """See `Request`."""
+        return self.profile
+
+    def reads(self, job: Job) -> Path | None:
+        """See `Request`."""
+        return None
+
+    def facts(self, job: Job, timing: dict[str, Any]) -> dict[str, Any]:
+        """See `Request`."""
+        return timing
+
+
+def weights_used(bundle: Bundle, stages: list[str]) -> dict[str, str]:
+    """sha256 of the weights of the text encoder and of `stages`, by name."""
+    from t2i.store.compatibility import ENCODERS
+
+    manifest = bundle.manifest
+    used = [entry for entry in manifest.stages if entry.kind in ENCODERS or entry.name in stages]
+    return {entry.name: manifest.digest(entry) for entry in used}

@@ -1,0 +1,178 @@
+"""The request of `t2i vary`: variations of a picture, blends of two, and text diffs (DALL-E 2, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from t2i.errors import UsageError
+from t2i.jobs.edits import check_sees, check_strength
+from t2i.jobs.inputs import SourceImage, read_square
+from t2i.jobs.job import Job
+from t2i.jobs.reporter import OnStep, Reporter
+from t2i.jobs.request import DrawRequest
+from t2i.jobs.settings import Dials
+from t2i.prompts import check_prompt
+
+if TYPE_CHECKING:
+    from t2i.media.c2pa import Signer
+    from t2i.pipeline import Pipeline, Samples
+    from t2i.sampling import SampleRequest
+    from t2i.store.bundle import Bundle
+
+MAX_FRAMES = 1000
+FRAMES = {"blend": 9, "text-diff": 5}
+THETA = "0.25..0.5"  # the paper's range
+
+
+@dataclass(frozen=True)
+class VaryRequest:
+    """What is to be made of pictures.
+
+    kind: "like" (variations), "blend" or "text-diff"; sources: the pictures, two for a blend; texts: what a text diff
+    moves from and to; points: for each frame the share of the way (blend) or theta (text diff), in [0, 1], none for
+    variations; strength: how much of the noise is each seed's own, in [0, 1], the rest is the picture's.
+    """
+
+    kind: str
+    sources: tuple[SourceImage, ...]
+    texts: tuple[str, str] = ("", "")
+    points: tuple[float, ...] = ()
+    strength: float | None = None
+
+    @classmethod
+    def read(
+        cls,
+        reporter: Reporter,
+        picture: Path,
+        prompt: str | None,
+        *,
+        to: Path | None,
+        from_text: str | None,
+        to_text: str | None,
+        theta: str | None,
+        frames: int | None,
+        strength: float | None,
+    ) -> VaryRequest:
+        """Raises UsageError for options that do not go together, InputError for a picture that cannot be read."""
+        if (from_text is None) != (to_text is None):
+            raise UsageError("--from-text and --to-text go together.", 'Write --from-text "a cat" --to-text "a dog"')
+        if to is not None and to_text is not None:
+            raise UsageError("--to and --to-text do not go together.", "Use one of them.")
+        kind = "blend" if to is not None else "text-diff" if to_text is not None else "like"
+        if theta is not None and kind != "text-diff":
+            raise UsageError("--theta needs --from-text and --to-text.", 'Write --from-text "a cat" --to-text "a dog"')
+        if frames is not None and kind == "like":
+            raise UsageError("--frames needs --to or --to-text.", "Write t2i vary a.png --to b.png --frames 9")
+        if frames is not None and not 2 <= frames <= MAX_FRAMES:
+            raise UsageError(f"--frames {frames} makes no sense.", f"Write a number from 2 to {MAX_FRAMES}.")
+        if prompt is not None and kind != "like":
+            raise UsageError(f"{'--to' if to else '--to-text'} reads no prompt.", "Leave it out.")
+        if prompt is not None:
+            check_prompt(prompt)
+        check_strength(strength)
+        if from_text is not None and to_text is not None and from_text.strip() == to_text.strip():
+            raise UsageError("--from-text and --to-text say the same.", 'Write --from-text "a cat" --to-text "a dog"')
+        paths = (picture,) if to is None else (picture, to)
+        texts, points = ("", ""), tuple[float, ...]()
+        if from_text is not None and to_text is not None:
+            texts = check_prompt(from_text, "--from-text"), check_prompt(to_text, "--to-text")
+            points = parse_theta(theta or THETA, frames)
+        elif to is not None:
+            count = frames or FRAMES["blend"]
+            points = tuple(i / (count - 1) for i in range(count))
+        return cls(kind, tuple(read_square(reporter, path) for path in paths), texts, points, strength)
+
+    def check_model(self, bundle: Bundle) -> None:
+        """Raise UsageError for a model without an image encoder."""
+        check_sees(bundle, "t2i vary")
+
+    def signer(self, signer: Signer | None) -> Signer | None:
+        """The signer for the pictures, which names the sources as shown to the model."""
+        return None if signer is None else signer.with_inputs(*(source.file() for source in self.sources))
+
+    def dials(self, dials: Dials, point: int = 0) -> Dials:
+        """The same settings with what decides the picture at a point, for its key and record."""
+        facts: dict[str, Any] = {"pictures": [source.digest for source in self.sources]}
+        if self.kind == "text-diff":
+            facts["texts"] = list(self.texts)
+        if self.points:
+            facts["at"] = self.points[point]
+        if self.strength is not None:
+            facts["strength"] = self.strength
+        changed = dials.with_settings({self.kind: facts})
+        # frames differ in nothing else and may share a batch
+        return replace(changed, group=dials.group) if self.points else changed
+
+    def jobs(self, prompt: str, seeds: Sequence[int], read: Dials) -> list[Job]:
+        """A job for each seed, or for each seed and point. Files are named after the sources."""
+        stems = " ".join(source.path.stem for source in self.sources)
+        words = stems if self.kind == "blend" else " ".join([stems, *self.texts, prompt])
+        if not self.points:
+            dials = self.dials(read)
+            return [Job(prompt, seed, i, i, dials, f"{self.kind} {words}") for i, seed in enumerate(seeds)]
+        return [
+            Job(prompt, seed, i, k * len(self.points) + i, self.dials(read, i), f"{self.kind} {words} {i:03}")
+            for k, seed in enumerate(seeds)
+            for i in range(len(self.points))
+        ]
+
+    def draw(self, pipeline: Pipeline, jobs: list[Job], settings: SampleRequest, on_step: OnStep) -> Samples:
+        """The pictures of jobs with equal settings."""
+        from t2i.edit import vary
+
+        pixels = [source.tensor for source in self.sources]
+        prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
+        if self.kind == "like":
+            words = prompts if prompts[0] else None
+            strength = 1.0 if self.strength is None else self.strength
+            return vary.variations(
+                pipeline, pixels[0], seeds, settings, prompts=words, strength=strength, on_step=on_step
+            )
+        points, strength = [self.points[job.n] for job in jobs], self.strength or 0.0
+        if self.kind == "blend":
+            a, b = pixels
+            return vary.blend(pipeline, a, b, points, seeds, settings, strength=strength, on_step=on_step)
+        return vary.text_diff(
+            pipeline, pixels[0], *self.texts, points, seeds, settings, strength=strength, on_step=on_step
+        )
+
+
+def write_animations(
+    reporter: Reporter, request: DrawRequest, jobs: Sequence[Job], paths: Mapping[int, Path], ending: str
+) -> None:
+    """Write the frames of each seed as one moving picture (``ending``: webp or gif), and report it.
+
+    paths: job index -> file; frames that failed are left out.
+    """
+    from t2i.media.images import load_image, save_animation
+
+    rows: dict[int, list[Job]] = {}
+    for job in jobs:
+        if job.index in paths:
+            rows.setdefault(job.seed, []).append(job)
+    for frames in rows.values():
+        first = paths[frames[0].index]
+        record = request.record(frames[0])
+        record = replace(record, key=f"{record.key}.animation")
+        path = first.with_name(f"{first.stem}.frames.{ending}")
+        save_animation([load_image(paths[job.index]) for job in frames], path, record)
+        reporter.picture(path, {**record.table(), "frames": len(frames)})
+
+
+def parse_theta(text: str, frames: int | None) -> tuple[float, ...]:
+    """``0.3``, ``0.25,0.5``, or ``0.25..0.5`` in as many steps as there are frames (5 unless said). Raises
+    UsageError."""
+    ends = text.split("..")
+    try:
+        values = [float(part) for part in (ends if len(ends) == 2 else text.split(","))]
+    except ValueError:
+        values = [-1.0]
+    if not all(0 <= value <= 1 for value in values):
+        raise UsageError(f"--theta {text!r} cannot be read.", "Write 0.25..0.5, or 0.3, or 0.1,0.2; from 0 to 1.")
+    if len(ends) != 2:
+        return tuple(values)
+    count = frames or FRAMES["text-diff"]
+    return tuple(values[0] + (values[1] - values[0]) * i / (count - 1) for i in range(count))

@@ -1,0 +1,64 @@
+"""Draw the pictures of a suite. The same command again draws only what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from t2i.jobs.job import Job
+from t2i.jobs.output_paths import slug
+from t2i.jobs.reporter import Reporter
+from t2i.jobs.request import DrawRequest
+from t2i.jobs.runner import Runner
+from t2i.jobs.settings import read_dials
+from t2i.prompts import seeds_from
+from t2i.score.picture_files import PictureFile
+
+if TYPE_CHECKING:
+    from t2i.score.suite import SuitePrompt
+    from t2i.store.bundle import Bundle
+
+SLUG = 60  # characters of a prompt in a file name
+
+
+@dataclass(frozen=True)
+class SuiteOrder:
+    """What to draw: ``n`` pictures of each prompt, picture i with seed ``seed`` + i. words: settings as a user writes
+    them, option -> text."""
+
+    bundle: Bundle
+    prompts: Sequence[SuitePrompt]
+    n: int
+    seed: int
+    words: dict[str, str]
+    folder: Path
+    batch: int = 16
+    device: str = "auto"
+
+
+def draw_suite(reporter: Reporter, order: SuiteOrder) -> list[PictureFile]:
+    """The pictures of a suite in its order, with their prompts; those that exist are not drawn again.
+
+    Raises UsageError for settings or seeds that make no sense, InputError (code ``output``) where a picture cannot be
+    written, (code ``partial``) where one came out broken.
+    """
+    dials = read_dials(order.bundle, "float32", order.words)
+    seeds = seeds_from(order.seed, order.n, "--seed ")
+    pairs = [(prompt.text, n, seed) for prompt in order.prompts for n, seed in enumerate(seeds)]
+    jobs = [Job(text, seed, n, index, dials) for index, (text, n, seed) in enumerate(pairs)]
+
+    def path(job: Job) -> Path:
+        return order.folder / f"{slug(job.prompt)[:SLUG].strip('-')}-{job.seed}-{request.key(job)[:10]}.png"
+
+    request = DrawRequest(order.bundle, path, command="score", manifest=False)
+    # the pictures are reported with their scores, later
+    runner = Runner(reporter, request, jobs, order.device, order.batch, remember=True, on_picture=lambda *told: None)
+    runner.run()
+    runner.finish()
+    return [_picture(request, job, runner.paths[job.index]) for job in jobs]
+
+
+def _picture(request: DrawRequest, job: Job, path: Path) -> PictureFile:
+    return PictureFile(path, path.name, job.prompt, job.seed, request.key(job), request.digest)
