@@ -20,6 +20,7 @@ from t2i.jobs.reporter import shorten
 from t2i.score import baseline as base
 from t2i.score import suite as suites
 from t2i.score.before_after import Tier, compare_pair, match_pictures, worst_first
+from t2i.score.draw_suite import SuiteOrder, draw_suite
 from t2i.score.extractors import ClipExtractor, Extractor, JudgeExtractor, OpenClipExtractor, judge_info
 from t2i.score.feature_cache import FeatureCache, PictureFeatures
 from t2i.score.features import ExtractionTime, ScoringNetworks, extract_features
@@ -33,7 +34,6 @@ from t2i.score.report import Report, interval_text, number
 from t2i.score.set_distances import compare_sets, feature_stats, load_stats, save_stats
 from t2i.score.suite import SuitePrompt
 from t2i.score.task_scores import check_scores, subsample
-from t2i.score.draw_suite import SuiteOrder, draw_suite
 from t2i.store.bundle import read_bundle
 from t2i.store.registry import resolve, resolve_judge
 from t2i.store.search_path import home

@@ -20,6 +20,7 @@ from PIL import Image
 
 from t2i.cli.ui import UI
 from t2i.score.baseline import ScoredSet
+from t2i.score.draw_suite import SuiteOrder, draw_suite
 from t2i.score.extractors import ClipExtractor, judge_info
 from t2i.score.feature_cache import FeatureCache
 from t2i.score.features import ScoringNetworks, extract_features
@@ -29,7 +30,6 @@ from t2i.score.picture_files import PictureFile
 from t2i.score.recipe import ScoreRecipe
 from t2i.score.suite import SuitePrompt, read_suite, suite_path
 from t2i.score.task_scores import subsample
-from t2i.score.draw_suite import SuiteOrder, draw_suite
 from t2i.store.bundle import read_bundle, update_stage
 from t2i.store.registry import resolve, resolve_judge
 from t2i.world.judge import Judge
