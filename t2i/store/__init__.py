@@ -1,1 +1,1 @@
-"""Where models live: bundles (read, write, verify) and the registry that turns a name into a place."""
+"""Bundles, the folders that hold models: read, write, verify; and the registry, which finds a model by its name."""

@@ -1,16 +1,16 @@
-"""A bundle: one folder that holds a whole model and says everything about it.
+"""A bundle: one folder that holds a whole model.
 
     bundle.json            the manifest: family, stages, sizes, defaults, tool version, sha256 of every file
     tokenizer.json         the vocabulary
     README.md              the card: data, recipe, hours, scores, faults, attributions
-    <stage>/config.json    how to build the stage's net, and the widths by which stages fit together
-    <stage>/model.safetensors   float16 on disk, float32 once loaded
+    <stage>/config.json    how to build the stage's network, and the widths by which stages fit together
+    <stage>/model.safetensors   the weights: float16 on disk, float32 once loaded
 
-A stage may lie in another bundle, which the manifest names (`source`) and whose files it pins; see
+A stage may lie in another bundle, which the manifest names (`source`) and whose files it pins by their sha256; see
 `store/shared_stages.py`.
 
-Reading is strict: unknown keys, missing files, other hashes, broken or non-finite weights are refused with a
-sentence that names the file.  Nothing here imports torch until weights are read or written.
+Reading is strict: unknown keys, missing files, wrong hashes, broken or non-finite weights are InputErrors that name the
+file. torch is imported only when weights are read or written.
 """
 
 from __future__ import annotations
@@ -51,8 +51,10 @@ Stage = tuple[dict[str, Any], "dict[str, Tensor]"]
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on disk whose manifest and configs have been read and fit together; weights are read on
-    demand. ``shared``: folder of a shared stage -> the bundle that it lies in."""
+    """A bundle on disk. Manifest and configs have been read and checked; weights are read on demand.
+
+    configs: stage name -> its config.json. shared: folder of a shared stage -> the bundle that it lies in.
+    """
 
     path: Path
     manifest: Manifest
@@ -61,27 +63,28 @@ class Bundle:
 
     @property
     def digest(self) -> str:
-        """A name for exactly these weights and settings: sha256 of the sorted file hashes and the
-        defaults. The card is left out: it draws nothing. So is where a shared stage lies."""
+        """Identifies weights and defaults: sha256 over the sorted file hashes and the stages' tables.
+
+        Left out are the card and where a shared stage lies, which change no picture.
+        """
         stages = [entry_table(replace(entry, source=None)) for entry in self.manifest.stages]
         files = sorted((name, digest) for name, digest in self.manifest.files.items() if name != self.manifest.card)
         text = json.dumps([files, stages], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def load_stage(self, name: str) -> Stage:
-        """(config, state dict in float32) of a stage, its hash verified. Raises InputError, or KeyError for
-        no stage."""
+        """(config, state dict in float32) of a stage, verified. Raises InputError; KeyError without the stage."""
         entry = self.manifest.stage(name)
         relative = entry.files[1]
         place = self.place(relative)
         return self.configs[name], decode(_read(place, relative, self.manifest.files), str(place / relative))
 
     def place(self, relative: str) -> Path:
-        """The bundle that a file of the manifest lies in: this one, but for shared stages."""
+        """The folder of the bundle that a file lies in: this one, or for a shared stage another."""
         return self.shared.get(relative.split("/")[0], self.path)
 
     def tokenizer_json(self) -> str | None:
-        """The text of tokenizer.json, its hash verified; None for a bundle without one."""
+        """The text of tokenizer.json, the hash verified; None for a bundle without one."""
         if self.manifest.tokenizer is None:
             return None
         return _text(_read(self.path, self.manifest.tokenizer, self.manifest.files), self.path / TOKENIZER)
@@ -91,7 +94,7 @@ class Bundle:
         return _text(_read(self.path, self.manifest.card, self.manifest.files), self.path / CARD)
 
     def verify(self) -> list[str]:
-        """Read every file and every weight, raise InputError at the first fault, return the files read."""
+        """Read every file and every weight. Returns the files; raises InputError at the first fault."""
         for relative in self.manifest.files:
             place = self.place(relative)
             data = _read(place, relative, self.manifest.files)
@@ -101,9 +104,9 @@ class Bundle:
 
 
 def read_bundle(folder: Path | str) -> Bundle:
-    """Read a bundle's manifest and configs; weights stay on disk until :meth:`Bundle.load_stage`.
+    """Read a bundle's manifest and configs; weights stay on disk until `Bundle.load_stage`.
 
-    Raises InputError (code ``bundle``, or ``mismatch`` when the stages do not fit together).
+    Raises InputError (code ``bundle``; ``mismatch`` if the stages do not fit together).
     """
     folder = Path(folder)
     where = folder / MANIFEST
@@ -126,13 +129,13 @@ def read_bundle(folder: Path | str) -> Bundle:
 def write_bundle(
     folder: Path | str, manifest: Manifest, stages: dict[str, Stage], tokenizer_json: str | None, card: str
 ) -> Bundle:
-    """Write a bundle; the manifest's ``files`` and ``tool`` are filled in here. Returns it as read back.
+    """Write a bundle and read it back. The manifest's `files` and `tool` are filled in here.
 
-    ``stages`` are its own ones; of shared ones the manifest's ``files`` holds the pins.
+    stages: config and weights of the bundle's own stages; the hashes of shared ones stand in `manifest.files`.
 
-    Every byte is on disk before the first name changes, and bundle.json changes last.  Raises InputError
-    (code ``mismatch`` before anything is written, ``bundle`` for non-finite weights, ``output`` for a disk
-    that refuses).
+    The write is atomic: all data is on disk before the first file is renamed, and bundle.json is renamed last. Raises
+    InputError (code ``mismatch`` before anything is written, ``bundle`` for non-finite weights, ``output`` if the disk
+    refuses).
     """
     own = [e for e in manifest.stages if not e.source]
     assert {e.name for e in own} == set(stages), "the manifest and the stages given differ"
@@ -160,13 +163,10 @@ def update_stage(
     card: str | None = None,
     notes: dict[str, Any] | None = None,
 ) -> Bundle:
-    """Put one stage into an existing bundle: replaced in its place, or appended in the order clip, text, prior,
-    base, upsampler.
+    """Replace a stage of a bundle, or add it in the order of `KINDS`.
 
-    ``sizes`` follow from the stages unless given; ``tokenizer_json`` and ``card`` replace the bundle's when
-    given; ``notes`` are merged into it.  Raises as
-    :func:`write_bundle`; the old weights of the stage itself are not read, so that a damaged stage can be
-    replaced.
+    sizes: None to take them from the stages. tokenizer_json, card: replace the bundle's if given. notes: merged into
+    the bundle's. The stage's old weights are not read, so a damaged stage can be replaced. Raises as `write_bundle`.
     """
     old = _old(folder)
     others = replace(old, stages=tuple(e for e in old.stages if e.name != entry.name))
@@ -185,8 +185,9 @@ def update_stage(
 def share_stage(
     folder: Path | str, name: str, source: str, *, card: str | None = None, notes: dict[str, Any] | None = None
 ) -> Bundle:
-    """Let an existing bundle use the stage ``name`` of the bundle called ``source``, with that one's defaults, instead
-    of one of its own. Other stages that it shares with ``source`` are pinned anew: ``source`` may have been trained on.
+    """Make a bundle use the stage `name` of the bundle called `source`, with its defaults, instead of its own.
+
+    The hashes of other stages shared with `source` are updated too, because `source` may have been trained further.
 
     Raises InputError: no such bundle or stage (code ``bundle``), or one that does not fit (``mismatch``).
     """
@@ -204,8 +205,10 @@ def share_stage(
 
 
 def find_shared(folder: Path | str, name: str, source: str) -> tuple[StageEntry, Path]:
-    """The entry by which a bundle in ``folder`` would share a stage, and the bundle that it lies in. Raises InputError
-    (code ``bundle``)."""
+    """The entry with which a bundle in `folder` would share the stage `name` of `source`, and the path of `source`.
+
+    Raises InputError (code ``bundle``).
+    """
     found = bundles_named(Path(folder), source)
     if not found:
         hint = f"Put {source} beside it, or into $T2I_HOME/models."
@@ -230,7 +233,7 @@ def _joined(
     notes: dict[str, Any] | None,
     sizes: Iterable[int] | None,
 ) -> Manifest:
-    """The manifest with a stage put in, its sizes by the configs. Raises InputError where the stages do not fit."""
+    """The manifest with a stage replaced or added, and its sizes. Raises InputError if the stages do not fit."""
     entries = [entry if e.name == entry.name else e for e in old.stages]
     if entry not in entries:
         entries.append(entry)
@@ -242,7 +245,7 @@ def _joined(
 
 
 def _configs(folder: Path, manifest: Manifest, shared: dict[str, Path]) -> dict[str, dict[str, Any]]:
-    """The configs of the manifest's stages, own ones and those that lie in other bundles, as `_shared` finds them."""
+    """Stage name -> its config.json. shared: as from `_shared`."""
     configs = {}
     for entry in manifest.stages:
         place, name = shared.get(entry.folder, folder), entry.files[0]
@@ -277,7 +280,7 @@ def _commit(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> Bundle
     hashes = {**manifest.files, **{name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
     manifest = replace(manifest, tool=f"t2i {__version__}", files=dict(sorted(hashes.items())))
     data = _dump({**asdict(manifest), "stages": [entry_table(entry) for entry in manifest.stages]})
-    parse_manifest(strict_json(data), folder / MANIFEST)  # what we write, we can read
+    parse_manifest(strict_json(data), folder / MANIFEST)  # checks that it can be read again
     write_together({folder / n: d for n, d in {**files, MANIFEST: data}.items()}, last=folder / MANIFEST)
     return read_bundle(folder)
 
@@ -287,8 +290,7 @@ def _dump(value: dict[str, Any]) -> bytes:
 
 
 def _read(folder: Path, relative: str, files: dict[str, str] | None) -> bytes:
-    """The bytes of one file of a bundle, their hash compared with the manifest's (None: the manifest
-    itself)."""
+    """The bytes of a file of a bundle. files: the manifest's hashes to verify it by; None for the manifest itself."""
     path = folder / relative
     try:
         if path.exists() and not path.is_file():  # a device or a pipe would never end

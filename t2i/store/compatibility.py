@@ -1,15 +1,15 @@
-"""Do the stages of a bundle fit together? Every stage's config.json carries a table ``widths``:
+"""Whether the stages of a bundle fit together. Every stage's config.json has a table ``widths``:
 
-    clip       embed_dim, text_dim, context, vocab     the shared space, the width of a token, tokens, vocabulary
-    text       text_dim, context, vocab                the same of a text encoder that has seen no picture
-    prior      embed_dim, text_dim                     what it predicts, what it reads
-    base       cond_dim, text_dim, size [context]      image embedding (0: none), tokens (0: none), pixels, how many
-                                                       tokens there were in training
-    upsampler  low, size [text_dim]                    pixels in, pixels out, the width of the text's one vector
-    sharp      low, size [text_dim]                    the same, of one that can stand in for an upsampler
+    clip       embed_dim, text_dim, context, vocab     widths of embedding and token, number of tokens, vocabulary
+    text       text_dim, context, vocab                the same for a text encoder that has seen no picture
+    prior      embed_dim, text_dim                     width of its output and of the tokens it reads
+    base       cond_dim, text_dim, size [context]      widths of image embedding and token (0: not read), side in
+                                                       pixels, number of tokens in training
+    upsampler  low, size [text_dim]                    sides in pixels of input and output, width of the text vector
+    sharp      low, size [text_dim]                    the same
 
-What stands in [] may be missing: 0, or not said. A bundle has one text encoder, of either kind.
-A bundle may be incomplete (training adds one stage after the other); what is there has to fit.
+Keys in [] are optional. A bundle has one text encoder, of kind clip or text. It may be incomplete, since training adds
+one stage after the other; the stages that are there have to fit.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ WIDTHS: dict[str, tuple[str, ...]] = {
 }
 OPTIONAL: dict[str, tuple[str, ...]] = {"base": ("context",), "upsampler": ("text_dim",), "sharp": ("text_dim",)}
 ENCODERS = ("clip", "text")
-"""The kinds of stage that read the prompt, and draw nothing."""
-#: (kind, its width, kind, its width, what the number is): equal unless one of them is 0, "does not use it"
+"""The kinds of stage that encode the prompt."""
+#: (kind, its key, kind, its key, what the number is): the two are equal, unless one is 0, "not used"
 PAIRS = (
     ("clip", "embed_dim", "prior", "embed_dim", "the width of the image embedding"),
     ("clip", "text_dim", "prior", "text_dim", "the width of a text token"),
@@ -50,11 +50,9 @@ PAIRS = (
 
 
 def check_compatible(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> None:
-    """Raise InputError (code ``mismatch``) with a sentence unless the stages fit together.
+    """Raise InputError (code ``mismatch``) unless the stages fit together and make the manifest's sizes.
 
-    Args:
-        manifest: names, kinds and order of the stages, and the picture sizes.
-        configs: stage name -> its config, with the table ``widths`` described above.
+    configs: stage name -> its config, with the table ``widths`` described above.
     """
     widths: dict[str, dict[str, int]] = {}
     for entry in manifest.stages:
@@ -97,7 +95,7 @@ def check_compatible(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> 
 
 
 def pixel_sizes(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> tuple[int, ...]:
-    """The picture sizes at which a cascade of these stages can stop, in the order they run."""
+    """Sides in pixels of the pictures of base and upsamplers, in the order they run."""
     return tuple(configs[e.name].get("widths", {}).get("size", 0) for e in _pixel_stages(manifest))
 
 

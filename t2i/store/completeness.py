@@ -1,4 +1,4 @@
-"""Is a bundle finished? Training adds one stage after the other; before the last of them nothing can be drawn."""
+"""Whether a bundle has all the stages that it takes to draw a prompt. Training adds one after the other."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 
 def missing_stages(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> list[str]:
-    """The kinds of stage without which no prompt can be drawn and that are not here, in the order of their training;
-    ``configs`` as in :func:`t2i.store.compatibility.check_compatible`."""
+    """The kinds of stage that are needed to draw a prompt and missing, in the order of their training.
+
+    configs: stage name -> its config.
+    """
     lacks = []
     if not any(manifest.of_kind(kind) for kind in ENCODERS):
         lacks.append("text" if manifest.family == "imagen" else "clip")
@@ -26,13 +28,13 @@ def missing_stages(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> li
 
 
 def unfinished_error(name: str, lacks: list[str]) -> InputError:
-    """What is said of the model ``name`` that lacks these stages."""
+    """The error for the model `name`, which lacks these kinds of stage."""
     hint = "Train " + ", then ".join(f"t2i train {stage} --out …" for stage in lacks)
     return InputError(f"the model {name!r} is unfinished: it has no {' and no '.join(lacks)}.", hint, "bundle")
 
 
 def check_complete(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> None:
-    """Raise InputError (code ``bundle``) unless the stages that are here can draw a prompt."""
+    """Raise InputError (code ``bundle``) unless the stages can draw a prompt."""
     lacks = missing_stages(manifest, configs)
     if lacks:
         raise unfinished_error(manifest.name, lacks)

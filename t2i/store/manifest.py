@@ -1,4 +1,4 @@
-"""What bundle.json says: the stages, in the order they run, their defaults, the sizes, the files."""
+"""bundle.json, the manifest of a bundle: its stages in the order they run, their defaults, sizes and files."""
 
 from __future__ import annotations
 
@@ -44,9 +44,11 @@ class StageEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """bundle.json. ``sizes`` are the picture sizes the cascade can stop at, ascending; ``stop`` is where it
-    stops unless told otherwise, None for the largest; ``files`` maps a relative path to its sha256 and is
-    filled by :func:`write_bundle`; ``notes`` holds free facts (recipe, hours, scores)."""
+    """bundle.json.
+
+    sizes: sides in pixels at which the cascade can stop, ascending; stop: the default one, None for the largest.
+    files: relative path -> sha256, filled in by `write_bundle`. notes: free facts about the training.
+    """
 
     family: str
     name: str
@@ -62,7 +64,7 @@ class Manifest:
 
     @property
     def size(self) -> int:
-        """Side in pixels of the pictures that are made when no size is asked for."""
+        """Side in pixels of the pictures if no size is asked for."""
         return self.stop if self.stop in self.sizes and self.stop else self.sizes[-1]
 
     def stage(self, name: str) -> StageEntry:
@@ -73,22 +75,23 @@ class Manifest:
         raise KeyError(name)
 
     def of_kind(self, kind: str) -> list[StageEntry]:
-        """The stages of a kind, in the order they run."""
+        """The stages of this kind, in the order they run."""
         return [entry for entry in self.stages if entry.kind == kind]
 
     def digest(self, entry: StageEntry) -> str:
-        """sha256 of a stage's weights, "" where the bundle does not say it."""
+        """sha256 of a stage's weights, or "" if the manifest does not list them."""
         return self.files.get(entry.files[1], "")
 
 
 def sharpened(manifest: Manifest) -> Manifest:
-    """The manifest with every sharp stage in the place of the upsampler that it can stand in for."""
+    """The manifest with upsamplers replaced by the sharp stages that can stand in for them."""
     sharp = {e.instead_of: replace(e, kind="upsampler") for e in manifest.of_kind("sharp")}
     stages = tuple(sharp.get(e.name, e) for e in manifest.stages if e.kind != "sharp")
     return replace(manifest, stages=stages)
 
 
 def broken(where: Path, what: str) -> InputError:
+    """The error for a file of a bundle that cannot be used."""
     return InputError(f"{where} cannot be used: {what}.", "Fetch or train this model again.", "bundle")
 
 
@@ -117,6 +120,7 @@ def _parse_entry(raw: Any, path: str) -> StageEntry:
 
 
 def parse_manifest(raw: dict[str, Any], where: Path) -> Manifest:
+    """The manifest in the table `raw`, read from the file `where`. Raises InputError (code ``bundle``)."""
     from t2i.schema import build
 
     schema = raw.get("schema")

@@ -1,4 +1,4 @@
-"""A model's name to its folder, in the places of `store/search_path.py`."""
+"""Finds the folder of a model by its name, in the folders of `store/search_path.py`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ DEFAULT = "small"
 
 
 def resolve(name_or_path: str | Path = DEFAULT) -> Path:
-    """The folder of a model: a known name first, else a folder. Raises UnavailableError (code ``model``)."""
+    """The folder of a model, from its name or, where no model is called so, from its path.
+
+    Raises UnavailableError (code ``model``).
+    """
     text = os.fspath(name_or_path)
     is_name = bool(text) and text not in (".", "..") and not any(c in text for c in "/\\\0")
     if is_name:
@@ -41,7 +44,7 @@ def resolve(name_or_path: str | Path = DEFAULT) -> Path:
 
 
 def resolve_judge() -> Path:
-    """The folder of the judge that scores read pictures with. Raises UnavailableError."""
+    """The folder of the judge's weights. Raises UnavailableError."""
     for _, root in roots():
         if (root / "judge" / "config.json").is_file():
             return root / "judge"
@@ -50,8 +53,10 @@ def resolve_judge() -> Path:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """One model that was found. ``fault``: a sentence when it cannot be used; ``manifest`` is None when it cannot be
-    read, ``lacks`` the stages that an unfinished one has not."""
+    """A model that was found. source: the name of the folder it was found in. manifest: None if it cannot be read.
+
+    fault: why it cannot be used, or None. lacks: the kinds of stage that an unfinished model is missing.
+    """
 
     name: str
     source: str
@@ -62,13 +67,12 @@ class ModelInfo:
 
     @property
     def size_on_disk(self) -> int:
-        """Size of its files on disk."""
+        """Size of its files in bytes."""
         return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
 
 
 def list_models() -> list[ModelInfo]:
-    """Every model in the places searched, in that order; one that hides behind an earlier namesake is left
-    out."""
+    """Every model in the searched folders, in order; of several with one name only the first."""
     models: dict[str, ModelInfo] = {}
     for source, root, name in _found():
         if name in models:

@@ -1,8 +1,8 @@
-"""Where models are looked for, in this order:
+"""The folders that models are looked for in, in this order:
 
-$T2I_HOME/models     (T2I_HOME is by default t2i in the user's cache folder)
-the installed package, which carries the small models
-weights/ of a source checkout
+$T2I_HOME/models     T2I_HOME is by default t2i in the user's cache folder
+t2i/_weights         the models that an installed package carries
+weights/             of a source checkout
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def home() -> Path:
-    """Where this user's models are kept: $T2I_HOME, or t2i in the cache folder. It need not exist."""
+    """$T2I_HOME, or t2i in the user's cache folder. It need not exist."""
     own = os.environ.get("T2I_HOME")
     if own:
         return Path(own).expanduser()
@@ -21,7 +21,7 @@ def home() -> Path:
 
 
 def roots() -> list[tuple[str, Path]]:
-    """(what it is, folder) of every place that is searched, in order."""
+    """(name, folder) of every folder that is searched, in order. They need not exist."""
     package = Path(__file__).resolve().parent.parent
     places = [("home", home() / "models"), ("package", package / "_weights")]
     checkout = package.parent

@@ -1,6 +1,6 @@
-"""A stage that lies in another bundle: the manifest names that bundle and pins the stage's files by their sha256.
+"""Stages that lie in another bundle: the manifest names that bundle and pins the stage's files by their sha256.
 
-The bundle of that name is looked for beside the one that shares from it, and then where every model is looked for.
+The other bundle is looked for beside the one that shares its stage, then in the folders of `store/search_path.py`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from t2i.store.search_path import roots
 
 
 def bundles_named(folder: Path, source: str) -> list[Path]:
-    """The bundles called `source`, the one beside `folder` first."""
+    """The bundles called `source`, one beside `folder` first."""
     beside = folder.absolute().parent
     found = dict.fromkeys(root / source for root in (beside, *(root for _, root in roots())))
     return [place for place in found if (place / MANIFEST).is_file() and place != folder.absolute()]
 
 
 def file_hashes(place: Path) -> dict[str, Any]:
-    """The files that a bundle's manifest lists, with their sha256; none for a manifest that cannot be read."""
+    """Relative path -> sha256, from a bundle's manifest; empty if the manifest cannot be read."""
     try:
         files = strict_json((place / MANIFEST).read_bytes())["files"]
         return files if isinstance(files, dict) else {}
@@ -32,9 +32,10 @@ def file_hashes(place: Path) -> dict[str, Any]:
 
 
 def locate(folder: Path, stage: str, source: str, pinned: Mapping[str, str]) -> Path:
-    """The bundle from which `folder` shares a stage whose files (relative path -> sha256) are `pinned`.
+    """The bundle called `source` whose files have the hashes `pinned` (relative path -> sha256).
 
-    Raises InputError (code ``bundle``) where there is no such bundle, or only with other weights.
+    folder, stage: the bundle that shares the stage, and the stage's name. Raises InputError (code ``bundle``) if there
+    is no such bundle, or only one with other weights.
     """
     found = bundles_named(folder, source)
     for place in found:

@@ -1,8 +1,7 @@
-"""Safetensors, strictly: bytes in, tensors out, and a sentence for every way a file can be wrong.
+"""Safetensors files, read strictly and written reproducibly.
 
-The format: 8 bytes (length of the header, little-endian), a JSON header {name: {dtype, shape, data_offsets}},
-data. The library checks most of this too; this module looks first, so that the message names the fault in
-plain words.
+The format: 8 bytes (length of the header, little-endian), a JSON header {name: {dtype, shape, data_offsets}}, data. The
+library checks most of this too; it is checked here first, so that the error says in plain words what is wrong.
 """
 
 from __future__ import annotations
@@ -32,8 +31,7 @@ BYTES_OF = {
 
 
 def check_safetensors(data: bytes, where: str) -> None:
-    """Raise InputError (code ``bundle``) unless ``data`` is a well-formed safetensors file without gaps or
-    overlaps."""
+    """Raise InputError (code ``bundle``) unless `data` is a well-formed safetensors file without gaps or overlaps."""
 
     def wrong(what: str) -> InputError:
         return InputError(f"{where} is not a usable safetensors file: {what}.", "Fetch or train it again.", "bundle")
@@ -80,9 +78,9 @@ def check_safetensors(data: bytes, where: str) -> None:
 
 
 def decode(data: bytes, where: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, floating ones as float32 on the CPU, all finite.
+    """The tensors of a safetensors file, on the CPU; floating ones as float32, all of them finite.
 
-    Raises InputError (code ``bundle``) naming ``where`` for anything else.
+    where: what the error calls the file. Raises InputError (code ``bundle``).
     """
     check_safetensors(data, where)
     import torch
@@ -104,10 +102,10 @@ def decode(data: bytes, where: str) -> dict[str, Tensor]:
 
 
 def encode(state: dict[str, Tensor], where: str) -> bytes:
-    """A safetensors file of ``state``, floating tensors as float16, keys sorted: equal states give equal
-    bytes.
+    """A safetensors file of `state`, floating tensors as float16, keys sorted: equal states give equal bytes.
 
-    Raises InputError (code ``bundle``) for values that are not finite in float16: such a model draws nothing.
+    where: what the error calls the state. Raises InputError (code ``bundle``) for values that are not finite in
+    float16.
     """
     import torch
     from safetensors.torch import save
