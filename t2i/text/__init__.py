@@ -1,1 +1,1 @@
-"""From a prompt to what a network reads: tokenizer, text encoders, and the TextCond that they all return."""
+"""From a prompt to tensors: tokenizer, text encoders, and the `TextCond` that they all return."""

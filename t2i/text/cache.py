@@ -1,10 +1,10 @@
-"""Encoded texts kept on disk, for training: an encoder that is costly, or captions that come again and again, are
-read once.
+"""A cache of encoded texts on disk, for training: each caption is encoded once, however often it is drawn.
 
-    <folder>/cache.json            whose states these are: the fingerprint of the encoder, widths, context
-    <folder>/00000.safetensors     for each text, by the sha256 of its bytes: its own states (l, D) and pooled (E,)
+    <folder>/cache.json            the encoder's fingerprint, widths and context
+    <folder>/00000.safetensors     for each text, by the sha256 of its bytes: its states (l, D) and pooled (E,)
 
-A cache that another encoder filled is refused. States are kept in float16.
+States are stored in float16. A folder that another encoder filled is refused.
+Shapes: B texts, L tokens, l those of one text, D width of a token's state, E width of the pooled vector.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2i.errors import InputError
 from t2i.files import write_bytes
-from t2i.text.cond import TextCond
+from t2i.text.cond import TextCond, pad
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,10 +31,10 @@ Row = tuple["Tensor", "Tensor"]
 
 
 class CachedEncoder:
-    """An encoder that looks on disk first, itself a :class:`t2i.text.encoder.TextEncoder`.
+    """A `TextEncoder` that looks into `folder` before it asks `encoder`.
 
-    What it has to encode is remembered at once and written with :meth:`flush`. Raises InputError (code ``mismatch``)
-    for a folder that another encoder filled, (code ``data``) for one that cannot be read.
+    New texts are kept in memory until `flush` writes them. Raises InputError: code ``mismatch`` for a folder that
+    another encoder filled, code ``data`` for one that cannot be read.
     """
 
     def __init__(self, encoder: TextEncoder, folder: Path) -> None:
@@ -55,17 +55,13 @@ class CachedEncoder:
         return key in self._files or key in self._fresh
 
     def encode(self, prompts: Sequence[str], tight: bool = False) -> tuple[TextCond, list[str | None]]:
-        """As in the protocol; what did not fit is not kept, and told as None."""
+        """As in the protocol, but the parts that did not fit are not stored: they are always None."""
         import torch
 
-        self._learn(prompts)
+        self._encode_new(prompts)
         rows = [self._row(_key(prompt)) for prompt in prompts]
         length = max(len(tokens) for tokens, _ in rows) if tight else self.context
-        tokens = torch.zeros(len(rows), length, self.width)
-        mask = torch.zeros(len(rows), length, dtype=torch.bool)
-        for i, (states, _) in enumerate(rows):
-            tokens[i, : len(states)] = states
-            mask[i, : len(states)] = True
+        tokens, mask = pad([tokens.float() for tokens, _ in rows], length)
         pooled = torch.stack([pooled.float() for _, pooled in rows])
         return TextCond(tokens, mask, pooled), [None] * len(rows)
 
@@ -73,13 +69,16 @@ class CachedEncoder:
         self, texts: Iterable[str], on_step: Callable[[int], None] = lambda n: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
-        """Encode all that is not there yet, and write it."""
+        """Encode and write all texts that are not in the cache.
+
+        on_step(n): called after each batch with the number of texts in the cache. stop(): asked after each batch.
+        """
         waiting: dict[str, None] = {}
         for text in texts:
             if text not in self:
                 waiting[text] = None
             if len(waiting) >= BATCH:
-                self._learn(list(waiting))
+                self._encode_new(list(waiting))
                 waiting.clear()
                 on_step(len(self))
                 if len(self._fresh) >= SHARD:
@@ -87,11 +86,11 @@ class CachedEncoder:
                 if stop():
                     break
         else:
-            self._learn(list(waiting))
+            self._encode_new(list(waiting))
         self.flush()
 
     def flush(self) -> None:
-        """Write what was encoded since the last time."""
+        """Write the texts that were encoded since the last flush, as one more shard."""
         if not self._fresh:
             return
         from safetensors.torch import save
@@ -111,7 +110,7 @@ class CachedEncoder:
         from safetensors import SafetensorError, safe_open
 
         try:
-            file = safe_open(path, "pt")  # read by need: a cache may be larger than the memory
+            file = safe_open(path, "pt")  # rows are read when they are asked for: a cache may exceed the memory
             names: list[str] = file.keys()
             keys = [name.removesuffix(".pooled") for name in names if name.endswith(".pooled")]
             self._files |= dict.fromkeys(keys, file)
@@ -124,7 +123,7 @@ class CachedEncoder:
         file = self._files[key]
         return file.get_tensor(f"{key}.tokens"), file.get_tensor(f"{key}.pooled")
 
-    def _learn(self, texts: Sequence[str]) -> None:
+    def _encode_new(self, texts: Sequence[str]) -> None:
         import torch
 
         fresh = [text for text in dict.fromkeys(texts) if text not in self]

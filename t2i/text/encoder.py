@@ -1,8 +1,9 @@
-"""Text encoders by one protocol: what reads a prompt, whichever network it is.
+"""The protocol of text encoders, and the one for networks of this package.
 
-NetEncoder     a network of ours with our tokenizer: CLIP's text tower, or the text-only language model
-T5Encoder      text/t5.py: T5 of any size, by the library transformers
-CachedEncoder  text/cache.py: another encoder whose results are kept on disk
+NetEncoder     a network of ours with our tokenizer: CLIP's text tower, or the language model
+T5Encoder      text/t5.py: a T5 of any size, by the library transformers
+CachedEncoder  text/cache.py: another encoder, with its results stored on disk
+Shapes: B prompts, L tokens, D width of a token's state, E width of the pooled vector.
 """
 
 from __future__ import annotations
@@ -21,31 +22,33 @@ if TYPE_CHECKING:
 
 
 class TextEncoder(Protocol):
-    """Frozen: equal prompts give equal states, whatever else is encoded beside them, up to the order of sums."""
+    """A frozen text encoder. A prompt's states do not depend on the rest of the batch, up to rounding."""
 
     @property
     def width(self) -> int:
-        """D, of a token's state."""
+        """D, the width of a token's state."""
 
     @property
     def pooled_width(self) -> int:
-        """E, of a prompt's one vector."""
+        """E, the width of the pooled vector."""
 
     @property
     def context(self) -> int:
-        """L, the most tokens that are read of a prompt."""
+        """The most tokens that are read of a prompt, start and end included."""
 
     @property
     def fingerprint(self) -> str:
-        """A name for exactly these weights and this tokenizer."""
+        """A hash of the weights and the tokenizer."""
 
     def encode(self, prompts: Sequence[str], tight: bool = False) -> tuple[TextCond, list[str | None]]:
-        """The prompts encoded, tokens (B, L, D), and of each the part that did not fit, or None. With `tight` L is
-        that of the longest of these prompts instead of the context."""
+        """The prompts encoded, and of each the part that did not fit into the context, or None.
+
+        tight: L is that of the longest of these prompts, not the context.
+        """
 
 
 class TextNet(Protocol):
-    """A network of ours that reads token ids: (B, L) -> an object with pooled (B, E), tokens (B, L, D), mask (B, L)."""
+    """A network that encodes ids (B, L) to an object with pooled (B, E), tokens (B, L, D) and mask (B, L)."""
 
     config: Any
 
@@ -55,7 +58,7 @@ class TextNet(Protocol):
 
 
 class NetEncoder:
-    """A network of ours and its tokenizer."""
+    """A network of this package with its tokenizer, as a `TextEncoder`."""
 
     def __init__(self, net: TextNet, tokenizer: Tokenizer, width: int, pooled_width: int) -> None:
         self.net, self.tokenizer = net, tokenizer
@@ -63,12 +66,12 @@ class NetEncoder:
 
     @property
     def context(self) -> int:
-        """The most tokens that are read of a prompt, start and end with them."""
+        """As in the protocol."""
         return int(self.net.config.context)
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of the weights that read and of the tokenizer."""
+        """sha256 of the text weights and of the tokenizer; CLIP's image tower does not count."""
         read = {k: t for k, t in self.net.state_dict().items() if not k.startswith("visual.")}
         return weights_digest(read, self.tokenizer.backend.to_str())
 
@@ -76,9 +79,7 @@ class NetEncoder:
         """As in the protocol."""
         import torch
 
-        ids, cut = self.tokenizer.encode(prompts, self.context)
-        if tight:
-            ids = ids[:, : int(ids.argmax(1).max()) + 1]  # the end of the text is the highest id
+        ids, cut = self.tokenizer.encode(prompts, self.context, tight)
         device = next(self.net.parameters()).device
         with torch.no_grad():
             out = self.net.encode_text(ids.to(device))
@@ -86,7 +87,7 @@ class NetEncoder:
 
 
 def weights_digest(weights: Mapping[str, Tensor], *texts: str) -> str:
-    """sha256 of named tensors and of texts; where they lie and in which order does not matter."""
+    """sha256 of named tensors and of texts. The device and the order of the tensors do not matter."""
     import torch
 
     digest = hashlib.sha256()

@@ -1,9 +1,10 @@
-"""T5 encoders of any size (Raffel 2019, arXiv 1910.10683), by the library transformers: Imagen's own choice.
+"""T5 encoders of any size (Raffel 2019, arXiv 1910.10683), by the library transformers. Imagen reads a T5.
 
-    parts = read_t5(Path("t5-small"))            # a local folder, as transformers writes it; nothing is downloaded
+    parts = read_t5(Path("t5-small"))            # a local folder as transformers writes it; nothing is downloaded
     encoder = T5Encoder(build_t5(parts.config), parts.tokenizer, context=64)
 
-The library is imported only when a T5 is used. The tokenizer is read by the library tokenizers, from tokenizer.json.
+transformers is imported only when a T5 is used. The library tokenizers reads tokenizer.json.
+Shapes: B prompts, L tokens, D width of a token's state; the pooled vector has the same width.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import Tokenizer as Backend
 
 from t2i.errors import InputError, UnavailableError
-from t2i.text.cond import TextCond
+from t2i.text.cond import TextCond, pad
 from t2i.text.encoder import weights_digest
 
 if TYPE_CHECKING:
@@ -28,14 +29,14 @@ KEYS = (
     "d_model", "d_kv", "d_ff", "num_layers", "num_heads", "vocab_size", "relative_attention_num_buckets",
     "relative_attention_max_distance", "layer_norm_epsilon", "feed_forward_proj", "pad_token_id", "eos_token_id",
 )  # fmt: skip
-"""What of a T5's config.json decides its encoder."""
+"""The keys of a T5's config.json that its encoder depends on."""
 TIED = "encoder.embed_tokens.weight"
-"""The same tensor as `shared.weight`; kept once."""
+"""The same tensor as `shared.weight`; stored once."""
 
 
 @dataclass(frozen=True)
 class T5Parts:
-    """What a folder holds of a T5's encoder: its config, its weights, the text of its tokenizer.json."""
+    """The encoder of a T5: its config, its weights, and the text of its tokenizer.json."""
 
     config: dict[str, Any]
     weights: dict[str, Tensor]
@@ -43,7 +44,7 @@ class T5Parts:
 
 
 def t5_config(folder: Path) -> dict[str, Any]:
-    """The part of a folder's config.json that decides the encoder. Raises InputError for what is no T5."""
+    """The part of a folder's config.json that its encoder depends on. Raises InputError if it is no T5."""
     where = folder / "config.json"
     try:
         raw = json.loads(where.read_text("utf-8"))
@@ -56,14 +57,14 @@ def t5_config(folder: Path) -> dict[str, Any]:
 
 
 def read_t5(folder: Path) -> T5Parts:
-    """The encoder of a T5 in a local folder. Raises InputError, or UnavailableError without transformers."""
+    """Read the encoder of a T5 from a local folder. Raises InputError, or UnavailableError without transformers."""
     config, library = t5_config(folder), _library()
     try:
         net = library.T5EncoderModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         tokens = folder / "tokenizer.json"
         if tokens.is_file():
             text = tokens.read_text("utf-8")
-        else:  # only SentencePiece's own file: the library can translate it
+        else:  # only the SentencePiece file is there; transformers converts it
             text = library.AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer.to_str()
     except Exception as error:  # the library raises nearly anything
         why = str(error).strip().split("\n")[0][:200]
@@ -74,19 +75,22 @@ def read_t5(folder: Path) -> T5Parts:
 
 
 def build_t5(config: Mapping[str, Any]) -> nn.Module:
-    """The encoder's network for a config of `t5_config`, with random weights. Raises UnavailableError."""
+    """The encoder of a config of `t5_config`, with random weights. Raises UnavailableError without transformers."""
     library = _library()
     return library.T5EncoderModel(library.T5Config(**config, tie_word_embeddings=True))  # type: ignore[no-any-return]
 
 
 def fill_t5(net: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Put stored weights into a network of `build_t5`. Raises RuntimeError where they do not fit."""
+    """Load stored weights into a network of `build_t5`. Raises RuntimeError if they do not fit."""
     shared = {TIED: weights["shared.weight"]} if TIED in net.state_dict() and "shared.weight" in weights else {}
     net.load_state_dict({**weights, **shared}, assign=True)
 
 
 class T5Encoder:
-    """A T5's encoder as a :class:`t2i.text.encoder.TextEncoder`; pooled is the mean of the states."""
+    """The encoder of a T5 as a `TextEncoder`; pooled is the mean state.
+
+    where: names the tokenizer in errors. Raises InputError for a tokenizer that is damaged or too large for the T5.
+    """
 
     def __init__(self, net: Any, tokenizer: str, context: int, where: str = "the tokenizer of the T5") -> None:
         try:
@@ -115,16 +119,12 @@ class T5Encoder:
         import torch
 
         room, rows, cut = self.context - 1, [], list[str | None]()
-        for text in prompts:  # as our own tokenizer: encode_batch would start threads
+        for text in prompts:  # encode_batch would start threads, see Tokenizer.encode_ids
             pieces = self.backend.encode(text, add_special_tokens=False)
             cut.append(text[pieces.offsets[room][0] :] if len(pieces.ids) > room else None)
             rows.append([*pieces.ids[:room], self.end])
         length = max(map(len, rows)) if tight else self.context
-        ids = torch.full((len(rows), length), self.pad, dtype=torch.int64)
-        mask = torch.zeros(len(rows), length, dtype=torch.bool)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = torch.tensor(row)
-            mask[i, : len(row)] = True
+        ids, mask = pad([torch.tensor(row) for row in rows], length, self.pad)
         device = next(self.net.parameters()).device
         with torch.no_grad():
             out = self.net(input_ids=ids.to(device), attention_mask=mask.long().to(device))

@@ -1,9 +1,9 @@
-"""The vocabulary of the small bundles: byte-level BPE for English and Chinese, kept as tokenizer.json.
+"""The tokenizer of the small bundles: byte-level BPE for English and Chinese, stored as tokenizer.json.
 
-Text is NFKC-normalised and lower-cased, cut at white space, punctuation and digits, and every Chinese
-character is a piece of its own (merges would glue a colour to its thing). Nothing is unknown: what was
-never seen becomes bytes. Ids: 0 padding, vocab-2 start, vocab-1 end of text, the highest, where CLIP's
-argmax finds it.
+Text is NFKC-normalised and lower-cased, then split at white space, punctuation and digits. Every Chinese character is a
+token of its own, since merges would join a colour to its thing. Nothing is unknown: unseen text becomes bytes.
+Ids: 0 padding, vocab - 2 start, vocab - 1 end of text; the end is the highest, so that CLIP's argmax finds it.
+Shapes: B texts, L tokens.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
 from t2i.errors import InputError
+from t2i.text.cond import pad
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +27,7 @@ SMALLEST = 256 + 3  # the bytes and the three above
 
 
 class Tokenizer:
-    """Text to ids of a fixed vocabulary. Make one with `train_tokenizer` or `Tokenizer.load`."""
+    """Text to ids of a fixed vocabulary. Made by `train_tokenizer`, `Tokenizer.load` or `Tokenizer.parse`."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -37,7 +38,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
-        """Reads tokenizer.json, or the one in the folder `path`. Raises InputError."""
+        """Read tokenizer.json, or the one in the folder `path`. Raises InputError."""
         path = Path(path)
         file = path / "tokenizer.json" if path.is_dir() else path
         try:
@@ -48,7 +49,7 @@ class Tokenizer:
 
     @classmethod
     def parse(cls, text: str, where: str) -> Tokenizer:
-        """From the text of a tokenizer.json. Raises InputError naming `where`."""
+        """Read the text of a tokenizer.json. Raises InputError naming `where`."""
         try:
             backend = Backend.from_str(text)
         except Exception as error:  # the library raises bare Exception
@@ -56,39 +57,38 @@ class Tokenizer:
         return cls(backend)
 
     def save(self, path: str | Path) -> None:
-        """Writes tokenizer.json (also when path is a folder)."""
+        """Write tokenizer.json, to `path` or into the folder `path`."""
         path = Path(path)
         file = path / "tokenizer.json" if path.is_dir() else path
         file.write_text(self.backend.to_str(), encoding="utf-8")
 
     def encode_ids(self, texts: Sequence[str], context: int) -> tuple[list[list[int]], list[str | None]]:
-        """As `encode`, in lists without padding, so that it needs no torch."""
+        """As `encode`, as lists without padding."""
         assert context >= 2, "the context must hold start and end"
         rows, truncated = [], []
-        for text in texts:  # encode_batch would start a thread on every core, and panic where there is no room for them
+        for text in texts:  # encode_batch would start a thread on every core, and abort where it cannot
             pieces = self.backend.encode(text)
             ids, room = pieces.ids, context - 2
             truncated.append(text[pieces.offsets[room][0] :] if len(ids) > room else None)
             rows.append([self.sot, *ids[:room], self.eot])
         return rows, truncated
 
-    def encode(self, texts: Sequence[str], context: int) -> tuple[torch.Tensor, list[str | None]]:
-        """texts -> ids (B, context) int64, [start, ..., end, 0, 0, ...], and for each text the part that was
-        cut off because the context was full, or None.
+    def encode(self, texts: Sequence[str], context: int, tight: bool = False) -> tuple[torch.Tensor, list[str | None]]:
+        """Texts to ids (B, context) int64, [start, ..., end, 0, 0, ...], and what was cut off of each text, or None.
+
+        A text is cut off where the context is full. tight: L is that of the longest of these texts, not the context.
         """
         import torch
 
         rows, truncated = self.encode_ids(texts, context)
-        ids = torch.full((len(rows), context), self.pad, dtype=torch.int64)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = torch.tensor(row)
-        return ids, truncated
+        length = max(map(len, rows)) if tight else context
+        return pad([torch.tensor(row) for row in rows], length, self.pad)[0], truncated
 
 
 def train_tokenizer(captions: Iterable[str], vocab_size: int = 4096) -> Tokenizer:
-    """Learns the merges from captions. The vocabulary has vocab_size entries even if the captions fill fewer.
+    """Learn the merges from captions. The vocabulary has vocab_size entries even if the captions fill fewer.
 
-    Raises InputError where vocab_size cannot hold the bytes and the special tokens.
+    Raises InputError if vocab_size is too small for the bytes and the special tokens.
     """
     if vocab_size < SMALLEST:
         raise InputError(f"a vocabulary of {vocab_size} is too small", hint=f"Give at least {SMALLEST}.")
@@ -111,7 +111,7 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int = 4096) -> Tokenize
     backend.train_from_iterator(captions, trainer)
     state: dict[str, Any] = json.loads(backend.to_str())
     vocab = state["model"]["vocab"]
-    # plain entries without a merge: no prompt that spells "<end>" can produce one, as an added token would
+    # Plain entries without a merge. Added tokens would be found in a prompt that spells "<end>".
     state["added_tokens"] = []
     for i in range(len(vocab), vocab_size - 2):
         vocab[f"<unused{i}>"] = i
