@@ -103,6 +103,12 @@ def test_only_the_command_line_imports_its_libraries() -> None:
             assert not found, f"{name} imports {found}"
 
 
+def test_libraries_of_a_few_reports_are_imported_where_they_are_used() -> None:
+    for name, tree in modules():
+        found = {other.split(".")[0] for other in top_level(tree)} & {"scipy", "jinja2", "junitparser"}
+        assert not found, f"{name} imports {found} at its top"
+
+
 def test_the_command_line_imports_nothing_heavy_at_its_top() -> None:
     light = {"cli", "jobs", "errors", "files", "prompts", "sampling", "schema", "batching", "jsonl"}
     for name, tree in modules():

@@ -172,7 +172,7 @@ def tune_threshold(net: JudgeNet, world: World, *, seed: int, n: int, choices: S
     return max(choices, key=lambda t: (best[t], -abs(t - 0.35)))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m t2i.lab.judge_train", description="Train the judge.")
     parser.add_argument("--sprites", type=Path, help="folder of the sprite library")
     parser.add_argument("--out", type=Path, required=True, help="folder to write the judge to")
@@ -186,7 +186,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--fp32", action="store_true", help="no bf16 autocast")
     parser.add_argument("--measure", type=int, default=2048, help="pictures of each measurement")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
 
     def say(line: str) -> None:
         sys.stderr.write(line + "\n")

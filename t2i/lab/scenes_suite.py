@@ -277,12 +277,16 @@ def text(seed: int = SEED, held: bool = True) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in Builder(seed, held).lines())
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m t2i.lab.scenes_suite", description="Write the suite of scenes.")
     parser.add_argument("--out", type=Path, default=shipped_suite(), metavar="FILE", help="default: the shipped list")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--side", choices=("held-out", "train"), default="held-out", help="of the held-out rule")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
     with atomic_file(args.out) as file:
         file.write(text(args.seed, args.side == "held-out").encode())
     sys.stdout.write(f"{args.out}\n")

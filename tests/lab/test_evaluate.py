@@ -13,10 +13,12 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from t2i.errors import UsageError
-from t2i.lab.bench import Bench, mean_of
-from t2i.lab.evaluate import PARTS, main, world_config
-from t2i.lab.evaluate_sets import caption_of, content, distinct, recalls, shift
-from t2i.lab.evaluate_tables import markdown
+from t2i.lab.evaluate.program import PARTS, main, world_config
+from t2i.lab.evaluate.retrieval import recalls
+from t2i.lab.evaluate.scenes import distinct_scenes, full_caption, scene_content
+from t2i.lab.evaluate.tables import markdown
+from t2i.lab.evaluate.upsampler import shift
+from t2i.lab.evaluate.workbench import Workbench, mean_row
 from t2i.pipeline import Pipeline
 from t2i.score.suite import read_suite
 from t2i.world import Group, Relation, Scene, WorldConfig
@@ -51,17 +53,17 @@ def test_one_caption_one_content() -> None:
         groups = (Group(a), Group(b))
         return Scene(0, 0, "snow", None, "fluent3d", groups, (), Relation(kind) if kind else None)
 
-    assert content(scene("cat", "dog", "left")) == content(scene("dog", "cat", "right"))
-    assert content(scene("cat", "dog", "left")) != content(scene("dog", "cat", "left"))
-    assert content(scene("cat", "dog", "above")) == content(scene("dog", "cat", "below"))
-    assert content(scene("cat", "dog", "next")) == content(scene("dog", "cat", "next"))
-    assert content(scene("cat", "dog", None)) == content(scene("dog", "cat", None))
-    assert content(scene("cat", "dog", "behind")) != content(scene("dog", "cat", "behind"))
+    assert scene_content(scene("cat", "dog", "left")) == scene_content(scene("dog", "cat", "right"))
+    assert scene_content(scene("cat", "dog", "left")) != scene_content(scene("dog", "cat", "left"))
+    assert scene_content(scene("cat", "dog", "above")) == scene_content(scene("dog", "cat", "below"))
+    assert scene_content(scene("cat", "dog", "next")) == scene_content(scene("dog", "cat", "next"))
+    assert scene_content(scene("cat", "dog", None)) == scene_content(scene("dog", "cat", None))
+    assert scene_content(scene("cat", "dog", "behind")) != scene_content(scene("dog", "cat", "behind"))
 
 
 def test_means_are_json() -> None:
-    assert mean_of([0.25]) == {"mean": 0.25, "low": None, "high": None, "n": 1}
-    m = mean_of(torch.tensor([1.0, 2.0, 3.0]))
+    assert mean_row([0.25]) == {"mean": 0.25, "low": None, "high": None, "n": 1}
+    m = mean_row(torch.tensor([1.0, 2.0, 3.0]))
     half = 4.30265 / 3**0.5
     assert m["mean"] == 2.0 and m["low"] == pytest.approx(2 - half, 1e-5) and m["high"] == pytest.approx(2 + half, 1e-5)
 
@@ -86,11 +88,11 @@ def sprites(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def bench(tiny: Path, sprites: Path) -> Bench:
-    return Bench(Pipeline.load(tiny), world_config("first"), sprites, n=2, prompts=16, few=16, scenes=16, batch=8)
+def bench(tiny: Path, sprites: Path) -> Workbench:
+    return Workbench(Pipeline.load(tiny), world_config("first"), sprites, n=2, prompts=16, few=16, scenes=16, batch=8)
 
 
-def test_scenes_of_the_suite_hold_what_is_asked(bench: Bench) -> None:
+def test_scenes_of_the_suite_hold_what_is_asked(bench: Workbench) -> None:
     for i, p in enumerate(bench.suite(48)):
         scene = bench.scene_of(p.expectation, i, 0)
         assert [(g.thing, g.colour) for g in scene.groups] == [(w.thing, w.colour) for w in p.expectation.objects]
@@ -100,11 +102,11 @@ def test_scenes_of_the_suite_hold_what_is_asked(bench: Bench) -> None:
         assert bench.scene_of(p.expectation, i, 0) == scene != bench.scene_of(p.expectation, i, 1)
 
 
-def test_captions_of_a_set_are_distinct_and_say_the_place(bench: Bench) -> None:
-    scenes = distinct(bench, 24)
-    assert len({content(s) for s in scenes}) == 24 and len({caption_of(s, "en") for s in scenes}) == 24
+def test_captions_of_a_set_are_distinct_and_say_the_place(bench: Workbench) -> None:
+    scenes = distinct_scenes(bench, 24)
+    assert len({scene_content(s) for s in scenes}) == 24 and len({full_caption(s, "en") for s in scenes}) == 24
     snowy = bench.world.layout.compose((Group("cat"),), "snow")
-    assert all("snow" in caption_of(replace(snowy, index=i), "en").lower() for i in range(20))
+    assert all("snow" in full_caption(replace(snowy, index=i), "en").lower() for i in range(20))
 
 
 def test_every_part_measures_a_whole_bundle(tiny: Path, sprites: Path, tmp_path: Path) -> None:

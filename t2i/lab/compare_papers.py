@@ -1,11 +1,11 @@
 """The papers' comparisons on drawn shapes: short trainings of this package, tables and plots for docs/papers.md.
 
-    python docs/papers/compare.py conditioning --work runs/papers
-    python docs/papers/compare.py sizes thresholding augmentation steps --work runs/papers
+    python -m t2i.lab.compare_papers conditioning --work runs/papers
+    python -m t2i.lab.compare_papers sizes thresholding augmentation steps --work runs/papers
 
-What is trained lies in --work and is trained once; the results are written beside this file, as JSON and as a plot
-(which needs matplotlib). All pictures are of captions whose combinations were held out of training. Alignment is 100
-times the cosine of picture and caption in a CLIP trained for this alone, by contrast; FD is the Fréchet distance of its
+Models are trained once and kept in --work. Results are written to docs/papers as JSON and as a plot (which needs
+matplotlib). All pictures are of captions whose combinations were held out of training. Alignment is 100 times the
+cosine of picture and caption in a contrastive CLIP that was trained for this alone. FD is the Fréchet distance of its
 image embeddings to those of other held-out renders.
 """
 
@@ -24,9 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from t2i.lab.bench import RENDERS, mean_of
-from t2i.lab.evaluate import world_config
-from t2i.lab.evaluate_sets import LANGS, caption_of
+from t2i.lab.evaluate.program import world_config
+from t2i.lab.evaluate.scenes import LANGS, full_caption
+from t2i.lab.evaluate.workbench import RENDERS, mean_row
 from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest, SamplingConfig, Threshold, by_stage
 from t2i.score.distances import frechet
@@ -36,7 +36,7 @@ from t2i.store.manifest import MANIFEST
 from t2i.train.run import train
 from t2i.world import World
 
-HERE = Path(__file__).resolve().parent
+OUT = Path("docs/papers")
 BATCH = 50
 SIDE = 32  # pixels a side of what the judge's CLIP sees
 GUIDANCE = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
@@ -54,7 +54,7 @@ Point = dict[str, Any]
 
 
 def trained(folder: Path, recipe: str, stages: Sequence[str], *sets: str, seed: int = 1) -> Path:
-    """The bundle in `folder` with `stages`, each trained unless it is there."""
+    """The bundle in ``folder``; of ``stages``, those that it lacks are trained."""
     for stage in stages:
         there = read_bundle(folder).manifest.stages if (folder / MANIFEST).is_file() else ()
         if all(entry.name != stage for entry in there):
@@ -71,7 +71,7 @@ def beside(source: Path, folder: Path) -> Path:
 
 
 def notes(folder: Path) -> dict[str, Any]:
-    """Of each stage of a bundle its parameters, steps, batch, and minutes of training."""
+    """Parameters, steps, batch and minutes of training of each stage of a bundle."""
     done = read_bundle(folder).manifest.notes["training"]
     keys = ("parameters", "steps", "batch")
     return {s: {**{k: d[k] for k in keys}, "minutes": round(d["seconds"] / 60, 1)} for s, d in done.items()}
@@ -81,9 +81,12 @@ def notes(folder: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Judge:
-    """n held-out captions, the embeddings of their own pictures as the world draws them, and what pictures are compared
-    with: the embeddings (n, D) of as many other renders, and of crops (4n, D) of these at 128 pixels."""
+class AlignmentJudge:
+    """What pictures are compared with.
+
+    captions: n held-out ones. own: embeddings (n, D) of their renders. others: of n other renders. crops: of crops
+    (4n, D) of the other renders at 128 pixels.
+    """
 
     clip: ClipExtractor
     captions: list[str]
@@ -92,7 +95,7 @@ class Judge:
     crops: Tensor
 
     @classmethod
-    def build(cls, work: Path, n: int) -> Judge:
+    def build(cls, work: Path, n: int) -> AlignmentJudge:
         sets = ("clip.denoise=0", "clip.contrast=1", "clip.regression=0", "clip.steps=1200")
         clip = ClipExtractor(trained(work / "judge", "tiny", ["clip"], *sets, seed=77))
         config = replace(world_config("tiny"), side="held-out", say_place=1.0, say_style=0.0)
@@ -102,17 +105,17 @@ class Judge:
         def render(first: int, size: int) -> Tensor:
             return torch.cat([world.draw(scenes[i : i + BATCH], size)[0] for i in range(first, first + n, BATCH)])
 
-        captions = [caption_of(scene, LANGS[i % 2]) for i, scene in enumerate(scenes[:n])]
+        captions = [full_caption(scene, LANGS[i % 2]) for i, scene in enumerate(scenes[:n])]
         own, others = (embed(clip, render(first, SIDE)) for first in (0, n))
         return cls(clip, captions, own, others, embed(clip, crops(render(n, 128))))
 
     def score(self, z: Tensor) -> Point:
         """FD and alignment of the embeddings of one picture of each caption."""
         alignment = 100 * (z * self.clip.texts(self.captions)).sum(-1)
-        return {"FD": round(1000 * frechet(z, self.others), 2), "alignment": mean_of(alignment)}
+        return {"FD": round(1000 * frechet(z, self.others), 2), "alignment": mean_row(alignment)}
 
     def whole(self, images: Tensor) -> Point:
-        """The same of the pictures (n, 3, S, S) in [-1, 1]."""
+        """`score` of pictures (n, 3, S, S) in [-1, 1], one of each caption."""
         return self.score(embed(self.clip, F.interpolate(images, (SIDE, SIDE), mode="area")))
 
 
@@ -122,11 +125,11 @@ def embed(clip: ClipExtractor, images: Tensor) -> Tensor:
 
 
 def crops(images: Tensor) -> Tensor:
-    """(B, 3, 128, 128) -> (4B, 3, SIDE, SIDE): four crops about the middle, where things stand."""
+    """(B, 3, 128, 128) -> (4B, 3, SIDE, SIDE): four crops around the middle, where the things are."""
     return torch.cat([images[..., y : y + SIDE, x : x + SIDE] for y in (32, 64) for x in (32, 64)])
 
 
-def draw(pipeline: Pipeline, judge: Judge, request: SampleRequest) -> Tensor:
+def draw(pipeline: Pipeline, judge: AlignmentJudge, request: SampleRequest) -> Tensor:
     """One picture of each caption (n, 3, S, S), picture i of seed i."""
     made, texts = [], judge.captions
     for start in range(0, len(texts), BATCH):
@@ -136,9 +139,9 @@ def draw(pipeline: Pipeline, judge: Judge, request: SampleRequest) -> Tensor:
 
 
 def curve(
-    folder: Path, judge: Judge, name: str, guidances: Sequence[float], threshold: Threshold | None = None
+    folder: Path, judge: AlignmentJudge, name: str, guidances: Sequence[float], threshold: Threshold | None = None
 ) -> list[Point]:
-    """A bundle's pictures at several strengths of guidance."""
+    """One point per strength of guidance."""
     pipeline, points = Pipeline.load(folder), []
     for g in guidances:
         request = SampleRequest(size=SIDE, stages={"base": SamplingConfig(guidance=g, threshold=threshold)})
@@ -152,8 +155,8 @@ def curve(
 # Comparisons --------------------------------------------------------------------------------------------------------
 
 
-def conditioning(work: Path, judge: Judge) -> dict[str, Any]:
-    """A base at the image embedding (by a prior), at the text's tokens, and at both; CLIP and prior are the same."""
+def conditioning(work: Path, judge: AlignmentJudge) -> dict[str, Any]:
+    """A base conditioned on the image embedding (by a prior), on the text tokens, and on both; same CLIP and prior."""
     source = trained(work / "clip", "tiny", ["clip", "prior"])
     ways = {
         "image embedding": ["base.net.text_dim=0"],
@@ -169,8 +172,8 @@ def conditioning(work: Path, judge: Judge) -> dict[str, Any]:
     return {"points": points, "trained": facts}
 
 
-def training(work: Path, judge: Judge) -> dict[str, Any]:
-    """One dial of the training at a time, everything else as the recipe `tiny` has it."""
+def training(work: Path, judge: AlignmentJudge) -> dict[str, Any]:
+    """One setting of the training at a time, everything else as in the recipe `tiny`."""
     objective = "base.objective"
     bases = {
         "the recipe": [],
@@ -201,12 +204,12 @@ def training(work: Path, judge: Judge) -> dict[str, Any]:
 
 
 def slug(name: str, what: str) -> str:
-    """A folder's name; without `what` that of the CLIP that most share."""
+    """The name of a folder; without ``what``, that of the shared CLIP."""
     return "-".join([what, *name.replace(",", "").replace("'", "").split()]) if what else "clip"
 
 
-def sizes(work: Path, judge: Judge) -> dict[str, Any]:
-    """The language model's size at the largest U-Net, and the U-Net's at the largest language model."""
+def sizes(work: Path, judge: AlignmentJudge) -> dict[str, Any]:
+    """The size of the language model with the largest U-Net, and of the U-Net with the largest language model."""
     *others, largest = LANGUAGE_MODELS
     *smaller, widest = UNETS
     runs = [(m, widest, f"language model {m}") for m in others]
@@ -224,16 +227,16 @@ def sizes(work: Path, judge: Judge) -> dict[str, Any]:
     return {"points": points, "trained": facts}
 
 
-def thresholding(work: Path, judge: Judge) -> dict[str, Any]:
-    """What keeps a strongly guided estimate in range: nothing, a clamp, a percentile."""
+def thresholding(work: Path, judge: AlignmentJudge) -> dict[str, Any]:
+    """No, static and dynamic thresholding of the x0 estimate, at strong guidance."""
     folder = trained(work / "imagen", "imagen-tiny", ["text", "base", "upsampler256"])
     ways: dict[str, Any] = {"none": "none", "static": "static", "dynamic, 99.5 %": (0.995, 10.0)}
     points = [p for name, way in ways.items() for p in curve(folder, judge, name, STRONG, threshold=way)]
     return {"points": points, "trained": {"imagen-tiny": notes(folder)}}
 
 
-def augmentation(work: Path, judge: Judge) -> dict[str, Any]:
-    """The upsampler's input noised by more or less when sampling, behind a base that is guided more or less."""
+def augmentation(work: Path, judge: AlignmentJudge) -> dict[str, Any]:
+    """Noise level of the upsampler's input when sampling, at several guidances of the base."""
     folder = trained(work / "imagen", "imagen-tiny", ["text", "base", "upsampler256"])
     pipeline, points = Pipeline.load(folder), []
     for g in (1.0, 3.0, 6.0):
@@ -248,8 +251,8 @@ def augmentation(work: Path, judge: Judge) -> dict[str, Any]:
     return {"points": points, "trained": {"imagen-tiny": notes(folder)}}
 
 
-def steps(work: Path, judge: Judge) -> dict[str, Any]:
-    """Samplers by evaluations of the network, which cost what steps cost not: Heun's takes two a step."""
+def steps(work: Path, judge: AlignmentJudge) -> dict[str, Any]:
+    """Samplers by network evaluations, not steps: Heun's takes two evaluations per step."""
     folder = trained(work / "imagen", "imagen-tiny", ["text", "base", "upsampler256"])
     pipeline, points = Pipeline.load(folder), []
     for sampler, cost in SAMPLERS.items():
@@ -264,9 +267,9 @@ def steps(work: Path, judge: Judge) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """x, y: what the plot draws; label: what is written at a point."""
+    """x, y: the axes of the plot. label: written at each point."""
 
-    run: Callable[[Path, Judge], dict[str, Any]]
+    run: Callable[[Path, AlignmentJudge], dict[str, Any]]
     x: str
     y: str
     label: str | None = None
@@ -291,7 +294,7 @@ def value(point: Point, key: str) -> float:
 
 
 def plot(name: str, comparison: Comparison, points: list[Point], target: Path) -> None:
-    """One line a curve."""
+    """One line per curve."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -321,18 +324,23 @@ def plot(name: str, comparison: Comparison, points: list[Point], target: Path) -
     pyplot.close(figure)
 
 
-def main() -> None:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="COMPARISON", help=f"of {', '.join(COMPARISONS)}; default all")
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="where the trained models lie")
-    parser.add_argument("--out", type=Path, default=HERE, metavar="DIR", help="for results and plots")
+    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="for results and plots")
     parser.add_argument("--n", type=int, default=1000, help="captions, of which each gets one picture")
     parser.add_argument("--plot", action="store_true", help="draw the plots again, of results that are there")
+    return parser
+
+
+def main() -> None:
+    parser = build_parser()
     args = parser.parse_args()
     names = args.names or list(COMPARISONS)
     if unknown := [name for name in names if name not in COMPARISONS]:
         parser.error(f"there is no comparison {unknown[0]!r}; there are {', '.join(COMPARISONS)}")
-    judge = None if args.plot else Judge.build(args.work, args.n)
+    judge = None if args.plot else AlignmentJudge.build(args.work, args.n)
     for name in names:
         comparison, path = COMPARISONS[name], args.out / f"{name}.json"
         if judge is not None:

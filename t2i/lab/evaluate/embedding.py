@@ -1,4 +1,4 @@
-"""The part of an evaluation that asks how much of a picture its CLIP image embedding carries to the base."""
+"""How much of a picture its CLIP image embedding carries to the base."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ import torch
 from torch import Tensor
 
 from t2i.errors import UsageError
-from t2i.lab.bench import Bench, mean_of
+from t2i.lab.evaluate.workbench import Workbench, mean_row
 from t2i.pipeline import Conditioning
 from t2i.rng import generator
 from t2i.sampling import SampleRequest, SamplingConfig
 from t2i.score.pixel_metrics import psnr
 from t2i.stages.base import base_cond, bound_net, typed_cond
 
-NOISE = 0.995  # the flow time of the one pass: as good as nothing of the picture is left in x_t
+NOISE = 0.995  # the flow time t of the one pass: x_t is nearly pure noise
 
 
 @torch.inference_mode()
-def embedding(bench: Bench) -> dict[str, Any]:
-    """Held-out renders rebuilt by the base from their embeddings alone, no text: by one pass from noise, which gives
-    the mean of what the base thinks possible, and drawn as usual. Mean squared error in [-1, 1], and PSNR.
+def embedding(bench: Workbench) -> dict[str, Any]:
+    """Held-out renders rebuilt by the base from their image embeddings, without text: MSE in [-1, 1], and PSNR.
 
-    spread: the error of the mean picture of all, which a model without an embedding cannot beat.
+    "one pass": one evaluation at pure noise, the mean of what the base considers possible. "drawn": sampled as usual.
+    "spread": the MSE of the mean picture of all renders, the best that is possible without an embedding. Raises
+    UsageError if the base reads no embedding.
     """
     pipeline = bench.pipeline
     if not pipeline.base[1].config.cond_dim:
@@ -42,12 +43,12 @@ def embedding(bench: Bench) -> dict[str, Any]:
     out: dict[str, Any] = {"pictures": n, "spread": float((truth - truth.mean(0)).square().mean())}
     for name, made in (("one pass", torch.cat(once)), ("drawn", torch.cat(drawn))):
         error = (made - truth).square().flatten(1).mean(1)
-        out[name] = {"mse": mean_of(error), "psnr": mean_of(psnr(made, truth))}
+        out[name] = {"mse": mean_row(error), "psnr": mean_row(psnr(made, truth))}
     return out
 
 
-def _one_pass(bench: Bench, x0: Tensor, z: Tensor, seeds: list[int]) -> Tensor:
-    """The base's x0_hat (B, 3, S, S) at t = NOISE, of noise that is each picture's own."""
+def _one_pass(bench: Workbench, x0: Tensor, z: Tensor, seeds: list[int]) -> Tensor:
+    """The base's x0_hat (B, 3, S, S) at t = NOISE, with noise by seed."""
     stage = bench.pipeline.base[1]
     eps = torch.stack([torch.randn(x0.shape[1:], generator=generator(seed, "embedding")) for seed in seeds])
     sigma = torch.full((len(x0),), NOISE / (1 - NOISE), device=stage.device)

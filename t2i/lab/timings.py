@@ -1,10 +1,10 @@
-"""Timings for the documentation, each beside what it is measured against, in turn, on this machine as it is.
+"""Timings for the documentation, each measured in turn with its reference on the same machine.
 
-    python docs/bench.py cold               # t2i sample "a cat in the snow" -n 4, against `import torch`
-    python docs/bench.py batch --n 10000    # a batch at 64 pixels, against the model drawing the same in a loop
-    python docs/bench.py score              # 1,000 pictures of 256 pixels, and the share of the networks
+    python -m t2i.lab.timings cold               # t2i sample "a cat in the snow" -n 4, against `import torch`
+    python -m t2i.lab.timings batch --n 10000    # a batch at 64 pixels, against the model drawing the same in a loop
+    python -m t2i.lab.timings score              # 1,000 pictures of 256 pixels, and the share of the networks
 
-Let nothing else run. Prints lines of JSON.
+Nothing else should be running. Prints lines of JSON.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def command(*words: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
 
 
 def cold(args: argparse.Namespace) -> Facts:
-    """Medians of wall time, the two in turn; the first round warms the disk's cache and is not counted."""
+    """Medians of wall time in alternation; the first round warms the disk cache and is not counted."""
     ours, theirs = [], []
     with tempfile.TemporaryDirectory() as folder:
         for round_ in range(args.rounds + 1):
@@ -51,8 +51,11 @@ def cold(args: argparse.Namespace) -> Facts:
 
 
 def batch(args: argparse.Namespace) -> Facts:
-    """Pictures a second of `t2i sample -f`, from the first picture to the last, against Pipeline.sample on prompts
-    like these, in batches of the same size, before and after; and the memory of the command."""
+    """Pictures per second of `t2i sample -f`, against Pipeline.sample in batches of the same size, run before and
+    after.
+
+    Also the resident memory of the command after 100, 1,000 and all pictures.
+    """
     prompts = [f"a cat number {i} in the snow" for i in range(args.n)]
     before = _loop(args, prompts)
     with tempfile.TemporaryDirectory() as folder:
@@ -78,7 +81,7 @@ def batch(args: argparse.Namespace) -> Facts:
 
 
 def _loop(args: argparse.Namespace, prompts: list[str]) -> float:
-    """Pictures a second of the model alone, in a process of its own."""
+    """Pictures per second of the model alone, in another process."""
     part = prompts[: max(args.batch, min(len(prompts), 256) // args.batch * args.batch)]
     code = (
         "import json, sys, time\n"
@@ -97,12 +100,13 @@ def _loop(args: argparse.Namespace, prompts: list[str]) -> float:
 
 
 def _resident(pid: int) -> int:
+    """Resident memory of a process in MiB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
 
 
 def score(args: argparse.Namespace) -> Facts:
-    """`t2i score` of pictures that were never seen; what its record says of its time."""
+    """The times that `t2i score` reports for pictures that are not in its cache."""
     import torch
     from PIL import Image
 
@@ -121,13 +125,17 @@ def score(args: argparse.Namespace) -> Facts:
     return {"pictures": args.n, **next(r["time"] for r in reversed(records) if "time" in r)}
 
 
-def main() -> None:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("cold", "batch", "score"))
     parser.add_argument("--n", type=int, default=1000, help="pictures (default 1,000)")
     parser.add_argument("--batch", type=int, default=8, help="pictures drawn together (default 8)")
     parser.add_argument("--rounds", type=int, default=5, help="of `cold` (default 5)")
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    args = build_parser().parse_args()
     found = {"cold": cold, "batch": batch, "score": score}[args.what](args)
     sys.stdout.write(json.dumps({args.what: found}) + "\n")
 

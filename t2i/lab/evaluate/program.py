@@ -29,21 +29,21 @@ from typing import Any
 
 import t2i
 from t2i.errors import InputError, T2IError, UsageError
-from t2i.files import atomic_file, explain_os_error
-from t2i.lab.bench import Bench
-from t2i.lab.evaluate_embedding import embedding
-from t2i.lab.evaluate_sets import distances, prior_cosines, retrieval, upsampler
-from t2i.lab.evaluate_suite import prior_ablation, renders, suite, sweeps
-from t2i.lab.evaluate_tables import markdown
+from t2i.files import explain_os_error, write_bytes
+from t2i.lab.evaluate.distances import distances
+from t2i.lab.evaluate.embedding import embedding
+from t2i.lab.evaluate.prior import prior
+from t2i.lab.evaluate.retrieval import retrieval
+from t2i.lab.evaluate.suite import renders, suite
+from t2i.lab.evaluate.sweeps import sweeps
+from t2i.lab.evaluate.tables import markdown
+from t2i.lab.evaluate.upsampler import upsampler
+from t2i.lab.evaluate.workbench import Workbench
 from t2i.schema import build
 from t2i.world import WorldConfig
 
 SCHEMA = 1
-Part = Callable[[Bench], dict[str, Any]]
-
-
-def prior(bench: Bench) -> dict[str, Any]:
-    return {**prior_cosines(bench), **prior_ablation(bench)}
+Part = Callable[[Workbench], dict[str, Any]]
 
 
 PARTS: dict[str, Part] = {
@@ -57,13 +57,13 @@ PARTS: dict[str, Part] = {
     "upsampler": upsampler,
 }
 WITHOUT_SPRITES = ("suite", "sweeps")
-"""Parts that draw nothing of the world."""
+"""Parts that need no renders of the world."""
 UNJUDGED = ("retrieval", "embedding", "upsampler")
-"""Parts that ask no judge, so that any world can be measured."""
+"""Parts that need no judge, so any world can be measured."""
 
 
 def world_config(recipe: str) -> WorldConfig:
-    """The world's dials of a recipe of this package, or of a TOML file. Raises UsageError."""
+    """The world of a recipe of this package, or of a TOML file. Raises UsageError."""
     path = Path(recipe) if recipe.endswith(".toml") else Path(t2i.__file__).parent / "train/recipes" / f"{recipe}.toml"
     try:
         config: WorldConfig = build(WorldConfig, tomllib.loads(path.read_text("utf-8")).get("world", {}), "world")
@@ -74,8 +74,8 @@ def world_config(recipe: str) -> WorldConfig:
     return config
 
 
-def evaluate(bench: Bench, parts: Sequence[str], report: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Measure the parts, in the order of PARTS, and put them into `report`, or a new one."""
+def evaluate(bench: Workbench, parts: Sequence[str], report: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Measure the parts, in the order of PARTS, and add them to ``report`` or a new report."""
     report = {"schema": SCHEMA, **(report or {}), "model": bench.facts()}
     for name in [part for part in PARTS if part in parts]:
         began = time.monotonic()
@@ -108,8 +108,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def chosen(args: argparse.Namespace, drawn: bool) -> list[str]:
-    """The parts asked for. drawn: the world is drawn by code. Raises UsageError for unknown ones and for ones that need
-    the sprite library."""
+    """The parts asked for. drawn: the world's things are drawn by code, without sprites.
+
+    Raises UsageError for unknown parts and for parts that need the sprite library.
+    """
     free = WITHOUT_SPRITES if args.sprites is None and not drawn else tuple(PARTS)
     names: list[str] = args.only.split(",") if args.only else list(free)
     if unknown := [name for name in names if name not in PARTS]:
@@ -122,7 +124,7 @@ def chosen(args: argparse.Namespace, drawn: bool) -> list[str]:
 
 
 def read_report(path: Path) -> dict[str, Any] | None:
-    """A report that is there already. Raises InputError when it is none."""
+    """The report at ``path``, or None if there is none. Raises InputError for another file."""
     try:
         report = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -134,31 +136,23 @@ def read_report(path: Path) -> dict[str, Any] | None:
     return report
 
 
-def write(path: Path, text: str) -> None:
-    try:
-        with atomic_file(path) as file:
-            file.write(text.encode())
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {explain_os_error(error)}.", code="output") from error
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         config = world_config(args.recipe)
         names = chosen(args, config.vocabulary == "shapes")
         report = read_report(args.out)
-        bench = Bench.open(
+        bench = Workbench.open(
             args.model, config, args.sprites, device=args.device, n=args.n, seed=args.seed,
             prompts=args.prompts, few=args.few, scenes=args.scenes, batch=args.batch, sheets=args.sheets,
         )  # fmt: skip
         if not set(names) <= set(UNJUDGED):
-            bench.judge  # noqa: B018 - a world that it does not know is refused before anything is drawn
-        for name in names:  # written part by part: a broken-off run keeps what it measured
+            bench.judge  # noqa: B018 - refuse an unknown world before anything is drawn
+        for name in names:  # written after each part, so that an interrupted run keeps what it measured
             report = evaluate(bench, [name], report)
-            write(args.out, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+            write_bytes(args.out, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
         if args.markdown:
-            write(args.markdown, markdown(report or {}))
+            write_bytes(args.markdown, markdown(report or {}).encode())
     except T2IError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

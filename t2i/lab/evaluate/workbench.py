@@ -1,4 +1,4 @@
-"""What every part of an evaluation stands on: a loaded bundle, the judge, the world, and ways to draw and to look."""
+"""What all parts of an evaluation share: a loaded bundle, the judge, the world, and helpers to draw and to judge."""
 
 from __future__ import annotations
 
@@ -34,12 +34,18 @@ from t2i.world.judge import Judge
 from t2i.world.reading import Expectation, Reading
 
 RENDERS = 5000  # seed of the renders: no training uses it
-LARGE = 256  # renders are drawn no larger than this before the judge reduces them to its 64
+LARGE = 256  # pixels a side of renders for the judge, which reduces them to 64
 
 
 @dataclass
-class Bench:
-    """A bundle to be measured. config: the world's dials; say_place and side are set as each part needs them."""
+class Workbench:
+    """A bundle to measure, and how much to draw.
+
+    n: pictures per prompt of the suite; picture i has seed ``seed`` + i. prompts: about so many prompts of the suite,
+    or all. few: prompts of the sweeps and the ablation. scenes: of distances and retrieval. batch: pictures drawn
+    together. sheets: the folder of contact sheets, or None. part: the name of the running part, for progress lines.
+    written: the files written so far.
+    """
 
     pipeline: Pipeline
     config: WorldConfig
@@ -57,26 +63,26 @@ class Bench:
     @classmethod
     def open(
         cls, model: str, config: WorldConfig, sprites: Path | None, *, device: str = "cpu", **counts: Any
-    ) -> Bench:
-        """Raises UnavailableError or InputError where the bundle cannot be used."""
+    ) -> Workbench:
+        """Raises UnavailableError or InputError if the bundle cannot be used."""
         return cls(Pipeline.load(resolve(model), device=device), config, sprites, **counts)
 
     @cached_property
     def judge(self) -> Judge:
-        """Raises UnavailableError or InputError where it cannot be used, UsageError for a world it does not know."""
+        """Raises UnavailableError or InputError if it cannot be used, UsageError for a world that it does not know."""
         judge = Judge.load(resolve_judge())
         if self.config.vocabulary != "core" or not set(self.config.places) <= set(judge.config.places):
             raise UsageError("the judge does not know the world of this recipe.", "Choose one of the vocabulary core.")
         return judge
 
-    # Said ------------------------------------------------------------------------------------------------------
+    # Messages ------------------------------------------------------------------------------------------------------
 
     def say(self, line: str) -> None:
         sys.stderr.write(f"{self.part}: {line}\n")
         sys.stderr.flush()
 
     def facts(self) -> dict[str, Any]:
-        """What was measured, so that two reports are not compared by mistake."""
+        """Which bundle was measured, so that reports of different weights are not mixed up."""
         manifest = self.pipeline.manifest
         stages = {entry.name: manifest.digest(entry)[:16] for entry in manifest.stages}
         defaults = {
@@ -113,9 +119,9 @@ class Bench:
         self, prompts: Sequence[SuitePrompt], n: int, settings: SampleRequest | None = None,
         draw: Callable[[Sequence[str], Sequence[int]], Tensor] | None = None, keep: int = 0,
     ) -> tuple[list[list[Reading]], list[Tensor]]:  # fmt: skip
-        """What the judge sees in n pictures of each prompt, and the first picture of each, reduced, if kept.
+        """The judge's readings of n pictures of each prompt, and the first picture of each prompt, reduced to ``keep``.
 
-        keep: pixels a side of the pictures kept; 0 keeps none.
+        keep: pixels a side; 0 keeps no pictures. draw: replaces the pipeline.
         """
         texts = [p.text for p in prompts for _ in range(n)]
         seeds = [self.seed + i for _ in prompts for i in range(n)]
@@ -146,7 +152,8 @@ class Bench:
         return torch.cat([self.world.draw(scenes[i : i + step], size)[0] for i in range(0, len(scenes), step)])
 
     def scene_of(self, asked: Expectation, index: int, take: int) -> Scene:
-        """A scene that shows what was asked; what is left open (a place, the geometry) is drawn by (index, take)."""
+        """A scene with what was asked. What is left open (the place, the geometry) is drawn at random by (index,
+        take)."""
         rng = Random(f"{index}/{take}/open")
         groups = tuple(Group(w.thing, w.count or 1, w.colour) for w in asked.objects)
         place, shade = asked.place, asked.shade
@@ -195,16 +202,16 @@ class Bench:
 
 
 def _ascii(text: str) -> str:
-    """The text with each run of other letters as one ellipsis: what a font without them can show."""
+    """The text with each run of non-ASCII characters replaced by an ellipsis."""
     return re.sub(r"[^\x00-\x7f]+", "...", text)
 
 
-def row(m: Interval) -> dict[str, float | None]:
-    """An interval as JSON holds it: no end where one value says nothing about others."""
+def interval_row(m: Interval) -> dict[str, float | None]:
+    """An interval as JSON; infinite ends become null."""
     low, high = (end if math.isfinite(end) else None for end in (m.low, m.high))
     return {"mean": m.mean, "low": low, "high": high, "n": m.n}
 
 
-def mean_of(values: Sequence[float] | Tensor) -> dict[str, float | None]:
+def mean_row(values: Sequence[float] | Tensor) -> dict[str, float | None]:
     """Mean and 95% interval of one value a scene, as `row` has it."""
-    return row(interval([float(v) for v in values]))
+    return interval_row(interval([float(v) for v in values]))

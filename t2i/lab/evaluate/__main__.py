@@ -1,0 +1,3 @@
+from t2i.lab.evaluate.program import main
+
+raise SystemExit(main())
