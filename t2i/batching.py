@@ -1,4 +1,4 @@
-"""Batches that halve themselves where memory does not suffice. The pictures are the same either way."""
+"""Batches that are halved when memory runs out. Pictures do not depend on their batch, so they stay the same."""
 
 from __future__ import annotations
 
@@ -13,31 +13,30 @@ from t2i.errors import UnavailableError
 
 T = TypeVar("T")
 R = TypeVar("R")
-# torch says it on a GPU with a class of its own, on a CPU with a RuntimeError and a sentence
-SAID = re.compile(
+# torch raises a class of its own on a GPU, and a RuntimeError with one of these sentences on a CPU
+MESSAGES = re.compile(
     r"out of memory|can't allocate memory|not enough memory|bad_alloc|ALLOC_FAILED|could not create a memory"
     r"|could not (create|execute) a primitive(?! desc)",
     re.IGNORECASE,
 )
-# oneDNN says so when there is no room for a kernel that it compiles or for what the kernel writes to. It keeps the
-# failure in the thread where it happened (Xbyak's error is thread-local and never cleared): from then on every new
-# kernel fails there, however much memory there is. Another thread draws as ever.
+# oneDNN's message if there is no memory for a kernel that it compiles, or for its output. Xbyak's error is thread-local
+# and never cleared: from then on every new kernel fails in this thread. Other threads are not affected.
 SPOILT = re.compile(r"could not create a primitive(?! desc)", re.IGNORECASE)
 _here = threading.local()
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that there is not enough memory, on whatever device."""
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(SAID.search(str(error))))
+    """Whether ``error`` means out of memory, on any device."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(MESSAGES.search(str(error))))
 
 
 def in_halves(
     draw: Callable[[list[T]], R], items: list[T], on_halving: Callable[[int], None] = lambda size: None
 ) -> list[tuple[list[T], R]]:
-    """``draw(items)``, or where memory does not suffice, of each half of them: [(items, what was drawn), …].
+    """``draw(items)``, or, out of memory, of each half of the items, recursively: [(items, result), …].
 
-    ``on_halving`` hears of the size that is tried next. Raises UnavailableError (code ``memory``) when one
-    item alone does not fit; other errors pass.
+    on_halving: called with the size that is tried next. Raises UnavailableError (code ``memory``) if a single item does
+    not fit; other errors pass through.
     """
     try:
         return [(items, _drawn(draw, items))]
@@ -48,7 +47,7 @@ def in_halves(
             raise UnavailableError(
                 "there is not enough memory for one picture.", "Try a smaller --size.", "memory"
             ) from error
-    # outside the except block: the exception holds on to the frames and their tensors
+    # outside the except block, because the exception keeps the frames and their tensors alive
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
@@ -59,7 +58,7 @@ def in_halves(
 
 
 def in_batches(draw: Callable[[list[T]], list[R]], items: Sequence[T], batch: int) -> list[R]:
-    """``draw`` applied to ``batch`` items at a time, or to fewer where memory does not suffice; all results in order.
+    """``draw`` applied to ``batch`` items at a time, or to fewer if memory runs out; all results in order.
 
     Raises UnavailableError (code ``memory``) as `in_halves`.
     """
@@ -68,7 +67,7 @@ def in_batches(draw: Callable[[list[T]], list[R]], items: Sequence[T], batch: in
 
 
 def _drawn(draw: Callable[[list[T]], R], items: list[T]) -> R:
-    """``draw(items)``, in a thread of its own where this one is spoilt."""
+    """``draw(items)``, in a new thread if oneDNN has failed in this one."""
     if getattr(_here, "spoilt", False):
         from concurrent.futures import ThreadPoolExecutor
 

@@ -1,7 +1,7 @@
-"""The failures a user can mend: one sentence, a hint, a string code and an exit code.
+"""Errors that a user can fix: a sentence, a hint, a string code and an exit code.
 
-Everything else (a broken invariant of ours) is an ``assert`` or an ordinary exception, and leaves the
-command line with exit code 70.  The codes are part of the ``--json`` contract, so each is written once, here.
+Anything else is a bug: an ``assert`` or an ordinary exception, for which the command line exits with code 70. The
+codes are part of the ``--json`` contract; each is listed once, here.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ EXIT_UNAVAILABLE = 4
 EXIT_INCONCLUSIVE = 5
 EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130
-EXIT_PIPE = 141  # the reader of stdout has gone; what a program killed by SIGPIPE leaves
+EXIT_PIPE = 141  # stdout was closed; the code of a program killed by SIGPIPE
 EXIT_TERMINATED = 143
 
-#: code -> (exit code, what it means). A test checks that every code used anywhere in the package is listed.
+#: code -> (exit code, meaning). A test checks that every code used in the package is listed.
 CODES: dict[str, tuple[int, str]] = {
     "gate": (EXIT_GATE, "a quality gate failed; nothing else exits 1"),
     "inconclusive": (EXIT_INCONCLUSIVE, "a gate could not decide, under `--strict`"),
@@ -50,11 +50,9 @@ CODES: dict[str, tuple[int, str]] = {
 
 
 class T2IError(Exception):
-    """A failure with a sentence (``message``), what to do about it (``hint``) and a ``code`` of
-    :data:`CODES`.
+    """An error with a sentence (``message``), advice (``hint``) and a ``code`` of :data:`CODES`.
 
-    ``exit_code`` is what the command line exits with; it belongs to the class, and the code must agree with
-    it.
+    ``exit_code`` is that of the command line. It belongs to the class, and the code must agree with it.
     """
 
     exit_code: ClassVar[int] = EXIT_INTERNAL
@@ -80,7 +78,7 @@ class GateError(T2IError):
 
 
 class InconclusiveError(T2IError):
-    """A gate could not decide, and ``--strict`` was given (exit 5)."""
+    """A quality gate could not decide, and ``--strict`` was given (exit 5)."""
 
     exit_code = EXIT_INCONCLUSIVE
     default_code = "inconclusive"
@@ -94,28 +92,28 @@ class UsageError(T2IError):
 
 
 class InputError(T2IError):
-    """A file given, or the place to write to, cannot be used (exit 3)."""
+    """An input file or an output path cannot be used (exit 3)."""
 
     exit_code = EXIT_INPUT
     default_code = "input"
 
 
 class UnavailableError(T2IError):
-    """Something needed is not here: a model, a device, an optional library (exit 4)."""
+    """A model, a device or an optional library is missing (exit 4)."""
 
     exit_code = EXIT_UNAVAILABLE
     default_code = "unavailable"
 
 
 class InternalError(T2IError):
-    """A fault of ours, with a sentence (exit 70)."""
+    """A bug that a check has found (exit 70)."""
 
     exit_code = EXIT_INTERNAL
     default_code = "internal"
 
 
 def nearest(word: str, known: list[str] | tuple[str, ...], n: int = 3) -> list[str]:
-    """The ``n`` members of ``known`` that look most like ``word``, best first (possibly none)."""
+    """Up to ``n`` members of ``known`` that are similar to ``word``, best first."""
     import difflib
 
     return difflib.get_close_matches(word, list(known), n=n, cutoff=0.5)

@@ -1,5 +1,4 @@
-"""Writing a file so that it is whole or not there: temporary file beside it, fsync, rename, fsync of the
-folder."""
+"""Atomic writes: a temporary file beside the target, fsync, rename, fsync of the folder."""
 
 from __future__ import annotations
 
@@ -16,13 +15,13 @@ TEMP_PREFIX = ".t2i-tmp-"
 
 
 def explain_os_error(error: OSError) -> str:
-    """What the system said, without the Python in it: "No space left on device"."""
+    """The system's message alone: "No space left on device"."""
     return (error.strerror or str(error) or type(error).__name__).strip()
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` survive a power cut, where the file system can promise that."""
-    with contextlib.suppress(OSError):  # some network and virtual file systems refuse to sync a folder
+    """Make a rename in ``folder`` survive a power failure, if the file system supports that."""
+    with contextlib.suppress(OSError):  # some network and virtual file systems cannot sync a folder
         fd = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(fd)
@@ -32,11 +31,10 @@ def fsync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_file(path: Path, *, exclusive: bool = False) -> Iterator[BinaryIO]:
-    """A binary file that appears at ``path`` complete, when the block ends well; otherwise nothing appears.
+    """A binary file that appears at ``path``, complete, when the block ends without an exception.
 
-    With ``exclusive`` an existing ``path`` raises FileExistsError and stays as it is, also against another
-    process. Raises InputError (code ``output``) when the system refuses: no space, no permission, no such
-    folder.
+    exclusive: raise FileExistsError if ``path`` exists, even if another process creates it meanwhile.
+    Raises InputError (code ``output``): no space, no permission, no such folder.
     """
     temp: Path | None = None
     try:
@@ -46,7 +44,7 @@ def atomic_file(path: Path, *, exclusive: bool = False) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temp, 0o666 & ~_umask())  # mkstemp makes files that only their owner reads
+        os.chmod(temp, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
         if exclusive:
             _claim(temp, path)
         else:
@@ -67,12 +65,12 @@ def atomic_file(path: Path, *, exclusive: bool = False) -> Iterator[BinaryIO]:
 
 
 def _claim(temp: Path, path: Path) -> None:
-    """Move ``temp`` to ``path`` unless something is there; a hard link is the one step that does both."""
+    """Move ``temp`` to ``path`` unless something is there. A hard link checks and creates in one step."""
     try:
         os.link(temp, path)
     except FileExistsError:
         raise
-    except OSError:  # a file system without hard links: claim the name first, then replace the empty file
+    except OSError:  # no hard links here: create an empty file, then replace it
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         os.replace(temp, path)
     else:
@@ -97,15 +95,16 @@ def read_text(path: Path, name: str = "", code: str = "input") -> str:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` in one step."""
+    """Replace the contents of ``path`` atomically. Raises InputError (code ``output``)."""
     with atomic_file(path) as file:
         file.write(data)
 
 
 def write_together(files: dict[Path, bytes], last: Path) -> None:
-    """Write several files, ``last`` at the very end: every byte is on disk before the first name changes.
+    """Write several files; all bytes are on disk before the first rename, and ``last`` is renamed last.
 
-    A full disk therefore leaves the old files as they were; ``last`` is the one that vouches for the others.
+    A full disk leaves the old files as they were. ``last`` should be the file that lists the others. Raises InputError
+    (code ``output``).
     """
     assert last in files
     order = [path for path in files if path != last] + [last]
@@ -136,15 +135,14 @@ def write_together(files: dict[Path, bytes], last: Path) -> None:
 
 
 def variant(path: Path, number: int) -> Path:
-    """``path`` for 1, then ``path``-2, -3 …"""
+    """``path`` for 1, then name-2, name-3 …"""
     return path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Append one line to ``path``, whole, also when other processes append to it at the same time.
+    """Append one line to ``path`` atomically; other processes may append at the same time.
 
-    A line that an earlier, killed process left unfinished is closed first. Raises InputError (code
-    ``output``).
+    An unfinished line of a killed process is ended first. Raises InputError (code ``output``).
     """
     assert b"\n" not in line
     try:
@@ -163,11 +161,12 @@ def append_line(path: Path, line: bytes) -> None:
 
 @contextlib.contextmanager
 def _locked(file: IO[bytes]) -> Iterator[None]:
+    """An exclusive lock on the file, where the system has one."""
     try:
         import fcntl
-    except ImportError:  # no such locks on this system: appending is nearly as good
+    except ImportError:  # not on this system; appending is nearly atomic
         yield
         return
-    with contextlib.suppress(OSError):  # a network file system without locks
-        fcntl.flock(file, fcntl.LOCK_EX)  # closing the file lets go of it
+    with contextlib.suppress(OSError):  # some network file systems have no locks
+        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
     yield

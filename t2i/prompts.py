@@ -1,5 +1,4 @@
-"""What counts as a prompt and as a seed: checked before anything is loaded, in the library and on the command
-line."""
+"""Prompts and seeds: what is valid, and the expansion of alternatives. Checked before any model is loaded."""
 
 from __future__ import annotations
 
@@ -12,14 +11,16 @@ from t2i.errors import UsageError
 
 MAX_PROMPT = 64 << 10  # bytes
 MAX_SEED = 2**63 - 1
-MAX_EXPANSION = 10_000  # prompts from one with alternatives
+MAX_EXPANSION = 10_000  # most prompts from one with alternatives
 
 _ALTERNATIVES = re.compile(r"(?<!\\)\{([^{}]*\|[^{}]*)\}")
 
 
 def check_prompt(text: str, where: str = "the prompt") -> str:
-    """``text`` without the white space around it. Raises UsageError (code ``prompt``) for what is no
-    prompt."""
+    """``text`` without surrounding white space. Raises UsageError (code ``prompt``) if it is empty or not valid.
+
+    where: what to call it in the message.
+    """
     prompt = text.strip()
     if not prompt:
         raise UsageError(f"{where} is empty.", 'Say what to draw: t2i sample "a cat in the snow"', "prompt")
@@ -27,7 +28,7 @@ def check_prompt(text: str, where: str = "the prompt") -> str:
 
 
 def check_text(text: str, where: str) -> str:
-    """``text`` if it can be encoded and stored. Raises UsageError (code ``prompt``)."""
+    """``text``, if it can be encoded and stored. Raises UsageError (code ``prompt``)."""
     if "\0" in text:
         raise UsageError(f"{where} contains a NUL character.", code="prompt")
     try:
@@ -40,18 +41,19 @@ def check_text(text: str, where: str) -> str:
 
 
 def unseen(text: str) -> list[str]:
-    """The characters of ``text`` that do not show and could act on a terminal or turn the text around: C0 and
-    C1 controls, bidirectional marks, line separators. Each once, in order; joiners inside emoji are not among
-    them."""
+    """The invisible characters of ``text`` that could control a terminal or reverse the text; each once, in order.
+
+    These are C0 and C1 controls, bidirectional marks and line separators, but not the joiners inside emoji.
+    """
     odd = (c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") and c != "\u200d")
     return list(dict.fromkeys(odd))
 
 
 def expand(prompt: str) -> list[str]:
-    r"""``a {red|blue} {cat|dog}`` as its four prompts, the last alternative turning fastest.
+    r"""The prompts that ``a {red|blue} {cat|dog}`` stands for; the last alternative varies fastest.
 
-    Braces without a bar stay as they are, and so do ``\{a|b}``, whose backslash goes. Alternatives may be
-    empty; the white space around them closes up. Raises UsageError (code ``prompt``) for more than 10,000.
+    Braces without a bar are literal, and so is ``\{a|b}``, without its backslash. An alternative may be empty; double
+    spaces are then merged. Raises UsageError (code ``prompt``) for more than MAX_EXPANSION prompts.
     """
     parts = _ALTERNATIVES.split(prompt)
     if len(parts) == 1:
@@ -68,7 +70,7 @@ def expand(prompt: str) -> list[str]:
 
 
 def random_seed() -> int:
-    """A seed that nobody chose, small enough to type again."""
+    """A random seed below 2**31, short enough to type."""
     return secrets.randbelow(2**31)
 
 

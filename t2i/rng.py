@@ -1,7 +1,7 @@
-"""Noise that belongs to a picture: keyed by (seed, stage, step), never by its place in a batch.
+"""Keyed random numbers. The noise of a picture is a function of (seed, stage, step), never of its place in a batch.
 
-Everything random in the package comes from :func:`generator`; nothing draws from torch's global generator.
-Draws are made on the CPU in float32 and moved afterwards, so that a seed means the same on every device.
+All random tensors of the package come from :func:`generator`; the global generator of torch is never used. Numbers are
+drawn on the CPU in float32 and then moved, so that a seed gives the same noise on every device.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class NoiseSource(Protocol):
 
 
 def digest(*key: int | str) -> int:
-    """64 bits (blake2b) of the key; ``1`` and ``"1"`` differ, ``("a", "bc")`` and ``("ab", "c")`` too."""
+    """A 64-bit hash (blake2b) of the key. ``1`` and ``"1"`` differ, and so do ``("a", "bc")`` and ``("ab", "c")``."""
     words = [k if isinstance(k, str) else int(k) for k in key]
     return int.from_bytes(hashlib.blake2b(repr(words).encode(), digest_size=8).digest(), "little")
 
@@ -32,9 +32,8 @@ def digest(*key: int | str) -> int:
 def generator(*key: int | str) -> torch.Generator:
     """A CPU generator that is a function of ``key`` alone, e.g. ``generator(run_seed, "train", step, rank)``.
 
-    torch's CPU engine (mt19937) keeps only the low 32 bits of a seed: a hundred thousand keys would hold a
-    pair with equal noise more often than not. Other bits of the hash therefore choose how far into its stream
-    we start.
+    torch's CPU engine (mt19937) uses only the low 32 bits of a seed: among 100,000 keys two would more likely than not
+    give equal noise. Another 15 bits of the hash set how many numbers are skipped first.
     """
     h = digest(*key)
     g = torch.Generator().manual_seed(h & 0xFFFFFFFF)
@@ -45,9 +44,9 @@ def generator(*key: int | str) -> torch.Generator:
 
 
 def noise(seeds: Sequence[int], stage: str, step: int, shape: Sequence[int]) -> Tensor:
-    """Unit Gaussian noise, float32 on the CPU, (B, *shape) for B seeds; row i depends on ``seeds[i]`` alone.
+    """Unit Gaussian noise (B, *shape) for B seeds, float32 on the CPU; row i depends on ``seeds[i]`` alone.
 
-    Step 0 is the noise a trajectory starts from; step i >= 1 is what the i-th step of a stochastic sampler
+    Step 0 is the noise that a trajectory starts from, step i >= 1 the noise that the i-th step of a stochastic sampler
     adds.
     """
     if not seeds:

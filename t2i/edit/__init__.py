@@ -1,11 +1,11 @@
-"""Editing with a loaded Pipeline: functions, tensors in, tensors out; nothing here reads or writes a file.
+"""Editing with a loaded Pipeline. Functions from tensors to tensors; nothing here touches a file.
 
-A picture is (3, H, W) float32 in [-1, 1], RGB, of any size; a mask (1, H, W) in [0, 1], 1 = repaint. `request` is a
-`t2i.sampling.SampleRequest` (None: the bundle's defaults), `on_step` as in `Pipeline.sample`. What comes back is a
-function of (weights, prompt, request, seed, input), row i of `prompts[i]` and `seeds[i]` alone.
+A picture is (3, H, W) float32, RGB in [-1, 1], of any size. A mask is (1, H, W) in [0, 1]; 1 is repainted. `request` is
+a `t2i.sampling.SampleRequest` (None: the bundle's defaults), `on_step` as in `Pipeline.sample`. Results are a function
+of (weights, prompt, request, seed, input); row i depends on `prompts[i]` and `seeds[i]` alone.
 
     inpaint.inpaint(pipeline, image, mask, prompts, seeds, request=None, *, feather=None, on_step=None)
-        -> (B, 3, H, W), where the mask and its feather are 0 equal to `image` to the bit
+        -> (B, 3, H, W), equal to `image` bit by bit where the mask and its feather are 0
     masks.extend(image, left=0, top=0, right=0, bottom=0) -> (image, mask) of a larger canvas; masks.box(…) -> mask
     textmask.text_mask(pipeline, image, what, *, seed=0, grow_by=0.0, threshold=None, boxed=False)
         -> mask (1, H, W) of 0 and 1
@@ -14,8 +14,8 @@ function of (weights, prompt, request, seed, input), row i of `prompts[i]` and `
     vary.variations(pipeline, image, seeds, request=None, *, prompts=None, strength=1.0, on_step=None) -> Samples
     vary.blend(pipeline, a, b, shares, seeds, request=None, *, strength=0.0, on_step=None) -> Samples, one a share
     vary.text_diff(pipeline, image, source, target, thetas, seeds, request=None, *, strength=0.0, …) -> Samples
-    vary.redraw(pipeline, image, prompts, seeds, request=None, *, strength=0.6, on_step=None) -> Samples
+    vary.image_to_image(pipeline, image, prompts, seeds, request=None, *, strength=0.6, on_step=None) -> Samples
     rerank.rerank(pipeline, prompts, seeds, k, request=None, *, on_step=None) -> Ranked(samples, seeds, scores)
 
-`vary` and `rerank` draw squares of the bundle's sizes; a picture that is not square is cut to its middle.
+`vary` and `rerank` draw squares of the bundle's sizes. Pictures that are not square are cropped to their centre.
 """

@@ -1,7 +1,7 @@
-"""Inpainting at any size: the square around the mask goes through the model, the result back into its place.
+"""Inpainting at any size: squares around the mask go through the model, and the results are pasted back.
 
-Inside the base the known pixels go in beside the noisy ones, if it has channels for them (GLIDE, section 4), and
-replace them at every step, each taken several times (RePaint, Lugmayr 2022).
+A base with channels for it reads the known pixels beside the noisy ones (GLIDE, arXiv 2112.10741, section 4). At every
+step the known part is also replaced, and steps are repeated (RePaint, Lugmayr 2022, arXiv 2201.09865).
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from t2i.media.images import resize
 from t2i.pipeline import Conditioning, Pipeline
 from t2i.sampling import SampleRequest, SamplingConfig
 from t2i.stages.stage import InpaintCond, OnStep, Start, of_all
-from t2i.stages.upsampler import Box
 
 REMOVAL = 0.6
-"""The share of the base's steps that a removal takes, from a smooth surface on."""
-SWEEPS = 20
-CANDIDATES = 32
+"""Share of the base's steps that a removal takes, starting from the smooth surface."""
+SWEEPS = 20  # Jacobi iterations of `smooth_fill` at each scale
+CANDIDATES = 32  # embeddings that the prior draws for inpainting
 
 
 @torch.inference_mode()
@@ -38,14 +37,15 @@ def inpaint(
     feather: int | None = None,
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """`image` (3, H, W) repainted where `mask` (1, H, W) is above 0.5: (B, 3, H, W), one a prompt and seed.
+    """`image` (3, H, W) repainted where `mask` (1, H, W) is above 0.5: (B, 3, H, W), one picture per prompt and seed.
 
-    prompts None: what is there is removed. The base then starts from what the surroundings lead to expect, a smooth
-    surface between them, and from its embedding. With prompts, the prior's embedding is that of CANDIDATES which comes
-    nearest to the surface's: the text leaves light and weather open, the surroundings do not.
-    feather: how far outside of the mask old and new blend, in pixels (None: a thirty-second of the square that goes
-    through the model). Farther away every number is that of `image`. The mask must be neither empty nor full: then
-    nothing would tell the model what to fit in with.
+    prompts: None removes what is there. The base then starts from a smooth surface that continues the surroundings, and
+        from its embedding. With prompts, of CANDIDATES embeddings of the prior the one nearest to the surface's is
+        taken: the text leaves light and weather open, the surroundings do not.
+    feather: width in pixels of the blend outside of the mask (None: 1/32 of the square that goes through the model).
+        Farther away the result equals `image`.
+
+    The mask must be neither empty nor full.
     """
     assert image.shape[1:] == mask.shape[1:], (tuple(image.shape), tuple(mask.shape))
     hard = (mask > 0.5).float()
@@ -57,7 +57,7 @@ def inpaint(
     for number, window in enumerate(squares):
         here = left[window.slices]
         width = feather if feather is not None else (window.bottom - window.top) // 32
-        wide = grow(here, width)  # the model paints the feather too: blending needs something to blend with
+        wide = grow(here, width)  # the feather is painted too, to have something to blend with
         wide = wide if float(wide.mean()) < 1 else here
         made = _paint(
             pipeline,
@@ -70,7 +70,7 @@ def inpaint(
             of_all(on_step, number, len(squares)),
         )
         soft = feathered(here, width)
-        # what an earlier window painted may be blended over, what was there from the beginning only near the mask
+        # blend over what an earlier window painted, but over original pixels only near the mask
         soft = torch.minimum(soft, feathered(hard, width)[window.slices])
         done[window.slices] = torch.where(soft > 0, torch.lerp(done[window.slices], made, soft), done[window.slices])
         left[window.slices] = 0
@@ -87,8 +87,10 @@ def _paint(
     number: int,
     on_step: OnStep | None,
 ) -> Tensor:
-    """Squares (B, 3, S, S) with a mask (1, S, S) of 0 and 1 -> the same, painted, through the base and as many
-    upsamplers as their size needs."""
+    """Paint one window: squares (B, 3, S, S) with a mask (1, S, S) of 0 and 1 -> the same squares, painted.
+
+    They go through the base and as many upsamplers as S needs. number: index of the window; it keys the noise.
+    """
     side, low, key = part.shape[-1], pipeline.manifest.sizes[0], f"/window{number}" if number else ""
     device = pipeline.base[1].device
     part = part.to(device)
@@ -117,7 +119,7 @@ def _paint(
 
 
 def _known(part: Tensor, mask: Tensor, size: int) -> InpaintCond:
-    """What is known, at `size`: a cell of which any pixel is to be painted is painted."""
+    """The known pixels and the mask at `size`. A cell is masked if any of its pixels is."""
     side = part.shape[-1]
     m = mask.to(part).expand(len(part), -1, -1, -1)
     if size <= side:
@@ -128,8 +130,10 @@ def _known(part: Tensor, mask: Tensor, size: int) -> InpaintCond:
 
 
 def smooth_fill(x0: Tensor, mask: Tensor) -> Tensor:
-    """Pictures (B, 3, S, S) whose masked part (B, 1, S, S) is the smoothest surface between its edges: Laplace's
-    equation, solved from coarse to fine."""
+    """Pictures (B, 3, S, S) whose masked part (mask (B, 1, S, S)) is a smooth surface between its edges.
+
+    A solution of Laplace's equation, computed from coarse to fine.
+    """
     size, known = x0.shape[-1], 1 - mask
     if size > 4 and size % 2 == 0:
         weight = F.avg_pool2d(known, 2)
@@ -137,19 +141,10 @@ def smooth_fill(x0: Tensor, mask: Tensor) -> Tensor:
         below = smooth_fill(coarse, (weight == 0).to(x0))
         filled = F.interpolate(below, scale_factor=2.0, mode="bilinear", align_corners=False)
     else:
-        filled = ((x0 * known).sum((2, 3), keepdim=True) / known.sum((2, 3), keepdim=True).clamp_min(1e-6)).expand_as(
-            x0
-        )
+        total, weight = (x0 * known).sum((2, 3), keepdim=True), known.sum((2, 3), keepdim=True)
+        filled = (total / weight.clamp_min(1e-6)).expand_as(x0)
     filled = torch.lerp(x0, filled, mask)
     for _ in range(SWEEPS):
         around = F.avg_pool2d(F.pad(filled, (1, 1, 1, 1), mode="replicate"), 3, 1)
         filled = torch.lerp(x0, around, mask)
     return filled
-
-
-def square_of(image: Tensor) -> Box:
-    """The largest square in the middle of a picture (..., H, W)."""
-    height, width = image.shape[-2:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return Box(top, left, top + side, left + side)

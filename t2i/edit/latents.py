@@ -1,6 +1,6 @@
-"""Embeddings and noise as points that can be moved: spherical interpolation, and DDIM inversion.
+"""Spherical interpolation of embeddings and noise, and DDIM inversion.
 
-Shapes: B rows, E embedding width; pictures (B, 3, S, S) at the base's size.
+Shape legend: B rows, S side of the base's pictures.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from t2i.stages.base import bound_net, typed_cond
 
 INVERSION_STEPS = 24
 NEAREST_SIGMA = 0.02
-"""Where an inversion begins: at sigma 0 the ordinary differential equation has no slope yet."""
+"""Sigma at which an inversion begins; at 0 the slope of the ODE is not defined."""
 
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """The point at share t of the way from a to b on the great circle (Shoemake 1985); a at 0, b at 1, exactly.
+    """Spherical interpolation (Shoemake 1985): a at t = 0, b at t = 1, both exactly.
 
-    a and b of any equal shape, each row flattened is one vector. Directions turn at an even pace; lengths that differ
-    are interpolated too (geometrically), so that noise keeps the norm of noise and a unit vector stays one. Opposite
-    vectors have no one path: a small step aside chooses it.
+    a, b: equal shapes (B, ...); each row is one vector. The direction moves along the great circle at constant speed.
+    The norm is interpolated geometrically: noise keeps the norm of noise, unit vectors stay unit vectors. For opposite
+    vectors the great circle is not unique; a fixed one is chosen.
     """
     assert a.shape == b.shape and a.ndim >= 2, (tuple(a.shape), tuple(b.shape))
     if t == 0:
@@ -37,7 +37,7 @@ def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
     norm_a, norm_b = u.norm(dim=1, keepdim=True), v.norm(dim=1, keepdim=True)
     u, v = u / norm_a, v / norm_b
     cos = (u * v).sum(1, keepdim=True)
-    across = v - cos * u  # the part of v that is at right angles to u
+    across = v - cos * u  # the part of v orthogonal to u
     length = across.norm(dim=1, keepdim=True)
     aside = torch.roll(u, 1, dims=1) - (torch.roll(u, 1, dims=1) * u).sum(1, keepdim=True) * u
     opposite = (length < 1e-9) & (cos < 0)
@@ -47,13 +47,13 @@ def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
     return (turned * norm_a ** (1 - t) * norm_b**t).reshape(a.shape).to(a.dtype)
 
 
-def invert(denoiser: Denoiser, x0: Tensor, levels: list[float]) -> Tensor:
-    """x0 (B, ...) taken up the levels (a sampler's, decreasing, the last one 0): x at levels[0], float32.
+def invert(denoiser: Denoiser, x0: Tensor, sigmas: list[float]) -> Tensor:
+    """DDIM inversion (Song 2020, arXiv 2010.02502, section 4.3): x0 (B, ...) -> x at sigmas[0], float32.
 
-    DDIM run backwards (Song 2020, arXiv 2010.02502, section 4.3), each step of second order (Heun), because the error
-    of Euler's is what makes an inverted picture come back blurred.
+    sigmas: those of a sampler, decreasing to 0. Steps are Heun's, of second order: with Euler steps an inverted picture
+    comes back blurred.
     """
-    up = [NEAREST_SIGMA, *[s for s in reversed(levels) if s > NEAREST_SIGMA * 1.01]]
+    up = [NEAREST_SIGMA, *[s for s in reversed(sigmas) if s > NEAREST_SIGMA * 1.01]]
     x = x0.float()
     for a, b in pairwise(up):
         slope = (x - _at(denoiser, x, a)) / a
@@ -70,19 +70,17 @@ def _at(denoiser: Denoiser, x: Tensor, sigma: float) -> Tensor:
 def inverted_noise(
     pipeline: Pipeline, pictures: Tensor, conditioning: Conditioning, steps: int = INVERSION_STEPS
 ) -> Tensor:
-    """The unit noise eps (B, 3, S, S) from which the base draws about these pictures (B, 3, H, H), given their
-    conditioning.
+    """The noise eps (B, 3, S, S), mean square 1, from which the base draws about these pictures (B, 3, H, H).
 
-    Without guidance, which cannot be undone. Rescaled to the norm of noise: what the network does not explain stays in
-    it, and a sampler that starts from too little noise draws flat pictures.
+    The inversion uses the conditioning without guidance, which cannot be inverted. The result is rescaled to the norm
+    of noise: a sampler that starts from less draws flat pictures.
     """
     entry, stage = pipeline.base
     size = pipeline.manifest.sizes[0]
     cond = typed_cond(stage, pipeline.conds(conditioning)[0])
     sampling = SamplingConfig(steps=steps, schedule=entry.defaults.schedule)
     inner = stage.denoiser(bound_net(stage), cond, sampling)
-    levels = stage.sigmas(sampling)
-    # from the network's highest level the rest is nearly noise alone
-    x = invert(lambda x, sigma, _: inner(x, sigma, cond), resize(pictures, size, size).to(stage.device), levels)
-    eps = x / float(stage.process.start(torch.ones(()), levels[0]))
+    sigmas = stage.sigmas(sampling)
+    x = invert(lambda x, sigma, _: inner(x, sigma, cond), resize(pictures, size, size).to(stage.device), sigmas)
+    eps = x / float(stage.process.start(torch.ones(()), sigmas[0]))
     return eps / eps.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()

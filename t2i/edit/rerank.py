@@ -1,4 +1,4 @@
-"""Draw more than is asked for and keep the best, by CLIP's cosine of picture and prompt (DALL-E, section 2.6)."""
+"""Reranking: draw several pictures, keep the one with the best CLIP score (DALL-E, arXiv 2102.12092, section 2.6)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from t2i.stages.stage import OnStep
 
 @dataclass(frozen=True)
 class Ranked:
-    """samples: the best of each prompt and seed; seeds: the seed that drew it, by which `Pipeline.sample` draws it
-    again; scores: its cosine, and those of all that were drawn, (B, K)."""
+    """The winners.
+
+    samples: the best picture per prompt and seed. seeds: those that drew them, with which `Pipeline.sample` draws the
+    same pictures. scores: (B, K) cosines of all candidates.
+    """
 
     samples: Samples
     seeds: list[int]
@@ -27,7 +30,7 @@ class Ranked:
 
 
 def candidates(seed: int, k: int) -> list[int]:
-    """The k seeds that compete for one picture: its own first, the rest a function of it."""
+    """The k seeds of the candidates for one picture: `seed` and others derived from it."""
     return [seed, *(digest("rerank", seed, i) & MAX_SEED for i in range(1, k))]
 
 
@@ -41,10 +44,9 @@ def rerank(
     *,
     on_step: OnStep | None = None,
 ) -> Ranked:
-    """The best of `k` pictures for each (prompt, seed) pair.
+    """The best of `k` pictures for each (prompt, seed) pair, by the cosine of CLIP's image and text embeddings.
 
-    All compete at the base's size; only the winners go through the upsamplers. The winner is the picture that
-    `Pipeline.sample` draws for its own seed.
+    Candidates are drawn at the base's size; only the winners go through the upsamplers.
     """
     request = request or SampleRequest()
     low = pipeline.manifest.sizes[0]
@@ -52,7 +54,7 @@ def rerank(
     z_text = F.normalize(text.pooled, dim=-1)
     many = [candidates(seed, k) for seed in seeds]
     scores = torch.empty(len(prompts), k)
-    for i in range(k):  # batches as large as were asked for, not k times that
+    for i in range(k):  # one candidate of every picture at a time: batches stay as large as asked for
         small = replace(request, size=low, keep_stages=False)
         made = pipeline.sample(prompts, [row[i] for row in many], small, on_step).images
         scores[:, i] = (pipeline.embed(made) * z_text).sum(-1).cpu()

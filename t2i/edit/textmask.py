@@ -1,7 +1,7 @@
-"""A mask from words: where two texts lead the base to different pictures (DiffEdit: Couairon 2022, arXiv 2210.11427).
+"""A mask from words: DiffEdit (Couairon 2022, arXiv 2210.11427).
 
-The picture is noised half way. The base then guesses what was there, once told what is looked for and once told other
-things in its place; where the guesses differ is where the thing is.
+The picture is noised half way. The base denoises it given the text, and given other texts. The thing is where the
+estimates differ.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from t2i.sampling import SamplingConfig
 from t2i.stages.base import bound_net, typed_cond
 
 REFERENCES = ("a dog", "a tree", "a ball", "a car", "a fish")
-"""What the text is compared with, the three that mean least the same. Against "no text", as in the paper, the shipped
-model finds things half as well: its guess without a text is blurred everywhere."""
-KEPT = 3
-DRAWS = 4
+"""Texts to compare with. With them the shipped model finds things twice as well as with "no text", which the paper
+uses: its estimate without text is blurred everywhere."""
+KEPT = 3  # references used, those least similar to the text
+DRAWS = 4  # noises averaged over
 T = 0.5
-"""How far into noise: the share of the process' time, as in the paper's figure 9."""
+"""Time in [0, 1] up to which the picture is noised (figure 9 of the paper)."""
 
 
 @torch.inference_mode()
@@ -39,11 +39,10 @@ def text_mask(
     threshold: float | None = None,
     boxed: bool = False,
 ) -> Tensor:
-    """Where `what` is in `image` (3, H, W): (1, H, W) of 0 and 1, all 0 where nothing stands out.
+    """The mask of `what` in `image` (3, H, W): (1, H, W) of 0 and 1, all 0 if it is not found.
 
-    boxed: the rectangle around it, in which something of another outline finds room. grow_by: widen the mask by this
-    share of the picture's shorter side. threshold in (0, 1): the least contrast, as a share of the strongest; None:
-    between the two groups that the contrasts fall into (Otsu 1979).
+    boxed: fill the bounding box, to make room for a thing of another outline. grow_by: dilate the mask by this share of
+    the picture's shorter side. threshold: least contrast in (0, 1), as a share of the strongest; None: Otsu's method.
     """
     contrast = text_contrast(pipeline, image, what, seed)
     level = otsu(contrast) if threshold is None else threshold * float(torch.quantile(contrast, 0.98))
@@ -57,7 +56,7 @@ def text_mask(
 
 @torch.inference_mode()
 def text_contrast(pipeline: Pipeline, image: Tensor, what: str, seed: int = 0) -> Tensor:
-    """How much it matters at each place of `image` whether `what` is looked for: (S, S) at the base's size, >= 0."""
+    """How much the base's estimate of `image` depends on the text `what`: (S, S) at the base's size, >= 0."""
     entry, stage = pipeline.base
     size = pipeline.manifest.sizes[0]
     small = resize(image[None].float(), size, size).to(stage.device)
@@ -74,32 +73,33 @@ def text_contrast(pipeline: Pipeline, image: Tensor, what: str, seed: int = 0) -
         x, level = small + sigma * eps, sigma.expand(1).to(stage.device)
         sought, *others = (denoiser(x, level, cond)[0] for cond in rows)
         total += sought - torch.stack(others).mean(0)
-    return smooth((total / DRAWS).abs().mean(0)).cpu()
+    return blur((total / DRAWS).abs().mean(0)).cpu()
 
 
 def conditionings(pipeline: Pipeline, image: Tensor, prompts: Sequence[str]) -> list[Conditioning]:
-    """What the base is told: each prompt's text and, where it reads an image embedding, that of `image` (1, 3, S, S),
-    led from what the first prompt means to what this one means. A prior would fill in a place of its own for each
-    prompt, and the guesses would differ in the background too."""
+    """The conditioning for each prompt.
+
+    A base that reads an image embedding gets that of `image` (1, 3, S, S), moved by the difference of the text
+    embeddings of this prompt and the first. The prior is not used: it would draw another background for each prompt.
+    """
     texts = [pipeline.encode([prompt])[0] for prompt in prompts]
     if not pipeline.base[1].config.cond_dim:
         return [Conditioning(text) for text in texts]
-    picture, words = pipeline.embed(image), [F.normalize(text.pooled, dim=-1) for text in texts]
-    return [
-        Conditioning(text, F.normalize(picture + (z - words[0]), dim=-1)) for text, z in zip(texts, words, strict=True)
-    ]
+    z_image, z_texts = pipeline.embed(image), [F.normalize(text.pooled, dim=-1) for text in texts]
+    moved = [F.normalize(z_image + (z - z_texts[0]), dim=-1) for z in z_texts]
+    return [Conditioning(text, z) for text, z in zip(texts, moved, strict=True)]
 
 
 def references(pipeline: Pipeline, what: str) -> list[str]:
-    """The references that mean least the same as `what`."""
+    """The `KEPT` references least similar to `what`."""
     text, _ = pipeline.encode([what, *REFERENCES])
     z = F.normalize(text.pooled, dim=-1)
     order = (z[1:] @ z[0]).argsort()
     return [REFERENCES[int(i)] for i in order[:KEPT]]
 
 
-def smooth(x: Tensor) -> Tensor:
-    """(S, S) blurred by a Gaussian of one pixel."""
+def blur(x: Tensor) -> Tensor:
+    """(S, S) blurred by a Gaussian with a standard deviation of one pixel."""
     axis = torch.arange(-3.0, 4.0, device=x.device)
     kernel = torch.exp(-axis.square() / 2)
     kernel = kernel / kernel.sum()
@@ -108,9 +108,9 @@ def smooth(x: Tensor) -> Tensor:
 
 
 def otsu(values: Tensor, steps: int = 256) -> float:
-    """The threshold that parts the values into the two groups whose means are farthest apart for their sizes.
+    """The threshold that maximises the variance between the two classes it makes.
 
-    Otsu 1979, "A threshold selection method from gray-level histograms", equation 12.
+    Otsu 1979, "A threshold selection method from gray-level histograms", equation 12. steps: thresholds tried.
     """
     ordered = values.flatten().double().sort().values
     n = len(ordered)

@@ -1,7 +1,7 @@
-"""Pictures from pictures: variations, blends, text diffs (DALL-E 2, section 3, arXiv 2204.06125), image to image.
+"""Pictures from pictures: variations, blends, text diffs (DALL-E 2, arXiv 2204.06125, section 3), image to image.
 
-A picture is taken apart into what it shows, its CLIP embedding z, and the noise x_T from which the base draws it
-(DDIM inversion); each can be moved on its own and drawn again.
+A picture is represented by its CLIP embedding z, which says what it shows, and by the noise x_T from which the base
+draws it (DDIM inversion), which holds the rest. Either can be changed before the picture is drawn again.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from t2i.edit.inpaint import square_of
 from t2i.edit.latents import inverted_noise, slerp
+from t2i.edit.masks import central_square
 from t2i.errors import UsageError
 from t2i.media.images import resize
 from t2i.pipeline import Conditioning, Pipeline, Samples
@@ -22,14 +22,14 @@ from t2i.sampling import SampleRequest
 from t2i.stages.stage import OnStep, Start
 
 
-def squares(pictures: Sequence[Tensor], size: int) -> Tensor:
-    """The middles of pictures (3, H, W), each of its own size, as (B, 3, size, size)."""
-    return torch.cat([resize(picture[square_of(picture).slices][None].float(), size, size) for picture in pictures])
+def central_squares(pictures: Sequence[Tensor], size: int) -> Tensor:
+    """The central squares of pictures (3, H, W), each of its own size: (B, 3, size, size)."""
+    cropped = [picture[central_square(picture).slices][None].float() for picture in pictures]
+    return torch.cat([resize(square, size, size) for square in cropped])
 
 
 def check_embeds(pipeline: Pipeline) -> None:
-    """Raise UsageError for a model that has no image encoder, or whose base reads none of its embeddings: it cannot be
-    shown a picture."""
+    """Raise UsageError for a model without an image encoder, or whose base does not read image embeddings."""
     _ = pipeline.clip
     if not pipeline.base[1].config.cond_dim:
         name = pipeline.manifest.name
@@ -47,14 +47,15 @@ def variations(
     strength: float = 1.0,
     on_step: OnStep | None = None,
 ) -> Samples:
-    """Other pictures with the content of `image` (3, H, W), one a seed (section 3.1).
+    """Variations of `image` (3, H, W), one per seed (section 3.1).
 
-    prompts: also read by the base, beside the picture's embedding. strength in [0, 1]: how much of the noise is the
-    seed's own; below 1 the rest is the picture's (DDIM inversion), which keeps the layout; at 0 the seed says nothing.
+    prompts: texts for the base, beside the embedding of the picture.
+    strength: in [0, 1]. At 1 the noise is the seed's. Below, it is interpolated with the picture's own noise (DDIM
+        inversion), which keeps the layout. At 0 the seed has no effect.
     """
     request = request or SampleRequest()
     check_embeds(pipeline)
-    z = pipeline.embed(squares([image], pipeline.clip.config.image_size)).expand(len(seeds), -1)
+    z = pipeline.embed(central_squares([image], pipeline.clip.config.image_size)).expand(len(seeds), -1)
     text, cut = pipeline.encode(prompts) if prompts else (None, [None] * len(seeds))
     negative, _ = pipeline.encode([request.negative] * len(seeds)) if request.negative else (None, None)
     start = _start(pipeline, image, seeds, strength)
@@ -74,15 +75,14 @@ def blend(
     strength: float = 0.0,
     on_step: OnStep | None = None,
 ) -> Samples:
-    """Pictures at these shares, in [0, 1], of the way from a to b (section 3.2), one a share and seed: both the
-    embeddings and the noises turn on great circles.
+    """Interpolations of two pictures (section 3.2), one per share and seed. Embeddings and noises are slerped.
 
-    strength as in :func:`variations`: at 0 the noises are the pictures' own (DDIM inversion), so that the way leads
-    about from a to b; at 1 all share the seed's.
+    shares: in [0, 1], 0 is `a` and 1 is `b`. strength: as in :func:`variations`. At 0 the noises are the pictures' own,
+    so that the ends are about `a` and `b`; at 1 they are the seed's.
     """
     request = request or SampleRequest()
     check_embeds(pipeline)
-    z_a, z_b = (pipeline.embed(squares([x], pipeline.clip.config.image_size)) for x in (a, b))
+    z_a, z_b = (pipeline.embed(central_squares([x], pipeline.clip.config.image_size)) for x in (a, b))
     z = torch.cat([slerp(z_a, z_b, t) for t in shares])
     start = None
     if strength < 1:
@@ -105,14 +105,14 @@ def text_diff(
     strength: float = 0.0,
     on_step: OnStep | None = None,
 ) -> Samples:
-    """`image` moved from what `source` says towards what `target` says, one picture a theta and seed (section 3.3).
+    """`image` changed from the text `source` towards the text `target`, one picture per theta and seed (section 3.3).
 
-    z = slerp(z_image, norm(z_target - z_source), theta), the noise stays the picture's own, but for the share
-    `strength` of the seed's. theta in [0, 1] is the share of the way; the paper uses .25 to .5.
+    z = slerp(z_image, norm(z_target - z_source), theta). theta in [0, 1]; the paper uses .25 to .5. strength: as in
+    :func:`variations`.
     """
     request = request or SampleRequest()
     check_embeds(pipeline)
-    z = pipeline.embed(squares([image], pipeline.clip.config.image_size))
+    z = pipeline.embed(central_squares([image], pipeline.clip.config.image_size))
     d = text_direction(pipeline, source, target)
     moved = torch.cat([slerp(z, d, theta) for theta in thetas])
     return pipeline.draw(Conditioning(z=moved), seeds, request, on_step, start=_start(pipeline, image, seeds, strength))
@@ -128,7 +128,7 @@ def text_direction(pipeline: Pipeline, source: str, target: str) -> Tensor:
 
 
 @torch.inference_mode()
-def redraw(
+def image_to_image(
     pipeline: Pipeline,
     image: Tensor,
     prompts: Sequence[str],
@@ -138,20 +138,20 @@ def redraw(
     strength: float = 0.6,
     on_step: OnStep | None = None,
 ) -> Samples:
-    """`image` (3, H, W) drawn again as the prompts say, one picture a prompt and seed: image to image.
+    """SDEdit (Meng 2021, arXiv 2108.01073): `image` (3, H, W) noised and denoised, one picture per prompt and seed.
 
-    SDEdit (Meng 2021, arXiv 2108.01073): the picture is noised to where the last `strength` in (0, 1] of the base's
-    steps begin. A sketch wants .7 to .9, another style .4 to .6.
+    strength: in (0, 1], the share of the base's steps that are taken. .7 to .9 suits a sketch, .4 to .6 a change of
+    style.
     """
     request = request or SampleRequest()
     conditioning, cut = pipeline.condition(prompts, seeds, request, on_step)
-    x0 = squares([image], pipeline.manifest.sizes[0]).expand(len(seeds), -1, -1, -1)
+    x0 = central_squares([image], pipeline.manifest.sizes[0]).expand(len(seeds), -1, -1, -1)
     start = Start(x0=x0, strength=strength)
     return pipeline.draw(conditioning, seeds, request, on_step, start=start, prompts=prompts, truncated=cut)
 
 
 def _start(pipeline: Pipeline, image: Tensor, seeds: Sequence[int], strength: float) -> Start | None:
-    """The picture's own noise, turned towards each seed's by `strength`; None, the seeds' alone, at 1."""
+    """The picture's own noise, slerped towards each seed's by `strength`; None, the seeds' alone, at 1."""
     if strength >= 1:
         return None
     own = own_noise(pipeline, [image]).expand(len(seeds), -1, -1, -1)
@@ -159,11 +159,11 @@ def _start(pipeline: Pipeline, image: Tensor, seeds: Sequence[int], strength: fl
 
 
 def own_noise(pipeline: Pipeline, pictures: Sequence[Tensor]) -> Tensor:
-    """The noise x_T (B, 3, S, S) of each picture, by DDIM inversion at its own embedding; none depends on another."""
+    """The noise x_T (B, 3, S, S) of each picture by DDIM inversion, given its own embedding."""
     rows = []
     for picture in pictures:
-        z = pipeline.embed(squares([picture], pipeline.clip.config.image_size))
-        rows.append(inverted_noise(pipeline, squares([picture], pipeline.manifest.sizes[0]), Conditioning(z=z)))
+        z = pipeline.embed(central_squares([picture], pipeline.clip.config.image_size))
+        rows.append(inverted_noise(pipeline, central_squares([picture], pipeline.manifest.sizes[0]), Conditioning(z=z)))
     return torch.cat(rows)
 
 

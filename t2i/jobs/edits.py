@@ -120,10 +120,12 @@ class EditRequest:
             settings = settings.override(entry.name, SamplingConfig(best_of=self.best_of))
         prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
         if self.init is not None:
-            from t2i.edit.vary import redraw
+            from t2i.edit.vary import image_to_image
 
             strength = STRENGTH if self.strength is None else self.strength
-            return redraw(pipeline, self.init.tensor, prompts, seeds, settings, strength=strength, on_step=on_step)
+            return image_to_image(
+                pipeline, self.init.tensor, prompts, seeds, settings, strength=strength, on_step=on_step
+            )
         if self.rerank:
             from t2i.edit.rerank import rerank
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from t2i.edit.upscaling import choose, detailed, earned_share, upscale
+from t2i.edit.upscaling import choose_upsampler, earned_share, fine_detail, upscale
 from t2i.lab.edit_measures import clouds, gradients, shipped_photographs, step_at
 from t2i.media.images import lanczos, load_image, resize, to_tensor
 from t2i.pipeline import Pipeline
@@ -109,7 +109,7 @@ def test_the_share_is_what_least_squares_says() -> None:
 def test_the_upsampler_is_the_one_for_the_size(pipeline: Pipeline) -> None:
     name = pipeline.manifest.of_kind("upsampler")[0].name
     for side in (4, 16, 500):
-        entry = choose(pipeline, side)
+        entry = choose_upsampler(pipeline, side)
         assert entry is not None
         assert entry.name == name
 
@@ -149,11 +149,11 @@ def test_never_much_worse_than_lanczos(pipeline: Pipeline, name: str, sharp: boo
 
 def test_detail_is_where_halving_loses_something() -> None:
     for smooth in (*gradients(64), torch.full((3, 64, 64), 0.3)):
-        assert float(detailed(smooth).max()) < 0.05
+        assert float(fine_detail(smooth).max()) < 0.05
     stripes = torch.ones(3, 64, 64)
     stripes[..., ::2] = -1
     half = torch.cat([stripes[..., :32], torch.zeros(3, 64, 32)], dim=2)
-    share = detailed(half)
+    share = fine_detail(half)
     assert float(share[:, :20].min()) > 0.99 and float(share[:, 48:].max()) < 0.01
     for size in ((2, 2), (3, 9), (9, 5), (1, 1)):
-        assert detailed(torch.zeros(3, *size)).shape == size
+        assert fine_detail(torch.zeros(3, *size)).shape == size

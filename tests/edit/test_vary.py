@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from t2i.edit.rerank import candidates, rerank
-from t2i.edit.vary import blend, own_noise, redraw, squares, text_diff, text_direction, variations
+from t2i.edit.vary import blend, central_squares, image_to_image, own_noise, text_diff, text_direction, variations
 from t2i.errors import UsageError
 from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest, SamplingConfig
@@ -33,8 +33,8 @@ def far(a: Tensor, b: Tensor) -> float:
 
 def test_squares_are_the_middles() -> None:
     image = picture(1, 20, 32)
-    assert torch.equal(squares([image], 20)[0], image[:, :, 6:26])
-    assert squares([image, picture(2, 50, 40)], 8).shape == (2, 3, 8, 8)
+    assert torch.equal(central_squares([image], 20)[0], image[:, :, 6:26])
+    assert central_squares([image, picture(2, 50, 40)], 8).shape == (2, 3, 8, 8)
 
 
 def test_variations_are_functions_of_picture_and_seed(pipeline: Pipeline) -> None:
@@ -81,13 +81,14 @@ def test_redrawing_takes_as_many_steps_as_its_strength(pipeline: Pipeline) -> No
     steps = []
     for strength in (0.25, 0.5, 1.0):
         told: list[str] = []
-        redraw(pipeline, image, [CAT], [7], LOW, strength=strength, on_step=lambda stage, *_: told.append(stage))  # noqa: B023
+        on_step = lambda stage, *_: told.append(stage)  # noqa: B023, E731
+        image_to_image(pipeline, image, [CAT], [7], LOW, strength=strength, on_step=on_step)
         steps.append(told.count("base"))
     assert steps == [1, 2, 4]
-    one, other = (redraw(pipeline, x, [CAT], [7], LOW, strength=0.5).images for x in (image, -image))
+    one, other = (image_to_image(pipeline, x, [CAT], [7], LOW, strength=0.5).images for x in (image, -image))
     assert far(one, other) > 4
     with pytest.raises(UsageError, match="strength"):
-        redraw(pipeline, image, [CAT], [7], LOW, strength=0.0)
+        image_to_image(pipeline, image, [CAT], [7], LOW, strength=0.0)
 
 
 def test_the_noise_of_a_picture_does_not_depend_on_others(pipeline: Pipeline) -> None:
