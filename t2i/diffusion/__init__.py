@@ -1,1 +1,1 @@
-"""The mathematics of diffusion: processes, denoisers, guidance, schedules, samplers, losses; no networks."""
+"""The mathematics of diffusion: processes, denoisers, guidance, schedules, samplers, losses. No networks."""

@@ -1,6 +1,7 @@
-"""Any network as a denoiser: D(x, sigma, cond) -> x0_hat (the view of Karras 2022, arXiv 2206.00364).
+"""Any network as a denoiser D(x, sigma, cond) -> x0_hat, the view of Karras 2022 (arXiv 2206.00364).
 
-Here, and nowhere else, it matters what a network predicts.
+What a network predicts (noise, velocity, picture) matters in this file and nowhere else.
+Shapes: x (B, ...) of any shape, one noise level sigma (B,) per row.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ Net = Callable[[Tensor, Tensor, Any], Tensor]
 
 
 class Denoiser(Protocol):
-    """x = x_t / alpha_t = x_0 + sigma * eps (B, ...), sigma (B,) -> x0_hat (B, ...), the mean of x_0 at x."""
+    """x = x_t / alpha_t = x_0 + sigma eps (B, ...), sigma (B,) -> x0_hat (B, ...), an estimate of E[x_0 | x]."""
 
     def __call__(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor: ...
 
 
 def to_x0(prediction: Prediction, out: Tensor, x_t: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
-    """What a network says about x_t -> x0_hat; the inverse of :func:`target` at given x_t."""
+    """x0_hat from a network's output at x_t; the inverse of :func:`target` for a given x_t."""
     if prediction == "x0":
         return out
     if prediction == "eps":
@@ -40,7 +41,7 @@ def to_x0(prediction: Prediction, out: Tensor, x_t: Tensor, alpha_t: Tensor, sig
 
 
 def target(prediction: Prediction, x0: Tensor, eps: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
-    """What a perfect network would say.
+    """What the network is trained to output.
 
     ``v`` = alpha_t eps - sigma_t x_0 (Salimans 2022, arXiv 2202.00512, eq. 11); ``flow`` = eps - x_0, the
     velocity dx_t/dt of :class:`~t2i.diffusion.process.Flow`.
@@ -57,12 +58,12 @@ def target(prediction: Prediction, x0: Tensor, eps: Tensor, alpha_t: Tensor, sig
 
 @dataclass(frozen=True)
 class NetDenoiser:
-    """A network, its process and what it predicts, as a :class:`Denoiser`.
+    """A network with its process and its prediction, as a :class:`Denoiser`.
 
-    The network is called as net(x_t (B, ...), t (B,), cond) with t in the process' own time (a table's
-    timesteps, as floats, for a VP table). ``learned_variance``: the network returns twice the channels and
-    the second half, a variance (Nichol 2021), is dropped. The result is float32 whatever the network computes
-    in.
+    The network is called as net(x_t (B, ...), t (B,), cond), with t in the process' own time: for a VP table the
+    timesteps, as floats. ``learned_variance``: the network returns twice the channels, and the second half, a variance
+    (Nichol 2021, arXiv 2102.09672), is dropped. The result has the dtype of x, whatever the network computes in.
+    Raises UsageError (code ``config``) for an unknown prediction.
     """
 
     net: Net

@@ -1,7 +1,7 @@
-"""Guidance: Denoiser -> Denoiser, for every stage alike.
+"""Guidance and thresholding: functions Denoiser -> Denoiser, the same for every stage.
 
-Order matters and reads inside out: ``dynamic_threshold(classifier_free(net, uncond, 7.0))`` thresholds the
-guided estimate, as Imagen does. Saharia 2022 = arXiv 2205.11487.
+The innermost acts first: ``dynamic_threshold(classifier_free(net, uncond, 7.0))`` thresholds the guided estimate, as
+Imagen does (Saharia 2022, arXiv 2205.11487). Shapes: x (B, ...), sigma (B,).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from t2i.diffusion.process import expand
 
 
 def map_cond(fn: Callable[..., Tensor], *conds: Any) -> Any:
-    """``fn`` over the tensors of like conditions: dicts, dataclasses, tuples, lists of tensors, or None.
+    """``fn`` applied to the matching tensors of conditions of one structure.
 
-    What is neither (a size, a flag) must be equal in all of them and is kept. Raises ValueError where they
-    differ.
+    A condition is a tensor, or a dict, dataclass, tuple or list of conditions. Anything else in it (None, a size, a
+    flag) must be equal in all of them, and is kept. Raises ValueError where they differ.
     """
     a = conds[0]
     if any(type(c) is not type(a) for c in conds) and not all(isinstance(c, Tensor) for c in conds):
@@ -45,12 +45,12 @@ def map_cond(fn: Callable[..., Tensor], *conds: Any) -> Any:
 
 
 def cat_cond(a: Any, b: Any) -> Any:
-    """Two conditions of batch B1 and B2 -> one of batch B1 + B2."""
+    """Conditions of batches B1 and B2 -> one of batch B1 + B2."""
     return map_cond(lambda u, v: torch.cat([u, v]), a, b)
 
 
 def expand_cond(cond: Any, n: int) -> Any:
-    """A condition of batch 1 -> the same condition for n rows; one of batch n is returned as it is."""
+    """A condition of batch 1, repeated to batch n; one of batch n is returned unchanged."""
     return map_cond(lambda u: u.expand(n, *u.shape[1:]) if u.shape[0] == 1 else u, cond)
 
 
@@ -62,12 +62,12 @@ def classifier_free(
     *,
     batched: bool = True,
 ) -> Denoiser:
-    """x0_hat = D(uncond) + scale * (D(cond) - D(uncond)) (Ho 2022, arXiv 2207.12598; Saharia 2022, eq. 2).
+    """x0_hat = D(uncond) + scale (D(cond) - D(uncond)) (Ho 2022, arXiv 2207.12598; Saharia 2022, eq. 2).
 
-    x0_hat is linear in eps, so this is the papers' guidance of eps; scale 1 is no guidance and one pass,
-    scale 0 is unconditional. ``uncond``: like the condition, of batch B or 1. ``interval`` = (lo, hi): guide
-    only where lo < sigma <= hi and save the second pass elsewhere (Kynkäänniemi 2024, arXiv 2404.07724).
-    ``batched``: one call of 2B rows; otherwise two calls of B, for half the memory.
+    x0_hat is linear in eps, so this equals the papers' guidance of eps. scale 1 is no guidance, with one pass; scale 0
+    is unconditional. ``uncond``: of the condition's structure and batch B or 1. ``interval`` = (lo, hi): guide only
+    where lo < sigma <= hi, and save the second pass elsewhere (Kynkäänniemi 2024, arXiv 2404.07724). ``batched``: one
+    call of 2B rows; otherwise two calls of B, for half the memory.
     """
     lo, hi = interval or (-1.0, float("inf"))
     if scale == 1.0:
@@ -90,9 +90,9 @@ def classifier_free(
 
 
 def percentile_abs(x: Tensor, percentile: float) -> Tensor:
-    """The ``percentile`` (0 to 100) of |x| over each row, (B, ...) -> (B,), linear between ranks as in numpy.
+    """The ``percentile`` (0 to 100) of |x| in each row, (B, ...) -> (B,), linear between ranks as in numpy.
 
-    torch.quantile refuses inputs of more than 16M numbers, which four pictures of 1024 x 1024 nearly are.
+    torch.quantile refuses more than 16M numbers; six RGB pictures of 1024 x 1024 have more.
     """
     v = x.flatten(1).abs()
     rank = (v.shape[1] - 1) * percentile / 100
@@ -104,11 +104,10 @@ def percentile_abs(x: Tensor, percentile: float) -> Tensor:
 
 
 def dynamic_threshold(denoiser: Denoiser, percentile: float = 99.5, cap: float = float("inf")) -> Denoiser:
-    """Dynamic thresholding (Saharia 2022, section 2.3): pixels stay in [-1, 1], unsaturated.
+    """Dynamic thresholding (Saharia 2022, section 2.3): keeps pixels in [-1, 1] and prevents saturation.
 
-    For each picture s = the ``percentile`` of |x0_hat|; s = max(s, 1); x0_hat = clip(x0_hat, -s, s) / s.
-    ``cap`` limits s from above (DeepFloyd IF ships one): pixels beyond it are clipped and darkened no
-    further.
+    For each picture, s is the ``percentile`` of |x0_hat|, but at least 1; x0_hat = clip(x0_hat, -s, s) / s. ``cap``
+    limits s from above, as in DeepFloyd IF: outliers beyond it are clipped and do not darken the picture further.
     """
     assert 0 < percentile <= 100 and cap >= 1, (percentile, cap)
 

@@ -1,9 +1,9 @@
-"""How training draws a noise level and weighs the error.
+"""The training loss: how a noise level is drawn, and how the error is weighted.
 
-One formula covers the published losses. Errors in what a network predicts and errors in x_0 are proportional,
-|x0_hat - x_0| = c |out - target|, with c a function of the noise level for each kind of prediction. A network
-may therefore predict one quantity and be judged in another: "predict x0, judge the flow velocity" is JiT's
-v-loss, and "predict eps, judge eps" is DDPM's simple loss.
+One formula covers the published losses. The error of a network's output and the error of x_0 are proportional,
+|x0_hat - x_0| = c |out - target|, where c depends on the prediction and the noise level. A network may therefore
+predict one quantity and be judged by another: "predict x0, judge the flow velocity" is JiT's v-loss, "predict eps,
+judge eps" is DDPM's simple loss. Shapes: x0 (B, ...), one time t (B,) per row.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from t2i.errors import UsageError
 
 @dataclass(frozen=True)
 class Levels:
-    """The law that training draws noise levels from, as a share u in (0, 1) of the way into noise.
+    """The distribution of noise levels in training, over u in (0, 1): 0 is no noise, 1 the most.
 
-    ``uniform``: u ~ U(0, 1); DDPM on a table. ``logit_normal``: u = sigmoid(N(mean, std)) (Esser 2024, arXiv
-    2403.03206, eq. 19), then ``shift`` s moves mass to high noise, u' = s u / (1 + (s - 1) u) (ibid., eq.
-    23). ``stratified`` gives each picture of a batch its own slice of the law, for less variance in the
-    gradient.
+    law ``uniform``: u ~ U(0, 1), DDPM's on a table. law ``logit_normal``: u = sigmoid(N(mean, std)) (Esser 2024, arXiv
+    2403.03206, eq. 19). ``shift`` s > 1 then moves mass to high noise, u' = s u / (1 + (s - 1) u) (ibid., eq. 23).
+    ``stratified``: the B rows of a batch fall into B equal slices of the distribution, one each, which reduces the
+    variance of the gradient. Raises UsageError (code ``config``) for a law or a number that makes no sense.
     """
 
     law: Literal["uniform", "logit_normal"] = "logit_normal"
@@ -38,9 +38,7 @@ class Levels:
     def __post_init__(self) -> None:
         if self.law not in ("uniform", "logit_normal"):
             raise UsageError(
-                f"There is no law of noise levels called {self.law!r}.",
-                "Use uniform or logit_normal.",
-                "config",
+                f"There is no law of noise levels called {self.law!r}.", "Use uniform or logit_normal.", "config"
             )
         if self.shift <= 0 or self.std <= 0:
             raise UsageError("The shift and the spread of the noise levels must be above 0.", code="config")
@@ -58,7 +56,7 @@ class Levels:
 
 @dataclass(frozen=True)
 class DenoisingObjective:
-    """What is predicted, and in which quantity the error is judged.
+    """What the network predicts, by which quantity its error is judged, and the distribution of noise levels.
 
     The defaults predict x_0 and judge the flow velocity: weight 1 / max(t, .05)^2 for Flow (JiT: Li 2025, arXiv
     2511.13720). ``floor`` bounds the weight near t = 0 where the two quantities differ.
@@ -105,14 +103,13 @@ def diffusion_loss(
     t: Tensor | None = None,
     eps: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """One denoising loss for each sample.
+    """The denoising loss of each row (Saharia 2022, arXiv 2205.11487, eq. 1).
 
-    ``x0`` (B, ...): pictures in [-1, 1] or embeddings; ``net(x_t, t, cond)`` as in denoiser.NetDenoiser.
-    ``t`` (B,) and ``eps`` (B, ...) are drawn from ``generator``, on its device, unless given (a fixed set for
-    validation).
+    ``x0`` (B, ...): pictures in [-1, 1], or embeddings. ``net(x_t, t, cond)`` as in denoiser.NetDenoiser. ``t`` (B,)
+    and ``eps`` (B, ...) are drawn from ``generator``, on its device, unless they are given.
 
-    Returns the weighted loss (B,), float32, and ``t`` (B,), ``x_t``, ``x0_hat`` (B, ...; with its graph, for
-    auxiliary losses) and ``mse`` (B,; of x0_hat, detached, what a log should show).
+    Returns the weighted loss (B,), float32, and a dict: ``t`` (B,), ``x_t`` (B, ...), ``x0_hat`` (B, ...) with its
+    graph, for auxiliary losses, and ``mse`` (B,), the unweighted error of x0_hat, detached, for logs.
     """
     if t is None:
         t = objective.levels.draw(process, x0.shape[0], generator)
@@ -121,7 +118,7 @@ def diffusion_loss(
     t, eps = t.to(x0.device), eps.to(x0.device, x0.dtype)
     alpha, sigma = process.alpha_t(t), process.sigma_t(t)
     alpha_t, sigma_t = expand(alpha, x0), expand(sigma, x0)
-    x_t = alpha_t * x0 + sigma_t * eps
+    x_t = process.add_noise(x0, t, eps)
     out = net(x_t, t, cond).float()
     error = out - target(objective.prediction, x0, eps, alpha_t, sigma_t).float()
     loss = objective.weight(alpha, sigma) * error.square().flatten(1).mean(1)

@@ -1,10 +1,10 @@
-"""Noise processes: x_t = alpha_t * x_0 + sigma_t * eps, for a time t that grows with the noise.
+"""Noise processes: x_t = alpha_t x_0 + sigma_t eps, with a time t that grows with the noise.
 
-Two numbers name a noise level. ``t`` is the process' own time, which its networks are conditioned on. The
-noise-to-signal ratio ``sigma = sigma_t / alpha_t`` is the samplers' variable: they work on x = x_t / alpha_t
-= x_0 + sigma * eps, where all processes look alike (Karras 2022, arXiv 2206.00364, table 1).
+A noise level is given by one of two numbers. ``t`` is the process' own time; networks are conditioned on it. The
+noise-to-signal ratio ``sigma = sigma_t / alpha_t`` is the variable of the samplers: they work on x = x_t / alpha_t =
+x_0 + sigma eps, which makes all processes alike (Karras 2022, arXiv 2206.00364, table 1).
 
-Times are tensors of any shape, usually (B,); the results have that shape.
+Shapes: times and ratios are tensors of any shape, usually (B,), and results have the same shape; x_0, eps (B, ...).
 """
 
 from __future__ import annotations
@@ -50,20 +50,20 @@ class Process(Protocol):
         """alpha_t as a function of the ratio; exact where going through t would round."""
 
     def time(self, u: Tensor) -> Tensor:
-        """A share u in [0, 1] of the way into noise -> a time that training may draw."""
+        """A time for training, from u in [0, 1]: 0 is no noise, 1 the most."""
 
     def add_noise(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """x_t (B, ...) of x0 (B, ...), t (B,) and eps (B, ...)."""
 
     def start(self, eps: Tensor, sigma: float) -> Tensor:
-        """Where a full trajectory starts, as x = x_t / alpha_t, from unit noise."""
+        """The start of a full trajectory, as x = x_t / alpha_t, from unit noise."""
 
 
 @dataclass(frozen=True)
 class Flow:
     """Rectified flow: alpha_t = 1 - t, sigma_t = t, sigma = t / (1 - t) (Liu 2022, arXiv 2209.03003).
 
-    ``t_max`` keeps the ratio finite (999 at .999); ``t_min`` is only where geometric schedules end before 0.
+    ``t_max`` keeps the ratio finite (999 at .999). ``t_min`` is the last level above 0 of geometric schedules.
     """
 
     kind: ClassVar[str] = "flow"
@@ -104,13 +104,13 @@ class Flow:
 class VP:
     """Variance-preserving process: alpha_t^2 + sigma_t^2 = 1.
 
-    ``T = 0``: continuous time, t in [0, t_max]; ``t_min`` is only where geometric schedules end before 0.
+    ``T = 0``: continuous time, t in [0, t_max]. ``t_min`` is the last level above 0 of geometric schedules.
     ``cosine``: alpha_t = cos(pi/2 (t + s)/(1 + s)), s = .008 (Nichol 2021, arXiv 2102.09672, eq. 17).
     ``linear``: the limit of DDPM's betas (Song 2021, arXiv 2011.13456, eq. 33).
 
-    ``T > 0``: a table of T betas as in DDPM (Ho 2020, arXiv 2006.11239), for open checkpoints; t in
-    [0, T - 1], and log sigma is interpolated between two entries. ``beta_start`` and ``beta_end`` are those
-    of a table of 1000.
+    ``T > 0``: a table of T betas as in DDPM (Ho 2020, arXiv 2006.11239), for open checkpoints; t is in [0, T - 1], and
+    log sigma is interpolated between two entries. ``beta_start`` and ``beta_end`` are those of a table of 1000.
+    Raises UsageError (code ``config``) for an unknown schedule.
     """
 
     kind: ClassVar[str] = "vp"
@@ -162,7 +162,7 @@ class VP:
             v = s.log().clamp(log_s[0], log_s[-1])
             i = (torch.searchsorted(log_s, v, right=True) - 1).clamp(0, self.T - 2)
             t = i + (v - log_s[i]) / (log_s[i + 1] - log_s[i])
-            # float32 sigmas are good to 1e-4 of a step; an entry of the table must give its own integer back
+            # A float32 sigma is exact to about 1e-4 of a step; an entry of the table must map to its own integer.
             t = torch.where((t - t.round()).abs() < 1e-3, t.round(), t)
         elif self.schedule == "cosine":
             t = torch.atan(s) * (1.008 / (math.pi / 2)) - 0.008
@@ -184,12 +184,12 @@ class VP:
         return _mix(self, x0, t, eps)
 
     def start(self, eps: Tensor, sigma: float) -> Tensor:
-        # the process ends at x_T ~ N(0, I), so x = eps / alpha_T and not sigma * eps
+        # The process ends at x_T ~ N(0, I), so x = eps / alpha_T, not sigma * eps.
         return eps * math.sqrt(1 + sigma**2)
 
 
 def _f64(v: Tensor) -> Tensor:
-    # Apple's GPUs have no float64; these are B numbers, so the round trip costs nothing
+    # Apple's GPUs have no float64. These are B numbers, so moving them to the CPU costs nothing.
     return v.to("cpu" if v.device.type == "mps" else v.device, torch.float64)
 
 

@@ -1,13 +1,12 @@
-"""Samplers: pure functions that follow dx/dsigma = (x - D(x, sigma)) / sigma down a list of sigmas.
+"""Samplers: pure functions that integrate dx/dsigma = (x - D(x, sigma)) / sigma down a list of sigmas.
 
-All take ``(denoiser, x, sigmas, cond, noise, on_step)``: x (B, ...) at ``sigmas[0]``, sigmas decreasing; they
-return x at ``sigmas[-1]``, which is x0 when that is 0. A partial trajectory is a slice of the list: start
-later from ``x0 + sigmas[0] * eps`` (a picture as the start), stop earlier by leaving the tail away.
+Each takes ``(denoiser, x, sigmas, cond, noise, on_step)``, with x (B, ...) at ``sigmas[0]`` and decreasing sigmas, and
+returns x at ``sigmas[-1]``, which is x0 if that is 0. A slice of the list is a partial trajectory: start later, from
+``x0 + sigmas[0] * eps`` for a given picture, or stop earlier.
 
-x is x_t / alpha_t (see process.py), so each of these is the published method for every process at once: the
-exponential integrators of DPM-Solver++ and UniPC are exact in lambda = -log sigma. Coefficients are Python
-floats; tensors stay float32. Noise is only taken from ``noise``, step 1 .. n; ``on_step(step, n, x, x0_hat)``
-is told the same.
+x is x_t / alpha_t (see process.py), so each function is the published method for every process. The exponential
+integrators of DPM-Solver++ and UniPC are exact in lambda = -log sigma. Coefficients are Python floats, tensors float32.
+``noise(step, x)`` gives fresh noise and ``on_step(step, n, x, x0_hat)`` reports progress, for steps 1 .. n.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ def dpmpp_2m(
 ) -> Tensor:
     """DPM-Solver++(2M), midpoint, second order (Lu 2022, arXiv 2211.01095, algorithm 2).
 
-    First order on the first step, which has no past, and on a step that ends at 0, where lambda is infinite.
+    The first step is of first order, as it has no past; so is a step that ends at 0, where lambda is infinite.
     """
     x, s = x.float(), _levels(sigmas)
     past: Tensor | None = None
@@ -115,10 +114,10 @@ def unipc(
     noise: NoiseSource | None = None,
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """UniPC-2, data prediction, B(h) = e^h - 1 (Zhao 2023, arXiv 2302.04867); one evaluation a step.
+    """UniPC-2 with data prediction and B(h) = e^h - 1 (Zhao 2023, arXiv 2302.04867); one evaluation a step.
 
-    The evaluation at a predicted point also corrects that point, which makes the method third order. The
-    corrected point is not evaluated again.
+    The evaluation at a predicted point also corrects that point, which makes the method third order. The corrected
+    point is not evaluated again.
     """
     x, s = x.float(), _levels(sigmas)
     x_last, m_past, m_last = x, x, x  # the last corrected x, and the evaluations before it; unused at i = 0
@@ -138,9 +137,9 @@ def unipc(
 
 
 def _correct(s: list[float], i: int, x: Tensor, m_t: Tensor, m0: Tensor, m1: Tensor) -> Tensor:
-    """UniC: the step s[i-1] -> s[i] again from x, now that the evaluation m_t at s[i] is known.
+    """UniC: repeats the step from x at s[i-1] to s[i], with the evaluation m_t at s[i].
 
-    m0, m1: the evaluations at s[i-1] and s[i-2]; m1 is unused where there was none (i = 1).
+    m0, m1: the evaluations at s[i-1] and s[i-2]. m1 is not used for i = 1.
     """
     hh = math.log(s[i] / s[i - 1])  # -h
     e = math.expm1(hh)
@@ -166,8 +165,8 @@ def ancestral(
 ) -> Tensor:
     """DDPM's posterior step at eta = 1 (Ho 2020, eq. 7), DDIM at eta = 0 (Song 2020, eq. 16); order 1.
 
-    An infinite ``eta`` throws all of the old noise away: multistep consistency sampling (Song 2023, arXiv
-    2303.01469, algorithm 1), for networks tuned to few steps.
+    An infinite ``eta`` replaces all of the noise: multistep consistency sampling (Song 2023, arXiv 2303.01469,
+    algorithm 1), for networks tuned to few steps.
     """
     assert noise is not None or eta == 0, "a stochastic sampler needs a noise source"
     x, s = x.float(), _levels(sigmas)
@@ -197,7 +196,7 @@ def consistency(
     noise: NoiseSource | None = None,
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """Denoise at once, add fresh noise of the next level, repeat: :func:`ancestral` with an infinite eta."""
+    """Multistep consistency sampling: :func:`ancestral` with an infinite eta."""
     return ancestral(denoiser, x, sigmas, cond, noise, on_step, eta=math.inf)
 
 
@@ -237,7 +236,10 @@ def repaint(
 
 @dataclass(frozen=True)
 class Sampler:
-    """A sampler and what a caller must know about it; calling it calls the function."""
+    """A sampler's function, its order of accuracy, and its evaluations per step (one fewer for a step to 0).
+
+    stochastic: it needs a noise source. Calling a Sampler calls the function.
+    """
 
     fn: Callable[..., Tensor]
     order: int

@@ -1,7 +1,7 @@
-"""The noise levels of a sampler's n steps: a list of n + 1 ratios sigma, decreasing, the last one 0.
+"""Sampling schedules: the n + 1 decreasing noise-to-signal ratios sigma of n steps; the last one is 0.
 
-Every schedule is a function (process, n, settings by name) -> list, and has a name in ``SCHEDULES``. Lists
-are of Python floats, so that slices are partial trajectories and coefficients are computed in float64.
+A schedule is a function (process, n, keyword settings) -> list, registered in ``SCHEDULES``. Lists hold Python floats:
+a slice is a partial trajectory, and samplers compute their coefficients in float64.
 """
 
 from __future__ import annotations
@@ -55,9 +55,8 @@ def uniform_t(process: Process, n: int) -> list[float]:
 def shifted(process: Process, n: int, *, shift: float = 1.0) -> list[float]:
     """Flow time in equal steps, then t' = s t / (1 + (s - 1) t) (Esser 2024, arXiv 2403.03206, eq. 23).
 
-    s > 1 spends the steps at high noise, as larger pictures want. Flow time is t = sigma / (1 + sigma), so
-    any process can use it. The steps start where t' is the process' highest level, so that none of the n is
-    lost to its clamp.
+    s > 1 moves steps to high noise, which larger pictures need. Flow time is t = sigma / (1 + sigma), so this works for
+    any process. The first t' is the process' highest level, so that no step is lost to the clamp at t_max.
     """
     if shift <= 0:
         raise UsageError(f"A shift of {shift:g} makes no sense.", "Use a number above 0; 1 is no shift.")
@@ -79,7 +78,7 @@ def _steps(process: Process) -> int:
 def leading(process: Process, n: int, *, offset: int = 0, multistep: bool = False) -> list[float]:
     """Timesteps k * (T // n) + offset, k = n-1 .. 0 (named as in Lin 2023, arXiv 2305.08891, table 2).
 
-    ``multistep``: the spacing that diffusers' multistep solvers use, of n + 1 timesteps without the lowest.
+    ``multistep``: the spacing of diffusers' multistep solvers, of n + 1 timesteps without the lowest.
     """
     T, m = _steps(process), n + multistep
     return _table_levels(process, [k * (T // m) + offset for k in range(m)][::-1][:n])
@@ -92,7 +91,7 @@ def linspace(process: Process, n: int, *, multistep: bool = False) -> list[float
 
 
 def trailing(process: Process, n: int) -> list[float]:
-    """Timesteps T - k * T / n - 1 rounded, k = 0 .. n-1: always starts at the noisiest level."""
+    """Timesteps T - k * T / n - 1 rounded, k = 0 .. n-1; always starts at the noisiest level."""
     T = _steps(process)
     return _table_levels(process, [round(T - k * T / n) - 1 for k in range(n)])
 
@@ -118,7 +117,7 @@ SCHEDULES: dict[str, Schedule] = {
 
 
 def sigmas(name: str, process: Flow | VP, n: int, **settings: Any) -> list[float]:
-    """The schedule called ``name`` for ``n`` >= 1 steps; UsageError for what makes no sense."""
+    """The schedule called ``name`` for ``n`` >= 1 steps. Raises UsageError for an unknown name or setting."""
     if name not in SCHEDULES:
         raise UsageError(f"There is no schedule called {name!r}.", f"Use {', '.join(SCHEDULES)}.")
     if n < 1:
@@ -131,7 +130,10 @@ def sigmas(name: str, process: Flow | VP, n: int, **settings: Any) -> list[float
 
 
 def start_at(levels: Sequence[float], strength: float) -> list[float]:
-    """The last ceil(strength * n) steps of a schedule, which change a picture by ``strength`` in (0, 1]."""
+    """The last ceil(strength * n) of n steps, for ``strength`` in (0, 1] (SDEdit: Meng 2021, arXiv 2108.01073).
+
+    Raises UsageError for another strength.
+    """
     if not 0 < strength <= 1:
         raise UsageError(f"A strength of {strength:g} makes no sense.", "Use a number above 0 and at most 1.")
     n = len(levels) - 1

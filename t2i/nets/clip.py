@@ -1,9 +1,8 @@
-"""CLIP: a ViT and a causal text transformer, in the parameter names and mathematics of open_clip's `CLIP`.
+"""CLIP (Radford 2021, arXiv 2103.00020): a ViT and a causal text transformer, compatible with open_clip's `CLIP`.
 
-A state_dict from here loads strictly into `open_clip.model.CLIP(**open_clip_config(config))` and back, unless the
-config gives the image tower `cell_dim`, which is ours.
-Shapes: B batch, L tokens, N patches + 1, W tower width, E embedding.
-Radford et al. 2021, arXiv 2103.00020; logit_bias: SigLIP, Zhai et al. 2023, arXiv 2303.15343.
+A state_dict from here loads strictly into `open_clip.model.CLIP(**open_clip_config(config))` and back, unless
+config.cell_dim is set, which open_clip does not have. logit_bias: SigLIP (Zhai 2023, arXiv 2303.15343).
+Shapes: B batch, S pixels a side, N patches + 1, L tokens, W width of a tower, E width of the embedding.
 """
 
 from __future__ import annotations
@@ -24,10 +23,11 @@ from t2i.nets.layers import attend
 
 @dataclass(frozen=True)
 class ClipConfig(NetConfig):
-    """Sizes of both towers. `init_logit_bias=None` builds no bias (InfoNCE), a number builds SigLIP's.
+    """Sizes of both towers.
 
-    cell_dim: how many numbers of the embedding each patch gives, by one projection for all; the class token gives
-    the rest. 0: the class token gives them all, as in the paper and in open_clip.
+    init_logit_bias: None for no bias (InfoNCE), a number for SigLIP's. cell_dim: how many numbers of the embedding come
+    from each patch, by one projection for all patches; the class token gives the rest. With 0 the class token gives all
+    of them, as in the paper. Raises InputError if the patches leave nothing to the class token.
     """
 
     embed_dim: int = 256
@@ -55,7 +55,7 @@ class ClipConfig(NetConfig):
 
 @dataclass(frozen=True)
 class TextOut:
-    """pooled (B, E) unnormalised; tokens (B, L, W) after ln_final; mask (B, L) True up to and with EOT."""
+    """An encoded text: pooled (B, E), not normalised; tokens (B, L, W) after the last norm; mask (B, L) bool."""
 
     pooled: Tensor
     tokens: Tensor
@@ -63,12 +63,12 @@ class TextOut:
 
 
 def read_mask(ids: Tensor) -> Tensor:
-    """(B, L) bool: True up to and with the end of the text, the highest id of each row."""
+    """ids (B, L) -> mask (B, L) bool, True up to the end of text, which is the highest id of each row."""
     return torch.arange(ids.shape[1], device=ids.device) <= ids.argmax(dim=-1)[:, None]
 
 
 class Attention(nn.Module):
-    """nn.MultiheadAttention's parameters, without its slow paths."""
+    """Self-attention (B, L, W) -> (B, L, W), with the parameter names of nn.MultiheadAttention."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Attention(nn.Module):
 
 
 class ResidualAttentionBlock(nn.Module):
-    """Pre-norm attention and GELU MLP of four times the width; (B, L, W) -> the same."""
+    """Pre-norm attention and GELU MLP of hidden width 4W, both residual; (B, L, W) -> (B, L, W)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class ResidualAttentionBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of blocks, initialised as CLIP's text tower is."""
+    """A stack of blocks (B, L, W) -> (B, L, W), initialised like CLIP's text tower."""
 
     def __init__(self, width: int, layers: int, heads: int) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class Transformer(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """The image tower; (B, 3, S, S) -> pooled (B, E), and all states after ln_post (B, N, W), class first."""
+    """The image tower: (B, 3, S, S) -> pooled (B, E), and the states after ln_post (B, N, W), class token first."""
 
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class VisionTransformer(nn.Module):
         self.transformer = Transformer(width, config.vision_layers, width // config.vision_head_width)
         self.ln_post = nn.LayerNorm(width)
         self.proj = nn.Parameter(torch.empty(width, config.embed_dim - config.cell_dim * grid**2).normal_(std=scale))
-        # The class token reads the patches by a few weighted means: what stands where is lost in them.
+        # The class token reads the patches by a few weighted means, which lose what is where; these cells keep it.
         self.cells = nn.Linear(width, config.cell_dim, bias=False) if config.cell_dim else None
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,13 +145,13 @@ class VisionTransformer(nn.Module):
         x = torch.cat([cls, x], dim=1) + self.positional_embedding.to(x.dtype)
         x = self.ln_post(self.transformer(self.ln_pre(x)))
         pooled = x[:, 0] @ self.proj
-        if self.cells is not None:  # channels first, as a map is laid out
+        if self.cells is not None:  # channels first, so that a view of it is a map
             pooled = torch.cat([pooled, self.cells(x[:, 1:]).transpose(1, 2).flatten(1)], dim=1)
         return pooled, x
 
 
 class Clip(nn.Module):
-    """Both towers and the logit scale (kept as its logarithm) and bias."""
+    """Both towers, the logit scale (as its logarithm), and the logit bias."""
 
     logit_bias: Tensor | None
 
@@ -171,12 +171,12 @@ class Clip(nn.Module):
         nn.init.normal_(self.token_embedding.weight, std=0.02)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """pixels (B, 3, S, S) in [-1, 1] -> (B, E), unnormalised."""
+        """pixels (B, 3, S, S) in [-1, 1] -> embeddings (B, E), not normalised."""
         pooled: Tensor = self.visual(pixels)[0]
         return pooled
 
     def encode_text(self, ids: Tensor) -> TextOut:
-        """ids (B, L) int64, L <= context, EOT the highest id in each row -> TextOut."""
+        """ids (B, L) int64, L <= context, the end of text the highest id of each row -> TextOut."""
         assert ids.shape[1] <= self.config.context, "more tokens than the context holds"
         x = self.token_embedding(ids) + self.positional_embedding[: ids.shape[1]]
         tokens = self.ln_final(self.transformer(x, causal=True))
@@ -186,9 +186,9 @@ class Clip(nn.Module):
 
 
 def open_clip_config(config: ClipConfig) -> dict[str, Any]:
-    """The keyword arguments of `open_clip.model.CLIP` that build the same network.
+    """Keyword arguments of `open_clip.model.CLIP` for the same network.
 
-    Raises UsageError for a config with cell_dim, a part that open_clip does not have.
+    Raises UsageError for a config with cell_dim, which open_clip does not have.
     """
     if config.cell_dim:
         raise UsageError("open_clip cannot build an image tower with cell_dim.", "Train CLIP with cell_dim = 0.")

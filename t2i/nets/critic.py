@@ -1,6 +1,7 @@
-"""A patch discriminator: does each part of a large picture look drawn, beside the small picture that it is made of?
+"""A patch discriminator for adversarial training of an upsampler (Isola 2017, arXiv 1611.07004, section 3.2.2).
 
-Shapes: B batch, H W pixels of the large picture. Used in training only (Isola 2017, arXiv 1611.07004, section 3.2.2).
+It judges each patch of a large picture, true or generated, given the enlarged small picture. Used in training only.
+Shapes: B batch; H, W pixels of the large picture.
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 DETAIL = 8.0
-"""What is added to an enlargement is about this much smaller than the picture; the critic sees both at one size."""
+"""Factor of the detail x - large, which is about this much smaller than the picture, so that both have one scale."""
 
 
 class PatchCritic(nn.Module):
-    """forward(x, large) -> logits (B, 1, H/4, W/4), each of a patch of 22 pixels; above 0 for true pictures."""
+    """forward(x, large) -> logits (B, 1, H/4, W/4), one for each patch of 22 pixels; above 0 means true."""
 
     def __init__(self, width: int = 32, channels: int = 3, groups: int = 8) -> None:
         super().__init__()
         wide, wider = 2 * width, 4 * width
-        # the first and the last layer have no norm (Radford 2015): contrast must reach the one and leave the other
+        # The first and the last layer have no norm (Radford 2015, arXiv 1511.06434): a norm would remove the contrast.
         self.layers = nn.Sequential(
             nn.Conv2d(2 * channels, width, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2),
@@ -33,12 +34,12 @@ class PatchCritic(nn.Module):
         )
 
     def forward(self, x: Tensor, large: Tensor) -> Tensor:
-        """x (B, 3, H, W) a picture to judge, large (B, 3, H, W) the enlarged small one, both about [-1, 1]."""
+        """x (B, 3, H, W): the picture to judge; large (B, 3, H, W): the enlarged small picture; about [-1, 1]."""
         pair = torch.cat([DETAIL * (x - large), large], dim=1).contiguous(memory_format=torch.channels_last)
         out: Tensor = self.layers(pair)
         return out
 
 
 def hinge(true: Tensor, made: Tensor) -> Tensor:
-    """What a critic minimises (Lim and Ye 2017, arXiv 1705.02894): the mean over patches."""
+    """The critic's hinge loss, from its logits of true and generated pictures (Lim & Ye 2017, arXiv 1705.02894)."""
     return F.relu(1 - true).mean() + F.relu(1 + made).mean()
