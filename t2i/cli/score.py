@@ -226,7 +226,7 @@ def score(
     from t2i.jobs.output_paths import make_folder
     from t2i.score.before_after import parse_tier
     from t2i.score.gate import MaxDrop, parse_margins
-    from t2i.score.metrics import better, check_metric_names, score_pictures
+    from t2i.score.metrics import better, check_metric_names
 
     wanted = _words(metrics)
     check_metric_names([*wanted, *([primary.split(":")[0]] if primary else [])])
@@ -238,7 +238,7 @@ def score(
     drop, margins, allowed = MaxDrop.parse(max_drop), parse_margins(margin), parse_tier(tier)
     from t2i.media.image_file import FORMATS
 
-    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    summary = Path(os.environ["GITHUB_STEP_SUMMARY"]) if os.environ.get("GITHUB_STEP_SUMMARY") else None
     if sheet is not None and sheet.suffix.lower() not in FORMATS:
         raise UsageError(f"--sheet {str(sheet)!r} is no picture's name.", f"End it in one of {', '.join(FORMATS)}.")
     named = [path.resolve() for path in (sheet, junit, html, save_stats, save_baseline, baseline) if path is not None]
@@ -254,52 +254,44 @@ def score(
         "--save-stats": save_stats,
         "--save-baseline": save_baseline,
         "--baseline": baseline if update_baseline else None,
-        "$GITHUB_STEP_SUMMARY": Path(summary) if summary else None,
+        "$GITHUB_STEP_SUMMARY": summary,
     }.items():
         if path is not None:
             check_file(option, path)
             make_folder(path.parent)
 
-    from t2i.cli import score_run as run
-    from t2i.score import baseline as base
-    from t2i.score.report import Report, collapse_warnings
+    from t2i.cli.score_output import print_report, write_reports, write_sheet
+    from t2i.score.run import DrawOptions, GateOptions, ScoreRequest, run_score, write_baselines
 
-    earlier = base.load_baseline(baseline) if baseline else None
-    asked = run.read_suite(ui, suite, limit)
-    eyes = run.Look(ui, model, device, batch, fresh, extractor, weights, sha256)
-    if places:
-        pictures = run.find(ui, places, prompts, asked)
-    else:
-        assert suite is not None
-        words = {k: v for k, v in (("size", size), ("steps", steps), ("guidance", guidance)) if v is not None}
-        pictures = run.draw(ui, suite, asked, n, seed, model, words, out, batch, device)
-    judged = any(p.expectation.objects or p.expectation.place for p in asked)
-    seen, clock = eyes.at(pictures, judged)
-    rows = score_pictures(seen, eyes.extractor, asked, texts, wanted)
-    now = run.score_of(rows, eyes, asked if judged else [], texts)
-    report = Report(now, rows, clock, warnings=collapse_warnings(rows))
-    if earlier is not None and baseline is not None:
-        from t2i.score.gate import run_gate
-        from t2i.score.recipe import require_same_recipe
-
-        require_same_recipe(now.recipe, earlier.recipe, str(baseline))
-        report.before = earlier
-        for note in base.comparison_notes(earlier, now, str(baseline)):
-            ui.note(note)
-        report.gate = run_gate(earlier, now, drop, margins, primary)
-    run.sets(report, eyes, against, save_stats, alpha)
-    run.pairs(report, ui, pictures, before, allowed)
-
-    run.tell(ui, report, suite, asked, wanted)
+    settings = {k: v for k, v in (("size", size), ("steps", steps), ("guidance", guidance)) if v is not None}
+    request = ScoreRequest(
+        places=places or (),
+        suite=suite,
+        limit=limit,
+        draw=DrawOptions(n, seed, model, settings, out),
+        prompts=prompts,
+        labels=texts,
+        metrics=wanted,
+        extractor=extractor,
+        weights=weights,
+        sha256=sha256,
+        gate=GateOptions(baseline, drop, margins, primary, update_baseline) if baseline else None,
+        save_baseline=save_baseline,
+        against=against,
+        alpha=alpha,
+        save_stats=save_stats,
+        before=before,
+        tier=allowed,
+        fresh=fresh,
+        batch=batch,
+        device=device,
+    )
+    report = run_score(ui, request)
+    print_report(ui, report, suite, wanted)
     if sheet is not None:
-        run.write_sheet(sheet, rows)
-    run.write_reports(report, junit, html, summary)
-    if not ui.failed:
-        if save_baseline is not None:
-            base.save_baseline(save_baseline, now)
-        if update_baseline and baseline is not None:
-            base.save_baseline(baseline, now, earlier)
-            ui.note(f"{baseline} is replaced")
+        write_sheet(sheet, report.rows)
+    write_reports(report, junit, html, summary)
+    write_baselines(ui, request, report)
     if report.verdict == "regression" and not update_baseline:
         raise GateError(f"a {report.headline()}.", "Look at the pictures of the prompts that fell furthest.")
     if ui.failed:

@@ -27,9 +27,9 @@ MEANS_HEAD = ("metric", "mean", "95% interval", "prompts")
 class Report:
     """The result of a run.
 
-    before, gate: the baseline and the comparison with it. distances, set_verdict: the comparison with another set, and
-    whether its KID passes --alpha. pairs, tier: pictures before and after, worst first, and the tier that all must
-    reach.
+    checks: `task_scores.check_scores` of the suite. before, gate: the baseline and the comparison with it. distances,
+    set_verdict: the comparison with another set, and whether its KID passes --alpha. pairs, tier: pictures before and
+    after, worst first, and the tier that all must reach.
     """
 
     score: ScoredSet
@@ -42,6 +42,7 @@ class Report:
     pairs: Sequence[PicturePair] = ()
     tier: Tier = "far"
     warnings: list[str] = field(default_factory=list)
+    checks: dict[str, Interval] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict | None:

@@ -1,0 +1,337 @@
+"""One run of `t2i score`, without the command line: find or draw pictures, measure them, compare, and report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from t2i.errors import InputError, T2IError, UnavailableError, UsageError
+from t2i.jobs.device import pick_device
+from t2i.jobs.output_paths import check_writable
+from t2i.jobs.reporter import Reporter
+from t2i.score.baseline import ScoredSet, comparison_notes, current_date, load_baseline, save_baseline
+from t2i.score.before_after import Tier, compare_pair, match_pictures, worst_first
+from t2i.score.draw_suite import SuiteOrder, draw_suite
+from t2i.score.extractors import ClipExtractor, Extractor, JudgeExtractor, OpenClipExtractor, judge_info
+from t2i.score.feature_cache import FeatureCache, PictureFeatures
+from t2i.score.features import ExtractionTime, ScoringNetworks, extract_features
+from t2i.score.gate import DEFAULT_DROP, MaxDrop, run_gate
+from t2i.score.metrics import PictureScore, average_by_unit, metric_versions, score_pictures
+from t2i.score.picture_files import PictureFile, find_pictures, read_prompts
+from t2i.score.recipe import ScoreRecipe, require_same_recipe
+from t2i.score.report import Report, collapse_warnings
+from t2i.score.set_distances import compare_sets, feature_stats, load_stats, save_stats
+from t2i.score.statistics import Interval
+from t2i.score.suite import SuitePrompt, read_suite, suite_path
+from t2i.score.task_scores import check_scores, subsample
+from t2i.store.bundle import read_bundle
+from t2i.store.registry import resolve, resolve_judge
+from t2i.store.search_path import home
+from t2i.world.judge import Judge
+from t2i.world.reading import Reading
+
+CACHE = "score.sqlite"
+NOTE_EVERY = 5.0  # seconds between lines of progress
+
+
+@dataclass(frozen=True)
+class DrawOptions:
+    """How the pictures of a suite are drawn: n of each prompt, picture i with seed ``seed`` + i.
+
+    settings: as a user writes them, name -> text. folder: None for out/score/SUITE-MODEL.
+    """
+
+    n: int = 4
+    seed: int = 0
+    model: str = "small"
+    settings: dict[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """The comparison with a baseline. See `gate.run_gate`. update: replace the baseline by this score afterwards."""
+
+    baseline: Path
+    drop: MaxDrop = field(default_factory=lambda: MaxDrop.parse(DEFAULT_DROP))
+    margins: dict[str, float] = field(default_factory=dict)
+    primary: str | None = None
+    update: bool = False
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """What to score, and what to compare it with.
+
+    places: files and folders of pictures; empty: those of the suite are drawn. suite: its name or file; limit: about so
+    many of its prompts. prompts: a JSONL file with the prompts of the pictures. labels: of a zero-shot classification.
+    metrics: only these. extractor: "clip", "clip:NAME", "judge" or "open_clip:ARCH" with its weights (a file) and their
+    sha256. fresh: do not use the cache of features. against, alpha: compare as sets, and fail when KID's p-value is
+    below alpha. before, tier: compare pixel by pixel, and fail when a pair is less alike.
+    """
+
+    places: Sequence[Path] = ()
+    suite: str | None = None
+    limit: int | None = None
+    draw: DrawOptions = DrawOptions()
+    prompts: Path | None = None
+    labels: Sequence[str] = ()
+    metrics: Sequence[str] = ()
+    extractor: str = "clip"
+    weights: Path | None = None
+    sha256: str | None = None
+    gate: GateOptions | None = None
+    save_baseline: Path | None = None
+    against: Path | None = None
+    alpha: float | None = None
+    save_stats: Path | None = None
+    before: Path | None = None
+    tier: Tier = "far"
+    fresh: bool = False
+    batch: int = 32
+    device: str = "auto"
+
+
+def run_score(reporter: Reporter, request: ScoreRequest) -> Report:
+    """Score and compare. Pictures that cannot be read are reported and counted in ``reporter.failed``.
+
+    Does not write baselines: see `write_baselines`. Raises InputError, UsageError or UnavailableError; a failed gate is
+    a verdict of the report, not an error.
+    """
+    earlier = load_baseline(request.gate.baseline) if request.gate else None
+    prompts = _suite_prompts(reporter, request)
+    measurer = _Measurer(reporter, request)
+    find = _given_pictures if request.places else _drawn_pictures
+    pictures = find(reporter, request, prompts)
+    judged = any(p.expectation.objects or p.expectation.place for p in prompts)
+    found, spent = measurer.measure(pictures, judged)
+    rows = score_pictures(found, measurer.extractor, prompts, request.labels, request.metrics)
+    score = _scored_set(rows, measurer.extractor, prompts if judged else [], request.labels)
+    report = Report(score, rows, spent, warnings=collapse_warnings(rows), checks=_suite_checks(rows, prompts))
+    if request.gate is not None and earlier is not None:
+        where = str(request.gate.baseline)
+        require_same_recipe(score.recipe, earlier.recipe, where)
+        report.before = earlier
+        for note in comparison_notes(earlier, score, where):
+            reporter.note(note)
+        report.gate = run_gate(earlier, score, request.gate.drop, request.gate.margins, request.gate.primary)
+    _compare_sets(report, measurer, request)
+    _compare_before(report, reporter, pictures, request)
+    return report
+
+
+def write_baselines(reporter: Reporter, request: ScoreRequest, report: Report) -> None:
+    """--save-baseline and --update-baseline, unless some pictures could not be read."""
+    if reporter.failed:
+        return
+    if request.save_baseline is not None:
+        save_baseline(request.save_baseline, report.score)
+    if request.gate is not None and request.gate.update:
+        save_baseline(request.gate.baseline, report.score, report.before)
+        reporter.note(f"{request.gate.baseline} is replaced")
+
+
+@dataclass
+class _Measurer:
+    """The networks of a run, loaded when they are needed, and the cache of their features.
+
+    Raises UsageError for an unknown extractor, UnavailableError for one without its weights.
+    """
+
+    reporter: Reporter
+    request: ScoreRequest
+
+    def __post_init__(self) -> None:
+        kind, _, arch = self.request.extractor.partition(":")
+        if kind not in ("clip", "judge", "open_clip") or (kind == "open_clip" and not arch):
+            what = f"--extractor {self.request.extractor!r} is not known."
+            raise UsageError(what, "Write clip, judge or open_clip:ARCH.")
+        if kind == "open_clip" and self.request.weights is None:
+            what = f"{self.request.extractor} needs its weights, which are not shipped."
+            raise UnavailableError(what, "Fetch them and say --weights FILE.", "metric")
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        device = pick_device(self.request.device)
+        kind, _, arch = self.request.extractor.partition(":")
+        if kind == "judge":
+            return JudgeExtractor(resolve_judge(), device)
+        if kind == "open_clip":
+            assert self.request.weights is not None
+            return OpenClipExtractor(arch, self.request.weights, device, self.request.sha256)
+        return ClipExtractor(resolve(arch or "small"), device)  # the same for all models, so that scores compare
+
+    def measure(
+        self, pictures: Sequence[PictureFile], judged: bool
+    ) -> tuple[list[tuple[PictureFile, PictureFeatures]], ExtractionTime]:
+        """The features of the pictures; with ``judged``, also the judge's readings."""
+        networks = ScoringNetworks(self.extractor, batch=self.request.batch)
+        if judged:
+            folder = resolve_judge()
+            networks.judge, networks.judge_info = Judge.load(folder), judge_info(folder)
+            networks.judge.net.to(pick_device(self.request.device))
+        last = time.monotonic()
+
+        def on_step(done: int, total: int) -> None:
+            nonlocal last
+            if time.monotonic() - last >= NOTE_EVERY:
+                last = time.monotonic()
+                self.reporter.note(f"looked at {done} of {total} pictures")
+
+        def on_error(picture: PictureFile, error: T2IError) -> None:
+            self.reporter.failed += 1
+            self.reporter.fail(error)
+
+        cache = FeatureCache(None if self.request.fresh else home() / CACHE)
+        found, spent = extract_features(pictures, networks, cache, on_step, on_error)
+        if not found:
+            raise InputError("none of the pictures can be read.", "See above.", "partial")
+        return found, spent
+
+
+# Pictures ---------------------------------------------------------------------------------------------------------
+
+
+def _suite_prompts(reporter: Reporter, request: ScoreRequest) -> list[SuitePrompt]:
+    """The prompts of the suite, each once; none without a suite."""
+    if request.suite is None:
+        return []
+    every = read_suite(suite_path(request.suite))
+    prompts = list({p.text: p for p in reversed(every)}.values())[::-1]
+    if repeats := len(every) - len(prompts):
+        reporter.note(f"{repeats} of the {len(every)} prompts of {request.suite} are repeats and are left out")
+    if request.limit is None or request.limit >= len(prompts):
+        return prompts
+    return subsample(prompts, request.limit)
+
+
+def _given_pictures(reporter: Reporter, request: ScoreRequest, suite: Sequence[SuitePrompt]) -> list[PictureFile]:
+    """The pictures in the user's files and folders.
+
+    Raises InputError if none can be read, if --prompts names none of them, or if none has a prompt of the suite.
+    """
+    listed = read_prompts(request.prompts) if request.prompts else {}
+    pictures, broken = find_pictures(request.places, listed)
+    for _, error in broken:
+        reporter.failed += 1
+        reporter.fail(error)
+    if not pictures:
+        raise InputError("none of the pictures can be read.", "See above.", "partial")
+    n = len(pictures)
+    if request.prompts is not None:
+        lost = set(listed) - {p.name for p in pictures} - {p.path.name for p in pictures}
+        if len(lost) == len(listed):
+            what = f"{request.prompts} names none of the pictures."
+            raise InputError(what, 'Write {"file_name": …, "prompt": …} a line.')
+        if lost:
+            what = f"{len(lost)} of the {len(listed)} pictures that {request.prompts} names are not there"
+            reporter.warn(f"{what}: {min(lost)}")
+    without_prompt = sum(p.prompt is None for p in pictures)
+    if without_prompt:
+        reporter.note(f"{without_prompt} of {n} pictures have no prompt: what compares with one leaves them out")
+    if suite:
+        texts = {p.text for p in suite}
+        in_suite = sum(p.prompt in texts for p in pictures)
+        if not in_suite:
+            raise InputError("no picture was drawn for a prompt of the suite.", "Give the suite that they came from.")
+        without_picture = len(texts - {p.prompt for p in pictures if p.prompt})
+        if without_picture:
+            reporter.warn(f"{without_picture} of the {len(texts)} prompts of the suite have no picture")
+        if in_suite < n:
+            reporter.note(f"{n - in_suite} of {n} pictures show nothing that the suite asks for")
+    return pictures
+
+
+def _drawn_pictures(reporter: Reporter, request: ScoreRequest, suite: Sequence[SuitePrompt]) -> list[PictureFile]:
+    """The pictures of the suite, drawn where they do not exist yet."""
+    assert request.suite is not None, "neither pictures nor a suite"
+    draw = request.draw
+    bundle = read_bundle(resolve(draw.model))
+    folder = draw.folder or Path("out") / "score" / f"{Path(request.suite).stem}-{bundle.manifest.name}"
+    check_writable(folder)
+    order = SuiteOrder(bundle, suite, draw.n, draw.seed, draw.settings, folder, request.batch, request.device)
+    return draw_suite(reporter, order)
+
+
+# Scores -----------------------------------------------------------------------------------------------------------
+
+
+def _scored_set(
+    rows: Sequence[PictureScore], extractor: Extractor, judged: Sequence[SuitePrompt], labels: Sequence[str]
+) -> ScoredSet:
+    """The averages of the rows, with their recipe. judged: the prompts that the judge checked."""
+    expectations = sorted((p.text, p.task, json.dumps(asdict(p.expectation), sort_keys=True)) for p in judged)
+    suite_hash = hashlib.sha256(json.dumps(expectations).encode()).hexdigest()[:16] if judged else None
+    judge = judge_info(resolve_judge()) if judged else None
+    recipe = ScoreRecipe(extractor.info, judge, metric_versions(rows), suite_hash, tuple(labels))
+    models = sorted({row.picture.model for row in rows if row.picture.model})
+    seeds = sorted({row.picture.seed for row in rows if row.picture.seed is not None})
+    return ScoredSet(recipe, tuple(average_by_unit(rows)), tuple(models), current_date(), seeds=tuple(seeds))
+
+
+def _suite_checks(rows: Sequence[PictureScore], suite: Sequence[SuitePrompt]) -> dict[str, Interval]:
+    """`task_scores.check_scores` of the pictures that were judged."""
+    readings: dict[str, list[Reading]] = {}
+    for row in rows:
+        if row.picture.prompt and row.features.reading is not None:
+            readings.setdefault(row.picture.prompt, []).append(row.features.reading)
+    judged = [p for p in suite if p.text in readings and (p.expectation.objects or p.expectation.place)]
+    return check_scores(judged, [readings[p.text] for p in judged]) if judged else {}
+
+
+def _compare_sets(report: Report, measurer: _Measurer, request: ScoreRequest) -> None:
+    """--against, --alpha and --save-stats."""
+    if request.against is None and request.save_stats is None:
+        return
+    features, network = np.stack([row.features.features for row in report.rows]), measurer.extractor.info
+    if request.against is not None:
+        if request.against.suffix == ".npz":
+            other = load_stats(request.against)
+        else:
+            found, _ = measurer.measure(_all_pictures(request.against), judged=False)
+            other = feature_stats(np.stack([f.features for _, f in found]), network)
+        require_same_recipe(ScoreRecipe(network), ScoreRecipe(other.network), str(request.against))
+        report.distances = compare_sets(features, other)
+        if request.alpha is not None:
+            if report.distances.kid_p is None:
+                what = f"{request.against} holds no features: KID cannot be tested."
+                raise UnavailableError(what, "Make it again with --save-stats.", "metric")
+            report.set_verdict = "regression" if report.distances.kid_p < request.alpha else "pass"
+    if request.save_stats is not None:
+        save_stats(request.save_stats, feature_stats(features, network))
+
+
+def _compare_before(report: Report, reporter: Reporter, pictures: Sequence[PictureFile], request: ScoreRequest) -> None:
+    """--before and --tier. With a tier other than "far", every picture must have a partner."""
+    if request.before is None:
+        return
+    earlier = _all_pictures(request.before)
+    pairs, alone = match_pictures(earlier, pictures)
+    if len(pictures) > len(pairs):
+        paired = {after.path for _, after in pairs}
+        new = [p.name for p in pictures if p.path not in paired]
+        what = f"{len(new)} of the {len(pictures)} pictures have none in {request.before}"
+        if request.tier != "far":
+            raise InputError(f"{what}: {new[0]}.", "Give all pictures before, or leave these out.")
+        reporter.note(f"{what} and are not compared: {new[0]}")
+    if alone:
+        what = f"{len(alone)} of the {len(earlier)} pictures in {request.before} have none after"
+        if request.tier != "far":
+            raise InputError(f"{what}: {alone[0].name}.", "Draw the same prompts with the same seeds.")
+        reporter.warn(what)
+    report.pairs, report.tier = worst_first([compare_pair(before, after) for before, after in pairs]), request.tier
+
+
+def _all_pictures(place: Path) -> list[PictureFile]:
+    """The pictures of a reference set. Raises the error of the first that cannot be read."""
+    pictures, broken = find_pictures([place])
+    if broken:
+        raise broken[0][1]
+    return pictures
