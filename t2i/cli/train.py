@@ -95,8 +95,8 @@ def train(
     check_writable(out)
     opt.environment(offline, False)
     from t2i.store.registry import resolve
-    from t2i.train.run import train as run
     from t2i.train.state import TENSORS
+    from t2i.train.trainer import train as run
 
     with ui.finishing("this step") as signals, _Reporter(ui) as report:
         result: Any = run(

@@ -1,4 +1,4 @@
-"""The model card that training writes into a bundle: what, from what, how, for how long."""
+"""The model card that training writes into a bundle: stages, data, commands, hardware, hours, attributions, recipe."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FAMILIES = {"unclip": "unCLIP", "imagen": "Imagen"}
 
 
 def hardware(device: torch.device) -> str:
-    """One line: the processor or the GPU, and the version of torch."""
+    """One line: the processor or the GPU, and torch's version."""
     if device.type == "cuda":
         place = torch.cuda.get_device_name(device)
     else:
@@ -41,8 +41,11 @@ def _processor() -> str:
 
 
 def write_card(recipe: Recipe, training: dict[str, Any]) -> str:
-    """Markdown. `training`: stage -> what `run.py` notes of it (seconds, samples, recipe, data, and, of newer
-    trainings, command, hardware, parameters, steps, batch, lr)."""
+    """The card, in Markdown.
+
+    training: stage -> what `export.py` notes of it: seconds, samples, recipe, data; of newer trainings also command,
+    hardware, parameters, steps, batch, lr, and "reading" for a lesson before the stage itself.
+    """
     lines = [
         f"# {recipe.name}",
         "",
@@ -84,6 +87,7 @@ def write_card(recipe: Recipe, training: dict[str, Any]) -> str:
 
 
 def _number(value: Any) -> str:
+    """An integer with commas, nothing for anything else."""
     return f"{value:,}" if isinstance(value, int) else ""
 
 
@@ -97,7 +101,7 @@ def command_line(
     steps: int | None,
     start: Path | None = None,
 ) -> str:
-    """The command line of this training, with the last parts of paths only."""
+    """The command line of a training, each path by its last part."""
     words = ["t2i train", *([stage] if stage != "all" else []), f"--recipe {Path(recipe).name}"]
     words += [f"--data {Path(data).name}"] if data != "scenes" else []
     words += [f"--sprites {sprites.name}"] if sprites else []

@@ -15,8 +15,8 @@ LOG = "log.jsonl"
 
 
 class Log:
-    """Appends to `folder`/log.jsonl. What a broken-off run wrote after its last checkpoint is taken out
-    first, so that every step stands there once."""
+    """Appends to `folder`/log.jsonl. Records later than `step`, which an interrupted run wrote after its last
+    checkpoint, are removed first, so that every step is logged once."""
 
     def __init__(self, folder: Path, step: int) -> None:
         self.path = folder / LOG
@@ -30,6 +30,7 @@ class Log:
             self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def write(self, record: dict[str, Any]) -> None:
+        """Append a record, which has a "stage" and a "step"."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(_line(record))
         if self.board is not None:
@@ -38,12 +39,13 @@ class Log:
                     self.board.add_scalar(f"{record['stage']}/{key}", value, record["step"])
 
     def close(self) -> None:
+        """Close TensorBoard's file."""
         if self.board is not None:
             self.board.close()
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a log; a last line that was cut short is passed over."""
+    """The records of a log. A line that is no JSON, as one that was cut short, is left out."""
     for line in path.read_text("utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
@@ -54,7 +56,7 @@ def read_log(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _line(record: dict[str, Any]) -> str:
-    """JSON has no NaN: a number that is none becomes null."""
+    """One line of JSON, which has no NaN: non-finite numbers become null."""
     clean: dict[str, Any] = {}
     for key, value in record.items():
         if isinstance(value, float):

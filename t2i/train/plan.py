@@ -1,82 +1,72 @@
-"""What a training would do, without doing it: sizes, samples, memory, and the time by measuring two steps."""
+"""What a training would do, for `--dry-run`: sizes, samples, memory, and the time, by measuring two steps."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from t2i.train.locked import LockedClipObjective
-from t2i.train.loop import Objective, autocast, pick_precision
-from t2i.train.objectives import PriorObjective
+from t2i.train.objective import Trainable
+from t2i.train.objectives import objective_of
 from t2i.train.pool import BATCH
-from t2i.train.readers import untrained
-from t2i.train.reading import ReadingObjective
-from t2i.train.recipe import STAGES, Schedule
-from t2i.train.starting import lesson
-
-if TYPE_CHECKING:
-    import torch
-
-    from t2i.train.run import Trainer
+from t2i.train.precision import autocast, pick_precision
+from t2i.train.run import Run
 
 CAPTIONS = 2000  # enough for a tokenizer that gives sentences of the usual length
 STATE = 20  # bytes a parameter: weight, gradient, average and two moments in fp32; activations are not counted
 
 
-def plan(trainer: Trainer, stages: Sequence[str]) -> dict[str, Any]:
+def plan(run: Run, stages: Sequence[str]) -> dict[str, Any]:
     """{"recipe", "stages": a row each, "out", "data"}; nothing is written.
 
     A row: stage, parameters, steps, batch, samples, state_mb (memory of weights and optimiser), shipped_mb
     (in the bundle), seconds (an estimate, of this machine as busy as it is now).
     """
-    t5 = trainer.takes("text")
-    tokenizer = None if t5 else trainer.new_tokenizer(min(CAPTIONS, trainer.recipe.tokenizer.captions))
-    readers = untrained(trainer.recipe, trainer.build, tokenizer)
+    recipe, encoder = run.recipe, run.recipe.encoder
+    copied = recipe.stages[encoder].copied
+    tokenizer = None if copied else run.pictures.new_tokenizer(min(CAPTIONS, recipe.tokenizer.captions))
+    encoders = objective_of(recipe, encoder).untrained(recipe, tokenizer)
     rows = []
     for name in stages:
-        if name in trainer.recipe.share or trainer.takes(name):
+        if name in recipe.share or recipe.stages[name].copied:
             continue  # nothing to do but to copy
-        if trainer.stop():
+        if run.stop():
             break
-        objective = trainer.objective(name, tokenizer, readers)
-        if not isinstance(reading := lesson(trainer, objective), str):
-            rows.append(_row(reading, trainer.recipe.base.reading, trainer.device, shipped=0))
-        shipped = sum(p.numel() for p in trainer.build(name).parameters())
-        rows.append(_row(objective, getattr(trainer.recipe, name).schedule, trainer.device, shipped))
-    recipe = {
-        key: part for key, part in trainer.recipe.to_dict().items() if key not in STAGES or trainer.recipe.trains(key)
-    }
-    return {"recipe": recipe, "stages": rows, "out": str(trainer.out), "data": trainer.data}
+        objective = objective_of(recipe, name)(run, name, encoders)
+        rows += [_row(lesson, shipped=0) for lesson in objective.lessons()]
+        rows.append(_row(objective, shipped=sum(p.numel() for p in objective.net.parameters())))
+    tables = {key: part for key, part in recipe.to_dict().items() if key not in recipe.stages or recipe.has(key)}
+    return {"recipe": tables, "stages": rows, "out": str(run.out), "data": run.pictures.data}
 
 
-def _row(objective: Objective, schedule: Schedule, device: torch.device, shipped: int) -> dict[str, Any]:
-    """What there is to say of a stage that has so many parameters in the bundle."""
-    seconds, trained = _measure(objective, schedule, device)
+def _row(task: Trainable, shipped: int) -> dict[str, Any]:
+    """The row of something to be trained, of whose parameters `shipped` go into the bundle."""
+    schedule = task.schedule
+    seconds, trained = _measure(task)
     return {
-        "stage": objective.name, "parameters": shipped or trained, "steps": schedule.steps, "batch": schedule.batch,
+        "stage": task.name, "parameters": shipped or trained, "steps": schedule.steps, "batch": schedule.batch,
         "samples": schedule.steps * schedule.batch, "state_mb": round(trained * STATE / 2**20),
         "shipped_mb": round(shipped * 2 / 2**20, 1), "seconds": round(seconds),
     }  # fmt: skip
 
 
-def _measure(objective: Objective, schedule: Schedule, device: torch.device) -> tuple[float, int]:
-    """(seconds that the stage will take, parameters that it trains)."""
-    once = 0.0
-    if isinstance(objective, (PriorObjective, LockedClipObjective, ReadingObjective)):
-        whole, objective.pool.size = objective.pool.size, BATCH
+def _measure(task: Trainable) -> tuple[float, int]:
+    """(seconds that the training will take, parameters that it trains)."""
+    once, device = 0.0, task.run.device
+    if task.pool is not None:
+        whole, task.pool.size = task.pool.size, BATCH
         begin = time.perf_counter()
-        objective.pool.fill()
+        task.pool.fill()
         once = (time.perf_counter() - begin) * whole / BATCH
-    module = objective.module.to(device)
-    precision = pick_precision(schedule, device)
+    module = task.module.to(device)
+    precision = pick_precision(task.schedule, device).name
     took = []
     for step in range(2):  # the first one warms up
         begin = time.perf_counter()
         with autocast(precision, device):
-            loss, _ = objective.loss(step)
+            loss, _ = task.loss(step)
         loss.backward()  # type: ignore[no-untyped-call]
         float(loss.detach())  # waits for a GPU
         took.append(time.perf_counter() - begin)
         module.zero_grad(set_to_none=True)
-    return once + min(took) * schedule.steps, sum(p.numel() for p in module.parameters())
+    return once + min(took) * task.schedule.steps, sum(p.numel() for p in module.parameters())

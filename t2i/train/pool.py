@@ -1,4 +1,4 @@
-"""Scenes whose image embeddings are computed once, for what learns from pairs of a text and an embedding."""
+"""Scenes whose image embeddings are computed once, for objectives that learn from (text, image embedding) pairs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from torch import Tensor
 from t2i.data.source import Source
 from t2i.nets.clip import Clip
 
-BATCH = 128  # pictures embedded together
+BATCH = 128  # pictures that are embedded together
 
 
 def unit(z: Tensor) -> Tensor:
+    """Rows (..., E) of length 1, in float32."""
     return F.normalize(z.float(), dim=-1)
 
 
-class Pool:
-    """The examples 0..size-1 of `seed`: z (P, E), their unit image embeddings, once `fill` has run; content and loose
-    as in `Examples`. Captions are drawn anew at every step."""
+class EmbeddingPool:
+    """The examples 0 ... size - 1 of a stream, as CLIP's unit image embeddings z (P, E).
+
+    `content` and `loose` are as in `Examples`. Captions are not kept: a new wording is drawn at every step.
+    """
 
     def __init__(self, clip: Clip, source: Source, seed: int, size: int, device: torch.device) -> None:
         self.clip, self.source, self.seed, self.size, self.device = clip.to(device), source, seed, size, device
@@ -30,7 +33,7 @@ class Pool:
 
     @torch.no_grad()
     def fill(self, stage: str = "", report: Any = None, stop: Callable[[], bool] = lambda: False) -> None:
-        """Compute the embeddings, unless told to stop."""
+        """Compute the embeddings. Returns early, with an empty pool, when `stop` says so."""
         rows, content, loose = [], list[Any](), list[Any]()
         for step in range(-(-self.size // BATCH)):
             if stop():
@@ -44,7 +47,7 @@ class Pool:
         self.z, self.content, self.loose = torch.cat(rows)[: self.size], content, loose
 
     def draw(self, n: int, step: int, g: torch.Generator) -> tuple[list[int], list[str], Tensor]:
-        """n examples at random: which, a wording of each, and their embeddings (n, E)."""
+        """n examples at random, with replacement: their rows, a wording of each, their embeddings (n, E)."""
         if not len(self.z):
             self.fill()
         index = torch.randint(len(self.z), (n,), generator=g)

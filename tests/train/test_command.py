@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from t2i.train.run import train
+from t2i.train.trainer import train
 
 
 def t2i(place: Path, *args: str) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from t2i.data.source import Examples
-from t2i.train.objectives import contrastive_loss
+from t2i.train.objectives.clip import contrastive_loss
 
 SCALE = torch.tensor(2.0)
 

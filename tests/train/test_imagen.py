@@ -12,22 +12,21 @@ import torch
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
 
-from t2i.data.source import WorldSource
 from t2i.errors import InputError, UsageError
 from t2i.nets.language import HIDDEN
-from t2i.nets.upsampler import Upsampler
 from t2i.pipeline import Pipeline
 from t2i.rng import generator
 from t2i.sampling import SampleRequest
 from t2i.store.bundle import Bundle, read_bundle, update_stage
-from t2i.train.language import hide
-from t2i.train.recipe import load_recipe
-from t2i.train.run import train
-from t2i.train.upsampling import UpsamplerObjective
-from t2i.world import World
+from t2i.train.encoders import Encoders
+from t2i.train.objectives.text import hide
+from t2i.train.objectives.upsampler import UpsamplerObjective
+from t2i.train.recipes import load_recipe
+from t2i.train.run import Pictures, Run
+from t2i.train.trainer import train
 
 
-def run(*args: Any, **kwargs: Any) -> Bundle:
+def trained_by(*args: Any, **kwargs: Any) -> Bundle:
     bundle = train(*args, **kwargs)
     assert isinstance(bundle, Bundle)
     return bundle
@@ -36,7 +35,7 @@ def run(*args: Any, **kwargs: Any) -> Bundle:
 @pytest.fixture(scope="module")
 def trained(blind_micro: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("blind") / "model"
-    run("all", blind_micro, out=out)
+    trained_by("all", blind_micro, out=out)
     return out
 
 
@@ -70,8 +69,8 @@ def test_a_run_broken_off_goes_on_to_the_same_weights(trained: Path, blind_micro
         steps += 1
         return steps > 8  # in the middle of the base
 
-    run("all", blind_micro, out=tmp_path / "m", stop=stop)
-    bundle = run("all", blind_micro, out=tmp_path / "m", resume=True)
+    trained_by("all", blind_micro, out=tmp_path / "m", stop=stop)
+    bundle = trained_by("all", blind_micro, out=tmp_path / "m", resume=True)
     assert bundle.manifest.files == {
         **read_bundle(trained).manifest.files,
         "README.md": bundle.manifest.files["README.md"],
@@ -100,13 +99,13 @@ def test_a_base_starts_from_one_that_reads_something_else(
 
 def test_a_language_model_anew_drops_what_read_the_old_one(trained: Path, blind_micro: str, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "m")
-    bundle = run("text", blind_micro, ["seed=9"], out=tmp_path / "m", overwrite=True)
+    bundle = trained_by("text", blind_micro, ["seed=9"], out=tmp_path / "m", overwrite=True)
     assert [e.name for e in bundle.manifest.stages] == ["text"]
 
 
 def test_a_base_needs_its_encoder(blind_micro: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no text encoder yet") as caught:
-        run("base", blind_micro, out=tmp_path / "m")
+        trained_by("base", blind_micro, out=tmp_path / "m")
     assert "train text first" in caught.value.hint
 
 
@@ -124,17 +123,17 @@ def test_what_does_not_fit_is_refused_before_training(
     blind_micro: str, tmp_path: Path, change: str, words: str
 ) -> None:
     with pytest.raises(UsageError, match=words):
-        run("all", blind_micro, [change], out=tmp_path / "m")
+        trained_by("all", blind_micro, [change], out=tmp_path / "m")
     assert not (tmp_path / "m").exists()
 
 
 def test_a_shared_stage_is_not_trained(trained: Path, blind_micro: str, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "first")
     plain = ["upsampler256.net.pooled_dim=0"]
-    run("upsampler256", blind_micro, plain, out=tmp_path / "first", overwrite=True)
+    trained_by("upsampler256", blind_micro, plain, out=tmp_path / "first", overwrite=True)
     events: list[dict[str, Any]] = []
     share = [*plain, 'share.upsampler256="first"', "upsampler256.steps=0"]
-    bundle = run("all", blind_micro, share, out=tmp_path / "second", report=events.append)
+    bundle = trained_by("all", blind_micro, share, out=tmp_path / "second", report=events.append)
     assert {"event": "shared", "stage": "upsampler256", "model": "first"} in events
     assert bundle.manifest.stage("upsampler256").source == "first" and bundle.manifest.sizes == (16, 64)
     assert Pipeline.load(tmp_path / "second").sample(["a star"], [1]).images.shape == (1, 3, 64, 64)
@@ -162,7 +161,7 @@ def test_a_t5_as_encoder(blind_micro: str, tmp_path: Path) -> None:
     folder = t5_folder(tmp_path / "t5")
     changes = ['text.encoder="t5"', f'text.folder="{folder}"', "text.steps=0", "text.net.context=12"]
     events: list[dict[str, Any]] = []
-    bundle = run("all", blind_micro, changes, out=tmp_path / "m", report=events.append)
+    bundle = trained_by("all", blind_micro, changes, out=tmp_path / "m", report=events.append)
     assert bundle.configs["text"]["encoder"] == "t5"
     assert bundle.configs["text"]["widths"] == {"text_dim": 24, "context": 12, "vocab": 32}
     assert {e["stage"] for e in events if e["event"] == "embed"} == {"base", "upsampler256"}
@@ -176,7 +175,7 @@ def test_a_t5_as_encoder(blind_micro: str, tmp_path: Path) -> None:
     changed = {name: t * 2 for name, t in weights.items()}
     update_stage(tmp_path / "m", bundle.manifest.stage("text"), (config, changed))
     with pytest.raises(InputError, match="of another text encoder"):
-        run("base", blind_micro, changes, out=tmp_path / "m", overwrite=True)
+        trained_by("base", blind_micro, changes, out=tmp_path / "m", overwrite=True)
 
 
 def test_hidden_tokens() -> None:
@@ -193,7 +192,7 @@ def test_hidden_tokens() -> None:
 def test_the_language_model_learns_what_captions_say(blind_micro: str, tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
     changes = ["text.steps=60", "text.batch=32", "text.warmup=5", "text.lr=4e-3"]
-    run("text", blind_micro, changes, out=tmp_path / "m", report=events.append)
+    trained_by("text", blind_micro, changes, out=tmp_path / "m", report=events.append)
     losses = [e["loss"] for e in events if e["event"] == "step"]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
@@ -202,9 +201,8 @@ def test_augmentation_is_what_its_level_says(blind_micro: str) -> None:
     recipe = load_recipe(
         blind_micro, {"upsampler256.batch": "64", "upsampler256.blur": "0", "upsampler256.noise": "0.4"}
     )
-    source = WorldSource(World(recipe.world, resolution=32))
-    config = recipe.upsampler256
-    objective = UpsamplerObjective(recipe, config, Upsampler(config.net), source, torch.device("cpu"), "upsampler256")
+    run = Run(recipe, Path("nowhere"), Pictures(recipe, "scenes", None))
+    objective = UpsamplerObjective(run, "upsampler256", Encoders())
     levels, errors, said = [], [], objective.captions(0)
     for step in range(6):
         high, low, level = objective.pairs(step, generator(0, "pairs", step))
@@ -216,4 +214,4 @@ def test_augmentation_is_what_its_level_says(blind_micro: str) -> None:
     assert float(level[level > 0].mean()) == pytest.approx(0.2, abs=0.03) and float(level.max()) <= 0.4
     torch.testing.assert_close(error, level, atol=0.05, rtol=0.25)
     assert len(said) == 64 and said[0] == said[1] and len(set(said)) > 8
-    assert said[0] == source.batch(recipe.seed + 3, 0, 32, 32).captions[0]
+    assert said[0] == objective.source.batch(recipe.seed + 3, 0, 32, 32).captions[0]

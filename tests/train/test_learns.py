@@ -8,7 +8,7 @@ import torch
 
 from t2i.media.images import save_image, to_pil
 from t2i.pipeline import Pipeline
-from t2i.train.run import train
+from t2i.train.trainer import train
 from t2i.world import Group, World, WorldConfig
 
 SHAPES = ("circle", "square", "triangle", "heart")

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 from t2i.errors import InputError
 from t2i.train.log import read_log
-from t2i.train.run import train
 from t2i.train.state import FACTS, TENSORS
+from t2i.train.trainer import train
 
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -28,7 +28,7 @@ SCRIPT = """
 import os, signal, sys, torch
 torch.set_num_threads(1)
 from pathlib import Path
-from t2i.train.run import train
+from t2i.train.trainer import train
 stage, recipe, out, die = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 def report(record):
     if record["event"] == "step" and record["step"] == die:

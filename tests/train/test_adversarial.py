@@ -11,18 +11,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from t2i.data.source import WorldSource
 from t2i.errors import InputError, UsageError
-from t2i.nets.critic import PatchCritic, hinge
-from t2i.nets.upsampler import Upsampler
+from t2i.nets.critic import hinge
 from t2i.pipeline import Conditioning, Pipeline
 from t2i.sampling import SampleRequest
 from t2i.store.bundle import read_bundle
-from t2i.train.recipe import load_recipe
-from t2i.train.run import train
-from t2i.train.sharpening import SharpObjective
+from t2i.train.encoders import Encoders
+from t2i.train.objectives.adversarial import AdversarialObjective
+from t2i.train.recipes import load_recipe
+from t2i.train.run import Pictures, Run
 from t2i.train.state import TENSORS
-from t2i.world import World
+from t2i.train.trainer import train
 
 SHARP = [
     "sharp256.steps=4", "sharp256.batch=4", "sharp256.warmup=1", "sharp256.save_every=2", "sharp256.size=64",
@@ -45,14 +44,11 @@ def copy(folder: Path, to: Path) -> Path:
     return to
 
 
-def objective(micro: str, adversarial: float = 0.1) -> SharpObjective:
+def objective(micro: str, adversarial: float = 0.1) -> AdversarialObjective:
     changes = dict(change.split("=") for change in (*SHARP, f"sharp256.adversarial={adversarial}"))
     recipe = load_recipe(micro, changes)
-    config = recipe.sharp256
-    torch.manual_seed(0)
-    source = WorldSource(World(recipe.world, resolution=32))
-    net, critic = Upsampler(config.net), PatchCritic(16)
-    return SharpObjective(recipe, config, net, critic, source, torch.device("cpu"), "sharp256")
+    run = Run(recipe, Path("nowhere"), Pictures(recipe, "scenes", None))
+    return AdversarialObjective(run, "sharp256", Encoders())
 
 
 def test_the_hinge_is_the_papers() -> None:
@@ -64,7 +60,7 @@ def test_each_network_is_moved_by_its_own_part(micro: str) -> None:
         o = objective(micro, adversarial)
         o.loss(step)[0].backward()
         critic = torch.cat([p.grad.flatten() for p in o.critic.parameters() if p.grad is not None])
-        out = o.upsampler.conv_out.weight.grad
+        out = o.net.conv_out.weight.grad
         assert out is not None
         return critic, out.flatten()
 

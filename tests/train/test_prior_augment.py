@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from t2i.nets.prior import PriorCond
 from t2i.text.cond import TextCond
-from t2i.train.imagining import LEVELS, imagined
+from t2i.train.prior_augment import TIMES, augment
 
 N, WIDTH = 64, 16
 
@@ -39,22 +39,22 @@ def g() -> torch.Generator:
 
 def test_the_truth_stays() -> None:
     z = unit(0)
-    torch.testing.assert_close(imagined(Knows(z), z, text(), 1.0, g()), z)
+    torch.testing.assert_close(augment(Knows(z), z, text(), 1.0, g()), z)
 
 
 def test_a_share_is_the_priors() -> None:
     z, other = unit(0), unit(1)
-    made = imagined(Knows(other), z, text(), 0.5, g())
+    made = augment(Knows(other), z, text(), 0.5, g())
     theirs = (made * other).sum(-1) > 0.999
     assert 0.3 < theirs.float().mean() < 0.7
     assert torch.equal(made[~theirs], z[~theirs])
-    assert torch.equal(imagined(Knows(other), z, text(), 0.0, g()), z)
+    assert torch.equal(augment(Knows(other), z, text(), 0.0, g()), z)
 
 
 def test_the_way_back_begins_in_the_middle() -> None:
     prior = Knows(unit(1))
-    imagined(prior, unit(0), text(), 1.0, g())
+    augment(prior, unit(0), text(), 1.0, g())
     first = prior.levels[0]
-    assert LEVELS[0] <= float(first.min()) and float(first.max()) <= LEVELS[1]
+    assert TIMES[0] <= float(first.min()) and float(first.max()) <= TIMES[1]
     assert all((a > b).all() for a, b in zip(prior.levels, prior.levels[1:], strict=False))
     assert (prior.levels[-1] > 0).all()

@@ -14,8 +14,8 @@ from t2i.nets.reader import CondFeatures
 from t2i.nets.unet_config import UNetConfig
 from t2i.pipeline import Pipeline
 from t2i.store.bundle import Bundle, read_bundle
-from t2i.train.reading import unsaid, why_not
-from t2i.train.run import train
+from t2i.train.objectives.distill_reader import unexplained, why_not
+from t2i.train.trainer import train
 
 READS = [
     "base.net.text_pool=false", "base.net.reader_layers=1", "base.net.reader_width=32", "base.net.reader_heads=2",
@@ -126,9 +126,9 @@ def test_who_can_teach() -> None:
 def test_what_is_not_said() -> None:
     g = torch.Generator().manual_seed(0)
     truth = torch.randn(64, 8, generator=g)
-    nothing = unsaid(CondFeatures(truth.mean(0).expand(64, -1)), CondFeatures(truth))
+    nothing = unexplained(CondFeatures(truth.mean(0).expand(64, -1)), CondFeatures(truth))
     assert nothing.keys() == {"vector"} and float(nothing["vector"]) == pytest.approx(1.0, abs=1e-5)
-    half = unsaid(CondFeatures(truth, tokens=truth[:, None] * 0.5), CondFeatures(truth, tokens=truth[:, None]))
+    half = unexplained(CondFeatures(truth, tokens=truth[:, None] * 0.5), CondFeatures(truth, tokens=truth[:, None]))
     assert float(half["vector"]) == 0
     share = 0.25 * float(truth.square().mean() / (truth - truth.mean(0)).square().mean())
     assert float(half["tokens"]) == pytest.approx(share, rel=1e-5)

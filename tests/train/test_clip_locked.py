@@ -14,9 +14,9 @@ from t2i.nets.clip import Clip
 from t2i.stages.loading import load_net
 from t2i.store.bundle import read_bundle
 from t2i.text.tokenizer import Tokenizer
-from t2i.train.pool import Pool
-from t2i.train.recipe import load_recipe
-from t2i.train.run import train
+from t2i.train.pool import EmbeddingPool
+from t2i.train.recipes import load_recipe
+from t2i.train.trainer import train
 from t2i.world import World, WorldConfig
 
 OWN = ["clip.steps=40", "clip.batch=32", "clip.lr=2e-3", "clip.warmup=5", "clip.pool=64", "clip.precision=fp32"]
@@ -34,7 +34,7 @@ def clip_of(folder: Path) -> Clip:
 
 
 def cosine(clip: Clip, tokenizer: Tokenizer, source: WorldSource) -> float:
-    pool = Pool(clip, source, 99, 64, torch.device("cpu"))
+    pool = EmbeddingPool(clip, source, 99, 64, torch.device("cpu"))
     _, captions, z = pool.draw(64, 0, torch.Generator().manual_seed(0))
     with torch.no_grad():
         z_text = clip.encode_text(tokenizer.encode(captions, clip.config.context)[0]).pooled
@@ -60,11 +60,11 @@ def test_it_needs_a_finished_image_tower(tmp_path: Path) -> None:
 
 
 def test_a_pool_is_a_function_of_its_seed(tmp_path: Path) -> None:
-    config = load_recipe("tiny", dict(item.split("=") for item in SMALL)).clip.net
+    config = load_recipe("tiny", dict(item.split("=") for item in SMALL)).stages["clip"].net
     source = WorldSource(World(WorldConfig(vocabulary="shapes"), resolution=32))
     torch.manual_seed(0)
     clip = Clip(config)
-    pools = [Pool(clip, source, 5, 10, torch.device("cpu")) for _ in range(2)]
+    pools = [EmbeddingPool(clip, source, 5, 10, torch.device("cpu")) for _ in range(2)]
     rows, captions, z = pools[0].draw(6, 3, torch.Generator().manual_seed(1))
     again = pools[1].draw(6, 3, torch.Generator().manual_seed(1))
     assert rows == again[0] and captions == again[1] and torch.equal(z, again[2])

@@ -1,0 +1,95 @@
+"""Puts a stage that was trained, copied or shared into the bundle, with its notes and the model card."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from t2i.errors import InputError
+from t2i.store.bundle import read_bundle, share_stage, update_stage, write_bundle
+from t2i.store.compatibility import pixel_sizes
+from t2i.store.manifest import Manifest
+from t2i.train.card import hardware, write_card
+from t2i.train.encoders import train_first
+from t2i.train.objective import Objective
+from t2i.train.objectives import objective_of
+from t2i.train.run import Run
+from t2i.train.stage_spec import learned_from_encoder, stage_spec
+from t2i.train.state import State
+
+
+def share(run: Run, stage: str) -> None:
+    """Let the bundle use another model's stage."""
+    if run.bundle() is None:
+        raise InputError(f"{run.out} is not a bundle", train_first(run.recipe.encoder), "data")
+    share_stage(run.out, stage, run.recipe.share[stage])
+    shutil.rmtree(run.out / stage, ignore_errors=True)
+    run.report({"event": "shared", "stage": stage, "model": run.recipe.share[stage]})
+
+
+def copy(run: Run, stage: str) -> None:
+    """Copy a text encoder that is not trained, with its tokenizer."""
+    weights, tokenizer = objective_of(run.recipe, stage).copy_stage(run.recipe)
+    if run.bundle() is None:
+        new_bundle(run, tokenizer)
+    _keep(run, stage, weights, tokenizer, 0, 0, {})
+
+
+def new_bundle(run: Run, tokenizer: str) -> None:
+    """Write an empty bundle with the tokenizer (JSON) of the encoder to come."""
+    manifest = Manifest(run.recipe.family, run.recipe.name, (), (), stop=run.recipe.sample.size)
+    write_bundle(run.out, manifest, {}, tokenizer, write_card(run.recipe, {}))
+
+
+def export(objective: Objective, state: State) -> None:
+    """Put a trained stage into the bundle: the averaged weights. A text encoder brings its tokenizer."""
+    tokenizer = objective.encoders.tokenizer if objective.is_encoder else None
+    text = tokenizer.backend.to_str() if tokenizer else None
+    weights, extra = objective.export(state.ema.weights), objective.notes()
+    _keep(objective.run, objective.name, weights, text, state.seconds, state.samples, extra)
+
+
+def _keep(
+    run: Run, name: str, weights: dict[str, Tensor], tokenizer: str | None, seconds: float, samples: int,
+    extra: dict[str, Any],
+) -> None:  # fmt: skip
+    """Put a stage into the bundle. tokenizer: of a text encoder (JSON); with a new one, every stage that learned from
+    the old one is dropped. extra: notes beyond those that every stage has."""
+    entry, config = stage_spec(run.recipe, name)
+    old, schedule = read_bundle(run.out), run.recipe.stages[name].schedule
+    gone = {e.name for e in old.manifest.stages if tokenizer and learned_from_encoder(old, e)}
+    done = {k: facts for k, facts in old.manifest.notes.get("training", {}).items() if k not in gone}
+    done[name] = {
+        "seconds": round(seconds), "samples": samples, "recipe": run.recipe.name, "seed": run.recipe.seed,
+        "data": run.pictures.small.describe(), "command": run.command, "hardware": hardware(run.device),
+        "parameters": sum(t.numel() for t in weights.values()), "steps": schedule.steps, "batch": schedule.batch,
+        "lr": schedule.lr, **extra,
+    }  # fmt: skip
+    notes: dict[str, Any] = {"training": done}
+    if tokenizer or not old.manifest.notes.get("words"):
+        notes["words"] = run.pictures.words()
+    card = write_card(run.recipe, done)
+    if gone:
+        kept = tuple(e for e in old.manifest.stages if e.name not in gone and e.name != name)
+        stages = {e.name: old.load_stage(e.name) for e in kept if not e.source} | {name: (config, weights)}
+        manifest = replace(old.manifest, stages=(entry, *kept), notes={**old.manifest.notes, **notes})
+        manifest = replace(manifest, sizes=pixel_sizes(manifest, {**old.configs, name: config}))
+        write_bundle(run.out, manifest, stages, tokenizer, card)
+        for stage in gone:
+            _forget(run, stage)
+        why = "they learned from another text encoder"
+        run.report({"event": "dropped", "stage": " and ".join(sorted(gone)), "why": why})
+    else:
+        update_stage(run.out, entry, (config, weights), tokenizer_json=tokenizer, card=card, notes=notes)
+    run.report({"event": "written", "stage": name, "path": str(run.out / name)})
+
+
+def _forget(run: Run, stage: str) -> None:
+    """Remove a dropped stage's files and its checkpoints."""
+    shutil.rmtree(run.out / stage, ignore_errors=True)
+    shutil.rmtree(run.folder(stage), ignore_errors=True)
+    if stage in run.recipe.stages and (lesson := objective_of(run.recipe, stage).lesson):
+        shutil.rmtree(run.folder(lesson), ignore_errors=True)

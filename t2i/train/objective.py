@@ -1,0 +1,187 @@
+"""What trains a network: `Trainable` is all that the loop asks of it, `Objective` all that a stage of a model needs.
+
+A new stage is one file in `objectives/` with its table and its objective, and its lines in `objectives/__init__.py`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from t2i.data.source import Source
+from t2i.store.manifest import StageEntry
+from t2i.train import streams
+from t2i.train.encoders import Encoders, read_once
+from t2i.train.pool import EmbeddingPool
+from t2i.train.recipe import Recipe, Schedule
+from t2i.train.run import Run
+from t2i.train.warm_start import load_start
+
+
+class Trainable(ABC):
+    """A network, its loss and its schedule.
+
+    name: in the log, and of the checkpoint's folder. module: everything that has gradients or is averaged, also
+    networks that are not kept. pool: pictures that `prepare` embeds before the first step, if the objective has one.
+    facts: what a checkpoint must agree with to be resumed (JSON).
+    """
+
+    name: str
+    run: Run
+    module: nn.Module
+    schedule: Schedule
+    facts: Mapping[str, Any]
+    pool: EmbeddingPool | None = None
+
+    @abstractmethod
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """The scalar loss of the batch of `step`, and numbers for the log. A function of (weights, seed, step)."""
+
+    def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
+        """Pictures (R, C, 3, S, S) in [-1, 1] that show what the averaged weights have learned; None: there are none
+        to show."""
+        return None
+
+    def fill_pool(self) -> bool:
+        """Embed the pictures of the pool. False if the run was told to stop meanwhile."""
+        if self.pool is None:
+            return True
+        self.pool.fill(self.name, self.run.report, self.run.stop)
+        return not self.run.stop()
+
+
+class Objective(Trainable):
+    """Trains one stage of a model. The methods are called in this order:
+
+    1. `stage_spec` and `rules`, on the class: what the bundle will say of the stage, whether its sizes are possible.
+    2. `__init__`: a new network.
+    3. `warm_start` and `prepare`, unless the training is resumed from a checkpoint.
+    4. `loss` at every step, `sheet` now and then.
+    5. `export` and `notes`: what goes into the bundle.
+
+    A subclass annotates `config` and `net` with its own types.
+    """
+
+    is_encoder: ClassVar[bool] = False
+    """Whether the stage is the text encoder, which comes with a new tokenizer."""
+    lesson: ClassVar[str] = ""
+    """The name of what is trained before the stage itself, with a checkpoint of its own; "": nothing is."""
+    examples: ClassVar[str]
+    """The stream of examples that the stage is trained on (`streams.py: OFFSETS`)."""
+    exported: ClassVar[str] = ""
+    """Where in `module` the network of the stage is: the prefix of its weights' names."""
+
+    config: Any
+    net: nn.Module
+
+    def __init__(self, run: Run, name: str, encoders: Encoders) -> None:
+        self.run, self.name, self.encoders = run, name, encoders
+        self.recipe, self.device = run.recipe, run.device
+        self.config = run.recipe.stages[name]
+        self.schedule = self.config.schedule
+        self.facts = self.checkpoint_facts(run, name)
+        self.net = self.module = self.build(run.recipe, name)
+
+    # About a stage of a recipe, before anything is built -----------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def build(cls, recipe: Recipe, name: str) -> nn.Module:
+        """The stage's network, its first weights a function of (seed, name)."""
+
+    @classmethod
+    @abstractmethod
+    def stage_spec(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
+        """The stage's entry in the manifest and its config.json."""
+
+    @classmethod
+    def rules(cls, recipe: Recipe, name: str, stages: tuple[str, ...]) -> list[tuple[bool, str]]:
+        """(whether it holds, the sentence if not) for sizes that the stage cannot have. stages: all that are to be
+        trained; the stage itself need not be among them."""
+        return []
+
+    @classmethod
+    def learns_from(cls, recipe: Recipe, name: str) -> tuple[str, ...]:
+        """The finished stages that this one is trained on, the text encoder first; () if there are none."""
+        return ()
+
+    @classmethod
+    def check_run(cls, run: Run, name: str) -> None:
+        """Raises UsageError where the arguments of the command do not suffice for this stage."""
+
+    @classmethod
+    def checkpoint_facts(cls, run: Run, name: str) -> dict[str, Any]:
+        """What a checkpoint of the stage must agree with to be resumed: network, seed, weights that it learned from."""
+        facts: dict[str, Any] = {"net": run.recipe.stages[name].net.to_dict(), "seed": run.recipe.seed}
+        teachers, bundle = cls.learns_from(run.recipe, name), run.bundle()
+        if teachers and bundle:
+            there = [entry for entry in bundle.manifest.stages if entry.name in teachers]
+            facts |= {teachers[0]: "", **{entry.name: bundle.manifest.digest(entry) for entry in there}}
+        return facts
+
+    @classmethod
+    def untrained(cls, recipe: Recipe, tokenizer: Any) -> Encoders:
+        """Of a text encoder: what other stages will read with, before it is trained. For `--dry-run`."""
+        raise NotImplementedError
+
+    @classmethod
+    def copy_stage(cls, recipe: Recipe) -> tuple[dict[str, Tensor], str]:
+        """Of a stage that is copied and not trained: its weights and its tokenizer (JSON)."""
+        raise NotImplementedError
+
+    # Training ------------------------------------------------------------------------------------------------------
+
+    @property
+    def source(self) -> Source:
+        """The pictures and captions that the stage is trained on."""
+        return self.run.pictures.small
+
+    @property
+    def noise_stream(self) -> str:
+        """The name of the stream of noise."""
+        return self.name
+
+    def noise(self, step: int) -> torch.Generator:
+        """The generator of what is random in a step beside the examples."""
+        return streams.noise(self.recipe.seed, self.noise_stream, step)
+
+    @property
+    def examples_seed(self) -> int:
+        """The seed that examples are drawn from."""
+        return streams.examples_seed(self.recipe.seed, self.examples)
+
+    def warm_start(self) -> None:
+        """Take first weights from elsewhere. By default those of the same stage of `--start`. Raises InputError."""
+        if self.run.start:
+            load_start(self.run.start, self.name, self.net, self.run.report)
+
+    @property
+    def captions_read(self) -> int:
+        """How many captions of its examples the stage reads in all, from the first on; 0: none are encoded."""
+        return 0
+
+    def lessons(self) -> list[Trainable]:
+        """What will be trained before the stage itself. For `--dry-run`."""
+        return []
+
+    def prepare(self) -> bool:
+        """Fill caches and pools, give lessons. False if the run was told to stop meanwhile."""
+        if n := self.captions_read:
+            captions = (self.source.captions(self.examples_seed, i, 0) for i in range(n))
+            self.encoders = read_once(self.run, self.encoders, captions, n, self.name)
+            if self.encoders.cache and self.run.stop():
+                return False
+        return self.fill_pool()
+
+    def export(self, average: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weights that go into the bundle, from the averaged weights of `module`."""
+        k = len(self.exported)
+        return {name[k:]: t for name, t in average.items() if name.startswith(self.exported)}
+
+    def notes(self) -> dict[str, Any]:
+        """What the bundle's notes say of the training beyond what they say of every stage."""
+        return {}

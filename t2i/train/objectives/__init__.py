@@ -1,0 +1,41 @@
+"""The registry: which objective trains which kind of stage, and which stages a recipe can have."""
+
+from __future__ import annotations
+
+from t2i.train.objective import Objective
+from t2i.train.objectives.adversarial import AdversarialObjective, AdversarialRecipe
+from t2i.train.objectives.base import BaseObjective, BaseRecipe
+from t2i.train.objectives.clip import ClipObjective, ClipRecipe
+from t2i.train.objectives.clip_locked import LockedClipObjective
+from t2i.train.objectives.prior import PriorObjective, PriorRecipe
+from t2i.train.objectives.text import TextObjective, TextRecipe
+from t2i.train.objectives.upsampler import UpsamplerObjective, UpsamplerRecipe
+from t2i.train.recipe import Recipe, Schedule, StageRecipe
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "clip": ClipObjective,
+    "clip_locked": LockedClipObjective,
+    "text": TextObjective,
+    "prior": PriorObjective,
+    "base": BaseObjective,
+    "upsampler": UpsamplerObjective,
+    "adversarial": AdversarialObjective,
+}
+"""What `StageRecipe.kind` says -> the objective."""
+
+STAGES: dict[str, StageRecipe] = {
+    "clip": ClipRecipe(),
+    "text": TextRecipe(),
+    "prior": PriorRecipe(),
+    "base": BaseRecipe(),
+    "upsampler256": UpsamplerRecipe(),
+    "upsampler1024": UpsamplerRecipe(size=1024, schedule=Schedule(steps=0, batch=32)),
+    "sharp256": AdversarialRecipe(),
+}
+"""The stages in the order of their training, with the tables of recipes that do not name them. A schedule of 0 steps
+means that the stage is trained only where a recipe or the user says so."""
+
+
+def objective_of(recipe: Recipe, stage: str) -> type[Objective]:
+    """The objective that trains a stage of this recipe."""
+    return OBJECTIVES[recipe.stages[stage].kind]

@@ -1,0 +1,176 @@
+"""An upsampler: crops of large pictures, drawn again from their small versions, which are blurred and noised.
+
+Noise on the input (conditioning augmentation) keeps it from trusting the stage before it too much: Saharia 2021 (SR3),
+Ho 2021 (cascaded diffusion, section 4). Shapes: B crops of `crop` pixels a side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from t2i.data.source import Source
+from t2i.diffusion.loss import DenoisingObjective, Levels, diffusion_loss
+from t2i.diffusion.process import Flow
+from t2i.nets.upsampler import Upsampler, UpsamplerConfig
+from t2i.store.manifest import StageEntry
+from t2i.train.objective import Objective
+from t2i.train.recipe import Recipe, Schedule, StageRecipe
+from t2i.train.sheets import COLUMNS, averaged, upsampler_rows
+from t2i.train.streams import examples_seed, first_weights
+
+
+@dataclass(frozen=True)
+class UpsamplerRecipe(StageRecipe):
+    """`[upsampler256]`, `[upsampler1024]`."""
+
+    net: UpsamplerConfig = field(default_factory=UpsamplerConfig)
+    schedule: Schedule = field(default_factory=lambda: Schedule(batch=32))
+    objective: DenoisingObjective = field(
+        default_factory=lambda: DenoisingObjective(levels=Levels(mean=0.0, std=1.2, stratified=True))
+    )
+    size: int = 256
+    drawn: int | None = None  # side of the pictures that crops are cut from; None: `size`
+    crop: int = 64  # side of a crop of the large picture
+    crops: int = 4  # taken from each picture
+    blur: float = 0.5  # chance of a Gaussian blur of the input
+    noise: float = 0.25  # the highest level of noise on the input
+    drop_text: float = 0.1  # for an upsampler that reads text (net.pooled_dim)
+    instead_of: str = ""  # the upsampler that this one starts from, and can stand in for (adversarial.py)
+    adversarial: float = 0.0  # of such a one: the weight of the critic's verdict beside the mean L1 error
+
+    @property
+    def kind(self) -> str:
+        return "adversarial" if self.instead_of else "upsampler"
+
+
+class UpsamplerObjective(Objective):
+    """The denoising loss of crops at their small versions."""
+
+    examples = "upsampler"
+    sheet_steps: ClassVar[int | None] = None
+    """Steps of the sampler for sample sheets; None: the recipe's."""
+    config: UpsamplerRecipe
+    net: Upsampler
+
+    @classmethod
+    def build(cls, recipe: Recipe, name: str) -> Upsampler:
+        return first_weights(recipe.seed, name, lambda: Upsampler(recipe.stage(name, UpsamplerRecipe).net))
+
+    @classmethod
+    def learns_from(cls, recipe: Recipe, name: str) -> tuple[str, ...]:
+        return (recipe.encoder,) if recipe.stage(name, UpsamplerRecipe).net.pooled_dim else ()
+
+    @classmethod
+    def stage_spec(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
+        return StageEntry(name, "upsampler", name, recipe.sample.upsampler), cls.stage_config(recipe, name)
+
+    @classmethod
+    def stage_config(cls, recipe: Recipe, name: str) -> dict[str, Any]:
+        """The stage's config.json."""
+        part = recipe.stage(name, UpsamplerRecipe)
+        config: dict[str, Any] = {"net": part.net.to_dict()}
+        config |= {"prediction": part.objective.prediction, "process": {"kind": "flow"}}
+        config["widths"] = {"low": part.size // part.net.scale, "size": part.size}
+        if part.net.pooled_dim:
+            config["widths"]["text_dim"] = part.net.pooled_dim
+        return config
+
+    @classmethod
+    def rules(cls, recipe: Recipe, name: str, stages: tuple[str, ...]) -> list[tuple[bool, str]]:
+        if name not in stages or name in recipe.share:
+            return []
+        part = recipe.stage(name, UpsamplerRecipe)
+        unit = part.net.unshuffle
+        return [
+            (bool(part.instead_of) == bool(part.adversarial), f"{name}.instead_of and {name}.adversarial go together"),
+            (part.adversarial >= 0, f"{name}.adversarial is below 0"),
+            (part.crop <= (part.drawn or part.size), f"{name}.crop is larger than its pictures"),
+            (
+                part.crop % unit == 0 == part.size % unit == (part.drawn or 0) % unit,
+                f"{name}.crop, .size and .drawn are not multiples of {unit}",
+            ),
+        ]
+
+    @property
+    def source(self) -> Source:
+        return self.run.pictures.large
+
+    @property
+    def captions_read(self) -> int:
+        return self.schedule.steps * self.pictures_a_step if self.net.config.pooled_dim else 0
+
+    @property
+    def pictures_a_step(self) -> int:
+        """The pictures that the crops of a batch are cut from."""
+        return -(-self.schedule.batch // self.config.crops)
+
+    def crops(self, step: int, g: torch.Generator) -> Tensor:
+        """(B, 3, crop, crop) in [-1, 1], aligned to the grid of the small picture."""
+        c, scale = self.config, self.net.config.scale
+        size = c.drawn or c.size
+        pictures = self.source.batch(self.examples_seed, step, self.pictures_a_step, size).pixels
+        places = torch.randint((size - c.crop) // scale + 1, (len(pictures), c.crops, 2), generator=g) * scale
+        rows = [
+            picture[:, y : y + c.crop, x : x + c.crop]
+            for picture, spots in zip(pictures, places.tolist(), strict=True)
+            for y, x in spots
+        ]
+        return torch.stack(rows[: c.schedule.batch])
+
+    def pairs(self, step: int, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Crops (B, 3, crop, crop), the inputs (B, 3, crop/scale, crop/scale), the inputs' levels of noise (B,)."""
+        c, high = self.config, self.crops(step, g)
+        low = F.interpolate(high, scale_factor=1 / self.net.config.scale, mode="area")
+        low = blur(low, c.blur, g)
+        level = torch.rand(len(low), generator=g) * c.noise * (torch.rand(len(low), generator=g) < 0.8)
+        low = low + level.view(-1, 1, 1, 1) * torch.randn(low.shape, generator=g)
+        return high.to(self.device), low.to(self.device), level.to(self.device)
+
+    def captions(self, step: int) -> list[str]:
+        """A caption of the picture of each crop, B in all."""
+        n = self.pictures_a_step
+        said = [self.source.captions(self.examples_seed, step * n + i, 0) for i in range(n)]
+        return [text for text in said for _ in range(self.config.crops)][: self.schedule.batch]
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        c, g = self.config, self.noise(step)
+        high, low, level = self.pairs(step, g)
+
+        cond: tuple[Tensor, ...] = (low, level)
+        if self.net.config.pooled_dim:
+            assert self.encoders.text is not None
+            pooled = self.encoders.text.encode(self.captions(step), tight=True)[0].pooled
+            keep = torch.rand(len(low), generator=g) >= c.drop_text
+            cond = (low, level, pooled.to(self.device), keep.to(self.device))
+
+        def net(x_t: Tensor, t: Tensor, cond: tuple[Tensor, ...]) -> Tensor:
+            return self.net(x_t, t, *cond)
+
+        loss, extra = diffusion_loss(net, Flow(), c.objective, high, cond, generator=g)
+        return loss.mean(), {"mse": float(extra["mse"].mean())}
+
+    def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
+        """Four rows: the small picture, its bicubic enlargement, ours, the truth."""
+        size, prediction = self.config.drawn or self.config.size, self.config.objective.prediction
+        seed = examples_seed(self.recipe.seed, "sheets")
+        high = self.source.batch(seed, 0, COLUMNS // 2, size).pixels.to(self.device)
+        steps = self.sheet_steps or self.recipe.sample.upsampler.steps
+        with torch.no_grad(), averaged(self.module, average):
+            return upsampler_rows(self.net, prediction, self.name, high, steps)
+
+
+def blur(x: Tensor, chance: float, g: torch.Generator) -> Tensor:
+    """Pictures (B, 3, H, W), each blurred with this chance by a separable Gaussian of up to one pixel's width."""
+    n = x.shape[0]
+    sigma = torch.rand(n, generator=g) * (torch.rand(n, generator=g) < chance) + 1e-3
+    axis = torch.arange(-2, 3).float()
+    kernel = torch.exp(-axis.square() / (2 * sigma[:, None] ** 2))
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)  # (3n, 5)
+    flat = F.pad(x.reshape(1, 3 * n, *x.shape[2:]), (2, 2, 2, 2), mode="replicate")
+    flat = F.conv2d(flat, kernel[:, None, None, :], groups=3 * n)
+    return F.conv2d(flat, kernel[:, None, :, None], groups=3 * n).reshape(x.shape)

@@ -1,0 +1,180 @@
+"""Trains stages and puts them into a bundle: `train("all", "tiny", out=Path("my-model"))`.
+
+The bundle is the folder itself; checkpoints, logs and sheets are in its `.train/<stage>/`. A stage enters the
+bundle when its training is complete; until then the bundle is as it was.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from t2i.errors import InputError, UsageError, nearest
+from t2i.store.bundle import Bundle, read_bundle
+from t2i.text.tokenizer import Tokenizer
+from t2i.train import export
+from t2i.train.card import command_line
+from t2i.train.encoders import Encoders, encoders_of, train_first
+from t2i.train.loop import fit
+from t2i.train.objective import Objective
+from t2i.train.objectives import STAGES, objective_of
+from t2i.train.plan import plan
+from t2i.train.recipe import Recipe
+from t2i.train.recipes import load_recipe
+from t2i.train.run import Pictures, Report, Run
+from t2i.train.stage_spec import check, stage_spec
+from t2i.train.state import FACTS, agree
+
+
+def train(
+    stage: str = "all", recipe: str | Recipe = "tiny", overrides: Sequence[str] = (), data: str = "scenes",
+    out: Path | str = "my-model", resume: bool = False, dry_run: bool = False,
+    report: Report = lambda record: None, *, sprites: Path | None = None, seed: int | None = None,
+    steps: int | None = None, device: str = "cpu", start: Path | None = None, stop: Callable[[], bool] = lambda: False,
+    overwrite: bool = False,
+) -> Bundle | dict[str, Any]:  # fmt: skip
+    """Train `stage` ("all", which leaves out stages of 0 steps, or one of STAGES) and return the bundle in `out`; with
+    `dry_run`, what would be done.
+
+    overrides: "key=value" strings. data: "scenes", a folder of pictures and captions, or shards.
+    start: a bundle whose weights (and tokenizer) training goes on from, with a fresh optimiser; a base may start from
+    one that reads something else, and takes the weights that fit.
+    stop: asked after every step; when it says yes, a checkpoint is written and the training ends early.
+    overwrite: a stage that `out` holds already is trained anew only with it.
+    Raises UsageError for a bad recipe, InputError for bad data, no checkpoint or one of another training.
+    """
+    if stage not in ("all", *STAGES):
+        near = (nearest(stage, tuple(STAGES), 1) or ["all"])[0]
+        raise UsageError(f"there is no stage {stage!r}.", f"Did you mean {near}?")
+    changes = {key.strip(): value.strip() for key, _, value in (text.partition("=") for text in overrides)}
+    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes)
+    if seed is not None:
+        loaded = replace(loaded, seed=seed)
+    stages = tuple(n for n in loaded.stages if n == stage or (stage == "all" and loaded.has(n)))
+    if steps is not None:
+        for name in stages:
+            loaded = loaded.with_steps(name, steps)
+    if not all(loaded.has(name) for name in stages):
+        raise UsageError(
+            f"the recipe {loaded.name!r} trains {stage} for 0 steps.",
+            f"Write --set {stage}.steps=2000",
+            "config",
+        )
+    command = command_line(
+        stage, recipe if isinstance(recipe, str) else loaded.name, overrides, data, sprites, seed, steps, start
+    )
+    pictures = Pictures(loaded, data, sprites, report)
+    run = Run(loaded, Path(out), pictures, torch.device(device), report, stop, resume, start, command)
+    check(loaded, stages, run.bundle(), run.out)
+    if dry_run:
+        return plan(run, stages)
+    _refuse_what_is_there(run, stages, overwrite)
+    _ = pictures.small  # built here: a fault in the data is said before anything is made
+    for name in stages:
+        # "all" with --resume goes on where it was: finished stages are kept, the broken-off one continues. Asked now:
+        # a text encoder that has trained on takes with it what had learned from the one before.
+        if resume and stage == "all" and finished(run, name):
+            report({"event": "kept", "stage": name})
+            continue
+        train_stage(run, name)
+        if stop():
+            break
+    return read_bundle(out)
+
+
+def _refuse_what_is_there(run: Run, stages: Sequence[str], overwrite: bool) -> None:
+    """Raise InputError if a stage has been trained or begun and nothing is said of it, or if there is nothing to
+    resume."""
+    lessons = {name: objective_of(run.recipe, name).lesson for name in stages}
+    begun = [name for name in stages if run.begun(name) or (lessons[name] and run.begun(lessons[name]))]
+    bundle = run.bundle()
+    trained = [e.name for e in bundle.manifest.stages] if bundle else []
+    there = [name for name in stages if name in begun or name in trained]
+    if there and not run.resume and not overwrite:
+        hint = "Go on with --resume, train anew with --overwrite, or choose another --out."
+        raise InputError(f"{run.out} holds {' and '.join(there)} already.", hint, "output")
+    if run.resume and not begun:
+        raise InputError(f"there is no checkpoint to resume in {run.out}", "start without --resume", "data")
+
+
+def finished(run: Run, stage: str) -> bool:
+    """Whether the bundle holds this very stage, trained to the recipe's last step."""
+    recipe, bundle = run.recipe, run.bundle()
+    entry = next((e for e in bundle.manifest.stages if e.name == stage), None) if bundle else None
+    if bundle and entry and stage in recipe.share:
+        return entry.source == recipe.share[stage]
+    if bundle and entry and recipe.stages[stage].copied:
+        return bundle.configs[stage] == stage_spec(recipe, stage)[1]
+    if entry is None or not (run.folder(stage) / FACTS).is_file():
+        return False
+    facts, wanted = run.checkpoint(stage), objective_of(recipe, stage).checkpoint_facts(run, stage)
+    same = all(agree(facts.get(key, value), value) for key, value in wanted.items())
+    return same and facts["step"] >= recipe.stages[stage].schedule.steps
+
+
+def train_stage(run: Run, name: str) -> None:
+    """Train a stage, or share or copy it, and put it into the bundle. Ends early when the run is told to stop."""
+    kind, resume = objective_of(run.recipe, name), run.resumes(name)
+    if kind.lesson and not run.start and not resume and run.resumes(kind.lesson):
+        run.start = Path(run.checkpoint(kind.lesson)["start"])  # the lesson was not finished
+    if name in run.recipe.share:
+        return export.share(run, name)
+    if run.recipe.stages[name].copied:
+        return export.copy(run, name)
+    kind.check_run(run, name)
+    encoders = _encoders(run, kind, name)
+    if run.stop():
+        return None
+    objective = kind(run, name, encoders)
+    if not resume:
+        objective.warm_start()
+        if not kind.is_encoder:
+            # Now: if the run is broken off in `prepare`, an old checkpoint must not be taken for the new training's.
+            shutil.rmtree(run.folder(name), ignore_errors=True)
+    if not objective.prepare():
+        return None
+    state = fit(objective, resume=resume)
+    if state.step < objective.schedule.steps:
+        return None
+    export.export(objective, state)
+    if cache := objective.encoders.cache:
+        cache.flush()
+    return None
+
+
+def _encoders(run: Run, kind: type[Objective], name: str) -> Encoders:
+    """What an objective is given: the finished encoders of the bundle, or a tokenizer if it trains the text encoder.
+    Raises InputError where there is no encoder yet."""
+    if kind.is_encoder:
+        return Encoders(tokenizer=_start_encoder(run, name))
+    if kind.learns_from(run.recipe, name):
+        return encoders_of(run.bundle(), run.out, run.recipe.encoder, run.device)
+    if run.bundle() is None:
+        raise InputError(f"{run.out} is not a bundle", train_first(run.recipe.encoder), "data")
+    return Encoders()
+
+
+def _start_encoder(run: Run, stage: str) -> Tokenizer:
+    """The tokenizer of a text encoder's training. It is kept beside the checkpoint, and goes into the bundle together
+    with the encoder."""
+    folder = run.folder(stage)
+    own = folder / "tokenizer.json"
+    if run.resumes(stage):
+        return Tokenizer.load(own if own.is_file() else run.out)
+    if run.start:
+        tokenizer = Tokenizer.load(run.start)
+    else:
+        n = run.recipe.tokenizer.captions
+        run.report({"event": "tokenizer", "stage": stage, "captions": n})
+        tokenizer = run.pictures.new_tokenizer(n)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    tokenizer.save(own)
+    if run.bundle() is None:
+        export.new_bundle(run, tokenizer.backend.to_str())
+    return tokenizer

@@ -1,0 +1,56 @@
+"""First weights from elsewhere: the stage of another bundle, or a network that was trained beside another stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from t2i.errors import InputError
+from t2i.store.bundle import read_bundle
+
+LIKE = 0.5  # of a network's parameters, the least share that another must have for a partial start
+
+
+def load_start(
+    start: Path,
+    stage: str,
+    net: nn.Module,
+    report: Callable[[dict[str, Any]], None],
+    *,
+    partial: bool = False,
+    hint: str = "Train without --start.",
+) -> None:
+    """Load the weights of a stage of the bundle `start` into `net`.
+
+    partial: a network that differs is accepted if at least `LIKE` of its parameters have a place in `net`; the others
+    keep their first weights. hint: for a bundle that has no such stage. Raises InputError.
+    """
+    bundle = read_bundle(start)
+    if stage not in bundle.configs:
+        raise InputError(f"{start} has no stage {stage!r} to start from.", hint, "data")
+    state, own = bundle.load_stage(stage)[1], net.state_dict()
+    fits = {k: t for k, t in state.items() if k in own and t.shape == own[k].shape}
+    share = _size(fits) / _size(own)
+    same = len(fits) == len(state) == len(own)
+    if not same and not (partial and share >= LIKE):
+        raise InputError(f"the {stage} of {start} is another network than the recipe's.", "Use its recipe.", "mismatch")
+    net.load_state_dict(own | fits)
+    report({"event": "warm start", "stage": stage, "path": str(start), "share": round(share, 4)})
+
+
+def load_average(checkpoint: Path, prefix: str, net: nn.Module) -> bool:
+    """Load the averaged weights under `prefix` of a checkpoint into `net`, if it is the same network. Whether it is."""
+    prefix = f"ema/{prefix}"
+    average = {k.removeprefix(prefix): t for k, t in load_file(checkpoint).items() if k.startswith(prefix)}
+    if {k: t.shape for k, t in average.items()} != {k: t.shape for k, t in net.state_dict().items()}:
+        return False
+    net.load_state_dict(average)
+    return True
+
+
+def _size(weights: dict[str, Tensor]) -> int:
+    return sum(t.numel() for t in weights.values())
