@@ -1,6 +1,6 @@
-"""What a base learns to repaint: masks of the shapes that `t2i inpaint` gets.
+"""Random masks for training a base to inpaint, of the kinds that `t2i inpaint` is given (GLIDE, section 3.3).
 
-Shapes: B pictures, K things in one, S pixels a side; a mask is (1, S, S), 1 = repaint (GLIDE, section 3.3).
+Shapes: B pictures, K things in a picture, S pixels a side. A mask is (1, S, S) of 0 and 1; 1 = repaint.
 """
 
 from __future__ import annotations
@@ -11,21 +11,22 @@ from torch import Tensor
 
 KINDS = ("box", "boxes", "ellipse", "blob", "strip", "outline", "bounds")
 SHARES = (0.14, 0.10, 0.08, 0.12, 0.16, 0.22, 0.18)
-"""How often each kind is drawn: removing and replacing (`outline`, `bounds`) and outpainting (`strip`) most."""
+"""How often each kind is drawn. Removing or replacing a thing (`outline`, `bounds`) and outpainting (`strip`) are the
+most common."""
 
 OWN = 0.6
-"""How often an outline is that of a thing in the picture itself. The others come from another picture of the batch:
-a model that had only seen holes where things are would put a thing into every hole."""
+"""How often an outline is that of a thing in the picture itself. The others come from another picture of the batch: a
+model that has only seen holes where things are would put a thing into every hole."""
 
 WIDEN = 0.08
-"""The most by which an outline is widened, a share of the side: masks by hand and by text are loose."""
+"""The most by which an outline is widened, as a share of the side: masks drawn by hand or found by text are loose."""
 
 
 def random_masks(n: int, size: int, share: float, g: torch.Generator, things: Tensor | None = None) -> Tensor:
-    """(n, 1, S, S) of 0 and 1: all ones (paint everything), but `share` of the rows repaint a part only.
+    """Masks (n, 1, S, S): all ones (paint everything), but for a random `share` of the rows, which repaint a part.
 
-    things (n, K, S, S) in [0, 1]: which pixels each thing of each picture owns, zero beyond a picture's last. Where it
-    is None or no picture has a thing, outlines are blobs and their bounds are boxes.
+    things (n, K, S, S) in [0, 1]: the pixels that each thing covers, zeros beyond a picture's last thing. Without
+    things, blobs stand in for outlines and boxes for their bounds.
     """
     masks = torch.ones(n, 1, size, size)
     chosen = (torch.rand(n, generator=g) < share).nonzero().flatten().tolist()
@@ -51,6 +52,8 @@ def random_masks(n: int, size: int, share: float, g: torch.Generator, things: Te
 def _thing(
     row: int, kind: str, things: Tensor, there: list[list[int]], peopled: list[int], g: torch.Generator
 ) -> Tensor:
+    """A mask of one thing's outline or bounds, or of all things', widened at random. there: row -> its things.
+    peopled: the rows that have things."""
     u = torch.rand(4, generator=g).tolist()
     others = [other for other in peopled if other != row] or peopled
     source = row if there[row] and (u[0] < OWN or others == [row]) else others[int(u[1] * len(others))]
@@ -76,7 +79,7 @@ def _thing(
 
 
 def _smooth_noise(size: int, cells: int, g: torch.Generator) -> Tensor:
-    """(1, S, S) in about [-1, 1], `cells` bumps a side."""
+    """(1, S, S) in about [-1, 1], with `cells` bumps along each side."""
     coarse = torch.rand(1, 1, cells, cells, generator=g) * 2 - 1
     return F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)[0]
 
@@ -94,7 +97,7 @@ def _box(size: int, g: torch.Generator, least: float = 0.12, most: float = 0.45)
 
 
 def _boxes(size: int, g: torch.Generator) -> Tensor:
-    """Two to four smaller ones."""
+    """Two to four smaller boxes."""
     count = int(torch.randint(2, 5, (1,), generator=g))
     return torch.stack([_box(size, g, 0.06, 0.2) for _ in range(count)]).amax(0)
 
@@ -107,7 +110,7 @@ def _ellipse(size: int, g: torch.Generator) -> Tensor:
 
 
 def _blob(size: int, g: torch.Generator) -> Tensor:
-    """An ellipse with a wavy outline: what a brush paints."""
+    """An ellipse with a wavy outline, like a brush stroke."""
     u = torch.rand(4, generator=g)
     axis = _axis(size)
     dx, dy = (axis - 0.2 - 0.6 * u[0]) / (0.16 + 0.24 * u[2]), (axis - 0.2 - 0.6 * u[1]) / (0.16 + 0.24 * u[3])
@@ -117,7 +120,7 @@ def _blob(size: int, g: torch.Generator) -> Tensor:
 
 
 def _strip(size: int, g: torch.Generator) -> Tensor:
-    """What lies beyond an edge: of one side, of two that face each other, or of all four."""
+    """A strip along one side, along two that face each other, or along all four."""
     u = torch.rand(5, generator=g)
     mask = torch.zeros(1, size, size)
     depths = [max(1, round(float(size * (0.12 + 0.5 * x)))) for x in u[1:]]

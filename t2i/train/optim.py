@@ -18,7 +18,7 @@ RMS = 0.2  # of an AdamW update, in units of the learning rate
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Map each of a stack of matrices (N, m, n) close to the semi-orthogonal U V^T of its U S V^T."""
+    """Each of a stack of matrices (N, m, n) with the SVD U S V^T, approximately as U V^T (Newton-Schulz, quintic)."""
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrices.bfloat16()
     if tall := x.shape[1] > x.shape[2]:
@@ -31,7 +31,10 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """params: (name, parameter) pairs. Matrices and convolutions not named in `exclude` get Muon."""
+    """Muon for matrices and convolutions, AdamW for everything else and for what `exclude` names.
+
+    params: (name, parameter) pairs. exclude: parts of names. muon: False for AdamW alone.
+    """
 
     def __init__(
         self, params: Iterable[tuple[str, nn.Parameter]], *, lr: float, muon: bool = True,
@@ -93,7 +96,7 @@ class MuonAdamW(torch.optim.Optimizer):
 
 
 class PowerEMA:
-    """Power-law average of the weights (Karras et al. 2023, EDM2, eq. 118):
+    """Power-law average of a module's weights (Karras et al. 2023, EDM2, eq. 118):
     w <- beta_t w + (1 - beta_t) theta,
     beta_t = (1 - 1/t)^(gamma + 1), gamma from the relative width sigma_rel."""
 

@@ -1,7 +1,7 @@
-"""Checkpoints of a training: weights, average, optimiser and step; a kill leaves the old one or the new.
+"""Checkpoints of a training: weights, average, optimiser state and step.
 
-Batches and noise are pure functions of (seed, step), so this is all that an exact resume needs. The format is
-safetensors for tensors and JSON for the rest; nothing is unpickled.
+Batches and noise are pure functions of (seed, step), so this is all that an exact resume needs. Tensors are stored as
+safetensors, the rest as JSON; nothing is unpickled. A kill while writing leaves the old checkpoint or the new one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ TENSORS, FACTS = "state.safetensors", "state.json"
 
 @dataclass
 class State:
-    """All that changes during training. step: optimiser steps taken."""
+    """All that changes during training.
+
+    step: steps taken, of which `skipped` had a loss that was no number. samples: examples seen. seconds: time spent.
+    """
 
     module: nn.Module
     optimizer: MuonAdamW
@@ -35,6 +38,7 @@ class State:
     skipped: int = 0
 
     def tensors(self) -> dict[str, Tensor]:
+        """The tensors of a checkpoint: model/NAME, ema/NAME, optimizer/INDEX/KEY."""
         out = {f"model/{name}": t for name, t in self.module.state_dict().items()}
         out |= {f"ema/{name}": t for name, t in self.ema.weights.items()}
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -43,6 +47,7 @@ class State:
         return {name: t.detach().contiguous() for name, t in out.items()}
 
     def save(self, folder: Path, facts: dict[str, object]) -> None:
+        """Write the checkpoint of `folder`. facts: what it belongs to (JSON)."""
         folder.mkdir(parents=True, exist_ok=True)
         counts = {
             "step": self.step,
@@ -56,7 +61,7 @@ class State:
         write_together({folder / TENSORS: data, folder / FACTS: text.encode()}, last=folder / TENSORS)
 
     def load(self, folder: Path, expect: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Take over a checkpoint and return its facts, which must agree with `expect` as far as it has them.
+        """Take over the checkpoint of `folder` and return its facts. Those that are in `expect` too must agree.
 
         Raises InputError when there is none or it does not fit.
         """
@@ -104,11 +109,12 @@ OTHERS = {
     "seed": "another seed",
     "start": "a training that started from other weights",
 }
-"""What a checkpoint belongs to when a fact differs."""
+"""Fact -> whose checkpoint it is when that fact differs."""
 
 
 def agree(old: Any, new: Any) -> bool:
-    """Equal in JSON; of two tables, the keys that both have: a later version may know more settings."""
+    """Whether a stored fact equals a new one, as JSON. Of two tables only the keys that both have are compared: a later
+    version of t2i may know more settings."""
     new = json.loads(json.dumps(new))
     if isinstance(old, dict) and isinstance(new, dict):
         return all(old[key] == new[key] for key in old.keys() & new.keys())

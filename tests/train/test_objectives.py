@@ -1,0 +1,81 @@
+"""The registry of objectives, their random streams, and what a training says of its precision."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from t2i.cli import train as command
+from t2i.rng import digest, generator
+from t2i.store.manifest import KINDS
+from t2i.train.log import read_log
+from t2i.train.objectives import OBJECTIVES, STAGES, objective_of
+from t2i.train.precision import pick_precision
+from t2i.train.recipe import Recipe, Schedule
+from t2i.train.recipes import load_recipe, recipe_names
+from t2i.train.streams import OFFSETS, examples_seed, first_weights, noise
+from t2i.train.trainer import train
+
+
+def test_every_stage_has_an_objective_and_is_offered() -> None:
+    assert ("all", *STAGES) == command.STAGES
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        assert tuple(recipe.stages) == tuple(STAGES)
+        for stage in STAGES:
+            kind = objective_of(recipe, stage)
+            assert OBJECTIVES[recipe.stages[stage].kind] is kind and kind.examples in OFFSETS
+            assert not kind.__abstractmethods__ and type(recipe.stages[stage]) is type(STAGES[stage])
+            entry, config = kind.stage_spec(recipe, stage)
+            assert entry.name == stage and entry.kind in KINDS and "widths" in config
+
+
+def test_the_table_decides_the_objective() -> None:
+    recipe = load_recipe("tiny", {"clip.locked": "true", "upsampler256.instead_of": "upsampler1024"})
+    kinds = {stage: recipe.stages[stage].kind for stage in STAGES}
+    assert kinds["clip"] == "clip_locked" and kinds["upsampler256"] == kinds["sharp256"] == "adversarial"
+    assert kinds["upsampler1024"] == "upsampler"
+
+
+def test_streams_are_what_they_always_were() -> None:
+    """Fixed for ever: weights that were trained by a command can be trained by it again."""
+    offsets = {"clip": 0, "base": 1, "prior": 2, "upsampler": 3, "tokenizer": 4, "text": 5, "clip_locked": 6}
+    assert offsets | {"distill_reader": 7, "sheets": 9} == OFFSETS
+    assert examples_seed(10, "base") == 11
+    assert torch.equal(torch.rand(3, generator=noise(2, "prior", 5)), torch.rand(3, generator=generator(2, "prior", 5)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(digest(3, "init", "base") % 2**63)
+        wanted = nn.Linear(4, 4)
+    before = torch.random.get_rng_state()
+    assert torch.equal(first_weights(3, "base", lambda: nn.Linear(4, 4)).weight, wanted.weight)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_recipe_is_written_as_its_file_has_it() -> None:
+    table = load_recipe("tiny").to_dict()
+    assert list(table) == ["name", "seed", "world", "tokenizer", *STAGES, "sample", "share"]
+    recipe = Recipe(stages=dict(STAGES)).with_stage("base", size=16).with_steps("base", 3)
+    assert recipe.stages["base"].schedule.steps == 3 and recipe.to_dict()["base"]["size"] == 16
+
+
+def test_a_precision_chosen_by_a_timing_says_so(micro: str, tmp_path: Path) -> None:
+    assert pick_precision(Schedule(precision="bf16"), torch.device("cpu")).facts == {"precision": "bf16"}
+    events: list[dict[str, Any]] = []
+    changes = ["clip.precision=auto", "clip.steps=1"]
+    train("clip", micro, changes, out=tmp_path / "auto", report=events.append)
+    start = next(e for e in events if e["event"] == "start")
+    facts = json.loads((tmp_path / "auto/.train/clip/state.json").read_text())
+    assert start["precision_by"] == facts["precision_by"] == "timing" and start["precision"] == facts["precision"]
+    chosen, *steps = read_log(tmp_path / "auto/.train/clip/log.jsonl")
+    assert chosen["event"] == "precision" and chosen["precision"] == facts["precision"]
+    assert chosen["fp32_ms"] > 0 and chosen["bf16_ms"] > 0
+    assert [record["event"] for record in steps] == ["step"]
+    train("clip", micro, [changes[0], "clip.steps=2"], out=tmp_path / "auto", resume=True)
+    again = [record["event"] for record in read_log(tmp_path / "auto/.train/clip/log.jsonl")]
+    assert again == ["precision", "step", "step"]  # chosen once
+    train("clip", micro, ["clip.steps=1"], out=tmp_path / "fixed")
+    assert "precision_by" not in json.loads((tmp_path / "fixed/.train/clip/state.json").read_text())
