@@ -33,7 +33,7 @@ from t2i.score.distances import frechet
 from t2i.score.extractors import ClipExtractor
 from t2i.store.bundle import read_bundle
 from t2i.store.manifest import MANIFEST
-from t2i.train.run import train
+from t2i.train.trainer import train
 from t2i.world import World
 
 OUT = Path("docs/papers")
