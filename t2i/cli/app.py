@@ -1,5 +1,4 @@
-"""The entry point: the commands, and what every failure becomes. No torch is imported here or on the way to
---help."""
+"""The entry point: the commands, and how failures become exit codes. Neither this nor --help imports torch."""
 
 from __future__ import annotations
 
@@ -62,12 +61,12 @@ app.command("score", cls=PanelCommand, epilog=score.EPILOG)(score.score)
 app.command("info", cls=PanelCommand, epilog=info.EPILOG)(info.info)
 app.add_typer(models.app, name="models")
 
-# Typer carries click with it; the class is reached through the name that is public in every version.
+# click's UsageError; Typer brings its own click, and this name is public in every version
 ParserFault: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 class Terminated(BaseException):
-    """SIGTERM, turned into an exception so that temporary files go away on the way out."""
+    """SIGTERM as an exception, so that temporary files are removed on the way out."""
 
 
 def _version(value: bool) -> None:
@@ -88,12 +87,12 @@ def _root(
 
 
 def main() -> NoReturn:
-    """Run the command line on sys.argv and leave with its exit code."""
+    """Run the command line on sys.argv and exit with its code."""
     sys.exit(run(sys.argv[1:]))
 
 
 def run(args: list[str]) -> int:
-    """Run the command line on ``args`` and return the exit code; every exception is turned into one."""
+    """Run the command line on ``args`` and return the exit code. No exception leaves it."""
     _prepare_streams()
     ui = UI.from_args(args)
     code, error = EXIT_OK, None
@@ -105,11 +104,11 @@ def run(args: list[str]) -> int:
             ui.fail(error)
         ui.close(error)
         sys.stdout.flush()
-    except (BrokenPipeError, ReaderGone):  # `| head -1`: no failure, and nobody to tell it to
+    except (BrokenPipeError, ReaderGone):  # `| head -1`: no failure, and nobody reads it
         _close_stdout()
         return EXIT_PIPE
-    except (OSError, InputError) as fault:  # the closing record cannot be written, for example to a full disk
-        if error is None:  # else the reason has been said
+    except (OSError, InputError) as fault:  # the envelope cannot be written, for example to a full disk
+        if error is None:  # else the reason was printed above
             ui.fail(fault if isinstance(fault, InputError) else unwritten(fault))
         _close_stdout()
         return InputError.exit_code
@@ -117,7 +116,7 @@ def run(args: list[str]) -> int:
 
 
 def _close_stdout() -> None:
-    """Nothing more can be said on stdout, also not by the interpreter on its way out."""
+    """Send what is still written to stdout, also by the interpreter at exit, nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -188,7 +187,7 @@ def _parser_hint(error: Exception, ui: UI) -> str:
 
 
 def _prepare_streams() -> None:
-    """Paths must come out as the bytes they are, and no message may fail on a narrow terminal encoding."""
+    """Let paths come out as the bytes they are, and no message fail for the terminal's encoding."""
     if sys.stdout is None:  # started with its output closed, `>&-`: the results go nowhere
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it lives as long as the process
     for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):

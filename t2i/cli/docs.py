@@ -1,4 +1,4 @@
-"""docs/cli.md from the app: `python -m t2i.cli.docs > docs/cli.md`. A test compares the two."""
+"""Write docs/cli.md from the help pages: `python -m t2i.cli.docs > docs/cli.md`. A test compares the two."""
 
 from __future__ import annotations
 

@@ -25,13 +25,13 @@ def info(
     ctx: typer.Context,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A PNG, JPEG or WebP file.")],
     trust: Annotated[
-        Path | None, typer.Option(metavar="PEM", help="Roots to believe in a signature.", show_default=False)
+        Path | None, typer.Option(metavar="PEM", help="Root certificates to trust.", show_default=False)
     ] = None,
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Show how a picture was made: prompt, seed, settings, model, its mark as a generated picture, and whether its
-    Content Credentials hold. Pictures of AUTOMATIC1111 and ComfyUI are read, too."""
+    """Show how a picture was made: prompt, seed, settings, model, whether it is marked as generated, and whether its
+    Content Credentials are valid. Reads pictures of AUTOMATIC1111 and ComfyUI, too."""
     ui: UI = ctx.obj
     from t2i.media.c2pa import read_credentials
     from t2i.media.images import read_metadata

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,7 @@ from t2i.jobs.parsing import DTYPES, check_choice, check_count, parse_seeds
 from t2i.prompts import check_prompt, random_seed
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 EPILOG = """Examples:
 
@@ -123,12 +123,14 @@ def inpaint(
     The path of each picture goes to stdout, one a line.
     """
     ui: UI = ctx.obj
-    from t2i.jobs.inputs import MODES, check_mask, parse_box, read_mask, read_source
+    from t2i.jobs.inpaint import InpaintRequest
+    from t2i.jobs.inputs import read_source
     from t2i.jobs.job import Job
+    from t2i.jobs.masks import MODES, check_mask, join_masks, parse_box, read_mask
     from t2i.jobs.output_paths import OutputPaths
     from t2i.jobs.request import DrawRequest
     from t2i.jobs.runner import Runner
-    from t2i.jobs.settings import check_words, read_dials
+    from t2i.jobs.settings import check_options, read_settings
     from t2i.store.bundle import read_bundle
     from t2i.store.registry import resolve
 
@@ -139,24 +141,24 @@ def inpaint(
     check_device(device)
     if prompt is not None and not prompt.strip():
         raise UsageError("the prompt is empty.", "Leave it out to remove what is masked, or say what to paint.")
-    for needed, there, options in (
+    for needed, there, dependent in (
         ("--mask", mask, ("mask_mode",)),
         ("--mask-text", mask_text, ("mask_shape", "mask_grow", "mask_threshold")),
     ):
-        for name in options:
+        for name in dependent:
             if there is None and opt.is_given(ctx, name):
                 raise UsageError(f"--{name.replace('_', '-')} needs {needed}.", f"Say {needed}, or leave it out.")
     text = check_prompt(prompt) if prompt is not None else ""
     looked_for = check_prompt(mask_text, "--mask-text") if mask_text is not None else None
     seeds = parse_seeds(seed, n)
-    words = opt.words(steps=steps, guidance=guidance, negative=negative)
-    check_words(words)
+    options = opt.written(steps=steps, guidance=guidance, negative=negative)
+    check_options(options)
     boxes = [parse_box(b) for b in box or []]
     signer = opt.read_signer(sign_cert, sign_key)
 
     source = read_source(ui, picture, strict)
     white = read_mask(ui, mask, source.image.size, mask_mode, strict) if mask is not None else None
-    painted, margins = _join_masks(source, white, boxes, outpaint)
+    painted, margins = join_masks(source, white, boxes, outpaint)
     if painted is None and looked_for is None:
         raise UsageError("nothing says what to repaint.", 'Add --mask, --box, --mask-text "the cat" or --outpaint 25%.')
     if painted is not None and looked_for is None:
@@ -164,78 +166,22 @@ def inpaint(
 
     bundle = read_bundle(resolve(model))
     paths = OutputPaths(output, bundle.manifest.name)
-    plan = {
-        "picture": source.digest,
-        "mask": _digest(painted),
-        "outpaint": list(margins),
-        "feather": feather,
-        **({"text": looked_for, "shape": mask_shape, "grow": mask_grow} if looked_for else {}),
-        **({"threshold": mask_threshold} if looked_for and mask_threshold else {}),
-    }
-    size = (source.image.width + margins[0] + margins[2], source.image.height + margins[1] + margins[3])
-    request = DrawRequest.editing(
-        bundle,
-        paths.path,
-        "inpaint",
-        source,
-        size=size,
-        overwrite=overwrite,
-        manifest=not paths.single,
-        private=no_prompt_metadata,
-        signer=signer,
-    )
-    dials = read_dials(bundle, dtype, words, bool(text)).with_settings({"inpaint": plan})
+    edit = InpaintRequest(ui, source, painted, margins, feather, looked_for, mask_shape, mask_grow, mask_threshold)
+    settings = read_settings(bundle, dtype, options, bool(text)).adding({"inpaint": edit.facts()})
     fallback = random_seed()
     title = f"{picture.stem} {text or 'removed'}"
-    numbers = seeds if seeds is not None else range(fallback, fallback + (n or 1))
-    jobs = [Job(text, number, i, i, dials, title) for i, number in enumerate(numbers)]
+    jobs = [Job(text, s, i, i, settings, title) for i, s in enumerate(opt.seeds_or(seeds, fallback, n))]
     for folder in paths.folders(jobs):
         check_writable(folder)
     if seeds is None:
         ui.note(f"seed {fallback}")
     opt.environment(offline, deterministic)
-    from t2i.jobs.inpaint import Inpainting
-
-    beside = paths.path(jobs[0]).parent / f"{picture.stem}.mask.png" if show_mask else None
-    paint = Inpainting(ui, source, painted, margins, feather, looked_for, mask_shape, mask_grow, mask_threshold, beside)
-    runner = Runner(ui, replace(request, draw_jobs=paint), jobs, device, batch)
+    if show_mask:
+        edit = replace(edit, beside=paths.path(jobs[0]).parent / f"{picture.stem}.mask.png")
+    request = DrawRequest.editing(
+        bundle, paths.path, "inpaint", source, size=edit.size, overwrite=overwrite, manifest=not paths.single,
+        private=no_prompt_metadata, signer=signer, draw_jobs=edit.draw,
+    )  # fmt: skip
+    runner = Runner(ui, request, jobs, device, batch)
     runner.run()
     runner.finish()
-
-
-def _join_masks(
-    source: Any, mask: Image | None, boxes: list[tuple[int, int, int, int]], outpaint: str | None
-) -> tuple[Image | None, tuple[int, int, int, int]]:
-    """Join everything that says what to repaint; -> (mask, margins).
-
-    mask: L, 255 = repaint, as large as the picture with its margins; None where nothing says anything. margins: pixels
-    to add (left, top, right, bottom).
-    """
-    from PIL import ImageChops, ImageOps
-
-    from t2i.jobs.inputs import boxes_mask, parse_outpaint
-
-    size, parts = source.image.size, []
-    if mask is not None:
-        parts.append(mask)
-    if boxes:
-        parts.append(boxes_mask(size, boxes))
-    if source.picture.alpha is not None and not parts:
-        parts.append(ImageChops.invert(source.picture.alpha))
-    margins = parse_outpaint(outpaint, size) if outpaint is not None else (0, 0, 0, 0)
-    if not parts and not any(margins):
-        return None, margins
-    if not parts:
-        from PIL import Image
-
-        parts.append(Image.new("L", size, 0))
-    joined = parts[0]
-    for part in parts[1:]:
-        joined = ImageChops.lighter(joined, part)
-    return ImageOps.expand(joined, border=margins, fill=255), margins
-
-
-def _digest(mask: Image | None) -> str | None:
-    import hashlib
-
-    return None if mask is None else hashlib.sha256(repr(mask.size).encode() + mask.tobytes()).hexdigest()

@@ -90,12 +90,12 @@ def show(
     if lacks:
         ui.line(safe(f"  {unfinished_error(manifest.name, lacks).message}"))
     for entry in manifest.stages:
-        dials: dict[str, Any] = {k: v for k, v in asdict(entry.defaults).items() if v is not None}
-        dials |= {"instead_of": entry.instead_of} if entry.instead_of else {}
-        if isinstance(dials.get("threshold"), tuple):
-            dials["threshold"] = ",".join(f"{v:g}" for v in dials["threshold"])  # as --threshold takes it
+        defaults: dict[str, Any] = {k: v for k, v in asdict(entry.defaults).items() if v is not None}
+        defaults |= {"instead_of": entry.instead_of} if entry.instead_of else {}
+        if isinstance(defaults.get("threshold"), tuple):
+            defaults["threshold"] = ",".join(f"{v:g}" for v in defaults["threshold"])  # as --threshold takes it
         kind = f"{entry.kind}, from {entry.source}" if entry.source else entry.kind
-        ui.line(safe(f"  {entry.name} ({kind})  " + "  ".join(f"{k} {v}" for k, v in dials.items())))
+        ui.line(safe(f"  {entry.name} ({kind})  " + "  ".join(f"{k} {v}" for k, v in defaults.items())))
     ui.line(f"  digest {bundle.digest[:16]}\n")
     for line in bundle.card().rstrip().split("\n"):
         ui.line(safe(line))

@@ -136,7 +136,7 @@ Debug = Annotated[
 ]
 
 
-def words(**options: object) -> dict[str, str]:
+def written(**options: object) -> dict[str, str]:
     """The settings of a picture as text, without those that were not given."""
     return {name: str(value) for name, value in options.items() if value is not None}
 

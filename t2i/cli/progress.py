@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Lines:
-    """Lines at least ``every`` seconds apart, over all batches of a run."""
+    """Progress lines at least ``every`` seconds apart, over all batches of a run."""
 
     def __init__(self, say: Callable[[str], None], every: float) -> None:
         self.say, self.every = say, every
@@ -32,8 +32,8 @@ class Lines:
 
 @contextmanager
 def bars(what: str, left: str, screen: Screen | None = None) -> Iterator[OnStep]:
-    """A bar for each stage, with its time left; below them, with ``screen.preview``, the picture so far. All of it
-    goes away when the block ends."""
+    """A bar for each stage with its time left, and with ``screen.preview`` the estimates so far. All of it is removed
+    when the block ends."""
     from rich.console import Console, Group
     from rich.live import Live
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -133,7 +133,7 @@ def sample(
     from t2i.jobs.prompt_file import PromptLine, plan, read_lines
     from t2i.jobs.request import DrawRequest
     from t2i.jobs.runner import Runner
-    from t2i.jobs.settings import check_words, read_dials
+    from t2i.jobs.settings import check_options, read_settings
     from t2i.jobs.sheets import write_sheets
     from t2i.jobs.sweep import parse_sweep
     from t2i.store.bundle import read_bundle
@@ -159,11 +159,11 @@ def sample(
             raise UsageError("there is a prompt and a prompt file.", "Leave one of them out.")
         raise UsageError("there is no prompt.", 'Write t2i sample "a cat in the snow", or t2i sample -f prompts.txt')
     seeds = parse_seeds(seed, n)
-    words = opt.words(
+    options = opt.written(
         size=size, steps=steps, guidance=guidance, sampler=sampler, threshold=threshold, sr_noise=sr_noise,
         negative=negative,
     )  # fmt: skip
-    check_words(words)
+    check_options(options)
     axes = parse_sweep(sweep or [])
     lines = [PromptLine(check_prompt(prompt))] if prompt is not None else read_lines(file or "-")
     signer = edit.signer(opt.read_signer(sign_cert, sign_key))
@@ -175,9 +175,11 @@ def sample(
     fallback = random_seed() if prompt is not None else None
     if init is not None:
         assert prompt is not None
-        jobs = edit.jobs(prompt, opt.seeds_or(seeds, fallback, n), read_dials(bundle, dtype, words))
+        jobs = edit.jobs(prompt, opt.seeds_or(seeds, fallback, n), read_settings(bundle, dtype, options))
     else:
-        jobs = plan(lines, n, seeds, words, lambda said: edit.dials(read_dials(bundle, dtype, said)), axes, fallback)
+        jobs = plan(
+            lines, n, seeds, options, lambda said: edit.apply(read_settings(bundle, dtype, said)), axes, fallback
+        )
     for folder in paths.folders(jobs):
         check_writable(folder)
     if seeds is None and fallback is not None:

@@ -1,5 +1,5 @@
-"""Pictures in the terminal: half blocks in colour everywhere; with textual-image, kitty's graphics or sixels where
-the terminal knows them (iTerm2 reads sixels)."""
+"""Pictures in the terminal: half blocks in colour; with textual-image, kitty's graphics or sixels where the terminal
+knows them (iTerm2 knows sixels)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 MOST = 4  # pictures of a batch that the preview shows
 LINES = 20  # height of a picture, in lines of text
-BLOCKS = "T2I_HALF_BLOCKS"  # set it where a terminal says more of itself than it can draw
+BLOCKS = "T2I_HALF_BLOCKS"  # an environment variable, for terminals that claim more than they can draw
 
 
 @dataclass
 class HalfBlocks:
-    """A Rich renderable: two pixels a cell, one above the other. A cell is taken to be twice as high as wide."""
+    """For rich: two pixels a cell, one above the other. A cell is taken to be twice as high as wide."""
 
     image: Image
     lines: int = LINES
@@ -48,7 +48,7 @@ class HalfBlocks:
 
 @dataclass
 class Screen:
-    """Where ``--show`` and ``--preview`` draw: stderr, so that stdout stays the results'."""
+    """Draws for ``--show`` and ``--preview`` on stderr; stdout is for results."""
 
     show: bool
     preview: bool
@@ -56,7 +56,7 @@ class Screen:
 
     @classmethod
     def wanted(cls, ui: UI, show: bool, preview: bool) -> Screen | None:
-        """A screen if there is something to show and a terminal to show it on; a warning if there is none."""
+        """A screen if something is to be shown; without a terminal a warning, and None."""
         if not show and not preview:
             return None
         if not sys.stderr.isatty():
@@ -65,7 +65,7 @@ class Screen:
         return cls(show, preview and not ui.quiet)
 
     def picture(self, path: Path, image: Image | None) -> None:
-        """Show a picture, or what lies at ``path``."""
+        """Show a picture, read from ``path`` unless ``image`` is given."""
         from rich.console import Console
 
         if image is None:
@@ -82,7 +82,7 @@ class Screen:
             console.print(self._kind(image, width="auto", height=lines))
 
     def estimate(self, x0_hat: Any, console: Console) -> RenderableType | None:
-        """The pictures so far, side by side in half blocks; None for a stage that makes no picture."""
+        """The estimates x0_hat (B, 3, H, W) side by side in half blocks; None for a stage that draws no pixels."""
         if getattr(x0_hat, "ndim", 0) != 4 or x0_hat.shape[1] != 3:
             return None
         from PIL import Image
@@ -102,9 +102,10 @@ class Screen:
 
 
 def _graphics() -> Any:
-    """textual-image's renderable for this terminal, or None where half blocks are the best there is.
+    """textual-image's renderable for this terminal; None where only half blocks work.
 
-    The terminal is asked through stdin and stdout, so both must be it."""
+    The terminal is asked through stdin and stdout, so both must be terminals.
+    """
     if os.environ.get(BLOCKS) or not (sys.stdin.isatty() and sys.stdout.isatty()):
         return None
     try:

@@ -1,7 +1,7 @@
-"""What a command says: results on stdout (paths, or NDJSON), everything else on stderr.
+"""What a command prints: results on stdout (paths, or JSON lines), everything else on stderr.
 
-Nothing that a user wrote reaches a terminal unescaped: control characters and bidirectional marks are shown
-as \\xNN, and Rich's markup is never interpreted.
+Nothing that a user wrote reaches a terminal unescaped: control characters and bidirectional marks are shown as \\xNN,
+and markup of rich is never interpreted.
 """
 
 from __future__ import annotations
@@ -32,20 +32,18 @@ EVERY = 5.0  # seconds between plain progress lines
 
 
 class ReaderGone(BaseException):
-    """Nobody reads stdout any more: we leave as other programs do. Not an OSError, which typer would take for
-    itself and exit 1."""
+    """Nobody reads stdout any more. Not an OSError, for which typer would exit 1 by itself."""
 
 
 def unwritten(error: OSError) -> InputError:
-    """Standard output refuses our results."""
+    """The failure to write to stdout."""
     what = f"cannot write the results to standard output: {explain_os_error(error)}."
     return InputError(what, "Make room there.", "output")
 
 
 @dataclass
 class UI:
-    """The voice of one run. ``pictures`` and ``failed`` are counted for the closing envelope of
-    ``--json``."""
+    """Prints for one run; a `Reporter` for `t2i.jobs`. pictures, failed: counts for the closing envelope of --json."""
 
     command: str = "t2i"
     json: bool = False
@@ -60,8 +58,7 @@ class UI:
 
     @classmethod
     def from_args(cls, args: list[str]) -> UI:
-        """What can be known before the arguments are parsed, so that their faults are reported in the right
-        form."""
+        """Read what is needed to report mistakes in the arguments themselves, before they are parsed."""
         words = args[: args.index("--")] if "--" in args else args
         command = next((word for word in words if not word.startswith("-")), "t2i")
         return cls(command, "--json" in words, "--quiet" in words or "-q" in words, "--debug" in words)
@@ -72,7 +69,7 @@ class UI:
             self._say(safe(text))
 
     def warn(self, text: str) -> None:
-        """A line that should be read, also with ``--quiet``."""
+        """A warning, also with ``--quiet``."""
         self._say(f"t2i: warning: {safe(text)}")
 
     def _say(self, line: str) -> None:
@@ -80,7 +77,7 @@ class UI:
         sys.stderr.flush()
 
     def line(self, text: str) -> None:
-        """A line of the result, as it is."""
+        """A line of the result, not escaped."""
         try:
             sys.stdout.write(text + "\n")
             sys.stdout.flush()
@@ -99,7 +96,7 @@ class UI:
         return self.screen is not None and self.screen.show
 
     def picture(self, path: Path, table: dict[str, Any], image: Image | None = None) -> None:
-        """A picture that is there: its path, or its record; and the picture itself with ``--show``."""
+        """A picture: its path, or its record; and with ``--show`` the picture itself."""
         self.pictures += 1
         if self.json:
             self.record({"path": str(path), **{key: value for key, value in table.items() if key != "path"}})
@@ -109,7 +106,7 @@ class UI:
             self.screen.picture(path, image)
 
     def sheet(self, path: Path, table: dict[str, Any]) -> None:
-        """A sheet of pictures, which is not counted as one."""
+        """A sheet; it does not count as a picture."""
         if self.json:
             self.record({"path": str(path), **table})
         else:
@@ -148,8 +145,7 @@ class UI:
 
     @contextmanager
     def finishing(self, what: str) -> Iterator[list[int]]:
-        """The first SIGINT or SIGTERM is noted in the list and lets the block go on to its end; the second
-        stops it."""
+        """A first SIGINT or SIGTERM goes into the list and lets the block end; a second one stops it."""
         signals: list[int] = []
 
         def note(number: int, frame: FrameType | None) -> None:
@@ -171,11 +167,9 @@ class UI:
 
     @contextmanager
     def progress(self, what: str, done: int = 0, total: int = 0) -> Iterator[OnStep]:
-        """A callback (stage, step, total, x0_hat) that draws a bar for each stage on a terminal, and a line
-        now and then elsewhere; ``what`` says which pictures are being made.
+        """A callback for sampling steps: bars on a terminal, with --preview above the estimates; lines elsewhere.
 
-        ``done`` of ``total`` pictures are there already; from these follows the time left. The screen may
-        show the picture as it comes into being.
+        ``what`` names the pictures. ``done`` of ``total`` pictures are finished, from which follows the time left.
         """
         from t2i.cli.progress import Lines, bars
 
@@ -194,7 +188,7 @@ class UI:
 
 
 def time_left(passed: float, made: int, to_make: int) -> str:
-    """``about 3 min left``, from how long the ``made`` took; empty while nothing can be said."""
+    """``about 3 min left``: ``made`` pictures took ``passed`` seconds. "" while nothing is known."""
     if made < 1 or to_make < 1:
         return ""
     seconds = passed / made * to_make

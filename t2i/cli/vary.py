@@ -95,7 +95,7 @@ def vary(
     from t2i.jobs.output_paths import OutputPaths
     from t2i.jobs.request import DrawRequest
     from t2i.jobs.runner import Runner
-    from t2i.jobs.settings import check_words, read_dials
+    from t2i.jobs.settings import check_options, read_settings
     from t2i.jobs.sheets import write_sheets
     from t2i.jobs.vary import VaryRequest, write_animations
     from t2i.store.bundle import read_bundle
@@ -113,11 +113,11 @@ def vary(
         ui, picture, prompt, to=to, from_text=from_text, to_text=to_text, theta=theta, frames=frames, strength=strength
     )
     seeds = parse_seeds(seed, n)
-    words = opt.words(
+    options = opt.written(
         size=size, steps=steps, guidance=guidance, sampler=sampler, threshold=threshold, sr_noise=sr_noise,
         negative=negative,
     )  # fmt: skip
-    check_words(words)
+    check_options(options)
     signer = edit.signer(opt.read_signer(sign_cert, sign_key))
 
     bundle = read_bundle(resolve(model))
@@ -125,7 +125,9 @@ def vary(
     edit.check_model(bundle)
     paths = OutputPaths(output, bundle.manifest.name)
     fallback = random_seed()
-    jobs = edit.jobs(prompt or "", opt.seeds_or(seeds, fallback, n), read_dials(bundle, dtype, words, bool(prompt)))
+    jobs = edit.jobs(
+        prompt or "", opt.seeds_or(seeds, fallback, n), read_settings(bundle, dtype, options, bool(prompt))
+    )
     for folder in paths.folders(jobs):
         check_writable(folder)
     if seeds is None:

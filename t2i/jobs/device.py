@@ -8,7 +8,7 @@ from t2i.errors import UnavailableError, UsageError
 
 
 def check_device(text: str) -> str:
-    """The spelling of a device; whether it exists is known only once torch is there."""
+    """Return the name. Raises UsageError for one that is spelt wrong; `pick_device` tells whether it exists."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", text):
         raise UsageError(f"--device {text!r} is not known.", "Write auto, cpu, cuda, cuda:0 or mps.")
     return text

@@ -12,7 +12,7 @@ from t2i.jobs.inputs import SourceImage, read_square
 from t2i.jobs.job import Job
 from t2i.jobs.parsing import check_choice
 from t2i.jobs.reporter import OnStep, Reporter
-from t2i.jobs.settings import Dials
+from t2i.jobs.settings import Settings
 from t2i.sampling import PRIORS, SampleRequest, SamplingConfig
 
 if TYPE_CHECKING:
@@ -67,17 +67,17 @@ class EditRequest:
         return cls(source, strength, rerank, prior if prior != "diffusion" else None, best_of)
 
     @classmethod
-    def of_record(cls, path: Path, settings: dict[str, Any]) -> EditRequest:
+    def of_record(cls, path: Path, table: dict[str, Any]) -> EditRequest:
         """What the record of the picture at ``path`` says was asked for.
 
         Raises InputError for a picture made from another, which is not in the record, ValueError for values that make
         no sense: a file may say anything.
         """
-        made_from = next((kind for kind in FROM_PICTURES if kind in settings), None)
+        made_from = next((kind for kind in FROM_PICTURES if kind in table), None)
         if made_from:
             what = f"{path} was made from another picture (--{made_from}) and cannot be drawn again without it."
             raise InputError(what, "Give that picture again, with the settings that `t2i info` shows.", "image")
-        rerank, prior, best_of = (settings.get(name) for name in ("rerank", "prior", "prior_best_of"))
+        rerank, prior, best_of = (table.get(name) for name in ("rerank", "prior", "prior_best_of"))
         for number in (rerank, best_of):
             if number is not None and (type(number) is not int or not 1 <= number <= MAX_CANDIDATES):
                 raise ValueError("no such number")
@@ -98,39 +98,39 @@ class EditRequest:
         """The signer for the pictures; one that starts from a picture names it as its parent."""
         return signer if self.init is None else self.init.signer(signer)
 
-    def dials(self, dials: Dials) -> Dials:
+    def apply(self, settings: Settings) -> Settings:
         """The same settings with what this asks for, for keys and records."""
         more: dict[str, Any] = {"rerank": self.rerank, "prior": self.prior, "prior_best_of": self.best_of}
         if self.init is not None:
             strength = {} if self.strength is None else {"strength": self.strength}
             more["init"] = {"pictures": [self.init.digest], **strength}
         more = {name: value for name, value in more.items() if value}
-        return dials.with_settings(more) if more else dials
+        return settings.adding(more) if more else settings
 
-    def jobs(self, prompt: str, seeds: Sequence[int], read: Dials) -> list[Job]:
+    def jobs(self, prompt: str, seeds: Sequence[int], read: Settings) -> list[Job]:
         """A job for each seed, from the picture of --init."""
         assert self.init is not None
-        dials, name = self.dials(read), f"init {self.init.path.stem} {prompt}"
-        return [Job(prompt, seed, i, i, dials, name) for i, seed in enumerate(seeds)]
+        settings, name = self.apply(read), f"init {self.init.path.stem} {prompt}"
+        return [Job(prompt, seed, i, i, settings, name) for i, seed in enumerate(seeds)]
 
-    def draw(self, pipeline: Pipeline, jobs: list[Job], settings: SampleRequest, on_step: OnStep) -> Samples:
+    def draw(self, pipeline: Pipeline, jobs: list[Job], request: SampleRequest, on_step: OnStep) -> Samples:
         """The pictures of jobs with equal settings."""
-        settings = replace(settings, prior=self.prior or "diffusion")
+        request = replace(request, prior=self.prior or "diffusion")
         for entry in pipeline.manifest.of_kind("prior") if self.best_of else ():
-            settings = settings.override(entry.name, SamplingConfig(best_of=self.best_of))
+            request = request.override(entry.name, SamplingConfig(best_of=self.best_of))
         prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
         if self.init is not None:
             from t2i.edit.vary import image_to_image
 
             strength = STRENGTH if self.strength is None else self.strength
             return image_to_image(
-                pipeline, self.init.tensor, prompts, seeds, settings, strength=strength, on_step=on_step
+                pipeline, self.init.tensor, prompts, seeds, request, strength=strength, on_step=on_step
             )
         if self.rerank:
             from t2i.edit.rerank import rerank
 
-            return rerank(pipeline, prompts, seeds, self.rerank, settings, on_step=on_step).samples
-        return pipeline.sample(prompts, seeds, settings, on_step=on_step)
+            return rerank(pipeline, prompts, seeds, self.rerank, request, on_step=on_step).samples
+        return pipeline.sample(prompts, seeds, request, on_step=on_step)
 
 
 def check_strength(strength: float | None) -> None:

@@ -1,14 +1,15 @@
-"""From the checked inputs of `t2i inpaint` to pictures: the mask is found, once, and the engine called."""
+"""The request of `t2i inpaint`: a picture, what is repainted of it, and how."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from t2i.errors import InputError
 from t2i.jobs.inputs import SourceImage
 from t2i.jobs.job import Job
+from t2i.jobs.masks import mask_digest
 from t2i.jobs.output_paths import make_folder
 from t2i.jobs.reporter import OnStep, Reporter, shorten
 
@@ -19,14 +20,19 @@ if TYPE_CHECKING:
     from t2i.pipeline import Pipeline, Samples
     from t2i.sampling import SampleRequest
 
-MOST = 0.9
-"""The largest share of a picture that `--mask-text` may take: what is everywhere is not found."""
+MAX_SHARE = 0.9
+"""The largest share of a picture that --mask-text may find: what is everywhere was not found."""
 
 
 @dataclass
-class Inpainting:
-    """How the jobs of `t2i inpaint` become pictures. mask: L, as large as the picture with its margins, or None;
-    beside: where the mask that was used is saved, or None."""
+class InpaintRequest:
+    """What is repainted: `mask` and what is found for `text`, joined.
+
+    mask: L, 255 = repaint, as large as the picture with its margins, or None. margins: pixels added (left, top, right,
+    bottom). feather: pixels, or None for the engine's own. text: what --mask-text names; shape: "box" around it or
+    "exact" outline; grow: by which share of the short side it is widened; threshold: least contrast, or None for
+    Otsu's. beside: where the mask is saved, or None.
+    """
 
     reporter: Reporter
     source: SourceImage
@@ -37,33 +43,50 @@ class Inpainting:
     shape: str
     grow: float
     threshold: float | None
-    beside: Path | None
-    found: tuple[Tensor, Tensor] | None = field(default=None, init=False)
+    beside: Path | None = None
+    _prepared: tuple[Tensor, Tensor] | None = field(default=None, init=False)
 
-    def __call__(self, pipeline: Pipeline, jobs: list[Job], settings: SampleRequest, on_step: OnStep) -> Samples:
-        """The pictures of jobs with one prompt. Raises InputError where `--mask-text` finds nothing."""
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the result."""
+        left, top, right, bottom = self.margins
+        return self.source.image.width + left + right, self.source.image.height + top + bottom
+
+    def facts(self) -> dict[str, Any]:
+        """What decides the picture, for its key and record."""
+        facts: dict[str, Any] = {
+            "picture": self.source.digest,
+            "mask": None if self.mask is None else mask_digest(self.mask),
+            "outpaint": list(self.margins),
+            "feather": self.feather,
+        }
+        if self.text:
+            facts |= {"text": self.text, "shape": self.shape, "grow": self.grow}
+            facts |= {"threshold": self.threshold} if self.threshold else {}
+        return facts
+
+    def draw(self, pipeline: Pipeline, jobs: list[Job], request: SampleRequest, on_step: OnStep) -> Samples:
+        """The pictures of jobs with one prompt, "" for a removal. Raises InputError where `text` is not found."""
         from t2i.edit.inpaint import inpaint
         from t2i.pipeline import Samples
 
-        if self.found is None:
-            self.found = self.prepare(pipeline)
-        canvas, mask = self.found
+        if self._prepared is None:
+            self._prepared = self.prepare(pipeline)
+        canvas, mask = self._prepared
         prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
         words = prompts if prompts[0] else None
-        images = inpaint(pipeline, canvas, mask, words, seeds, settings, feather=self.feather, on_step=on_step)
-        cut: list[str | None] = [None] * len(jobs)
-        if words:
-            cut = pipeline.encode(words)[1]
+        images = inpaint(pipeline, canvas, mask, words, seeds, request, feather=self.feather, on_step=on_step)
+        cut: list[str | None] = pipeline.encode(words)[1] if words else [None] * len(jobs)
         return Samples(images, {}, cut, [pipeline.words.unknown(prompt) for prompt in prompts])
 
     def prepare(self, pipeline: Pipeline) -> tuple[Tensor, Tensor]:
-        """The picture with its margins (3, H, W), and what is to be painted of it (1, H, W)."""
+        """The picture with its margins (3, H, W) in [-1, 1], and the mask (1, H, W), 1 = repaint."""
         import torch
 
         from t2i.edit.masks import extend
         from t2i.media.images import save_image, to_pil, to_tensor
 
-        image = to_tensor(self.source.image)
+        image = self.source.tensor
         left, top, right, bottom = self.margins
         canvas, mask = extend(image, left, top, right, bottom)
         if self.mask is not None:
@@ -71,25 +94,24 @@ class Inpainting:
             mask = torch.maximum(mask, (white > 0).float())
         if self.text is not None:
             inside = (..., slice(top, top + image.shape[1]), slice(left, left + image.shape[2]))
-            mask[inside] = torch.maximum(mask[inside], self.look(pipeline, image))
+            mask[inside] = torch.maximum(mask[inside], self.find(pipeline, self.text))
         if self.beside is not None:
             make_folder(self.beside.parent)
             save_image(to_pil(mask.expand(3, -1, -1) * 2 - 1), self.beside)
             self.reporter.note(f"mask: {self.beside}, {float(mask.mean()):.0%} of the picture")
         return canvas, mask
 
-    def look(self, pipeline: Pipeline, image: Tensor) -> Tensor:
-        """Where the text is in the picture."""
+    def find(self, pipeline: Pipeline, text: str) -> Tensor:
+        """Where the text is in the picture: (1, H, W). Raises InputError where it is nowhere, or everywhere."""
         from t2i.edit.textmask import text_mask
 
-        assert self.text is not None
-        for word in pipeline.words.unknown(self.text):
+        for word in pipeline.words.unknown(text):
             self.reporter.warn(f"--mask-text: the model has never read {shorten(word)!r}")
         boxed = self.shape == "box"
-        mask = text_mask(pipeline, image, self.text, grow_by=self.grow, threshold=self.threshold, boxed=boxed)
+        mask = text_mask(pipeline, self.source.tensor, text, grow_by=self.grow, threshold=self.threshold, boxed=boxed)
         share = float(mask.mean())
-        if not 0 < share < MOST:
+        if not 0 < share < MAX_SHARE:
             what = "nothing stands out" if not share else "it seems to be everywhere"
             hint = "Say it otherwise, try --mask-threshold, or give a --box."
-            raise InputError(f"{shorten(self.text)!r} was not found in {self.source.path}: {what}.", hint)
+            raise InputError(f"{shorten(text)!r} was not found in {self.source.path}: {what}.", hint)
         return mask

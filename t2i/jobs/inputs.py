@@ -1,15 +1,14 @@
-"""Pictures and masks that a command is given: read, checked and joined before any model is loaded. No torch."""
+"""Pictures that a command is given, read and checked before any model is loaded."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t2i.errors import InputError, UsageError
+from t2i.errors import InputError
 from t2i.jobs.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -19,14 +18,12 @@ if TYPE_CHECKING:
     from t2i.media.c2pa import Signer
     from t2i.media.image_file import LoadedImage
 
-MODES = ("replace", "keep")
-SIDES = ("left", "top", "right", "bottom")
 MAX_PIXELS = 64_000_000  # of a picture to be made; of one that is read, too
 
 
 @dataclass(frozen=True)
 class SourceImage:
-    """A picture that was given: its path, its pixels, what it says about itself, and a name for its pixels."""
+    """A picture that was given. marks: what the file says about itself, as `read_metadata` returns it."""
 
     path: Path
     picture: LoadedImage
@@ -64,15 +61,15 @@ class SourceImage:
 
 
 def read_source(reporter: Reporter, path: Path, strict: bool = False) -> SourceImage:
-    """Read a picture. Of an animation the first frame is taken, with a warning, or none under ``strict``.
+    """Read a picture; of an animation the first frame, with a warning.
 
-    Raises InputError (code ``image``).
+    Raises InputError (code ``image``) for a file that is no picture, and under ``strict`` for an animation.
     """
     from t2i.media.image_file import ImageFile
 
     file = ImageFile.read(path)
     picture = file.decode()
-    _check_frames(reporter, path, picture, strict)
+    check_frames(reporter, path, picture, strict)
     return SourceImage(path, picture, file.metadata())
 
 
@@ -85,7 +82,8 @@ def read_square(reporter: Reporter, path: Path) -> SourceImage:
     return source
 
 
-def _check_frames(reporter: Reporter, path: Path, picture: LoadedImage, strict: bool) -> None:
+def check_frames(reporter: Reporter, path: Path, picture: LoadedImage, strict: bool) -> None:
+    """Warn of an animation, or raise InputError (code ``image``) under ``strict``."""
     if picture.frames > 1:
         what = f"{path} is an animation of {picture.frames} frames"
         if strict:
@@ -93,88 +91,12 @@ def _check_frames(reporter: Reporter, path: Path, picture: LoadedImage, strict: 
         reporter.warn(f"{what}; the first is taken")
 
 
-def read_mask(
-    reporter: Reporter, path: Path, size: tuple[int, int], mode: str = "replace", strict: bool = False
-) -> Image:
-    """A mask file as L, 255 = repaint. Raises UsageError for one of another size, InputError for a damaged one, and
-    under ``strict`` for an animation.
-
-    Transparent parts count as black. ``mode`` keep: what is white is kept.
-    """
-    from PIL import ImageChops
-
-    from t2i.media.image_file import ImageFile
-
-    picture = ImageFile.read(path).decode(background=(0, 0, 0))
-    _check_frames(reporter, path, picture, strict)
-    mask = picture.image.convert("L")
-    if mask.size != size:
-        what = f"the mask {path} is {mask.width}x{mask.height}, and the picture is {size[0]}x{size[1]}."
-        raise UsageError(what, "Make the mask as large as the picture.")
-    return ImageChops.invert(mask) if mode == "keep" else mask
-
-
-def parse_box(text: str) -> tuple[int, int, int, int]:
-    """``x,y,w,h`` in pixels. Raises UsageError."""
-    found = re.fullmatch(r"\s*(\d{1,6})\s*,\s*(\d{1,6})\s*,\s*(\d{1,6})\s*,\s*(\d{1,6})\s*", text, re.ASCII)
-    numbers = [int(number) for number in found.groups()] if found else [0, 0, 0, 0]
-    if not numbers[2] or not numbers[3]:
-        raise UsageError(
-            f"--box {text!r} is not a box.",
-            "Write x,y,width,height in pixels from the top left corner, as in 40,30,128,96.",
-        )
-    return numbers[0], numbers[1], numbers[2], numbers[3]
-
-
-def parse_outpaint(text: str, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """``left=50%,right=128`` as pixels (left, top, right, bottom): percent of the width or the height; a number alone,
-    or ``all=``, is for every side. Raises UsageError."""
-    width, height = size
-    margins, said = dict.fromkeys(SIDES, 0), set[str]()
-    for part in text.split(","):
-        found = re.fullmatch(r"\s*(?:(\w+)\s*=)?\s*(\d{1,9}(?:\.\d+)?)\s*(%|px)?\s*", part, re.ASCII)
-        name = found[1] or "all" if found else ""
-        if not found or name not in (*SIDES, "all"):
-            raise UsageError(f"--outpaint {text!r} cannot be read.", "Write left=50%,right=128, or 25% for all sides.")
-        if name in said:
-            raise UsageError(f"--outpaint {text!r} says {name} twice.", "Say each side once.")
-        said.add(name)
-        for side in SIDES if name == "all" else (name,):
-            whole = width if side in ("left", "right") else height
-            margins[side] = round(float(found[2]) / 100 * whole if found[3] == "%" else float(found[2]))
-    left, top, right, bottom = (margins[side] for side in SIDES)
-    if not any((left, top, right, bottom)):
-        raise UsageError(f"--outpaint {text!r} adds nothing.", "Write left=50%,right=128.")
-    if (width + left + right) * (height + top + bottom) > MAX_PIXELS:
-        raise UsageError(f"--outpaint {text!r} makes a picture of more than 64 megapixels.", "Add less.")
-    return left, top, right, bottom
-
-
-def boxes_mask(size: tuple[int, int], boxes: list[tuple[int, int, int, int]]) -> Image:
-    """Rectangles (x, y, w, h) as a mask. Raises UsageError for one that lies outside of the picture."""
-    from PIL import Image
-
-    mask = Image.new("L", size, 0)
-    for x, y, w, h in boxes:
-        if x >= size[0] or y >= size[1]:
-            raise UsageError(f"--box {x},{y},{w},{h} lies outside of the picture, which is {size[0]}x{size[1]}.")
-        mask.paste(255, (x, y, min(x + w, size[0]), min(y + h, size[1])))
-    return mask
-
-
-def check_mask(mask: Image) -> None:
-    """Raise UsageError unless the mask leaves something to paint and something to keep."""
-    low, high = mask.getextrema()
-    if high < 128:  # type: ignore[operator]  # one channel: two numbers
-        raise UsageError("the mask is blank: there is nothing to repaint.", "White is what is repainted.")
-    if low >= 128:  # type: ignore[operator]
-        what = "the mask covers the whole picture: there is nothing to keep."
-        raise UsageError(what, 'White is what is repainted; to draw all of it again: t2i sample "…" --init picture.png')
-
-
 def expand_paths(given: list[str]) -> list[tuple[Path, Path]]:
-    """(file, its path below where it was found) of every picture named: files, folders with all below them, and
-    patterns that the shell has left as they are. Raises InputError where nothing is there."""
+    """All pictures that are named: files, folders with everything below, patterns that the shell did not expand.
+
+    -> [(file, its path relative to the folder it was found in)]. Raises InputError (code ``image``) for an empty folder
+    or a pattern that nothing matches.
+    """
     import glob
 
     from t2i.media.image_file import FORMATS

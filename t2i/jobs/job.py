@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from t2i.jobs.settings import Dials
+from t2i.jobs.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Job:
     seed: int
     n: int
     index: int
-    dials: Dials
+    settings: Settings
     name: str = ""
     label: tuple[str, ...] = ()
     place: str = ""
@@ -27,7 +27,7 @@ class Job:
     @property
     def group(self) -> str:
         """Jobs of one group may share a batch."""
-        return self.dials.group
+        return self.settings.group
 
 
 def content_key(weights: str, prompt: str, negative: str, seed: int, settings: dict[str, Any]) -> str:

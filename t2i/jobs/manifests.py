@@ -13,10 +13,10 @@ MANIFEST = "manifest.jsonl"
 
 
 class Manifests:
-    """``manifest.jsonl`` of each output folder: a line a picture, appended when the picture is whole on disk.
+    """Appends a line for each picture once its file is complete.
 
-    The pictures are the truth: a line that is missing because a run was killed is added when the picture is met
-    again. Of several lines for a path the last counts.
+    The files are the truth. A line that is missing, because a run was killed, is added by the next run that finds the
+    picture. Of several lines for a path the last counts.
     """
 
     def __init__(self, wanted: bool = True) -> None:
@@ -24,7 +24,7 @@ class Manifests:
         self._listed: dict[Path, set[int]] = {}
 
     def add(self, path: Path, record: dict[str, Any]) -> None:
-        """Write the line of a picture, unless it is there. Raises InputError (code ``output``)."""
+        """Write the line of a picture, unless the manifest has it. Raises InputError (code ``output``)."""
         if not self.wanted:
             return
         folder, entry = path.parent, hash((path.name, str(record.get("key"))))
@@ -37,7 +37,7 @@ class Manifests:
 
 
 def _listed(path: Path) -> set[int]:
-    """hash((file name, key)) of every line that can be read: of ten thousand the hashes alone are kept."""
+    """hash((file name, key)) of every line that can be read. Only hashes, to stay small for ten thousand lines."""
     listed = set()
     try:
         with open(path, encoding="utf-8", errors="replace") as lines:

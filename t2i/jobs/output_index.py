@@ -1,4 +1,4 @@
-"""What lies in the output folders already: pictures known by their key, and a manifest in each folder."""
+"""The pictures that exist in the output folders, found by their content key."""
 
 from __future__ import annotations
 
@@ -10,28 +10,26 @@ from typing import Any
 from t2i.errors import T2IError
 from t2i.files import variant
 
-MANIFEST = "manifest.jsonl"
-
 
 @dataclass
 class KnownFiles:
-    """What is known of a name: how many of its variants have been looked at, and the keys found there."""
+    """What is known of a name. looked: how many of its variants were read; keys: key -> file among these."""
 
     looked: int = 0
     keys: dict[str, Path] = field(default_factory=dict)
 
 
 class OutputIndex:
-    """The pictures under a name and its variants ``-2``, ``-3`` …, each looked at once a run."""
+    """The pictures under a name and its variants ``-2``, ``-3`` …. Each file is read once a run."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self.warn = warn
         self._found: dict[Path, KnownFiles] = {}
 
     def find(self, path: Path, key: str) -> tuple[Path, dict[str, Any]] | None:
-        """(file, its record) of the picture with ``key`` under ``path`` or a variant; None where there is none.
+        """(file, its record) of the picture with ``key`` under ``path`` or a variant of it; None if there is none.
 
-        A picture that is there but damaged is warned of, and left as it is.
+        Its pixels are decoded, so that a broken file is never taken. A broken file is warned of and left alone.
         """
         from t2i.media.image_file import ImageFile
         from t2i.media.images import read_metadata
@@ -60,12 +58,12 @@ class OutputIndex:
             return self.find(path, key) if found.looked else None
 
     def free(self, path: Path) -> Path:
-        """The first variant of ``path`` that has not been looked at; something may be there all the same."""
+        """The first variant of ``path`` that was not read yet. Another process may have written it meanwhile."""
         found = self._found.get(path)
         return variant(path, found.looked + 1 if found else 1)
 
     def put(self, path: Path, file: Path, key: str) -> None:
-        """``file``, the free variant of ``path``, now holds the picture with ``key``."""
+        """Enter ``file``, the free variant of ``path``, as the picture with ``key``."""
         found = self._found.get(path)
         if found is not None:  # a name without variants is not worth its memory
             found.looked += 1

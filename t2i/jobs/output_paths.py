@@ -20,9 +20,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 FIELDS = ("index", "slug", "seed", "model", "n")
 
 
-@lru_cache(4096)  # of a picture it is asked for when its place is checked, when it is looked for, and when it is saved
+@lru_cache(4096)  # asked three times of each picture: checking folders, looking it up, saving
 def slug(prompt: str) -> str:
-    """A file name from a prompt: letters and digits of any script, hyphens between, at most 150 bytes."""
+    """A file name from a prompt: letters and digits of any script, joined by hyphens, at most 150 bytes."""
     text = unicodedata.normalize("NFKC", prompt).lower()
     text = "".join(c if unicodedata.category(c)[0] in "LNM" else "-" for c in text)
     text = re.sub("-+", "-", text).strip("-")
@@ -30,11 +30,10 @@ def slug(prompt: str) -> str:
 
 
 class OutputPaths:
-    """Where pictures go: a folder (``{slug}-{seed}.png`` in it) or a template with whitelisted fields.
+    """Where pictures go: a folder (``{slug}-{seed}.png`` in it) or a template with fields.
 
-    A folder or the name of one picture may be anywhere; a template with fields stays below the current
-    folder. Raises UsageError for a template that leads out of it, has unknown fields, or an ending that is no
-    picture's.
+    A folder or the name of one picture may be anywhere; a template with fields must stay below the current folder.
+    Raises UsageError for a template that leads out of it, has unknown fields, or does not end as a picture.
     """
 
     def __init__(self, output: str, model: str) -> None:
@@ -57,7 +56,7 @@ class OutputPaths:
             raise self._leads_out(output)
 
     def path(self, job: Job) -> Path:
-        """The file of a picture, before anything is done about files that are there already."""
+        """The file of a picture, if nothing is there yet."""
         values = {
             "index": job.index,
             "seed": job.seed,
@@ -69,8 +68,8 @@ class OutputPaths:
         return Path(text) if self.folder is None else self.folder / text
 
     def folders(self, jobs: list[Job]) -> set[Path]:
-        """The folders that ``jobs`` write to. Raises UsageError for a name that no file system takes, or a
-        link in a template that leads out of the current folder."""
+        """The folders that jobs write to. Raises UsageError for a file name that is too long, or a link that leads out
+        of the current folder."""
         folders = set()
         for path in (self.path(job) for job in jobs):
             folders.add(path.parent)
@@ -115,8 +114,8 @@ def make_folder(folder: Path) -> None:
 
 
 def check_file(option: str, path: Path) -> None:
-    """Raise InputError (code ``output``) unless a file can be written at ``path``; leave nothing. option: what the
-    user changes to choose another."""
+    """Raise InputError (code ``output``) unless a file can be written at ``path``. Leaves nothing behind. option: the
+    option that names the file."""
     hint = f"Choose another file with {option}."
     check_writable(path.parent, hint)
     try:
@@ -131,8 +130,8 @@ def check_file(option: str, path: Path) -> None:
 
 
 def check_writable(folder: Path, hint: str = "Choose another place.") -> None:
-    """Raise InputError (code ``output``) unless files can be made in ``folder``, which need not exist; leave
-    nothing."""
+    """Raise InputError (code ``output``) unless files can be made in ``folder``, which need not exist. Leaves nothing
+    behind."""
     import tempfile
 
     place = folder

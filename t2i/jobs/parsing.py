@@ -18,7 +18,7 @@ MAX_COUNT = 100_000  # pictures of one prompt
 
 
 def check_count(n: int | None) -> None:
-    """Raise UsageError for a number of pictures that nobody means."""
+    """Raise UsageError unless -n is 1 to `MAX_COUNT`."""
     if n is not None and n < 1:
         raise UsageError(f"-n {n} asks for no picture.", "Write -n 1 or more.")
     if n is not None and n > MAX_COUNT:
@@ -26,9 +26,9 @@ def check_count(n: int | None) -> None:
 
 
 def parse_seeds(text: str | None, n: int | None) -> list[int] | None:
-    """The seeds that ``--seed`` and ``-n`` name: 7 with n=3 is 7, 8, 9; 1,2,9 and 7..14 are what they say.
+    """The seeds of ``--seed`` and ``-n``: 7 with n=3 is 7, 8, 9; 1,2,9 and 7..14 stand for themselves; None is None.
 
-    None when no seed was given.  Raises UsageError.
+    Raises UsageError.
     """
     if text is None:
         return None
@@ -61,10 +61,10 @@ def per_stage(
     kinds: tuple[str, ...] = ("prior", "base", "upsampler"),
     bare: str = "base",
 ) -> dict[str, float]:
-    """``8`` or ``base=8,up=2`` as {stage name: number}; a name may be a kind, or a beginning, and without one it is
-    ``bare``.
+    """``8`` or ``base=8,up=2`` as {stage name: number}.
 
-    Raises UsageError for unknown stages, stages of other ``kinds``, and for numbers outside [low, high].
+    A stage may be named by its kind or by the beginning of either; a number without a name is for ``bare``. Raises
+    UsageError for unknown stages, stages that are not of these ``kinds``, and numbers outside [low, high].
     """
     out: dict[str, float] = {}
     if text is None:
@@ -104,9 +104,11 @@ def _stages_named(option: str, name: str, manifest: Manifest, kinds: tuple[str, 
 
 
 def parse_thresholds(text: str | None) -> dict[str, Threshold]:
-    """``0.995,1.5`` (percentile of Imagen's dynamic thresholding and its cap; without a cap, none), ``static`` or
-    ``none``, of the base; or ``base=0.995,1.5,up=static``. A name as it was written -> what was said of it, "" for the
-    base. Raises UsageError."""
+    """``0.995,1.5``, ``static`` or ``none``, for the base; or ``base=0.995,1.5,up=static``.
+
+    The numbers are percentile and cap of dynamic thresholding (Imagen, section 2.3); without a cap there is none. ->
+    {name as written, "" for the base: threshold}. Raises UsageError.
+    """
     parts: dict[str, list[str]] = {}
     name = ""
     for part in text.split(",") if text is not None else ():
@@ -132,7 +134,7 @@ def _threshold(text: str, words: list[str]) -> Threshold:
 
 
 def thresholds(text: str | None, manifest: Manifest) -> dict[str, Threshold]:
-    """The same by the names of the model's stages. Raises UsageError for stages that make no pictures."""
+    """`parse_thresholds` with the names of the model's stages. Raises UsageError for stages that draw no pixels."""
     kinds = ("base", "upsampler")
     return {
         entry.name: value
@@ -142,7 +144,7 @@ def thresholds(text: str | None, manifest: Manifest) -> dict[str, Threshold]:
 
 
 def check_choice(option: str, value: str, choices: tuple[str, ...]) -> str:
-    """``value`` if it is one of ``choices``. Raises UsageError naming the nearest."""
+    """Return ``value`` if it is one of ``choices``. Raises UsageError, which names the nearest."""
     if value not in choices:
         near = nearest(value, choices, 1)
         hint = f"Did you mean {near[0]}?" if near else f"Choose one of {', '.join(choices)}."

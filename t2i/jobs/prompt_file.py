@@ -1,4 +1,4 @@
-"""Prompt files and jobs files: one prompt a line, or one JSON object a line with settings of its own."""
+"""Prompt files (one prompt a line) and jobs files (one JSON object a line, with settings of its own)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from t2i.errors import InputError, UsageError, nearest
 from t2i.files import explain_os_error
 from t2i.jobs.job import Job
 from t2i.jobs.parsing import MAX_COUNT, parse_seeds
-from t2i.jobs.settings import NAMES, Dials, as_words, check_words
+from t2i.jobs.settings import NAMES, Settings, as_options, check_options
 from t2i.jobs.sweep import SweepAxis, SweepPoint, at_point
 from t2i.jsonl import strict_json
 from t2i.prompts import MAX_SEED, check_prompt, check_text, expand
@@ -30,23 +30,26 @@ FIELDS = ("prompt", "n", "seed", "name", *NAMES)
 
 @dataclass(frozen=True)
 class PromptLine:
-    """One prompt and what its line says of it; ``words`` are dials as on the command line. ``where`` names the
-    line in messages, and is empty for the prompt of the command line itself."""
+    """One prompt with what its line says.
+
+    options: settings, as on the command line; name: in place of the prompt in file names; where: the line's name in
+    messages, "" for the prompt of the command line.
+    """
 
     prompt: str
     n: int | None = None
     seeds: list[int] | None = None
     name: str = ""
-    words: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
     where: str = ""
 
 
 def read_lines(source: str) -> list[PromptLine]:
-    """The prompts of a file, or of stdin for ``-``. Blank lines and ``#`` comments are passed over.
+    """The prompts of a file, or of stdin for ``-``, without blank lines and ``#`` comments.
 
-    A file called .jsonl or .ndjson, and a stdin whose first line begins with ``{"``, holds one JSON object a
-    line.  Raises InputError for a file that cannot be read, holds no prompt or broken JSON, UsageError naming
-    the line for a prompt or a setting that makes no sense.
+    A file called .jsonl or .ndjson holds JSON objects, and so does a stdin whose first line begins with ``{"``. Raises
+    InputError for a file that cannot be read, holds no prompt or broken JSON, UsageError, which names the line, for a
+    prompt or a setting that makes no sense.
     """
     name = "stdin" if source == "-" else source
     if source.lower().endswith(".json"):
@@ -94,9 +97,9 @@ def _job(line: str, where: str) -> PromptLine:
             raise UsageError(f"n: {json.dumps(n)[:60]} is not a number of pictures.", f"Write 1 to {MAX_COUNT}.")
         if not isinstance(name, str):
             raise UsageError(f"name: {json.dumps(name)[:60]} is not text.", 'Write "name": "a-cat"')
-        words = as_words({key: table[key] for key in NAMES if table.get(key) is not None})
-        check_words(words)
-        return PromptLine(prompt, n, _seeds(seed, n), check_text(name.strip(), "the name"), words, where)
+        options = as_options({key: table[key] for key in NAMES if table.get(key) is not None})
+        check_options(options)
+        return PromptLine(prompt, n, _seeds(seed, n), check_text(name.strip(), "the name"), options, where)
 
 
 def _seeds(seed: Any, n: int | None) -> list[int] | None:
@@ -113,7 +116,7 @@ def _seeds(seed: Any, n: int | None) -> list[int] | None:
 
 @contextmanager
 def located(where: str) -> Iterator[None]:
-    """Mistakes inside are told with the line they stand in."""
+    """Put the name of the line into every UsageError raised inside."""
     try:
         yield
     except UsageError as error:
@@ -123,8 +126,8 @@ def located(where: str) -> Iterator[None]:
 
 
 def seed_of(prompt: str, occurrence: int) -> int:
-    """The seed of a line without one: from its text and how often it has come before, so that a rerun
-    resumes."""
+    """The seed of a line without one: a hash of its text and of how often it has come before, so that a rerun finds its
+    pictures."""
     return int.from_bytes(hashlib.sha256(f"{occurrence}\0{prompt}".encode()).digest()[:4], "big") >> 1
 
 
@@ -132,25 +135,24 @@ def plan(
     lines: list[PromptLine],
     n: int | None,
     seeds: list[int] | None,
-    words: dict[str, str],
-    read: Callable[[dict[str, str]], Dials],
+    options: dict[str, str],
+    read: Callable[[dict[str, str]], Settings],
     axes: Sequence[SweepAxis] = (),
     fallback: int | None = None,
 ) -> list[Job]:
-    """The pictures to make, in order: for each line its alternatives, for each of these its seeds, for each
-    seed the points of a sweep.
+    """The jobs of a run, in order: for each line its alternatives, for each alternative its seeds, for each seed the
+    points of a sweep.
 
-    ``n``, ``seeds`` and ``words`` are those of the command line, for what a line does not say itself; ``read``
-    makes dials of words. A prompt without a seed gets ``fallback``, or one derived from its text.  Raises
-    UsageError.
+    n, seeds, options: of the command line, for what a line does not say itself. read: options to settings. fallback:
+    the seed of a prompt without one; None for a seed derived from its text. Raises UsageError.
     """
     points = list(product(*(axis.points() for axis in axes)))
-    known: dict[str, Dials] = {}
+    known: dict[str, Settings] = {}
     jobs: list[Job] = []
     seen: Counter[str] = Counter()
 
-    def dials_at(line: PromptLine, point: tuple[SweepPoint, ...]) -> Dials:
-        said = at_point({**words, **line.words}, point)
+    def settings_at(line: PromptLine, point: tuple[SweepPoint, ...]) -> Settings:
+        said = at_point({**options, **line.options}, point)
         name = json.dumps(said, sort_keys=True)
         if name not in known:
             known[name] = read(said)
@@ -161,12 +163,12 @@ def plan(
             prompts = expand(line.prompt)
             if not all(prompts):
                 raise UsageError("an alternative leaves an empty prompt.", "Write words beside the {…|…}.", "prompt")
-            dials = [(dials_at(line, point), tuple(p.label for p in point)) for point in points]
+            settings = [(settings_at(line, point), tuple(p.label for p in point)) for point in points]
         for prompt in prompts:
             first = seed_of(prompt, seen[prompt]) if fallback is None else fallback
             seen[prompt] += 1
             for i, seed in enumerate(_seeds_of(line, n, seeds, first)):
-                for dial, label in dials:
+                for dial, label in settings:
                     jobs.append(Job(prompt, seed, i, len(jobs), dial, line.name, label))
             if len(jobs) > MAX_JOBS:
                 raise UsageError(f"this is more than {MAX_JOBS} pictures.", "Run it in parts.")

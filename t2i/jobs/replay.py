@@ -15,7 +15,7 @@ from t2i.jobs.output_paths import OutputPaths
 from t2i.jobs.parsing import DTYPES
 from t2i.jobs.reporter import Reporter
 from t2i.jobs.request import DrawRequest
-from t2i.jobs.settings import from_record, read_dials
+from t2i.jobs.settings import from_record, read_settings
 from t2i.prompts import MAX_SEED, check_prompt, check_text
 
 if TYPE_CHECKING:
@@ -44,12 +44,12 @@ class Replay:
 
 @dataclass(frozen=True)
 class _Recorded:
-    """What a record asks for. words: settings as they would stand on the command line."""
+    """What a record asks for. options: settings, as on the command line."""
 
     prompt: str
     seed: int
     dtype: str
-    words: dict[str, str]
+    options: dict[str, str]
     edit: EditRequest
 
 
@@ -74,10 +74,10 @@ def replay(reporter: Reporter, path: Path, prompt: str | None, model: str | None
     asked = _read(path, record, prompt)
     bundle = _bundle(path, record, model)
     try:
-        dials = asked.edit.dials(read_dials(bundle, asked.dtype, asked.words))
+        settings = asked.edit.apply(read_settings(bundle, asked.dtype, asked.options))
     except T2IError as error:
         raise InputError(f"the model cannot do what {path} says: {error.message}", HINT, "image") from error
-    job = Job(asked.prompt, asked.seed, 0, 0, dials)
+    job = Job(asked.prompt, asked.seed, 0, 0, settings)
     same_weights = record.get("weights") == bundle.digest
     if not same_weights:
         reporter.warn("the weights here are not those that the picture was made with")
@@ -85,7 +85,7 @@ def replay(reporter: Reporter, path: Path, prompt: str | None, model: str | None
         reporter.warn("the picture's record does not fit together: it was changed, or the prompt is another")
     with reporter.progress(f"replaying {path.name}") as on_step:
         pipeline = Pipeline.load(bundle.path, device=pick_device(device), dtype=asked.dtype)
-        image = to_pil(asked.edit.draw(pipeline, [job], dials.engine(False), on_step).images[0])
+        image = to_pil(asked.edit.draw(pipeline, [job], settings.request(False), on_step).images[0])
     if facts["format"] != "PNG":
         image = _recompressed(image, path, facts["format"])
     if image.size != old.size:
@@ -123,10 +123,10 @@ def _read(path: Path, record: dict[str, Any], prompt: str | None) -> _Recorded:
         if dtype not in DTYPES or not isinstance(negative, str) or not isinstance(text or prompt, str):
             raise ValueError("no settings")
         text = check_prompt(text if text is not None else str(prompt), f"the prompt of {path}")
-        words = from_record(settings, check_text(negative, f"the negative prompt of {path}"))
+        options = from_record(settings, check_text(negative, f"the negative prompt of {path}"))
     except ValueError as error:
         raise InputError(f"{path} does not say how it was made.", HINT, "image") from error
-    return _Recorded(text, seed, str(dtype), words, edit)
+    return _Recorded(text, seed, str(dtype), options, edit)
 
 
 def _bundle(path: Path, record: dict[str, Any], model: str | None) -> Bundle:

@@ -120,11 +120,11 @@ class DrawRequest:
 
     def key(self, job: Job) -> str:
         """The content key of a job's picture."""
-        return content_key(self.digest, job.prompt, job.dials.negative, job.seed, job.dials.settings)
+        return content_key(self.digest, job.prompt, job.settings.negative, job.seed, job.settings.table)
 
     def record(self, job: Job, cut: str | None = None) -> Record:
         """See `Request`."""
-        dials = job.dials
+        settings = job.settings
         return Record(
             key=self.key(job),
             command=self.command,
@@ -132,13 +132,13 @@ class DrawRequest:
             seed=job.seed,
             model=self.bundle.manifest.name,
             weights=self.digest,
-            size=self.size or (dials.size, dials.size),
-            settings=dials.settings,
-            negative=dials.negative,
+            size=self.size or (settings.size, settings.size),
+            settings=settings.table,
+            negative=settings.negative,
             cut=cut,
             source_type=self.source_type,
             private=self.private,
-            files=weights_used(self.bundle, list(dials.settings["stages"])),
+            files=weights_used(self.bundle, list(settings.table["stages"])),
             source=self.source,
             signer=self.signer,
         )
@@ -147,15 +147,15 @@ class DrawRequest:
         """See `Request`."""
         from t2i.pipeline import Pipeline
 
-        return Pipeline.load(self.bundle.path, device=device, dtype=job.dials.settings["dtype"])
+        return Pipeline.load(self.bundle.path, device=device, dtype=job.settings.table["dtype"])
 
     def draw(self, pipeline: Pipeline, jobs: list[Job], on_step: OnStep) -> Samples:
         """See `Request`."""
-        settings = jobs[0].dials.engine(self.keep_stages)
+        request = jobs[0].settings.request(self.keep_stages)
         if self.draw_jobs is not None:
-            return self.draw_jobs(pipeline, jobs, settings, on_step)
+            return self.draw_jobs(pipeline, jobs, request, on_step)
         prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
-        return pipeline.sample(prompts, seeds, settings, on_step=on_step)
+        return pipeline.sample(prompts, seeds, request, on_step=on_step)
 
     def icc(self, job: Job) -> bytes | None:
         """See `Request`."""

@@ -1,4 +1,4 @@
-"""`--grid` and the contact sheet of `--sweep`: the pictures of a run as one, made from the files that are there."""
+"""`--grid` and the sheet of `--sweep`: the pictures of a run on one, read from their files."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ MAX_SIDE = 16_000  # pixels of a sheet's longer side; beyond it the pictures are
 def write_sheets(
     reporter: Reporter, request: DrawRequest, jobs: Sequence[Job], runner: Runner[Job], grid: bool
 ) -> None:
-    """Write the sheets a run was asked for, and tell them like pictures."""
+    """Write the sheet of a sweep, and with ``grid`` that of all pictures, and report them."""
     if not runner.paths:
-        return  # every picture failed, which is told elsewhere
+        return  # every picture failed; `Runner.finish` says so
     if jobs[0].label:
         _write(reporter, request, jobs, runner, "sweep", *_labelled(jobs))
     if grid:
@@ -36,7 +36,10 @@ def write_sheets(
 
 
 def _labelled(jobs: Sequence[Job]) -> tuple[list[list[Job]], list[str], list[str]]:
-    """A row for each prompt, seed and value of the slower dials, a column for each value of the fastest."""
+    """Rows, their labels, and the labels of the columns.
+
+    A row is a prompt, a seed and a value of each slower axis; a column is a value of the fastest axis.
+    """
     from t2i.media.fonts import find_font
 
     rows: dict[tuple[str, int, tuple[str, ...], int], list[Job]] = {}
@@ -68,7 +71,7 @@ def _write(
 ) -> None:
     from t2i.media.images import read_metadata, save_image
 
-    # the sheet is named by what is on it: the same pictures make the same sheet
+    # named by the pictures on it: the same pictures make the same sheet
     keys = [request.key(job) for job in jobs]
     key = hashlib.sha256("\n".join([kind, *keys]).encode()).hexdigest()[:32]
     first = request.path(jobs[0])
@@ -100,5 +103,5 @@ def _sheet(rows: list[list[Path | None]], left: list[str], top: list[str]) -> Im
 
 
 def _one_a_column(rows: list[list[Path | None]]) -> list[Path]:
-    """A picture of each column: a sweep may have one size in each."""
+    """A picture of each column: a sweep over sizes has one in each."""
     return [path for path in (rows[0] if len(rows[0]) <= 64 else rows[0][:1]) if path is not None]

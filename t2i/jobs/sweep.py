@@ -1,4 +1,4 @@
-"""`--sweep guidance=1,2,4`: the same prompts and seeds at several values of a dial."""
+"""`--sweep guidance=1,2,4`: the same prompts and seeds at several values of a setting."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from t2i.jobs.settings import NAMES
 
 MAX_AXES = 3
 MAX_VALUES = 64
-STAGED = ("steps", "guidance", "threshold", "sr_noise")  # the dials that a stage can be named for
+STAGED = ("steps", "guidance", "threshold", "sr_noise")  # each stage may have its own
 
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """One value of one axis; ``stage`` is empty where none was named."""
+    """One value of one axis; stage is "" where none was named."""
 
     option: str
     stage: str
@@ -28,7 +28,7 @@ class SweepPoint:
 
 @dataclass(frozen=True)
 class SweepAxis:
-    """A dial and the values it takes."""
+    """A setting and the values it takes."""
 
     option: str
     stage: str
@@ -42,19 +42,19 @@ class SweepAxis:
 def parse_sweep(texts: list[str]) -> list[SweepAxis]:
     """``guidance=1,2,4``, ``steps.up=1,2``, ``sampler=euler,heun`` as axes; the last turns fastest.
 
-    Values are checked where the dials are read. Raises UsageError.
+    Values are checked in `read_settings`. Raises UsageError.
     """
     axes = []
     for text in texts:
-        dial, equals, rest = text.partition("=")
-        option, _, stage = dial.strip().replace("-", "_").partition(".")
+        name, equals, rest = text.partition("=")
+        option, _, stage = name.strip().replace("-", "_").partition(".")
         values = tuple(value.strip() for value in rest.split(","))
         if not equals or not all(values):
             raise UsageError(f"--sweep {text!r} cannot be read.", "Write --sweep guidance=1,2,4")
         if option not in NAMES or (stage and option not in STAGED):
             near = nearest(option, NAMES, 1)
             hint = f"Did you mean {near[0]}?" if near and near[0] != option else f"Sweep {', '.join(NAMES)}."
-            raise UsageError(f"--sweep: {dial.strip()!r} is no dial.", hint)
+            raise UsageError(f"--sweep: {name.strip()!r} is no dial.", hint)
         if len(set(values)) < len(values) or len(values) > MAX_VALUES:
             raise UsageError(f"--sweep {text!r} names a value twice, or more than {MAX_VALUES}.", "Name each once.")
         axes.append(SweepAxis(option, stage, values))
@@ -63,9 +63,9 @@ def parse_sweep(texts: list[str]) -> list[SweepAxis]:
     return axes
 
 
-def at_point(words: dict[str, str], point: tuple[SweepPoint, ...]) -> dict[str, str]:
-    """``words`` with the values of ``point``; a value for one stage joins what is said of the others."""
-    out = dict(words)
+def at_point(options: dict[str, str], point: tuple[SweepPoint, ...]) -> dict[str, str]:
+    """``options`` with the values of ``point``; a value for one stage is added to those of other stages."""
+    out = dict(options)
     for p in point:
         if not p.stage:
             out[p.option] = p.value

@@ -13,7 +13,7 @@ from t2i.jobs.inputs import SourceImage, read_square
 from t2i.jobs.job import Job
 from t2i.jobs.reporter import OnStep, Reporter
 from t2i.jobs.request import DrawRequest
-from t2i.jobs.settings import Dials
+from t2i.jobs.settings import Settings
 from t2i.prompts import check_prompt
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class VaryRequest:
         """The signer for the pictures, which names the sources as shown to the model."""
         return None if signer is None else signer.with_inputs(*(source.file() for source in self.sources))
 
-    def dials(self, dials: Dials, point: int = 0) -> Dials:
+    def apply(self, settings: Settings, point: int = 0) -> Settings:
         """The same settings with what decides the picture at a point, for its key and record."""
         facts: dict[str, Any] = {"pictures": [source.digest for source in self.sources]}
         if self.kind == "text-diff":
@@ -102,24 +102,24 @@ class VaryRequest:
             facts["at"] = self.points[point]
         if self.strength is not None:
             facts["strength"] = self.strength
-        changed = dials.with_settings({self.kind: facts})
+        changed = settings.adding({self.kind: facts})
         # frames differ in nothing else and may share a batch
-        return replace(changed, group=dials.group) if self.points else changed
+        return replace(changed, group=settings.group) if self.points else changed
 
-    def jobs(self, prompt: str, seeds: Sequence[int], read: Dials) -> list[Job]:
+    def jobs(self, prompt: str, seeds: Sequence[int], read: Settings) -> list[Job]:
         """A job for each seed, or for each seed and point. Files are named after the sources."""
         stems = " ".join(source.path.stem for source in self.sources)
         words = stems if self.kind == "blend" else " ".join([stems, *self.texts, prompt])
         if not self.points:
-            dials = self.dials(read)
-            return [Job(prompt, seed, i, i, dials, f"{self.kind} {words}") for i, seed in enumerate(seeds)]
+            settings = self.apply(read)
+            return [Job(prompt, seed, i, i, settings, f"{self.kind} {words}") for i, seed in enumerate(seeds)]
         return [
-            Job(prompt, seed, i, k * len(self.points) + i, self.dials(read, i), f"{self.kind} {words} {i:03}")
+            Job(prompt, seed, i, k * len(self.points) + i, self.apply(read, i), f"{self.kind} {words} {i:03}")
             for k, seed in enumerate(seeds)
             for i in range(len(self.points))
         ]
 
-    def draw(self, pipeline: Pipeline, jobs: list[Job], settings: SampleRequest, on_step: OnStep) -> Samples:
+    def draw(self, pipeline: Pipeline, jobs: list[Job], request: SampleRequest, on_step: OnStep) -> Samples:
         """The pictures of jobs with equal settings."""
         from t2i.edit import vary
 
@@ -129,14 +129,14 @@ class VaryRequest:
             words = prompts if prompts[0] else None
             strength = 1.0 if self.strength is None else self.strength
             return vary.variations(
-                pipeline, pixels[0], seeds, settings, prompts=words, strength=strength, on_step=on_step
+                pipeline, pixels[0], seeds, request, prompts=words, strength=strength, on_step=on_step
             )
         points, strength = [self.points[job.n] for job in jobs], self.strength or 0.0
         if self.kind == "blend":
             a, b = pixels
-            return vary.blend(pipeline, a, b, points, seeds, settings, strength=strength, on_step=on_step)
+            return vary.blend(pipeline, a, b, points, seeds, request, strength=strength, on_step=on_step)
         return vary.text_diff(
-            pipeline, pixels[0], *self.texts, points, seeds, settings, strength=strength, on_step=on_step
+            pipeline, pixels[0], *self.texts, points, seeds, request, strength=strength, on_step=on_step
         )
 
 

@@ -12,7 +12,7 @@ from t2i.jobs.output_paths import slug
 from t2i.jobs.reporter import Reporter
 from t2i.jobs.request import DrawRequest
 from t2i.jobs.runner import Runner
-from t2i.jobs.settings import read_dials
+from t2i.jobs.settings import read_settings
 from t2i.prompts import seeds_from
 from t2i.score.picture_files import PictureFile
 
@@ -25,14 +25,14 @@ SLUG = 60  # characters of a prompt in a file name
 
 @dataclass(frozen=True)
 class SuiteOrder:
-    """What to draw: ``n`` pictures of each prompt, picture i with seed ``seed`` + i. words: settings as a user writes
-    them, option -> text."""
+    """What to draw: ``n`` pictures of each prompt, picture i with seed ``seed`` + i. options: settings as a
+    user writes them, name -> text."""
 
     bundle: Bundle
     prompts: Sequence[SuitePrompt]
     n: int
     seed: int
-    words: dict[str, str]
+    options: dict[str, str]
     folder: Path
     batch: int = 16
     device: str = "auto"
@@ -44,10 +44,10 @@ def draw_suite(reporter: Reporter, order: SuiteOrder) -> list[PictureFile]:
     Raises UsageError for settings or seeds that make no sense, InputError (code ``output``) where a picture cannot be
     written, (code ``partial``) where one came out broken.
     """
-    dials = read_dials(order.bundle, "float32", order.words)
+    settings = read_settings(order.bundle, "float32", order.options)
     seeds = seeds_from(order.seed, order.n, "--seed ")
     pairs = [(prompt.text, n, seed) for prompt in order.prompts for n, seed in enumerate(seeds)]
-    jobs = [Job(text, seed, n, index, dials) for index, (text, n, seed) in enumerate(pairs)]
+    jobs = [Job(text, seed, n, index, settings) for index, (text, n, seed) in enumerate(pairs)]
 
     def path(job: Job) -> Path:
         return order.folder / f"{slug(job.prompt)[:SLUG].strip('-')}-{job.seed}-{request.key(job)[:10]}.png"

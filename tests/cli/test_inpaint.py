@@ -12,7 +12,7 @@ from PIL import Image
 
 from t2i.cli.app import run
 from t2i.errors import UsageError
-from t2i.jobs.inputs import parse_outpaint
+from t2i.jobs.masks import parse_outpaint
 from t2i.media.images import load_image, read_metadata
 
 CAT = "a cat in the snow"

@@ -1,0 +1,132 @@
+"""What is to be repainted: mask files, boxes, transparency and new margins, joined to one mask. Imports no torch.
+
+Masks are Pillow images of mode L; 255 is repainted, 0 is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from t2i.errors import UsageError
+from t2i.jobs.inputs import MAX_PIXELS, SourceImage, check_frames
+from t2i.jobs.reporter import Reporter
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MODES = ("replace", "keep")
+SIDES = ("left", "top", "right", "bottom")
+
+
+def read_mask(
+    reporter: Reporter, path: Path, size: tuple[int, int], mode: str = "replace", strict: bool = False
+) -> Image:
+    """A mask file as L, 255 = repaint. mode: "replace" repaints white, "keep" keeps it. Transparent parts are black.
+
+    Raises UsageError for a mask that is not as large as ``size``, InputError (code ``image``) for a damaged one, and
+    under ``strict`` for an animation.
+    """
+    from PIL import ImageChops
+
+    from t2i.media.image_file import ImageFile
+
+    picture = ImageFile.read(path).decode(background=(0, 0, 0))
+    check_frames(reporter, path, picture, strict)
+    mask = picture.image.convert("L")
+    if mask.size != size:
+        what = f"the mask {path} is {mask.width}x{mask.height}, and the picture is {size[0]}x{size[1]}."
+        raise UsageError(what, "Make the mask as large as the picture.")
+    return ImageChops.invert(mask) if mode == "keep" else mask
+
+
+def parse_box(text: str) -> tuple[int, int, int, int]:
+    """``x,y,w,h`` in pixels. Raises UsageError."""
+    found = re.fullmatch(r"\s*(\d{1,6})\s*,\s*(\d{1,6})\s*,\s*(\d{1,6})\s*,\s*(\d{1,6})\s*", text, re.ASCII)
+    numbers = [int(number) for number in found.groups()] if found else [0, 0, 0, 0]
+    if not numbers[2] or not numbers[3]:
+        raise UsageError(
+            f"--box {text!r} is not a box.",
+            "Write x,y,width,height in pixels from the top left corner, as in 40,30,128,96.",
+        )
+    return numbers[0], numbers[1], numbers[2], numbers[3]
+
+
+def parse_outpaint(text: str, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """``left=50%,right=128`` as pixels (left, top, right, bottom). Percent are of the width or the height; a number
+    alone, or ``all=``, is for every side. Raises UsageError."""
+    width, height = size
+    margins, said = dict.fromkeys(SIDES, 0), set[str]()
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(?:(\w+)\s*=)?\s*(\d{1,9}(?:\.\d+)?)\s*(%|px)?\s*", part, re.ASCII)
+        name = found[1] or "all" if found else ""
+        if not found or name not in (*SIDES, "all"):
+            raise UsageError(f"--outpaint {text!r} cannot be read.", "Write left=50%,right=128, or 25% for all sides.")
+        if name in said:
+            raise UsageError(f"--outpaint {text!r} says {name} twice.", "Say each side once.")
+        said.add(name)
+        for side in SIDES if name == "all" else (name,):
+            whole = width if side in ("left", "right") else height
+            margins[side] = round(float(found[2]) / 100 * whole if found[3] == "%" else float(found[2]))
+    left, top, right, bottom = (margins[side] for side in SIDES)
+    if not any((left, top, right, bottom)):
+        raise UsageError(f"--outpaint {text!r} adds nothing.", "Write left=50%,right=128.")
+    if (width + left + right) * (height + top + bottom) > MAX_PIXELS:
+        raise UsageError(f"--outpaint {text!r} makes a picture of more than 64 megapixels.", "Add less.")
+    return left, top, right, bottom
+
+
+def boxes_mask(size: tuple[int, int], boxes: list[tuple[int, int, int, int]]) -> Image:
+    """Rectangles (x, y, w, h) as a mask: L, 255 inside. Raises UsageError for one outside of the picture."""
+    from PIL import Image
+
+    mask = Image.new("L", size, 0)
+    for x, y, w, h in boxes:
+        if x >= size[0] or y >= size[1]:
+            raise UsageError(f"--box {x},{y},{w},{h} lies outside of the picture, which is {size[0]}x{size[1]}.")
+        mask.paste(255, (x, y, min(x + w, size[0]), min(y + h, size[1])))
+    return mask
+
+
+def check_mask(mask: Image) -> None:
+    """Raise UsageError unless the mask leaves something to paint and something to keep."""
+    low, high = mask.getextrema()
+    if high < 128:  # type: ignore[operator]  # one channel: two numbers
+        raise UsageError("the mask is blank: there is nothing to repaint.", "White is what is repainted.")
+    if low >= 128:  # type: ignore[operator]
+        what = "the mask covers the whole picture: there is nothing to keep."
+        raise UsageError(what, 'White is what is repainted; to draw all of it again: t2i sample "…" --init picture.png')
+
+
+def join_masks(
+    source: SourceImage, mask: Image | None, boxes: list[tuple[int, int, int, int]], outpaint: str | None
+) -> tuple[Image | None, tuple[int, int, int, int]]:
+    """Join everything that says what to repaint; without mask and boxes, the picture's own transparency counts.
+
+    -> (mask as large as the picture with its margins, or None where nothing says anything; margins in pixels: left,
+    top, right, bottom). Raises UsageError.
+    """
+    from PIL import Image as Pillow
+    from PIL import ImageChops, ImageOps
+
+    size, parts = source.image.size, []
+    if mask is not None:
+        parts.append(mask)
+    if boxes:
+        parts.append(boxes_mask(size, boxes))
+    if source.picture.alpha is not None and not parts:
+        parts.append(ImageChops.invert(source.picture.alpha))
+    margins = parse_outpaint(outpaint, size) if outpaint is not None else (0, 0, 0, 0)
+    if not parts and not any(margins):
+        return None, margins
+    joined = parts[0] if parts else Pillow.new("L", size, 0)
+    for part in parts[1:]:
+        joined = ImageChops.lighter(joined, part)
+    return ImageOps.expand(joined, border=margins, fill=255), margins
+
+
+def mask_digest(mask: Image) -> str:
+    """sha256 of size and values."""
+    return hashlib.sha256(repr(mask.size).encode() + mask.tobytes()).hexdigest()
