@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "jobs": {"bundle", "store", "pipeline", "edit"},
     "score": {"nets", "text", "bundle", "world", "jobs"},
     "train": {"diffusion", "nets", "text", "bundle", "stages", "world", "data"},
-    "lab": {"bundle", "store", "stages", "pipeline", "edit", "world", "score"},
+    "lab": {"bundle", "store", "stages", "pipeline", "edit", "world", "score", "train"},
     "api": {"store", "pipeline", "edit", "jobs", "score"},
     "cli": {"bundle", "store", "jobs", "train", "world", "score"},
 }
