@@ -183,6 +183,15 @@ def test_normal_draws_name_their_generator() -> None:
                     assert any(k.arg == "generator" for k in node.keywords), f"{name}:{node.lineno}"
 
 
+def test_no_two_classes_have_the_same_name() -> None:
+    found: dict[str, list[str]] = {}
+    for name, tree in modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(name)
+    assert not {name: places for name, places in found.items() if len(places) > 1}
+
+
 def test_public_names_are_there_and_lazy() -> None:
     assert set(t2i.__all__) <= set(dir(t2i))
     assert t2i.T2IError is not None
