@@ -310,7 +310,7 @@ class Pipeline:
         text, negative = (None if t is None else t.pooled for t in (conditioning.text, conditioning.negative))
         return sample_upsampler(
             self.stages[entry.name], images, seeds, self.sampling(entry, request), on_step,
-            tile=tile, known=known, key=key, pooled=text, negative=negative,
+            tile=tile, known=known, key=key, pooled=text, negative=negative, z=conditioning.z,
         )  # fmt: skip
 
     def sampling(self, entry: StageEntry, request: SampleRequest, *, with_text: bool = True) -> SamplingConfig:

@@ -33,7 +33,6 @@ from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest
 from t2i.score.pixel_metrics import psnr, ssim
 from t2i.score.statistics import Interval, interval, share_interval
-from t2i.stages.upsampler import reach
 from t2i.store.registry import resolve, resolve_judge
 from t2i.world import World, WorldConfig
 from t2i.world.captions.english import article
@@ -206,7 +205,7 @@ def seam(pipeline: Pipeline, truth: Tensor) -> float:
     low = resize(truth[None], truth.shape[1] // 4, truth.shape[2] // 4)[0]
     size = (low.shape[1] * scale, low.shape[2] * scale)
     tiles, whole = (
-        upscale(pipeline, low, size, tile=tile, gate=False).image for tile in (2 * reach(stage) + core, max(size))
+        upscale(pipeline, low, size, tile=tile, gate=False).image for tile in (2 * stage.config.reach + core, max(size))
     )
     return step_at(tiles, core * scale, scale) / step_at(whole, core * scale, scale)
 

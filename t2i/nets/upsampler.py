@@ -47,6 +47,21 @@ class UpsamplerConfig(NetConfig):
                 hint="All are at least 1, and unshuffle is a multiple of scale.",
             )
 
+    @property
+    def one_pass(self) -> bool:
+        """Whether the network reads the small picture alone and x_t not at all."""
+        return False
+
+    @property
+    def multiple(self) -> int:
+        """Heights and widths of the small picture must be divisible by this."""
+        return self.unshuffle // self.scale
+
+    @property
+    def reach(self) -> int:
+        """Radius of the receptive field in small pixels: two convolutions a block, one at each end, two of bicubic."""
+        return (2 * self.depth + 2) * self.unshuffle // self.scale + 2
+
 
 class Upsampler(nn.Module):
     """forward(x_t, t, low, level) -> x0_hat; a new network returns the bicubic enlargement of low."""

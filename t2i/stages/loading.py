@@ -14,6 +14,7 @@ from t2i.errors import InputError, T2IError
 from t2i.nets.clip import Clip, ClipConfig
 from t2i.nets.language import LanguageConfig, LanguageModel
 from t2i.nets.prior import PriorConfig, build_prior
+from t2i.nets.sr_unet import SRUNet, SRUNetConfig
 from t2i.nets.unet import UNet
 from t2i.nets.unet_config import UNetConfig
 from t2i.nets.upsampler import Upsampler, UpsamplerConfig
@@ -31,9 +32,11 @@ NETS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "prior": lambda config: build_prior(PriorConfig.from_dict(config)),
     "base": lambda config: UNet(UNetConfig.from_dict(config)),
     "upsampler": lambda config: Upsampler(UpsamplerConfig.from_dict(config)),
+    "sr_unet": lambda config: SRUNet(SRUNetConfig.from_dict(config)),
     "sharp": lambda config: Upsampler(UpsamplerConfig.from_dict(config)),
 }
-"""How each kind of stage builds its network from its config. For stages of kind `text` the key is the encoder."""
+"""How each kind of stage builds its network from its config. A stage of several designs names its own: `encoder` in the
+config of a text stage, `design` in that of an upsampler."""
 PIXELS = ("base", "upsampler")
 """The kinds of stage that make pictures."""
 
@@ -60,7 +63,7 @@ def load_net(bundle: Bundle, entry: StageEntry) -> nn.Module:
     """A stage's network with its weights. Raises InputError if config and weights do not match."""
     config, state = bundle.load_stage(entry.name)
     try:
-        kind = config["encoder"] if entry.kind == "text" else entry.kind
+        kind = config["encoder"] if entry.kind == "text" else config.get("design", entry.kind)
         with torch.device("meta"), Unfilled():
             net = NETS[kind](config["net"])
         if kind == "t5":

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.rng import noise
@@ -27,6 +28,7 @@ def sample_upsampler(
     key: str = "",
     pooled: Tensor | None = None,
     negative: Tensor | None = None,
+    z: Tensor | None = None,
 ) -> Tensor:
     """(B, 3, h, w) -> (B, 3, h*scale, w*scale), both in [-1, 1].
 
@@ -34,43 +36,61 @@ def sample_upsampler(
     told.
     pooled, negative (B, E): text vectors for a network that reads text, and those that guidance leads away from (None:
     no text). Without text there is no guidance.
+    z (B, E): image embeddings for a network that reads them (`SRUNet`); None: its null.
     tile: run the network on overlapping tiles of at most this many small pixels a side, 0 for the whole picture at
     once. The noise is that of the whole picture.
     key, known: as in `Stage.run`; the estimate of the known part is replaced.
     """
-    scale = int(stage.config.scale)
+    scale, (height, width) = int(stage.config.scale), low.shape[2:]
+    low = F.pad(low, (0, -width % stage.config.multiple, 0, -height % stage.config.multiple), mode="replicate")
     shape = (3, low.shape[2] * scale, low.shape[3] * scale)
     level = given(sampling.noise, 0.0)
     if level:
         low = low + level * noise(seeds, f"{stage.name}{key}/augment", 0, low.shape[1:]).to(low.device)
     cond: tuple[Tensor, ...] = (low, torch.full((low.shape[0],), level, device=low.device))
     uncond = cond
+    keep = torch.ones(len(low), dtype=torch.bool, device=low.device)
     if reads_text(stage) and pooled is not None:
-        keep = torch.ones(len(low), dtype=torch.bool, device=low.device)
         away = pooled if negative is None else negative
         cond, uncond = (*cond, pooled, keep), (*cond, away, keep if negative is not None else ~keep)
     else:
         sampling = replace(sampling, guidance=1.0)
+        if reads_image(stage) and z is not None:
+            cond = (*cond, z, keep)
 
-    def whole(x_t: Tensor, t: Tensor, cond: tuple[Tensor, ...]) -> Tensor:
-        out: Tensor = stage.net(x_t, t, *cond)
+    def part(x_t: Tensor, t: Tensor, cond: tuple[Tensor, ...], box: Box) -> Tensor:
+        small, *rest = cond
+        inputs = (small[box.slices], *rest)
+        if stage.config.one_pass:
+            corner = torch.tensor([[box.top, box.left]] * len(small))
+            out: Tensor = stage.net(*inputs, corner=corner, whole=tuple(small.shape[2:]))
+        else:
+            out = stage.net(x_t[box.times(scale).slices], t, *inputs)
         return out
 
+    def whole(x_t: Tensor, t: Tensor, cond: tuple[Tensor, ...]) -> Tensor:
+        return part(x_t, t, cond, Box(0, 0, *cond[0].shape[2:]))
+
     def tiled(x_t: Tensor, t: Tensor, cond: tuple[Tensor, ...]) -> Tensor:
-        small, *rest = cond
         out = torch.empty_like(x_t)
-        for core, halo in tiles(small.shape[2], small.shape[3], tile, reach(stage)):
-            part = whole(x_t[halo.times(scale).slices], t, (small[halo.slices], *rest))
-            out[core.times(scale).slices] = part[core.within(halo).times(scale).slices].to(out.dtype)
+        for core, halo in tiles(*cond[0].shape[2:], tile, stage.config.reach, stage.config.multiple):
+            made = part(x_t, t, cond, halo)
+            out[core.times(scale).slices] = made[core.within(halo).times(scale).slices].to(out.dtype)
         return out
 
     net = tiled if tile and max(low.shape[2:]) > tile else whole
-    return stage.run(net, shape, cond, uncond, sampling, seeds, on_step, key=key, known=known).clamp(-1, 1)
+    made = stage.run(net, shape, cond, uncond, sampling, seeds, on_step, key=key, known=known)
+    return made[:, :, : height * scale, : width * scale].clamp(-1, 1)
 
 
 def reads_text(stage: Stage) -> bool:
     """Whether the upsampler reads the pooled text vector (Saharia 2022, section 2.5)."""
     return bool(getattr(stage.config, "pooled_dim", 0))
+
+
+def reads_image(stage: Stage) -> bool:
+    """Whether the upsampler reads the image embedding."""
+    return bool(getattr(stage.config, "cond_dim", 0))
 
 
 @dataclass(frozen=True)
@@ -96,19 +116,14 @@ class Box:
         return Box(self.top - other.top, self.left - other.left, self.bottom - other.top, self.right - other.left)
 
 
-def reach(stage: Stage) -> int:
-    """Radius of the receptive field in small pixels: two convolutions a block, one at each end, two of bicubic."""
-    config = stage.config
-    return int((2 * config.depth + 2) * config.unshuffle // config.scale + 2)
-
-
-def tiles(height: int, width: int, tile: int, margin: int) -> Iterator[tuple[Box, Box]]:
+def tiles(height: int, width: int, tile: int, margin: int, multiple: int = 1) -> Iterator[tuple[Box, Box]]:
     """(core, halo) boxes: the cores tile (height, width), each halo is its core and `margin` pixels around it.
 
-    With the margin of `reach` a core is computed from all that the network would see in the whole picture, so there
-    are no seams.
+    With the margin of a network's `reach` a core is computed from all that the network would see in the whole picture,
+    so there are no seams. Boxes begin at multiples of `multiple`, where the network's coarser grids begin.
     """
-    step = max(tile - 2 * margin, tile // 4, 1)
+    margin = -(-margin // multiple) * multiple
+    step = max((tile - 2 * margin) // multiple, tile // 4 // multiple, 1) * multiple
     for top in range(0, height, step):
         for left in range(0, width, step):
             bottom, right = min(top + step, height), min(left + step, width)

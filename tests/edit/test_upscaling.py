@@ -15,7 +15,7 @@ from t2i.lab.edit_measures import clouds, gradients, shipped_photographs, step_a
 from t2i.media.images import lanczos, load_image, resize, to_tensor
 from t2i.pipeline import Pipeline
 from t2i.sampling import SamplingConfig
-from t2i.stages.upsampler import reach, sample_upsampler, tiles
+from t2i.stages.upsampler import sample_upsampler, tiles
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_tiles_leave_no_seam(pipeline: Pipeline) -> None:
     stage, low = pipeline.stages[entry.name], picture(40, 56)[None]
     sampling = stage.defaults.override(SamplingConfig(steps=2))
     whole = sample_upsampler(stage, low, [7], sampling)
-    parts = sample_upsampler(stage, low, [7], sampling, tile=2 * reach(stage) + 6)
+    parts = sample_upsampler(stage, low, [7], sampling, tile=2 * stage.config.reach + 6)
     assert float((whole - parts).abs().max()) < 1e-4
     # the gradient across the borders of tiles (every 6 small pixels) against that elsewhere, over the same of one piece
     assert step_at(parts, 4 * 6, 4) / step_at(whole, 4 * 6, 4) == pytest.approx(1, abs=0.05)
@@ -70,7 +70,7 @@ def test_tiles_leave_no_seam(pipeline: Pipeline) -> None:
 def test_tiling_changes_nothing(pipeline: Pipeline) -> None:
     image = picture(40, 56)
     entry = pipeline.manifest.of_kind("upsampler")[0]
-    small = 2 * reach(pipeline.stages[entry.name]) + 6
+    small = 2 * pipeline.stages[entry.name].config.reach + 6
     whole, parts = (upscale(pipeline, image, (160, 224), tile=tile).image for tile in (160, small))
     assert float((whole - parts).abs().max()) < 2e-3
 

@@ -98,14 +98,14 @@ def test_the_null_has_the_shape_of_the_condition(with_text: bool, with_z: bool) 
 
 def test_an_upsampler_makes_one_pass_a_step_and_adds_its_noise() -> None:
     low = torch.zeros(2, 3, 4, 4)
-    net = Spy(scale=2)
+    net = Spy(scale=2, multiple=1, one_pass=False)
     made = sample_upsampler(stage(net), low, [1, 2], SamplingConfig(steps=2, guidance=7.0, noise=0.25))
     assert made.shape == (2, 3, 8, 8)
     assert [len(x_t) for x_t, _, _ in net.calls] == [2, 2]
     noisy, level = net.calls[0][2]
     assert level.tolist() == [0.25, 0.25]
     assert 0.15 < float(noisy.std()) < 0.35
-    alone = Spy(scale=2)
+    alone = Spy(scale=2, multiple=1, one_pass=False)
     sample_upsampler(stage(alone), low[:1], [2], SamplingConfig(steps=2, noise=0.25))
     assert torch.equal(alone.calls[0][2][0][0], noisy[1])
 
