@@ -27,15 +27,19 @@ def read_jsonl(path: Path, name: str = "", hint: str = "", code: str = "input") 
     """
     name = name or str(path)
     for number, line in enumerate(read_text(path, name, code).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = strict_json(line)
-        except ValueError as error:
-            raise InputError(f"{name}, line {number}, is not JSON: {error}.", hint, code) from error
-        if not isinstance(row, dict):
-            raise InputError(f"{name}, line {number}, is not a JSON object.", hint, code)
-        yield number, row
+        if line.strip():
+            yield number, json_object(line, f"line {number} of {name}", hint, code)
+
+
+def json_object(line: str, where: str, hint: str = "", code: str = "input") -> dict[str, Any]:
+    """One line of a JSONL file. where: what messages call it. Raises InputError with ``hint`` and ``code``."""
+    try:
+        row = strict_json(line)
+    except ValueError as error:
+        raise InputError(f"{where} is not JSON: {error}.", hint, code) from None
+    if not isinstance(row, dict):
+        raise InputError(f"{where} is not a JSON object.", hint, code)
+    return row
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,37 +14,35 @@ import t2i
 from t2i.errors import CODES
 
 ROOT = Path(t2i.__file__).parent
-GROUND = {"errors", "files", "rng", "config", "media", "prompts", "sampling", "schema", "version", "batching", "jsonl"}
-MATHS = {"diffusion", "nets", "text"}
-#: the files of a bundle, without any network
-BUNDLE = {"store.bundle", "store.compatibility", "store.completeness", "store.manifest"}
-BUNDLE |= {"store.search_path", "store.shared_stages", "store.tensors"}
+GROUND = {"errors", "files", "rng", "media", "prompts", "sampling", "schema", "version", "batching", "jsonl"}
 
-#: room -> the rooms it may import from, besides itself
-MAY: dict[str, set[str]] = {
-    **dict.fromkeys(GROUND | MATHS | BUNDLE, GROUND),
-    "stages": GROUND | MATHS | BUNDLE,
-    "pipeline": GROUND | MATHS | BUNDLE | {"stages"},
-    "world": GROUND | {"text", "nets"},
-    "data": GROUND | {"world", "text"},
-    "store": GROUND | MATHS | BUNDLE | {"stages", "pipeline", "edit"},
-    "edit": GROUND | MATHS | BUNDLE | {"stages", "pipeline"},
-    "score": GROUND | BUNDLE | {"jobs", "text", "nets", "world", "stages", "pipeline", "store"},
-    "train": GROUND | MATHS | BUNDLE | {"stages", "pipeline", "world", "data"},
-    "lab": GROUND | MATHS | BUNDLE | {"stages", "pipeline", "store", "edit", "world", "data", "train", "score"},
-    "jobs": GROUND | BUNDLE | {"store", "stages", "pipeline", "edit"},
-    "api": GROUND | BUNDLE | {"jobs", "store", "pipeline", "edit", "score"},
-    "cli": GROUND | BUNDLE | {"jobs", "store", "pipeline", "edit", "train", "world", "score", "stages", "diffusion"},
+#: room -> the rooms that it imports from, besides itself and GROUND; "bundle" is store/ without the registry
+ARROWS: dict[str, set[str]] = {
+    **{room: set() for room in sorted(GROUND)},
+    "diffusion": set(),
+    "nets": set(),
+    "text": set(),
+    "bundle": set(),
+    "world": set(),
+    "stages": {"diffusion", "nets", "text", "bundle"},
+    "pipeline": {"nets", "text", "bundle", "stages"},
+    "store": {"bundle"},
+    "data": {"world"},
+    "edit": {"diffusion", "bundle", "stages", "pipeline"},
+    "jobs": {"bundle", "store", "pipeline", "edit"},
+    "score": {"nets", "text", "bundle", "world", "jobs"},
+    "train": {"diffusion", "nets", "text", "bundle", "stages", "world", "data"},
+    "lab": {"bundle", "store", "stages", "pipeline", "edit", "world", "score", "train"},
+    "api": {"store", "pipeline", "edit", "jobs", "score"},
+    "cli": {"bundle", "store", "jobs", "train", "world", "score"},
 }
-for room in BUNDLE:
-    MAY[room] = GROUND | BUNDLE
 
 
 def room_of(module: str) -> str:
-    """t2i.store.bundle -> store.bundle; t2i.nets.unet -> nets; t2i.store.registry -> store."""
+    """t2i.nets.unet -> nets; t2i.store.manifest -> bundle; t2i.store.registry -> store; t2i -> version."""
     parts = module.split(".")[1:]
-    if ".".join(parts[:2]) in BUNDLE:
-        return ".".join(parts[:2])
+    if parts[:1] == ["store"]:
+        return "bundle" if parts[1:] and parts[1] != "registry" else "store"
     return parts[0] if parts else "version"
 
 
@@ -81,19 +79,46 @@ def top_level(tree: ast.Module) -> set[str]:
     return imported(ast.Module(body=light, type_ignores=[]), "")
 
 
-def test_imports_only_go_down() -> None:
-    wrong = []
+def arrows() -> dict[tuple[str, str], str]:
+    """(room, room that it imports from) -> one such import."""
+    out: dict[tuple[str, str], str] = {}
     for name, tree in modules():
-        here = room_of(name)
-        if name in ("t2i", "t2i.__main__"):
-            continue
-        assert here in MAY, f"{name} stands in no room: say in this test where it belongs"
-        for other in imported(tree, name):
-            if other.split(".")[0] == "t2i" and other != "t2i.store":
-                there = room_of(other)
-                if there not in MAY[here] | {here, "version"}:
-                    wrong.append(f"{name} imports {other}")
+        for other in imported(tree, name) - {"t2i.store"}:
+            here, there = room_of(name), room_of(other)
+            if other.split(".")[0] == "t2i" and name not in ("t2i", "t2i.__main__") and here != there:
+                out.setdefault((here, there), f"{name} imports {other}")
+    return out
+
+
+def test_imports_only_go_down() -> None:
+    for name, _ in modules():
+        assert room_of(name) in {*ARROWS, "__main__"}, f"{name} stands in no room: say in this test where it belongs"
+    wrong = [told for (here, there), told in arrows().items() if there not in ARROWS[here] | GROUND]
     assert not wrong, wrong
+
+
+def test_every_arrow_is_used() -> None:
+    found = arrows()
+    spare = [f"{here} -> {there}" for here, others in ARROWS.items() for there in others if (here, there) not in found]
+    assert not spare, spare
+
+
+def test_the_arrows_make_no_circle() -> None:
+    below: set[str] = set(GROUND)
+    while rest := [room for room in ARROWS if room not in below]:
+        ready = [room for room in rest if ARROWS[room] <= below]
+        assert ready, f"these import one another: {rest}"
+        below |= set(ready)
+
+
+def test_no_class_name_twice() -> None:
+    places: dict[str, list[str]] = {}
+    for name, tree in modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(name)
+    twice = {name: where for name, where in places.items() if len(where) > 1}
+    assert not twice, twice
 
 
 def test_only_the_command_line_imports_its_libraries() -> None:
@@ -120,7 +145,7 @@ def test_the_command_line_imports_nothing_heavy_at_its_top() -> None:
 def test_no_foreign_library_on_the_way_to_a_picture() -> None:
     foreign = {"diffusers", "transformers", "open_clip", "torchvision"}
     for name, tree in modules():
-        if room_of(name) in MATHS | BUNDLE | GROUND | {"stages", "pipeline"}:
+        if room_of(name) in {"diffusion", "nets", "text", "bundle", "stages", "pipeline"} | GROUND:
             assert not {other.split(".")[0] for other in top_level(tree)} & foreign, name
 
 
@@ -156,6 +181,15 @@ def test_normal_draws_name_their_generator() -> None:
                 owner = node.func.value
                 if isinstance(owner, ast.Name) and owner.id == "torch":
                     assert any(k.arg == "generator" for k in node.keywords), f"{name}:{node.lineno}"
+
+
+def test_no_two_classes_have_the_same_name() -> None:
+    found: dict[str, list[str]] = {}
+    for name, tree in modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(name)
+    assert not {name: places for name, places in found.items() if len(places) > 1}
 
 
 def test_public_names_are_there_and_lazy() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from t2i.errors import InputError
 from t2i.files import explain_os_error
+from t2i.jsonl import read_jsonl
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp"))
 
@@ -79,23 +80,11 @@ def _row_captions(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _table(path: Path) -> Iterator[Entry]:
     """The rows of a metadata.jsonl. File names are relative to its folder."""
-    try:
-        lines = path.read_bytes().decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError:
-        raise unusable(f"{path} is not UTF-8 text", "Save it as UTF-8.") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            name = row["file_name"]
-            if not isinstance(name, str) or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                raise ValueError
-        except (ValueError, TypeError, KeyError):
-            raise unusable(
-                f"line {number} of {path} is not a row of captions",
-                'Write {"file_name": "cat.jpg", "text": "a cat"}.',
-            ) from None
+    hint = 'Write {"file_name": "cat.jpg", "text": "a cat"}.'
+    for number, row in read_jsonl(path, hint=hint, code="data"):
+        name = row.get("file_name")
+        if not isinstance(name, str) or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise unusable(f"line {number} of {path} is not a row of captions", hint)
         yield Entry(name, path.parent / name, _row_captions(row))
 
 

@@ -20,7 +20,7 @@ from t2i.jobs.job import Job
 from t2i.jobs.parsing import MAX_COUNT, parse_seeds
 from t2i.jobs.settings import NAMES, Settings, as_options, check_options
 from t2i.jobs.sweep import SweepAxis, SweepPoint, at_point
-from t2i.jsonl import strict_json
+from t2i.jsonl import json_object
 from t2i.prompts import MAX_SEED, check_prompt, check_text, expand
 
 MAX_JOBS = 1_000_000  # pictures of one run
@@ -76,12 +76,7 @@ def _plain(line: str, where: str) -> PromptLine:
 
 
 def _job(line: str, where: str) -> PromptLine:
-    try:
-        table = strict_json(line)
-    except ValueError as error:
-        raise InputError(f"{where} is not JSON: {error}.", 'Write {"prompt": "a cat", "seed": 7}') from None
-    if not isinstance(table, dict):
-        raise InputError(f"{where} is not a JSON object.", 'Write {"prompt": "a cat", "seed": 7}')
+    table = json_object(line, where, 'Write {"prompt": "a cat", "seed": 7}')
     for key in table:
         if key not in FIELDS:
             near = nearest(str(key), FIELDS, 1)

@@ -86,7 +86,7 @@ def read_prompts(path: Path) -> dict[str, str]:
         name = _text(row.get("file_name") or row.get("path"))
         prompt = next((p for p in (_text(row.get(k)) for k in ("prompt", "text", "caption")) if p), None)
         if name is None or prompt is None:
-            raise InputError(f'{path}, line {number}, has no "file_name" or no "prompt".')
+            raise InputError(f'line {number} of {path} has no "file_name" or no "prompt".')
         out[name] = prompt
     return out
 

@@ -89,7 +89,7 @@ def _judged_prompt(path: Path, number: int, row: Mapping[str, Any]) -> SuiteProm
             row["prompt"], expectation, row.get("lang", "en"), row.get("task", ""), row.get("side", "train")
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}, line {number}, is not a prompt of a suite: {error}") from error
+        raise InputError(f"line {number} of {path} is not a prompt of a suite: {error}") from error
 
 
 def _expectation(raw: Mapping[str, Any]) -> Expectation:

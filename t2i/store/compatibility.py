@@ -1,23 +1,13 @@
 """Whether the stages of a bundle fit together. Every stage's config.json has a table ``widths``:
 
-<<<<<<< HEAD
     clip       embed_dim, text_dim, context, vocab     widths of embedding and token, number of tokens, vocabulary
     text       text_dim, context, vocab                the same for a text encoder that has seen no picture
     prior      embed_dim, text_dim                     width of its output and of the tokens it reads
     base       cond_dim, text_dim, size [context]      widths of image embedding and token (0: not read), side in
                                                        pixels, number of tokens in training
-    upsampler  low, size [text_dim]                    sides in pixels of input and output, width of the text vector
+    upsampler  low, size [text_dim, cond_dim]          sides in pixels of input and output, widths of the text vector
+                                                       and of the image embedding
     sharp      low, size [text_dim]                    the same
-=======
-    clip       embed_dim, text_dim, context, vocab     the shared space, the width of a token, tokens, vocabulary
-    text       text_dim, context, vocab                the same of a text encoder that has seen no picture
-    prior      embed_dim, text_dim                     what it predicts, what it reads
-    base       cond_dim, text_dim, size [context]      image embedding (0: none), tokens (0: none), pixels, how many
-                                                       tokens there were in training
-    upsampler  low, size [text_dim, cond_dim]          pixels in, pixels out, the width of the text's one vector, of
-                                                       the image embedding
-    sharp      low, size [text_dim]                    the same, of one that can stand in for an upsampler
->>>>>>> bd83e08 (wip2)
 
 Keys in [] are optional. A bundle has one text encoder, of kind clip or text. It may be incomplete, since training adds
 one stage after the other; the stages that are there have to fit.

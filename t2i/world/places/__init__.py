@@ -154,7 +154,7 @@ def draw_places(
             place.draw(canvas)
         else:
             place.draw(canvas)
-            canvas.image.mul_(gain(canvas.c))
+            canvas.image.mul_(gain(canvas.chance))
         image.index_copy_(0, at, canvas.image.clamp_(0, 1))
     horizon = facts.horizon(chance)
     return Backdrop(image, horizon, facts.light, haze, facts.numbers[:, 0], facts.numbers[:, 1])

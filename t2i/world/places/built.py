@@ -127,12 +127,12 @@ def city(p: Canvas) -> None:
     p.soil(rows=p.rows(0.5))
     rows = p.rows(0.5)  # kerb and a street along the houses
     y = p.y[:, :, rows] - p.h
-    p.paint(p.far.lerp(p.white, 0.35), p.cover(both(y, 0.05 - y)).expand(-1, -1, -1, p.S), rows)
+    p.paint(p.far.lerp(p.white, 0.35), p.cover(intersect(y, 0.05 - y)).expand(-1, -1, -1, p.size), rows)
     mark = p.cover((0.25 - ((p.x + p.u(10)) * 5).frac_().sub_(0.5).abs_()) / 5)
-    p.paint(p.far.lerp(p.white, 0.6), p.cover(both(y - 0.21, 0.228 - y)).mul(mark), rows)
+    p.paint(p.far.lerp(p.white, 0.6), p.cover(intersect(y - 0.21, 0.228 - y)).mul(mark), rows)
 
 
-def both(a: Tensor, b: Tensor) -> Tensor:
+def intersect(a: Tensor, b: Tensor) -> Tensor:
     """The smaller of two signed distances: the intersection of two shapes."""
     return a.minimum(b)
 
@@ -143,7 +143,7 @@ def room(p: Canvas) -> None:
     one = lambda t: t.view(-1, 1)  # noqa: E731
     rows = p.rows(0, 0.75)
     stripes = p.cover((0.25 - (p.x * p.u(2, 7, 12)).frac().sub_(0.5).abs_()) / 9).mul_(p.coin(3, 0.4) * 0.35)
-    p.paint(p.low.lerp(p.white, 0.3), stripes.expand(-1, -1, p.S, -1)[:, :, rows], rows)
+    p.paint(p.low.lerp(p.white, 0.3), stripes.expand(-1, -1, p.size, -1)[:, :, rows], rows)
     side = one(p.coin(4, 0.5)) * 2 - 1
     cx, cy = 0.5 + side * one(p.u(5, 0.24, 0.3)), one(p.u(6, 0.24, 0.3))
     w, hh = one(p.u(7, 0.11, 0.15)), one(p.u(8, 0.12, 0.16))
@@ -172,11 +172,11 @@ def room(p: Canvas) -> None:
     k = (t + 0.22).log() * 4.2 + 20  # frac keeps the sign: stay positive
     board = p.cover((0.46 - (k.frac() - 0.5).abs_()) * (t + 0.22) / 4.2)
     on = p.below(p.h, rows)
-    p.paint(p.near * 0.82, (1 - board).mul_(on).mul_(0.6).expand(-1, -1, -1, p.S), rows)
+    p.paint(p.near * 0.82, (1 - board).mul_(on).mul_(0.6).expand(-1, -1, -1, p.size), rows)
     seam = ((p.x - 0.5) / (t + 0.9) * 3.2 + hash_cells(k.floor(), p.u(14), 0.4) * 5 + 20).frac_().sub_(0.5).abs_()
     p.paint(p.near * 0.82, p.cover((seam - 0.485) * (t + 0.9) / 3.2).mul_(0.5).mul_(on), rows)
-    skirt = p.cover(both(p.y - p.h + 0.03, p.h - p.y))[:, :, rows]
-    p.paint(p.col[5], skirt.expand(-1, -1, -1, p.S), rows)
+    skirt = p.cover(intersect(p.y - p.h + 0.03, p.h - p.y))[:, :, rows]
+    p.paint(p.col[5], skirt.expand(-1, -1, -1, p.size), rows)
     rug = p.disc(p.u(15, 0.4, 0.6), p.h + 0.2, p.u(16, 0.3, 0.38), 3.2, rows).mul_(p.coin(17, 0.5))
     p.paint(pick.lerp(p.white, 0.45), rug * 0.85, rows)
 
@@ -210,13 +210,13 @@ def road(p: Canvas) -> None:
     rows = p.rows(0.44)
     t = p.deep()[:, :, rows]
     on = p.below(p.h, rows)
-    p.paint(grass.lerp(p.low, 0.25).lerp(grass * 0.9, t), on.expand(-1, -1, -1, p.S), rows)
+    p.paint(grass.lerp(p.low, 0.25).lerp(grass * 0.9, t), on.expand(-1, -1, -1, p.size), rows)
     bend = 0.5 + (p.u(4) - 0.5) * 0.35 * (1 - t).square() + (p.u(5) - 0.5) * 0.12 * t
     half = 0.012 + 0.46 * t
     dx = (p.x - bend).abs_()
     d = half - dx
     p.paint(p.far.lerp(p.near, t), p.cover(d.clone()).mul_(on), rows)
-    line = p.cover(both(d - 0.06 * half, 0.11 * half - d)).mul_(0.9).mul_(on).mul_((t * 12).clamp_(0, 1))
+    line = p.cover(intersect(d - 0.06 * half, 0.11 * half - d)).mul_(0.9).mul_(on).mul_((t * 12).clamp_(0, 1))
     p.paint(p.col[5], line, rows)
     z = 1.5 / (t + 0.08) + p.u(6)
     dash = p.cover((0.26 - (z.frac() - 0.5).abs_()) * (t + 0.08).square() / 1.5)

@@ -105,7 +105,7 @@ class Canvas:
     """
 
     def __init__(self, chance: Tensor, size: int, colours: str, horizon: tuple[float, float] = (1.0, 1.0)) -> None:
-        self.c, self.S, self.device = chance, size, chance.device
+        self.chance, self.size, self.device = chance, size, chance.device
         self.b = chance.shape[0]
         self.x, self.y = axes(size, self.device)
         table = palette(colours, self.device)
@@ -121,7 +121,7 @@ class Canvas:
     # ---- Random numbers ------------------------------------------------------------------------------
     def u(self, i: int, lo: float = 0.0, hi: float = 1.0) -> Tensor:
         """Chance number i, mapped to [lo, hi): (b, 1, 1, 1)."""
-        v = self.c[:, i].view(-1, 1, 1, 1)
+        v = self.chance[:, i].view(-1, 1, 1, 1)
         return v if (lo, hi) == (0.0, 1.0) else v * (hi - lo) + lo
 
     def coin(self, i: int, share: float) -> Tensor:
@@ -130,21 +130,21 @@ class Canvas:
 
     def rows(self, lo: float, hi: float = 1.0) -> slice:
         """The pixel rows between two heights and one more on both sides. Painting only these saves time."""
-        return slice(max(0, int(lo * self.S) - 1), min(self.S, int(hi * self.S) + 2))
+        return slice(max(0, int(lo * self.size) - 1), min(self.size, int(hi * self.size) + 2))
 
     # ---- Masks ---------------------------------------------------------------------------------------
     def cover(self, d: Tensor) -> Tensor:
         """Signed distance (positive inside) -> coverage of the pixel. Overwrites d."""
-        return d.mul_(self.S).add_(0.5).clamp_(0, 1)
+        return d.mul_(self.size).add_(0.5).clamp_(0, 1)
 
     def below(self, h: Tensor, rows: slice = slice(None), steep: bool = False) -> Tensor:
         """Coverage of the area under the line y = h(x); see `below`."""
-        return below(self.y[:, :, rows], h, self.S, steep)
+        return below(self.y[:, :, rows], h, self.size, steep)
 
     def disc(self, cx: Tensor, cy: Tensor, r: Tensor, squash: float = 1.0, rows: slice = slice(None)) -> Tensor:
         """A disc, or an ellipse of height r / squash."""
         d = (self.x - cx).square_() + (self.y[:, :, rows] - cy).mul_(squash).square_()
-        return d.neg_().add_(r * r).mul_(self.S / 2 / r).add_(0.5).clamp_(0, 1)
+        return d.neg_().add_(r * r).mul_(self.size / 2 / r).add_(0.5).clamp_(0, 1)
 
     def glow(self, cx: Tensor, cy: Tensor, rx: Tensor | float, ry: Tensor | float, rows: slice = slice(None)) -> Tensor:
         """A Gaussian-like spot."""
@@ -157,7 +157,7 @@ class Canvas:
         A bump smaller than a pixel is widened to a pixel and dimmed accordingly.
         flat > 1 squashes the lower half of each bump (clouds); wide > 1 stretches it sideways.
         """
-        px = 0.45 / self.S
+        px = 0.45 / self.size
         real = r.square() + px * px
         amp = r * r / real if weight is None else weight * (r * r / real)
         inv = real.rsqrt_().unsqueeze(-1)
@@ -172,7 +172,7 @@ class Canvas:
               flat: float = 1.0, wide: float = 1.0, soft: float = 0.0) -> Tensor:  # fmt: skip
         """Splats that merge into one shape with a sharp edge: clouds, tree crowns. soft: extra width of the edge."""
         f = self.splats(x, y, r, weight, rows, flat, wide)
-        k = 1 / (14.8 / self.S + soft)  # slope of the field, per side, at the edge of a bump of radius .05
+        k = 1 / (14.8 / self.size + soft)  # slope of the field, per side, at the edge of a bump of radius .05
         return f.sub_(0.34).mul_(k).add_(0.5).clamp_(0, 1)
 
     def boxes(self, x0: Tensor, x1: Tensor, y0: Tensor, y1: Tensor, rows: slice = slice(None)) -> Tensor:
@@ -205,7 +205,7 @@ class Canvas:
     # ---- Painting ------------------------------------------------------------------------------------
     def fill(self, colour: Tensor) -> None:
         """Paint everything in a colour that broadcasts to (b, 3, S, S)."""
-        self.image = colour.expand(self.b, 3, self.S, self.S).contiguous()
+        self.image = colour.expand(self.b, 3, self.size, self.size).contiguous()
 
     def sky(self, top: Tensor | None = None, low: Tensor | None = None, end: Tensor | None = None) -> None:
         """A vertical gradient from `top` to `low`, which is reached at the height `end` (None: the horizon)."""

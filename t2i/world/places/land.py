@@ -77,7 +77,7 @@ def beach(p: Canvas) -> None:
     wet = p.y[:, :, p.rows(0.45, 0.8)] - edge
     p.paint(
         p.near * 0.86,
-        (1 - wet / 0.045).clamp_(0, 1).mul_((wet * p.S).clamp_(0, 1)).mul_(0.8),
+        (1 - wet / 0.045).clamp_(0, 1).mul_((wet * p.size).clamp_(0, 1)).mul_(0.8),
         p.rows(0.45, 0.8),
     )
     p.mottle(9, 0.55, 5.0, 4.0, p.near * 0.95)

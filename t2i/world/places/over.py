@@ -57,7 +57,7 @@ def strip(kind: str, chance: Tensor, base: Tensor, horizon: Tensor, far: Tensor,
 
 def _over(p: Canvas, colour: Tensor, alpha: Tensor) -> Tensor:
     """Premultiplied RGBA (b, 4, S, S) of a colour with a mask."""
-    out = torch.empty(p.b, 4, p.S, p.S, device=p.device)
+    out = torch.empty(p.b, 4, p.size, p.size, device=p.device)
     out[:, 3:] = alpha
     torch.mul(colour, out[:, 3:], out=out[:, :3])
     return out
@@ -105,7 +105,7 @@ def _leaves(p: Canvas) -> Tensor:
     n = 9
     x, y, k = scatter(p.u(18), n, 11), scatter(p.u(19), n, 12) * 0.9, scatter(p.u(20), n, 13)
     m = p.puffs(x, y, k * 0.008 + 0.011, None, wide=1.4).mul_(p.coin(21, 0.5))
-    return _over(p, (p.col[4].lerp(p.col[5], p.x)).expand(-1, -1, p.S, -1).contiguous(), m)
+    return _over(p, (p.col[4].lerp(p.col[5], p.x)).expand(-1, -1, p.size, -1).contiguous(), m)
 
 
 def _embers(p: Canvas) -> Tensor:
