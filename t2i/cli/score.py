@@ -261,7 +261,8 @@ def score(
             make_folder(path.parent)
 
     from t2i.cli.score_output import print_report, write_reports, write_sheet
-    from t2i.score.run import DrawOptions, GateOptions, ScoreRequest, run_score, write_baselines
+    from t2i.score.request import DrawOptions, GateOptions, ScoreRequest
+    from t2i.score.run import run_score, write_baselines
 
     settings = {k: v for k, v in (("size", size), ("steps", steps), ("guidance", guidance)) if v is not None}
     request = ScoreRequest(

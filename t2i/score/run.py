@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -17,16 +17,17 @@ from t2i.jobs.device import pick_device
 from t2i.jobs.output_paths import check_writable
 from t2i.jobs.reporter import Reporter
 from t2i.score.baseline import ScoredSet, comparison_notes, current_date, load_baseline, save_baseline
-from t2i.score.before_after import Tier, compare_pair, match_pictures, worst_first
+from t2i.score.before_after import compare_pair, match_pictures, worst_first
 from t2i.score.draw_suite import SuiteOrder, draw_suite
 from t2i.score.extractors import ClipExtractor, Extractor, JudgeExtractor, OpenClipExtractor, judge_info
 from t2i.score.feature_cache import FeatureCache, PictureFeatures
 from t2i.score.features import ExtractionTime, ScoringNetworks, extract_features
-from t2i.score.gate import DEFAULT_DROP, MaxDrop, run_gate
+from t2i.score.gate import run_gate
 from t2i.score.metrics import PictureScore, average_by_unit, metric_versions, score_pictures
 from t2i.score.picture_files import PictureFile, find_pictures, read_prompts
 from t2i.score.recipe import ScoreRecipe, require_same_recipe
 from t2i.score.report import Report, collapse_warnings
+from t2i.score.request import ScoreRequest
 from t2i.score.set_distances import compare_sets, feature_stats, load_stats, save_stats
 from t2i.score.statistics import Interval
 from t2i.score.suite import SuitePrompt, read_suite, suite_path
@@ -39,64 +40,6 @@ from t2i.world.reading import Reading
 
 CACHE = "score.sqlite"
 NOTE_EVERY = 5.0  # seconds between lines of progress
-
-
-@dataclass(frozen=True)
-class DrawOptions:
-    """How the pictures of a suite are drawn: n of each prompt, picture i with seed ``seed`` + i.
-
-    settings: as a user writes them, name -> text. folder: None for out/score/SUITE-MODEL.
-    """
-
-    n: int = 4
-    seed: int = 0
-    model: str = "small"
-    settings: dict[str, str] = field(default_factory=dict)
-    folder: Path | None = None
-
-
-@dataclass(frozen=True)
-class GateOptions:
-    """The comparison with a baseline. See `gate.run_gate`. update: replace the baseline by this score afterwards."""
-
-    baseline: Path
-    drop: MaxDrop = field(default_factory=lambda: MaxDrop.parse(DEFAULT_DROP))
-    margins: dict[str, float] = field(default_factory=dict)
-    primary: str | None = None
-    update: bool = False
-
-
-@dataclass(frozen=True)
-class ScoreRequest:
-    """What to score, and what to compare it with.
-
-    places: files and folders of pictures; empty: those of the suite are drawn. suite: its name or file; limit: about so
-    many of its prompts. prompts: a JSONL file with the prompts of the pictures. labels: of a zero-shot classification.
-    metrics: only these. extractor: "clip", "clip:NAME", "judge" or "open_clip:ARCH" with its weights (a file) and their
-    sha256. fresh: do not use the cache of features. against, alpha: compare as sets, and fail when KID's p-value is
-    below alpha. before, tier: compare pixel by pixel, and fail when a pair is less alike.
-    """
-
-    places: Sequence[Path] = ()
-    suite: str | None = None
-    limit: int | None = None
-    draw: DrawOptions = DrawOptions()
-    prompts: Path | None = None
-    labels: Sequence[str] = ()
-    metrics: Sequence[str] = ()
-    extractor: str = "clip"
-    weights: Path | None = None
-    sha256: str | None = None
-    gate: GateOptions | None = None
-    save_baseline: Path | None = None
-    against: Path | None = None
-    alpha: float | None = None
-    save_stats: Path | None = None
-    before: Path | None = None
-    tier: Tier = "far"
-    fresh: bool = False
-    batch: int = 32
-    device: str = "auto"
 
 
 def run_score(reporter: Reporter, request: ScoreRequest) -> Report:
