@@ -56,6 +56,8 @@ def test_inpainting_keeps_what_is_outside(model: t2i.Model) -> None:
     first, second = model.inpaint(photo, "a dog", mask, n=2, seed=3, feather=0)
     assert first.size == photo.size
     assert first.tobytes() != second.tobytes()
+    alone = model.inpaint(photo, "a dog", mask, n=2, seed=3, feather=0, batch=1)
+    assert max(far(a, b) for a, b in zip(alone, (first, second), strict=True)) <= 4
     for x in range(40):
         for y in range(24):
             if not (4 <= x < 14 and 4 <= y < 14):
@@ -71,9 +73,20 @@ def test_upscaling(model: t2i.Model, tmp_path: Path) -> None:
     photo.save(tmp_path / "x.png")
     assert model.upscale(photo, scale=2).size == (40, 24)
     assert model.upscale(tmp_path / "x.png", to=50).size == (50, 30)
-    for wrong in ({}, {"scale": 2, "to": 40}, {"scale": 0.5}, {"to": 10}, {"scale": 99}):
+    assert model.upscale(photo.resize((3, 2)), scale=20).size == (60, 40)  # as far as the command goes
+    for wrong in ({}, {"scale": 2, "to": 40}, {"scale": 0.5}, {"to": 10}, {"scale": 99}, {"scale": 2, "seed": -1}):
         with pytest.raises(t2i.UsageError):
             model.upscale(photo, **wrong)
+    with pytest.raises(t2i.InputError, match="megapixels"):
+        model.upscale(photo, to=32_000)
+
+
+def test_the_largest_seed(model: t2i.Model) -> None:
+    from t2i.prompts import MAX_SEED
+
+    assert len(model.sample(CAT, seed=MAX_SEED, size=16, steps={"base": 1})) == 1
+    with pytest.raises(t2i.UsageError, match="too large"):
+        model.sample(CAT, n=2, seed=MAX_SEED)
 
 
 def test_scores_are_cosines(model: t2i.Model) -> None:

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 EPILOG = """Examples:
 
 \b
-  t2i inpaint photo.png "a dog" --mask mask.png          # white is repainted
-  t2i inpaint photo.png "a dog" --mask-text "the cat"    # a box around what the model takes for the cat
+  t2i inpaint photo.png "a dog" --mask mask.png        # white is repainted
+  t2i inpaint photo.png "a dog" --mask-text "the cat"  # a box around the cat
   t2i inpaint photo.png "a house" --box 40,60,120,120 -n 4
   t2i inpaint photo.png "a beach" --outpaint left=50%,right=128
-  t2i inpaint photo.png --box 40,60,120,120              # no prompt: what is there is removed
+  t2i inpaint photo.png --box 40,60,120,120            # no prompt: removes it
 """
 
 

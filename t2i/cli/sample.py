@@ -22,14 +22,17 @@ EPILOG = """Examples:
   t2i sample "a cat in the snow" -n 4
   t2i sample "一只猫在雪地里玩耍" --seed 7 --show
   t2i sample "a red apple" --size 64 --steps base=8,up=2 --guidance 2
-  t2i sample -f prompts.txt -o out/            # one prompt a line, # comments; run it again to resume
-  t2i sample -f jobs.jsonl --json > done.jsonl # {"prompt": "a cat", "seed": 7, "n": 4, "steps": 8} a line
+  t2i sample -f prompts.txt -o out/    # one prompt a line; again to resume
+  t2i sample -f jobs.jsonl --json > done.jsonl
   t2i sample "a dog" -o "{slug}/{index:03}.png" --seed 7..14
   t2i sample "a {red|blue} {apple|cat}" --seed 1,2,3 --grid
   t2i sample "a cat" --seed 1..4 --sweep guidance=1,2,4
-  t2i sample --replay out/a-cat-7.png          # says identical, or how far off
   t2i sample "a castle" --init sketch.png --strength 0.8
+  t2i sample --replay out/a-cat-7.png  # says identical, or how far off
   generate-prompts | t2i sample -f - --json > done.jsonl
+
+\b
+A line of jobs.jsonl: {"prompt": "a cat", "seed": 7, "n": 4, "steps": 8}
 """
 
 

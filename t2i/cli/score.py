@@ -18,12 +18,12 @@ from t2i.jobs.output_paths import check_file
 EPILOG = """Examples:
 
 \b
-  t2i score out/                                          # prompts from the pictures themselves
-  t2i score --suite scenes --limit 100 --size 64          # draws the built-in list, judges and scores
+  t2i score out/                                  # by their own prompts
+  t2i score --suite scenes --limit 100 --size 64  # draws a list of prompts
   t2i score --suite scenes --save-baseline base.json
-  t2i score --suite scenes --baseline base.json --max-drop 2% --model new-model
+  t2i score --suite scenes --baseline base.json --model new --max-drop 2%
   t2i score out/ --against golden/ --junit s.xml --html s.html
-  t2i score out/ --before old/ --tier close               # the same pictures still?
+  t2i score out/ --before old/ --tier close       # the same pictures still?
   t2i score out/ --labels "cat,dog,bear"
   t2i score out/ --extractor open_clip:ViT-B-32 --weights b32.safetensors
 

@@ -21,11 +21,11 @@ from t2i.jobs.reporter import safe
 EPILOG = """Examples:
 
 \b
-  t2i train --recipe tiny --out my-model       # every stage on drawn scenes, minutes on two CPU cores
+  t2i train --recipe tiny --out my-model      # drawn scenes, minutes on a CPU
   t2i sample "a red circle" --model my-model
-  t2i train --recipe imagen-tiny --out my-imagen  # the same without CLIP: a language model reads the prompt
+  t2i train --recipe imagen-tiny --out model  # a language model for CLIP
   t2i train base --recipe first --sprites sprites/ --out my-model --resume
-  t2i train clip --recipe first --sprites sprites/ --out my-model --start small
+  t2i train clip --recipe first --sprites sprites/ --out model --start small
   t2i train --recipe tiny --set base.lr=1e-4 --dry-run
   t2i train --recipe tiny --data photos/ --out my-photos
   t2i train --recipe tiny --data "shards/{0000..0003}.tar" --out my-shards

@@ -23,7 +23,7 @@ EPILOG = """Examples:
 \b
   t2i upscale out/a-cat-7.png --to 1024
   t2i upscale *.png --to 1024 -o big/
-  t2i upscale photos/ --scale 2.5 -o big/                # folders keep their structure
+  t2i upscale photos/ --scale 2.5 -o big/  # folders keep their structure
   t2i upscale photo.jpg --scale 4 --prompt "a cat in the snow"
 """
 

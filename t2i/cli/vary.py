@@ -18,9 +18,9 @@ from t2i.prompts import random_seed
 EPILOG = """Examples:
 
 \b
-  t2i vary cat.png -n 4                        # other pictures with the same content
-  t2i vary cat.png -n 4 --strength 0.3         # nearer to the picture: its layout stays
-  t2i vary cat.png "a cat in the snow"         # a prompt, read beside the picture
+  t2i vary cat.png -n 4                 # other pictures of the same content
+  t2i vary cat.png -n 4 --strength 0.3  # … and with the same layout
+  t2i vary cat.png "a cat in the snow"  # a prompt, read beside the picture
   t2i vary cat.png --to dog.png --frames 9 --animate webp
   t2i vary cat.png --from-text "a cat" --to-text "a dog" --theta 0.25..0.5
 """

@@ -167,7 +167,7 @@ def test_models(place: Path) -> None:
     assert t2i(place, "models", "verify", "toy").stdout == "toy: whole, 6 files\n"
 
 
-@pytest.mark.parametrize("args", [(), ("sample",), ("train",), ("info",), ("models",), ("models", "list")])
+@pytest.mark.parametrize("args", [(), ("sample",), ("vary",), ("train",), ("info",), ("models",), ("models", "list")])
 def test_every_help_page_has_examples(place: Path, args: tuple[str, ...]) -> None:
     done = t2i(place, *args, "--help")
     assert done.returncode == 0

@@ -50,7 +50,9 @@ def test_a_suite_is_drawn_scored_kept_and_compared(place: Path, capsys: pytest.C
     assert {"clip", "variety", "duplicate", "blank", "sharpness"} <= set(table)
     pictures = sorted(Path("out/score/p-tiny").glob("*.png"))
     assert len(pictures) == 12 and load_image("sheet.png").size[0] > 200
-    assert read_metadata(pictures[0])["t2i"]["command"] == "score"
+    record = read_metadata(pictures[0])["t2i"]
+    assert record["command"] == "score"
+    assert {"clip", "prior", "base"} <= set(record["files"]) <= {"clip", "prior", "base", "upsampler64"}
     times = [p.stat().st_mtime_ns for p in pictures]
     pictures[3].unlink()
     # resumed: one picture is drawn, all others are as they were; the same model is not worse than itself
@@ -63,6 +65,19 @@ def test_a_suite_is_drawn_scored_kept_and_compared(place: Path, capsys: pytest.C
     score(capsys, *DRAW, "--seed", "9", "--baseline", "base.json", "--update-baseline")
     kept = json.loads(Path("base.json").read_text())
     assert len(kept["history"]) == 1 and kept["recipe"]["extractor"]["name"] == "clip:tiny"
+
+
+def test_a_damaged_picture_is_drawn_again(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its record is whole, and its pixels are not."""
+    score(capsys, *DRAW)
+    hurt = sorted(Path("out/score/p-tiny").glob("*.png"))[3]
+    whole = load_image(hurt).tobytes()
+    data = hurt.read_bytes()
+    hurt.write_bytes(data[:-30] + bytes(255 - byte for byte in data[-30:-20]) + data[-20:])
+    assert read_metadata(hurt)["t2i"]["command"] == "score"
+    _, err = score(capsys, *DRAW)
+    assert "drawn again beside it" in err
+    assert load_image(hurt.with_stem(f"{hurt.stem}-2")).tobytes() == whole
 
 
 def test_a_regression_is_exit_1_and_named(
