@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 #: keyword argument -> the field of SamplingConfig, and the kind of stage that a bare value is for
-DIALS = {
+STAGE_SETTINGS = {
     "steps": ("steps", "base"),
     "guidance": ("guidance", "base"),
     "sampler": ("sampler", "base"),
@@ -184,7 +184,7 @@ def _check_batch(batch: int) -> None:
 
 
 def _request(pipeline: Pipeline, settings: dict[str, Any]) -> SampleRequest:
-    """The request of keyword arguments: those in `DIALS` as {"base": 8} or one value, the others as they are."""
+    """The request of keyword arguments; those in `STAGE_SETTINGS` are {"base": 8} or one value."""
     from collections.abc import Mapping
     from dataclasses import fields
 
@@ -192,16 +192,16 @@ def _request(pipeline: Pipeline, settings: dict[str, Any]) -> SampleRequest:
     from t2i.sampling import SampleRequest, by_stage
 
     whole = [f.name for f in fields(SampleRequest) if f.name not in ("keep_stages", "stages")]
-    known = [*whole, *DIALS]
+    known = [*whole, *STAGE_SETTINGS]
     tables: dict[str, Mapping[str, Any]] = {}
     for name, value in settings.items():
         if name not in known:
             near = nearest(name, known, 1) or known
             raise _usage(f"there is no setting {name!r}.", f"Did you mean {', '.join(near)}?")
-        if name in DIALS and value is not None:
-            dial, kind = DIALS[name]
+        if name in STAGE_SETTINGS and value is not None:
+            field, kind = STAGE_SETTINGS[name]
             stages = [entry.name for entry in pipeline.manifest.of_kind(kind)]
-            tables[dial] = value if isinstance(value, Mapping) else dict.fromkeys(stages, value)
+            tables[field] = value if isinstance(value, Mapping) else dict.fromkeys(stages, value)
     return SampleRequest(**{k: v for k, v in settings.items() if k in whole}, stages=by_stage(**tables))
 
 

@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -52,13 +53,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-app.command("sample", cls=PanelCommand, epilog=sample.EPILOG)(sample.sample)
-app.command("vary", cls=PanelCommand, epilog=vary.EPILOG)(vary.vary)
-app.command("inpaint", cls=PanelCommand, epilog=inpaint.EPILOG)(inpaint.inpaint)
-app.command("upscale", cls=PanelCommand, epilog=upscale.EPILOG)(upscale.upscale)
-app.command("train", cls=PanelCommand, epilog=train.EPILOG)(train.train)
-app.command("score", cls=PanelCommand, epilog=score.EPILOG)(score.score)
-app.command("info", cls=PanelCommand, epilog=info.EPILOG)(info.info)
+#: name -> function, examples, what the list of commands says
+COMMANDS: dict[str, tuple[Callable[..., None], str, str]] = {
+    "sample": (sample.sample, sample.EPILOG, "Draw pictures from prompts."),
+    "vary": (vary.vary, vary.EPILOG, "Make variations, blends and text diffs of pictures."),
+    "inpaint": (inpaint.inpaint, inpaint.EPILOG, "Repaint a part of a picture, or paint around it."),
+    "upscale": (upscale.upscale, upscale.EPILOG, "Enlarge pictures of any size and shape."),
+    "train": (train.train, train.EPILOG, "Train a model, or one stage of it."),
+    "score": (score.score, score.EPILOG, "Score pictures, and compare models by them."),
+    "info": (info.info, info.EPILOG, "Show how a picture was made."),
+}
+for _name, (_function, _epilog, _short) in COMMANDS.items():
+    app.command(_name, cls=PanelCommand, epilog=_epilog, short_help=_short)(_function)
 app.add_typer(models.app, name="models")
 
 # click's UsageError; Typer brings its own click, and this name is public in every version

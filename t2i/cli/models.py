@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from t2i.cli import options as opt
+from t2i.cli.panels import PanelCommand
 from t2i.cli.ui import UI
 from t2i.errors import T2IError
 from t2i.jobs.reporter import safe
@@ -29,7 +30,7 @@ def _root(ctx: typer.Context) -> None:
         ui.line(ctx.get_help())
 
 
-@app.command("list", epilog="Examples:\n\n\b\n  t2i models list\n  t2i models list --json\n")
+@app.command("list", cls=PanelCommand, epilog="Examples:\n\n\b\n  t2i models list\n  t2i models list --json\n")
 def list_(ctx: typer.Context, json: opt.Json = False, debug: opt.Debug = False) -> None:
     """List the models that can be named with --model."""
     ui: UI = ctx.obj
@@ -59,7 +60,9 @@ def list_(ctx: typer.Context, json: opt.Json = False, debug: opt.Debug = False) 
         ui.table("models", ["name", "family", "sizes", "state", "path"], rows)
 
 
-@app.command("show", epilog="Examples:\n\n\b\n  t2i models show small\n  t2i models show my-model/ --json\n")
+@app.command(
+    "show", cls=PanelCommand, epilog="Examples:\n\n\b\n  t2i models show small\n  t2i models show my-model/ --json\n"
+)
 def show(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(metavar="NAME|FOLDER", help="Which model.")] = "small",
@@ -101,7 +104,9 @@ def show(
         ui.line(safe(line))
 
 
-@app.command("verify", epilog="Examples:\n\n\b\n  t2i models verify\n  t2i models verify small my-model/\n")
+@app.command(
+    "verify", cls=PanelCommand, epilog="Examples:\n\n\b\n  t2i models verify\n  t2i models verify small my-model/\n"
+)
 def verify(
     ctx: typer.Context,
     models: Annotated[

@@ -127,7 +127,7 @@ def train(
 
 
 class _Reporter:
-    """Training's records as bars on a terminal, lines now and then elsewhere, NDJSON with --json."""
+    """Prints the records of a training: bars on a terminal, a line every few seconds elsewhere, or JSON lines."""
 
     def __init__(self, ui: UI) -> None:
         self.ui = ui
@@ -177,7 +177,7 @@ class _Reporter:
 
 
 def _finite(facts: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: a loss that is none becomes null."""
+    """Replace NaN and infinity, which JSON lacks, by null."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in facts.items()}
 
 
