@@ -17,18 +17,18 @@ DETAIL = 8.0
 class PatchCritic(nn.Module):
     """forward(x, large) -> logits (B, 1, H/4, W/4), one for each patch of 22 pixels; above 0 means true."""
 
-    def __init__(self, width: int = 32, channels: int = 3, groups: int = 8) -> None:
+    def __init__(self, width: int = 32) -> None:
         super().__init__()
         wide, wider = 2 * width, 4 * width
         # The first and the last layer have no norm (Radford 2015, arXiv 1511.06434): a norm would remove the contrast.
         self.layers = nn.Sequential(
-            nn.Conv2d(2 * channels, width, 4, stride=2, padding=1),
+            nn.Conv2d(2 * 3, width, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2),
             nn.Conv2d(width, wide, 4, stride=2, padding=1),
-            nn.GroupNorm(groups, wide),
+            nn.GroupNorm(8, wide),
             nn.LeakyReLU(0.2),
             nn.Conv2d(wide, wider, 3, padding=1),
-            nn.GroupNorm(groups, wider),
+            nn.GroupNorm(8, wider),
             nn.LeakyReLU(0.2),
             nn.Conv2d(wider, 1, 1),
         )
