@@ -145,9 +145,8 @@ class ClipObjective(ClipStage):
 
 
 def token_ids(tokenizer: Tokenizer, captions: Sequence[str], clip: Clip, device: torch.device) -> Tensor:
-    """(B, L), cut off behind the end of the longest caption. The end-of-text token is the highest of all."""
-    ids, _ = tokenizer.encode(captions, clip.config.context)
-    return ids[:, : int(ids.argmax(1).max()) + 1].to(device)
+    """The ids (B, L) of B captions; L is that of the longest."""
+    return tokenizer.encode(captions, clip.config.context, tight=True)[0].to(device)
 
 
 def contrastive_loss(z_img: Tensor, z_text: Tensor, scale: Tensor, bias: Tensor | None, examples: Examples) -> Tensor:

@@ -97,8 +97,7 @@ class TextObjective(Objective):
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         g, n, seed = self.noise(step), self.schedule.batch, self.examples_seed
         captions = [self.source.captions(seed, step * n + i, 0) for i in range(n)]
-        ids, _ = self.tokenizer.encode(captions, self.net.config.context)
-        ids = ids[:, : int(ids.argmax(1).max()) + 1]
+        ids, _ = self.tokenizer.encode(captions, self.net.config.context, tight=True)
         seen, chosen = hide(ids, self.config.hidden, self.tokenizer.sot, g)
         seen, chosen, ids = seen.to(self.device), chosen.to(self.device), ids.to(self.device)
         logits = self.net.guess(self.net(seen, read_mask(ids))[chosen]).float()
