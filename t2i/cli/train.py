@@ -161,6 +161,7 @@ class _Reporter:
             self.ui.note(_sentence(facts))
 
     def _bar(self, facts: dict[str, Any]) -> None:
+        """Move the bar of the event's stage."""
         name = f"{facts['stage']} {facts['event']}" if facts["event"] == "embed" else str(facts["stage"])
         if name not in self.tasks:
             self.tasks[name] = self.bars.add_task(name, total=facts["steps"], said="")
@@ -169,6 +170,7 @@ class _Reporter:
         self.bars.update(self.tasks[name], completed=facts["step"], said=said)
 
     def _due(self) -> bool:
+        """Whether it is time for another line."""
         now = time.monotonic()
         if now - self.last < EVERY:
             return False
@@ -182,6 +184,7 @@ def _finite(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sentence(facts: dict[str, Any]) -> str:
+    """An event as a line of text."""
     head = [str(facts.get("stage", "")), str(facts["event"]) if facts.get("event") != "step" else ""]
     if "step" in facts:
         head.append(f"{facts['step']}/{facts['steps']}" if "steps" in facts else str(facts["step"]))
@@ -199,6 +202,7 @@ def _sentence(facts: dict[str, Any]) -> str:
 
 
 def _show_plan(ui: UI, plan: dict[str, Any]) -> None:
+    """Print the plan of `--dry-run`: a table of the stages, then the recipe as JSON."""
     if ui.json:
         ui.record(plan)
         return

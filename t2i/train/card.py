@@ -44,7 +44,7 @@ def write_card(recipe: Recipe, training: dict[str, Any]) -> str:
     """The card, in Markdown.
 
     training: stage -> what `export.py` notes of it: seconds, samples, recipe, data; of newer trainings also command,
-    hardware, parameters, steps, batch, lr, and "reading" for a lesson before the stage itself.
+    hardware, parameters, steps, batch, lr, and "reading" where a reader was trained before its base.
     """
     lines = [
         f"# {recipe.name}",
@@ -54,8 +54,8 @@ def write_card(recipe: Recipe, training: dict[str, Any]) -> str:
     ]
     if not training:
         return "\n".join(lines)
-    lessons = training.get("base", {}).get("reading", {"seconds": 0})
-    hours = (sum(facts["seconds"] for facts in training.values()) + lessons["seconds"]) / 3600
+    reading = training.get("base", {}).get("reading", {"seconds": 0})
+    hours = (sum(facts["seconds"] for facts in training.values()) + reading["seconds"]) / 3600
     lines += ["## Training", "", f"{hours:.2f} hours in all.", ""]
     lines += [
         "| stage | parameters | steps | batch | peak rate | samples | hours |",
@@ -65,9 +65,9 @@ def write_card(recipe: Recipe, training: dict[str, Any]) -> str:
         cells = [stage, *(_number(f.get(key)) for key in ("parameters", "steps", "batch"))]
         cells += [f"{f['lr']:g}" if "lr" in f else "", f"{f['samples']:,}", f"{f['seconds'] / 3600:.2f}"]
         lines.append("| " + " | ".join(cells) + " |")
-    if lessons["seconds"]:
-        what = f"{lessons['samples']:,} captions in {lessons['step']:,} steps, {lessons['seconds'] / 3600:.2f} hours"
-        lines += ["", f"Before it drew, the base was taught to read by the one that it starts from: {what}."]
+    if reading["seconds"]:
+        what = f"{reading['samples']:,} captions in {reading['step']:,} steps, {reading['seconds'] / 3600:.2f} hours"
+        lines += ["", f"The base's text reader was trained first, on {what}."]
     for title, key in (("Command", "command"), ("Data", "data"), ("Hardware", "hardware")):
         said: dict[str, list[str]] = {}
         for stage, f in training.items():

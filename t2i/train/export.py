@@ -15,13 +15,13 @@ from t2i.store.manifest import Manifest
 from t2i.train.card import hardware, write_card
 from t2i.train.encoders import train_first
 from t2i.train.objective import Objective
-from t2i.train.objectives import objective_of
+from t2i.train.objectives import encoder_of, objective_of
 from t2i.train.run import Run
 from t2i.train.stage_spec import learned_from_encoder, stage_spec
 from t2i.train.state import State
 
 
-def share(run: Run, stage: str) -> None:
+def export_shared(run: Run, stage: str) -> None:
     """Let the bundle use another model's stage."""
     if run.bundle() is None:
         raise InputError(f"{run.out} is not a bundle", train_first(run.recipe.encoder), "data")
@@ -30,9 +30,9 @@ def share(run: Run, stage: str) -> None:
     run.report({"event": "shared", "stage": stage, "model": run.recipe.share[stage]})
 
 
-def copy(run: Run, stage: str) -> None:
+def export_copied(run: Run, stage: str) -> None:
     """Copy a text encoder that is not trained, with its tokenizer."""
-    weights, tokenizer = objective_of(run.recipe, stage).copy_stage(run.recipe)
+    weights, tokenizer = encoder_of(run.recipe).read_copy(run.recipe)
     if run.bundle() is None:
         new_bundle(run, tokenizer)
     _keep(run, stage, weights, tokenizer, 0, 0, {})
@@ -44,7 +44,7 @@ def new_bundle(run: Run, tokenizer: str) -> None:
     write_bundle(run.out, manifest, {}, tokenizer, write_card(run.recipe, {}))
 
 
-def export(objective: Objective, state: State) -> None:
+def export_trained(objective: Objective, state: State) -> None:
     """Put a trained stage into the bundle: the averaged weights. A text encoder brings its tokenizer."""
     tokenizer = objective.encoders.tokenizer if objective.is_encoder else None
     text = tokenizer.backend.to_str() if tokenizer else None
@@ -91,5 +91,5 @@ def _forget(run: Run, stage: str) -> None:
     """Remove a dropped stage's files and its checkpoints."""
     shutil.rmtree(run.out / stage, ignore_errors=True)
     shutil.rmtree(run.folder(stage), ignore_errors=True)
-    if stage in run.recipe.stages and (lesson := objective_of(run.recipe, stage).lesson):
-        shutil.rmtree(run.folder(lesson), ignore_errors=True)
+    if stage in run.recipe.stages and (before := objective_of(run.recipe, stage).pretraining):
+        shutil.rmtree(run.folder(before), ignore_errors=True)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from t2i.data.source import Source
 from t2i.store.manifest import StageEntry
+from t2i.text.tokenizer import Tokenizer
 from t2i.train import streams
 from t2i.train.encoders import Encoders, read_once
 from t2i.train.pool import EmbeddingPool
@@ -57,18 +58,19 @@ class Trainable(ABC):
 class Objective(Trainable):
     """Trains one stage of a model. The methods are called in this order:
 
-    1. `stage_spec` and `rules`, on the class: what the bundle will say of the stage, whether its sizes are possible.
+    1. `rules` and `stage_spec`, on the class: whether its sizes are possible, what the bundle will say of the stage.
     2. `__init__`: a new network.
-    3. `warm_start` and `prepare`, unless the training is resumed from a checkpoint.
-    4. `loss` at every step, `sheet` now and then.
-    5. `export` and `notes`: what goes into the bundle.
+    3. `warm_start`, unless the training is resumed from a checkpoint.
+    4. `prepare`.
+    5. `loss` at every step, `sheet` now and then.
+    6. `export` and `notes`: what goes into the bundle.
 
-    A subclass annotates `config` and `net` with its own types.
+    config: the stage's table. net: its network; a subclass annotates both with their own types.
     """
 
     is_encoder: ClassVar[bool] = False
-    """Whether the stage is the text encoder, which comes with a new tokenizer."""
-    lesson: ClassVar[str] = ""
+    """Whether it is an `EncoderObjective`."""
+    pretraining: ClassVar[str] = ""
     """The name of what is trained before the stage itself, with a checkpoint of its own; "": nothing is."""
     examples: ClassVar[str]
     """The stream of examples that the stage is trained on (`streams.py: OFFSETS`)."""
@@ -123,16 +125,6 @@ class Objective(Trainable):
             facts |= {teachers[0]: "", **{entry.name: bundle.manifest.digest(entry) for entry in there}}
         return facts
 
-    @classmethod
-    def untrained(cls, recipe: Recipe, tokenizer: Any) -> Encoders:
-        """Of a text encoder: what other stages will read with, before it is trained. For `--dry-run`."""
-        raise NotImplementedError
-
-    @classmethod
-    def copy_stage(cls, recipe: Recipe) -> tuple[dict[str, Tensor], str]:
-        """Of a stage that is copied and not trained: its weights and its tokenizer (JSON)."""
-        raise NotImplementedError
-
     # Training ------------------------------------------------------------------------------------------------------
 
     @property
@@ -164,12 +156,12 @@ class Objective(Trainable):
         """How many captions of its examples the stage reads in all, from the first on; 0: none are encoded."""
         return 0
 
-    def lessons(self) -> list[Trainable]:
-        """What will be trained before the stage itself. For `--dry-run`."""
-        return []
+    def planned_pretraining(self) -> Trainable | None:
+        """What will be trained before the stage itself, if anything will. For `--dry-run`."""
+        return None
 
     def prepare(self) -> bool:
-        """Fill caches and pools, give lessons. False if the run was told to stop meanwhile."""
+        """Fill caches and pools, pretrain. False if the run was told to stop meanwhile."""
         if n := self.captions_read:
             captions = (self.source.captions(self.examples_seed, i, 0) for i in range(n))
             self.encoders = read_once(self.run, self.encoders, captions, n, self.name)
@@ -185,3 +177,24 @@ class Objective(Trainable):
     def notes(self) -> dict[str, Any]:
         """What the bundle's notes say of the training beyond what they say of every stage."""
         return {}
+
+
+class EncoderObjective(Objective):
+    """Trains the text encoder, which comes with a tokenizer of its own. The first stage of every model."""
+
+    is_encoder = True
+
+    def __init__(self, run: Run, name: str, encoders: Encoders) -> None:
+        super().__init__(run, name, encoders)
+        assert encoders.tokenizer is not None
+        self.tokenizer = encoders.tokenizer
+
+    @classmethod
+    @abstractmethod
+    def untrained(cls, recipe: Recipe, tokenizer: Tokenizer | None) -> Encoders:
+        """What other stages would read with, before it is trained. For `--dry-run`."""
+
+    @classmethod
+    def read_copy(cls, recipe: Recipe) -> tuple[dict[str, Tensor], str]:
+        """Of an encoder that is copied and not trained: its weights and its tokenizer (JSON)."""
+        raise NotImplementedError

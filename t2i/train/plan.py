@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from t2i.train.objective import Trainable
-from t2i.train.objectives import objective_of
+from t2i.train.objectives import encoder_of, objective_of
 from t2i.train.pool import BATCH
 from t2i.train.precision import autocast, pick_precision
 from t2i.train.run import Run
@@ -22,10 +22,10 @@ def plan(run: Run, stages: Sequence[str]) -> dict[str, Any]:
     A row: stage, parameters, steps, batch, samples, state_mb (memory of weights and optimiser), shipped_mb
     (in the bundle), seconds (an estimate, of this machine as busy as it is now).
     """
-    recipe, encoder = run.recipe, run.recipe.encoder
-    copied = recipe.stages[encoder].copied
+    recipe = run.recipe
+    copied = recipe.stages[recipe.encoder].copied
     tokenizer = None if copied else run.pictures.new_tokenizer(min(CAPTIONS, recipe.tokenizer.captions))
-    encoders = objective_of(recipe, encoder).untrained(recipe, tokenizer)
+    encoders = encoder_of(recipe).untrained(recipe, tokenizer)
     rows = []
     for name in stages:
         if name in recipe.share or recipe.stages[name].copied:
@@ -33,7 +33,8 @@ def plan(run: Run, stages: Sequence[str]) -> dict[str, Any]:
         if run.stop():
             break
         objective = objective_of(recipe, name)(run, name, encoders)
-        rows += [_row(lesson, shipped=0) for lesson in objective.lessons()]
+        if pretraining := objective.planned_pretraining():
+            rows.append(_row(pretraining, shipped=0))
         rows.append(_row(objective, shipped=sum(p.numel() for p in objective.net.parameters())))
     tables = {key: part for key, part in recipe.to_dict().items() if key not in recipe.stages or recipe.has(key)}
     return {"recipe": tables, "stages": rows, "out": str(run.out), "data": run.pictures.data}

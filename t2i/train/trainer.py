@@ -17,9 +17,9 @@ import torch
 from t2i.errors import InputError, UsageError, nearest
 from t2i.store.bundle import Bundle, read_bundle
 from t2i.text.tokenizer import Tokenizer
-from t2i.train import export
 from t2i.train.card import command_line
 from t2i.train.encoders import Encoders, encoders_of, train_first
+from t2i.train.export import export_copied, export_shared, export_trained, new_bundle
 from t2i.train.loop import fit
 from t2i.train.objective import Objective
 from t2i.train.objectives import STAGES, objective_of
@@ -90,8 +90,8 @@ def train(
 def _refuse_what_is_there(run: Run, stages: Sequence[str], overwrite: bool) -> None:
     """Raise InputError if a stage has been trained or begun and nothing is said of it, or if there is nothing to
     resume."""
-    lessons = {name: objective_of(run.recipe, name).lesson for name in stages}
-    begun = [name for name in stages if run.begun(name) or (lessons[name] and run.begun(lessons[name]))]
+    before = {name: objective_of(run.recipe, name).pretraining for name in stages}
+    begun = [name for name in stages if run.begun(name) or (before[name] and run.begun(before[name]))]
     bundle = run.bundle()
     trained = [e.name for e in bundle.manifest.stages] if bundle else []
     there = [name for name in stages if name in begun or name in trained]
@@ -120,12 +120,12 @@ def finished(run: Run, stage: str) -> bool:
 def train_stage(run: Run, name: str) -> None:
     """Train a stage, or share or copy it, and put it into the bundle. Ends early when the run is told to stop."""
     kind, resume = objective_of(run.recipe, name), run.resumes(name)
-    if kind.lesson and not run.start and not resume and run.resumes(kind.lesson):
-        run.start = Path(run.checkpoint(kind.lesson)["start"])  # the lesson was not finished
+    if kind.pretraining and not run.start and not resume and run.resumes(kind.pretraining):
+        run.start = Path(run.checkpoint(kind.pretraining)["start"])  # it was broken off in the pretraining
     if name in run.recipe.share:
-        return export.share(run, name)
+        return export_shared(run, name)
     if run.recipe.stages[name].copied:
-        return export.copy(run, name)
+        return export_copied(run, name)
     kind.check_run(run, name)
     encoders = _encoders(run, kind, name)
     if run.stop():
@@ -141,7 +141,7 @@ def train_stage(run: Run, name: str) -> None:
     state = fit(objective, resume=resume)
     if state.step < objective.schedule.steps:
         return None
-    export.export(objective, state)
+    export_trained(objective, state)
     if cache := objective.encoders.cache:
         cache.flush()
     return None
@@ -176,5 +176,5 @@ def _start_encoder(run: Run, stage: str) -> Tokenizer:
     folder.mkdir(parents=True)
     tokenizer.save(own)
     if run.bundle() is None:
-        export.new_bundle(run, tokenizer.backend.to_str())
+        new_bundle(run, tokenizer.backend.to_str())
     return tokenizer

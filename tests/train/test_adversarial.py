@@ -1,4 +1,4 @@
-"""The adversarial tune: it starts from the plain weights, leaves them, goes on to the bit, and is drawn on request."""
+"""The adversarial tune of an upsampler: it starts from the plain weights, does not change them, and resumes exactly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text tower alone: the pictures' embeddings stay as they were, the texts' come nearer to them."""
+"""Training of CLIP's text tower alone: image embeddings do not change, text embeddings come nearer to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A base's reader learns from another base's embeddings before it draws."""
+"""A base's text reader is trained on another base's conditioner before the base itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training without CLIP: a language model from captions alone, or a T5, then a base that reads it."""
+"""Training without CLIP: a language model or a T5, a base and an upsampler that read it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole product in a minute: pictures of a folder, three stages, prompts that change what is drawn."""
+"""End to end in a minute: three stages trained on a folder of pictures, then prompts that decide what is drawn."""
 
 from __future__ import annotations
 

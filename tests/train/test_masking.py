@@ -1,4 +1,4 @@
-"""Masks to learn inpainting from: of every shape that a user gives, on things and beside them."""
+"""Random masks for training: every kind of mask that users give, on things and beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The optimiser against torch's own, the average and the rate against their closed forms."""
+"""The optimiser against torch's AdamW and an SVD, the average and the learning rate against their closed forms."""
 
 from __future__ import annotations
 

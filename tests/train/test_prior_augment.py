@@ -1,4 +1,4 @@
-"""Embeddings as the prior makes them: a prior that knows the truth changes nothing, another one its share."""
+"""Embeddings redrawn by a prior: a perfect prior changes nothing, another one changes the share that is asked for."""
 
 from __future__ import annotations
 

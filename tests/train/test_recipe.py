@@ -1,4 +1,4 @@
-"""Recipes: what is refused, with which words, and that the shipped ones are whole and within their budget."""
+"""Recipes: what is refused and with which message; the shipped ones are complete and within their parameter budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training that was killed and resumed is the training that was not."""
+"""A training that was killed and resumed ends at the same weights as one that was not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The crops that an upsampler learns from."""
+"""The crops that an upsampler is trained on."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from t2i.train.objective import Objective
+from t2i.train.objective import EncoderObjective, Objective
 from t2i.train.objectives.adversarial import AdversarialObjective, AdversarialRecipe
 from t2i.train.objectives.base import BaseObjective, BaseRecipe
 from t2i.train.objectives.clip import ClipObjective, ClipRecipe
@@ -39,3 +39,10 @@ means that the stage is trained only where a recipe or the user says so."""
 def objective_of(recipe: Recipe, stage: str) -> type[Objective]:
     """The objective that trains a stage of this recipe."""
     return OBJECTIVES[recipe.stages[stage].kind]
+
+
+def encoder_of(recipe: Recipe) -> type[EncoderObjective]:
+    """The objective that trains the text encoder of this recipe."""
+    found = objective_of(recipe, recipe.encoder)
+    assert issubclass(found, EncoderObjective)
+    return found

@@ -65,12 +65,12 @@ class BaseRecipe(StageRecipe):
 class BaseObjective(Objective):
     """The denoising loss at the states of a frozen text encoder, and at CLIP's embeddings where there is a CLIP.
 
-    A base with a reader (`net.reader_layers`) that starts from a base with image embeddings has a lesson first:
-    `distill_reader.py`.
+    Pretraining: a base with a text reader (`net.reader_layers`) that starts from a base with image embeddings first
+    learns to read from that one (`distill_reader.py`).
     """
 
     examples = "base"
-    lesson = READING
+    pretraining = READING
     config: BaseRecipe
     net: UNet
 
@@ -115,7 +115,7 @@ class BaseObjective(Objective):
             (not blind or not net.cond_dim, "base.net.cond_dim is not 0, and there is no CLIP to embed"),
         ]
 
-    # First weights and lessons -------------------------------------------------------------------------------------
+    # First weights and pretraining -----------------------------------------------------------------------------------
 
     def warm_start(self) -> None:
         """From `--start`, where a base that reads something else will do; else from the small base that trained with
@@ -131,15 +131,14 @@ class BaseObjective(Objective):
     def captions_read(self) -> int:
         return self.schedule.steps * self.schedule.batch
 
-    def lessons(self) -> list[Trainable]:
-        found, _ = self._lesson()
-        return [found] if found else []
+    def planned_pretraining(self) -> Trainable | None:
+        return self._distillation()[0]
 
     def prepare(self) -> bool:
-        return super().prepare() and (self.run.resumes(self.name) or self._teach())
+        return super().prepare() and (self.run.resumes(self.name) or self._pretrain())
 
-    def _lesson(self) -> tuple[ReaderDistillation | None, str]:
-        """The lesson of the reader; None and the reason where it has a reader and nobody to learn from."""
+    def _distillation(self) -> tuple[ReaderDistillation | None, str]:
+        """The pretraining of the reader; or None, and the reason if there is a reader and no base to learn from."""
         if not self.net.config.reader_layers or not self.config.reading.steps:
             return None, ""
         start = read_bundle(self.run.start) if self.run.start else None
@@ -155,22 +154,22 @@ class BaseObjective(Objective):
         found = ReaderDistillation(self.run, schedule, drop, self.net.cond.reader, text, clip, base.cond, facts)
         return found, ""
 
-    def _teach(self) -> bool:
-        """Give the reader its lesson, if there is one. Whether the base's own training may begin."""
+    def _pretrain(self) -> bool:
+        """Train the reader, if there is anything to learn from. Whether the base's own training may begin."""
         run, resume = self.run, self.run.resumes(READING)
         if not resume:
             shutil.rmtree(run.folder(READING), ignore_errors=True)
-        lesson, why = self._lesson()
-        if lesson is None:
+        task, why = self._distillation()
+        if task is None:
             if why:
                 run.report({"event": "not taught", "stage": READING, "reason": why})
             return True
-        if not lesson.fill_pool():
+        if not task.fill_pool():
             return False
-        state = fit(lesson, resume=resume)
-        if state.step < lesson.schedule.steps:
+        state = fit(task, resume=resume)
+        if state.step < task.schedule.steps:
             return False
-        lesson.module.load_state_dict(state.ema.weights)
+        task.module.load_state_dict(state.ema.weights)
         return True
 
     # Training ------------------------------------------------------------------------------------------------------
@@ -213,8 +212,8 @@ class BaseObjective(Objective):
     def notes(self) -> dict[str, Any]:
         if not self.run.begun(READING):
             return {}
-        lesson = self.run.checkpoint(READING)
-        return {"reading": {key: lesson[key] for key in ("step", "samples", "seconds")}}
+        facts = self.run.checkpoint(READING)
+        return {"reading": {key: facts[key] for key in ("step", "samples", "seconds")}}
 
 
 def base_loss(

@@ -21,7 +21,7 @@ from t2i.store.manifest import StageEntry
 from t2i.text.encoder import NetEncoder
 from t2i.text.tokenizer import Tokenizer
 from t2i.train.encoders import Encoders
-from t2i.train.objective import Objective
+from t2i.train.objective import EncoderObjective
 from t2i.train.objectives.base import BaseObjective, BaseRecipe, base_loss
 from t2i.train.pool import unit
 from t2i.train.recipe import Recipe, Schedule, StageRecipe
@@ -54,25 +54,20 @@ class ClipRecipe(StageRecipe):
         return "clip_locked" if self.locked else "clip"
 
 
-class ClipStage(Objective):
+class ClipStage(EncoderObjective):
     """What both ways of training CLIP have in common."""
 
-    is_encoder = True
     exported = "clip."
     config: ClipRecipe
     net: Clip
-
-    def __init__(self, run: Run, name: str, encoders: Encoders) -> None:
-        super().__init__(run, name, encoders)
-        assert encoders.tokenizer is not None
-        self.tokenizer = encoders.tokenizer
 
     @classmethod
     def build(cls, recipe: Recipe, name: str) -> Clip:
         return first_weights(recipe.seed, name, lambda: Clip(recipe.stage(name, ClipRecipe).net))
 
     @classmethod
-    def untrained(cls, recipe: Recipe, tokenizer: Tokenizer) -> Encoders:
+    def untrained(cls, recipe: Recipe, tokenizer: Tokenizer | None) -> Encoders:
+        assert tokenizer is not None
         net = cls.build(recipe, "clip")
         return Encoders(NetEncoder(net, tokenizer, net.config.text_width, net.config.embed_dim), net, tokenizer)
 

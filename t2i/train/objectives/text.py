@@ -21,9 +21,8 @@ from t2i.text.encoder import NetEncoder
 from t2i.text.t5 import T5Encoder, build_t5, fill_t5, read_t5, t5_config
 from t2i.text.tokenizer import Tokenizer
 from t2i.train.encoders import Encoders
-from t2i.train.objective import Objective
+from t2i.train.objective import EncoderObjective
 from t2i.train.recipe import Recipe, Schedule, StageRecipe
-from t2i.train.run import Run
 from t2i.train.streams import first_weights
 
 
@@ -48,18 +47,12 @@ class TextRecipe(StageRecipe):
         return self.encoder == "t5"
 
 
-class TextObjective(Objective):
+class TextObjective(EncoderObjective):
     """Cross-entropy of the chosen tokens. No picture is drawn for it."""
 
-    is_encoder = True
     examples = "text"
     config: TextRecipe
     net: LanguageModel
-
-    def __init__(self, run: Run, name: str, encoders: Encoders) -> None:
-        super().__init__(run, name, encoders)
-        assert encoders.tokenizer is not None
-        self.tokenizer = encoders.tokenizer
 
     @classmethod
     def build(cls, recipe: Recipe, name: str) -> LanguageModel:
@@ -79,7 +72,7 @@ class TextObjective(Objective):
         )
 
     @classmethod
-    def copy_stage(cls, recipe: Recipe) -> tuple[dict[str, Tensor], str]:
+    def read_copy(cls, recipe: Recipe) -> tuple[dict[str, Tensor], str]:
         parts = read_t5(Path(recipe.stage("text", TextRecipe).folder))
         return parts.weights, parts.tokenizer
 

@@ -1,4 +1,4 @@
-"""The contrastive losses against torch's own."""
+"""CLIP's and SigLIP's contrastive losses against torch's cross-entropies."""
 
 from __future__ import annotations
 
