@@ -1,13 +1,13 @@
-"""How well editing works, in numbers, on scenes of the built-in world that no training has seen.
+"""Measures the editing commands on held-out scenes of the built-in world.
 
-    python -m t2i.lab.edit_measures mask --sprites sprites/       IoU of --mask-text with the world's own masks
-    python -m t2i.lab.edit_measures repaint --sprites sprites/    objects removed and replaced, read by the judge
+    python -m t2i.lab.edit_measures mask --sprites sprites/       IoU of --mask-text with the true masks
+    python -m t2i.lab.edit_measures repaint --sprites sprites/    objects removed and replaced, by the judge
     python -m t2i.lab.edit_measures upscale --sprites sprites/    PSNR, SSIM and GMSD against Lanczos, and the seams
     python -m t2i.lab.edit_measures photos [picture.jpg ...]      the same on other pictures, made smaller
 
-Without a file, `photos` takes the photograph that textual-image ships (extra `terminal`: Grace Hopper, 517x606) where
-it is installed, and pictures made by code with the spectrum of photographs, 1/f; they are called what they are. Prints
-a Markdown table: measure, mean, 95% interval over pictures, their number.
+Without files, `photos` takes the photograph that textual-image ships, if it is installed (extra `terminal`: Grace
+Hopper, 517x606), and synthetic pictures with the 1/f spectrum of photographs. Prints a Markdown table: measure, mean,
+95% interval over pictures, number of pictures.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from t2i.world.judge import Judge
 PLACES = ("snow", "beach", "forest", "desert", "night", "city", "room", "sunset", "mountains", "field", "sky", "garden")
 SEED = 90_001  # scenes that no recipe draws
 SCENES = {"mask": 40, "repaint": 40, "upscale": 12, "photos": 8}
-"""How many scenes, or of photos pictures made by code: about two minutes each on two CPU cores."""
+"""Number of scenes (of synthetic pictures for `photos`): about two minutes each on two CPU cores."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a measurement needs."""
+    """The model and the pictures of a measurement. n: number of scenes."""
 
     pipeline: Pipeline
     world: World | None
@@ -57,7 +57,7 @@ class Task:
 
 
 def single_objects(sprites: Path) -> World:
-    """Scenes of one object in its own colours, laid out as the shipped recipe lays them out."""
+    """Scenes of one object in its natural colours, with the layout of the shipped recipe."""
     config = WorldConfig(
         groups=(1, 0, 0, 0), counts=(1, 0, 0, 0), places=PLACES, flip=0, angle=0, jitter=0.02, scale=(0.56, 0.68),
         chance=0.8, colour=0, size=0, position=0, say_place=1, chinese=0, side="any",
@@ -66,7 +66,7 @@ def single_objects(sprites: Path) -> World:
 
 
 def mask(task: Task) -> None:
-    """IoU of what `--mask-text "the <thing>"` finds with the pixels that the thing owns."""
+    """IoU of the mask of `--mask-text "the <thing>"` with the true mask of the thing."""
     assert task.world is not None
     values, boxes = [], []
     for i in range(task.n):
@@ -84,7 +84,7 @@ def mask(task: Task) -> None:
 
 
 def repaint(task: Task) -> None:
-    """A box around the object, grown by a thirtieth: removed by a prompt, removed without one, replaced by another."""
+    """Inpaint the object's bounding box, grown by 2 pixels: remove it (with and without a prompt), replace it."""
     world, judge = task.world, task.judge
     assert world is not None and judge is not None
     gone: list[float] = []
@@ -117,7 +117,7 @@ def repaint(task: Task) -> None:
 
 
 def enlarge(task: Task) -> None:
-    """Held-out renders of 256 pixels, from their own 64: the model, measured and trusted, against Lanczos."""
+    """Held-out renders of 256 pixels, enlarged from 64: `t2i upscale` and `--trust` against Lanczos, and the seams."""
     assert task.world is not None
     truths = [task.world.draw([task.world.scene(SEED, i)], 256)[0][0] for i in range(task.n)]
     _against_lanczos(task.pipeline, "renders", truths)
@@ -126,7 +126,7 @@ def enlarge(task: Task) -> None:
 
 
 def photos(task: Task) -> None:
-    """Other pictures, their middle 512 pixels at most, made four times smaller by area; gradients; flat colour."""
+    """Other pictures (at most their central 512 pixels), gradients and flat colours, reduced four times by area."""
     paths = task.pictures or shipped_photographs()
     if paths:
         truths = []
@@ -150,14 +150,14 @@ FLAT = ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0), (0.1, 0.1, 0.1), (0.9, -0.8, -0.7),
 
 
 def shipped_photographs() -> tuple[Path, ...]:
-    """Photographs in the public domain that an installed dependency carries."""
+    """Public-domain photographs that an installed dependency ships."""
     found = importlib.util.find_spec("textual_image")
     path = Path(found.origin).with_name("gracehopper.jpg") if found and found.origin else None
     return (path,) if path and path.is_file() else ()
 
 
 def gradients(size: int) -> list[Tensor]:
-    """(3, S, S) in [-1, 1]: a ramp of one colour, a slanted one, a circular one, slow waves."""
+    """(3, S, S) in [-1, 1]: a horizontal, a diagonal and a circular ramp, and slow waves."""
     axis = torch.linspace(-1, 1, size)
     ramp = axis.expand(3, size, size) * torch.tensor([1.0, 0.5, -0.7]).view(3, 1, 1)
     round_ = (axis[None, :].square() + axis[:, None].square()).sqrt().clamp(max=1).expand(3, size, size) * 1.6 - 0.8
@@ -166,7 +166,8 @@ def gradients(size: int) -> list[Tensor]:
 
 
 def clouds(size: int, seed: int) -> Tensor:
-    """(3, S, S) in [-1, 1]: noise with the amplitude spectrum 1/f of photographs (Field 1987), its colours related."""
+    """(3, S, S) in [-1, 1]: noise with the 1/f amplitude spectrum of photographs (Field 1987) and correlated
+    colours."""
     g = torch.Generator().manual_seed(seed)
     white = torch.randn(3, size, size, generator=g)
     white = torch.tensor([[0.9, 0.3, 0.3], [0.8, -0.1, 0.3], [0.7, 0.1, -0.6]]) @ white.flatten(1)
@@ -198,8 +199,10 @@ def _against_lanczos(pipeline: Pipeline, what: str, truths: Sequence[Tensor]) ->
 
 
 def seam(pipeline: Pipeline, truth: Tensor) -> float:
-    """The mean step between neighbours across the borders of small tiles, over that at the like places elsewhere; as
-    a multiple of the same for the picture in one piece, so that what the picture shows at these places cancels."""
+    """How visible the borders of tiles are: `step_at` of a picture enlarged in small tiles, over that in one piece.
+
+    1: no visible seams. Dividing by the picture in one piece cancels the picture's own edges.
+    """
     stage = pipeline.stages[pipeline.manifest.of_kind("upsampler")[0].name]
     scale, core = int(stage.config.scale), 8
     low = resize(truth[None], truth.shape[1] // 4, truth.shape[2] // 4)[0]
@@ -215,7 +218,7 @@ def off(ratio: float) -> float:
 
 
 def step_at(image: Tensor, every: int, scale: int) -> float:
-    """The mean step across every `every`-th column's left edge over that at the other multiples of `scale`."""
+    """Mean difference of neighbouring columns at multiples of ``every``, over that at other multiples of ``scale``."""
     across = (image[..., 1:] - image[..., :-1]).abs().mean(tuple(range(image.ndim - 1)))
     at = torch.arange(1, len(across) + 1)
     border, like = at % every == 0, at % scale == 0
@@ -233,7 +236,10 @@ def luma_ssim(x: Tensor, y: Tensor) -> float:
 
 
 def gmsd(a: Tensor, b: Tensor) -> float:
-    """Gradient magnitude similarity deviation of luma, lower is nearer (Xue 2014, 1308.3052): Prewitt on halves."""
+    """Gradient magnitude similarity deviation of luma, lower is better (Xue et al. 2014, 1308.3052).
+
+    Prewitt gradients of the pictures at half size, (3, H, W) in [-1, 1].
+    """
     x, y = (F.avg_pool2d(_luma(v), 2) for v in (a, b))
     across = torch.tensor([[1.0, 0, -1]] * 3).view(1, 1, 3, 3) / 3
 
@@ -250,7 +256,7 @@ def iou(a: Tensor, b: Tensor) -> float:
 
 
 def tell(name: str, values: Sequence[float]) -> None:
-    """One row of the table: the mean, and its 95% interval over pictures; of shares within [0, 1]."""
+    """Print one row of the table: the mean and its 95% interval over pictures, clipped for shares."""
     m: Interval = (share_interval if all(0 <= value <= 1 for value in values) else interval)(values)
     ends = f"{m.low:.3f} to {m.high:.3f}" if math.isfinite(m.low) and m.n > 1 else ""
     sys.stdout.write(f"| {name} | {m.mean:.3f} | {ends} | {m.n} |\n")
@@ -258,13 +264,13 @@ def tell(name: str, values: Sequence[float]) -> None:
 
 
 def note(text: str) -> None:
-    """A line of progress."""
+    """Print a line of progress."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
 
 def _luma(picture: Tensor) -> Tensor:
-    """(3, H, W) in [-1, 1] -> (1, 1, H, W) in [0, 1]."""
+    """Luma: (3, H, W) in [-1, 1] -> (1, 1, H, W) in [0, 1]."""
     weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
     return ((picture + 1) / 2 * weights).sum(0)[None, None]
 
@@ -279,7 +285,7 @@ TASKS: dict[str, Callable[[Task], None]] = {"mask": mask, "repaint": repaint, "u
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line of this module."""
+    """The options of this program."""
     parser = argparse.ArgumentParser(prog="python -m t2i.lab.edit_measures", description=__doc__)
     parser.add_argument("what", choices=list(TASKS))
     parser.add_argument("pictures", nargs="*", type=Path, help="for photos: PNG, JPEG or WebP files")
@@ -292,7 +298,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print; 2 where something needed was not given."""
+    """Measure and print. Returns 2 if a needed option is missing."""
     args = build_parser().parse_args(argv)
     if args.what != "photos" and args.sprites is None:
         note(f"{args.what} needs --sprites")

@@ -1,4 +1,4 @@
-"""The README of a stored judge: what it is, what it scored, how to make it again."""
+"""The README of a stored judge: what it is, its accuracy, and the command that trained it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ others.
 
 
 def card(judge: Judge, report: Mapping[str, Mapping[str, float]], command: str, how: str) -> str:
-    """The card as Markdown. `report`: name of the renders -> what `measure` returned for them."""
+    """The README as Markdown. report: name of a set of renders -> the result of `judge_train.measure`."""
     rows = [f"| renders | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
     for name, numbers in report.items():
         cells = " | ".join(f"{100 * numbers[key]:.1f}" if key in numbers else "" for key in COLUMNS)

@@ -1,4 +1,4 @@
-"""What the judge learns from: targets on its grid, the loss, and the damage done to its training pictures.
+"""Training of the judge: targets on its grid, the loss, and the augmentation of its training pictures.
 
 Shape legend: B pictures, G = 16 grid side, N marks in the whole batch.
 """
@@ -18,7 +18,8 @@ from t2i.world.judge import GRID, JudgeConfig, Maps
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One object of a training picture, with names from the judge's config. Shares of the canvas side."""
+    """One object of a training picture. Names are from the judge's config; centre and size are shares of the canvas
+    side."""
 
     thing: str
     colour: str
@@ -30,7 +31,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Truth:
-    """One training picture: its objects, its background and, when that is plain, its shade."""
+    """One training picture: its objects, its background, and the shade of a plain background."""
 
     marks: tuple[Mark, ...]
     place: str
@@ -49,7 +50,8 @@ class Targets:
 
 
 def targets(truths: Sequence[Truth], config: JudgeConfig) -> Targets:
-    """Gaussians at the centres (CenterNet, section 3); where two meet, a cell is the nearer object's."""
+    """Gaussians at the centres (CenterNet, Zhou et al. 2019, 1904.07850, section 3); overlaps belong to the nearer
+    object."""
     thing_at = {name: i for i, name in enumerate(config.things)}
     colour_at = {name: i for i, name in enumerate(config.colours)}
     b = len(truths)
@@ -80,7 +82,7 @@ def targets(truths: Sequence[Truth], config: JudgeConfig) -> Targets:
 
 
 def focal(logits: Tensor, target: Tensor) -> Tensor:
-    """CenterNet eq. 1 with alpha 2, beta 4, for each object: (B, G, G) logits and bumps -> scalar."""
+    """Focal loss per object (CenterNet, eq. 1, alpha 2, beta 4): logits and Gaussian targets (B, G, G) -> scalar."""
     p = logits.sigmoid()
     positive = target >= 0.999
     hit = (1 - p).square() * F.logsigmoid(logits) * positive
@@ -89,7 +91,7 @@ def focal(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def loss(maps: Maps, t: Targets) -> tuple[Tensor, dict[str, float]]:
-    """The sum of all heads' losses, and each by name."""
+    """The sum of the losses of all heads, and each of them by name."""
     w = t.weight / t.weight.sum().clamp_min(1e-6)
     parts = {
         "centre": focal(maps.centre, t.centre),
@@ -112,7 +114,7 @@ def _dct() -> Tensor:
 
 
 def _jpeg_like(x: Tensor, strength: Tensor) -> Tensor:
-    """Quantise 8 x 8 cosine coefficients, the high ones more: JPEG without its colour transform."""
+    """Quantise the DCT of 8x8 blocks, high frequencies more coarsely: JPEG without its colour transform."""
     n, c, h, w = x.shape
     basis = _dct()
     blocks = x.view(n, c, h // 8, 8, w // 8, 8).transpose(3, 4)
@@ -126,8 +128,8 @@ def _jpeg_like(x: Tensor, strength: Tensor) -> Tensor:
 def damage(pixels: Tensor, rng: torch.Generator) -> Tensor:
     """Random blur, JPEG-like blocks, noise and colour jitter: (B, 3, 64, 64) in [-1, 1] -> the same.
 
-    Generated pictures are a little soft, a little noisy and a little off in colour; a judge that has only
-    seen clean renders would mark that down. The jitter is too small to turn one colour word into another.
+    Generated pictures are slightly soft, noisy and off in colour, and a judge trained on clean renders only would
+    penalise that. The jitter is too small to turn one colour word into another.
     """
     b, _, side, _ = pixels.shape
 

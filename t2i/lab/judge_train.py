@@ -2,10 +2,10 @@
 
     python -m t2i.lab.judge_train --sprites DIR --out weights/judge --steps 2400 --minutes 15
 
-One to two CPU cores, in bf16 by default. The rate falls linearly to zero over the steps, or over the minutes
-if they run out first. Unlike a generator, the judge learns from all combinations, the held-out ones too: one
-that had never seen a blue car would read it as a car of a likelier colour, and blame the generator for it
-(measured: 59% of held-out colours read right against 79% of the others). It is measured on both halves.
+Runs on one or two CPU cores, in bf16 by default. The learning rate falls linearly to zero over the steps, or over the
+minutes if they run out first. Unlike the generators, the judge is trained on all combinations, also the held-out ones:
+a judge that has never seen a blue car reads it as a car of a likelier colour, and the generator would be blamed
+(measured: 59% of held-out colours were read correctly, against 79% of the others). It is measured on both sides.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 
 
 def truth_of(scene: Scene, world: World) -> Truth:
-    """The marks of a scene. An unpainted thing has the colour word of its kind where its own pixels are of that colour
-    in this style, else "own"."""
+    """The training target of a scene.
+
+    An unpainted thing has the colour word of its kind if its sprite has that colour in this style, else `OWN`.
+    """
     marks = []
     for item in scene.items:
         group = scene.groups[item.group]
@@ -49,12 +51,12 @@ def truth_of(scene: Scene, world: World) -> Truth:
 
 
 def judge_config(world: World) -> JudgeConfig:
-    """What there is to tell apart in a world."""
+    """The classes that a judge of this world has to distinguish."""
     return JudgeConfig(tuple(world.keys), (*COLOURS, OWN), tuple(world.places), tuple(world.config.shades))
 
 
 def _pictures(world: World, seed: int, first: int, n: int, fine: bool) -> tuple[Tensor, list[Scene]]:
-    """`n` renders at 64 pixels; `fine` ones are drawn at 128 and reduced, as large generated pictures are."""
+    """n renders at 64 pixels. fine: rendered at 128 and reduced, as large generated pictures are."""
     scenes = [world.scene(seed, first + i) for i in range(n)]
     return to_input(world.draw(scenes, 2 * SIZE if fine else SIZE)[0]), scenes
 
@@ -64,7 +66,7 @@ def train(
     seed: int = 1, bf16: bool = True, start: JudgeNet | None = None,
     say: Say = lambda line: None,
 ) -> JudgeNet:  # fmt: skip
-    """AdamW with warm-up and linear decay, and an average of the weights over the last fifth of the run.
+    """AdamW with warm-up and linear decay, and a running average of the weights.
 
     Returns the averaged net, in eval mode. The scenes are (seed, 0 ...) of the world, each used once. With
     `start`, a stored net of the same config learns on.
@@ -119,7 +121,7 @@ def train(
 def measure(
     judge: Judge, world: World, *, seed: int, n: int, size: int = SIZE, rng: torch.Generator | None = None
 ) -> dict[str, float]:
-    """Shares of right answers on `n` renders: what a perfect picture scores with this judge.
+    """Accuracy on n renders: what a perfect picture scores with this judge.
 
     Keys: "n"; "single" (thing right in scenes of one lone object); each task of `check` over the scenes that
     touch it; "count_many" (count where there are several objects); "exact" (kinds and numbers of all objects
@@ -159,7 +161,7 @@ def measure(
 
 
 def tune_threshold(net: JudgeNet, world: World, *, seed: int, n: int, choices: Sequence[float]) -> float:
-    """The threshold that gets most pictures' objects exactly right."""
+    """The threshold that finds exactly the right objects in most pictures."""
     best = dict.fromkeys(choices, 0)
     for first in range(0, n, 64):
         pixels, scenes = _pictures(world, seed, first, min(64, n - first), fine=False)

@@ -1,4 +1,4 @@
-"""Shows the built-in world: `python -m t2i.lab.scenes -o sheet.png` draws a contact sheet with captions.
+"""Shows the built-in world: `python -m t2i.lab.scenes -o sheet.png` draws a contact sheet of scenes with captions.
 
 `--benchmark` measures instead how many scenes a second one thread makes.
 """
@@ -98,7 +98,7 @@ def write_sheet(args: argparse.Namespace) -> list[Path]:
 
 
 def benchmark(world: World, seed: int, batches: int = 4, size: int = 64) -> dict[str, float]:
-    """Microseconds a scene of layout, captions and drawing by the CPU's clock, and scenes a second of all.
+    """CPU time of layout, captions and drawing in microseconds per scene, and scenes per second.
 
     The CPU's clock leaves out what other programs on the machine take; the caller sets the threads to one.
     """

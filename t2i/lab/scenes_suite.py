@@ -1,15 +1,15 @@
-"""The suite of the built-in world: eight tasks, in English and Chinese, of combinations that no training has seen.
+"""Writes the suite of the built-in world: eight tasks in English and Chinese, of held-out combinations.
 
     python -m t2i.lab.scenes_suite            # writes t2i/score/scenes.jsonl again, byte for byte
 
-After GenEval (2310.11513): single object, two objects, counting, colours, position, attribute binding; and
-background and style. Prompts are told by the world's own caption code; every scene is told once in English and,
-on the next line, once in Chinese, with the same expectation. The world is that of the recipe `first`: its 74
-things, 22 places and one style; there are no others to ask for.
+The tasks are those of GenEval (2310.11513), single object, two objects, counting, colours, position and attribute
+binding, and also background and style. The prompts are captions of the world. Each scene is described in English and,
+on the next line, in Chinese, with the same expectation. The world is that of the recipe `first`: 74 things, 22 places,
+one style.
 
-Held out. `t2i.world.holdout` hashes every combination, and a training scene that holds one of the held-out
-tenth is drawn again, so no run of any recipe has seen it, whatever else was in the picture. Each prompt here *says*
-at least one held-out combination, the one that its task is about where there are enough of them:
+Held out. `t2i.world.holdout` hashes every combination. A training scene with one of the held-out tenth is drawn again,
+so no training has seen it. Each prompt of the suite contains at least one held-out combination, if possible the one
+that its task is about:
 
     single object, background, style   thing and place ("a fox in the city": no training picture shows one there)
     two objects, attribute binding     the pair of things, in any colours and any relation
@@ -18,8 +18,8 @@ at least one held-out combination, the one that its task is about where there ar
     counting                           half thing and number, half thing and place; "one" always thing and place
     colours                            half thing and colour, half thing and place
 
-All contents come from one seed by hashing and a greedy choice that uses things, colours, numbers, relations and
-places evenly; a content whose background itself shows the thing (a cactus in the desert) is left out.
+Contents are chosen from one seed, greedily, so that things, colours, numbers, relations and places are used evenly. A
+content whose background shows the thing by itself (a cactus in the desert) is left out.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ Rasterise = Callable[[bytes], Image.Image]
 
 @dataclass(frozen=True)
 class Repository:
-    """Files of a git repository at a commit, called <prefix><codepoints><suffix> in a folder of it."""
+    """Pictures in a folder of a git repository at a commit, named <prefix><codepoints><suffix>."""
 
     url: str
     commit: str
@@ -48,7 +48,7 @@ class Repository:
         return self.url.rsplit("/", 1)[-1]
 
     def fetch(self, into: Path) -> Path:
-        """The checked-out folder, fetched unless it is there."""
+        """The checked-out folder; fetched if it is not there yet."""
         place = into / self.name
         if not (place / self.folder).is_dir() or not any((place / self.folder).glob(f"*{self.suffix}")):
             if not place.exists():
@@ -74,7 +74,7 @@ class Repository:
 
 @dataclass(frozen=True)
 class Package:
-    """Picture files of an npm package, in a folder of it."""
+    """Pictures in a folder of an npm package."""
 
     package: str
     version: str
@@ -82,7 +82,7 @@ class Package:
     suffix: str
 
     def fetch(self, into: Path) -> Path:
-        """The package's archive, fetched unless it is there."""
+        """The archive of the package; fetched if it is not there yet."""
         archive = into / f"{self.package.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
         if not archive.is_file():
             run("npm", "pack", "--silent", "--pack-destination", str(into), f"{self.package}@{self.version}")
@@ -100,7 +100,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Icons(Package):
-    """An icon collection: one JSON with the insides of each SVG by name, one with the names by codepoint."""
+    """An icon collection: a JSON of SVG bodies by name, and one of names by codepoint."""
 
     def pictures(self, into: Path) -> Iterator[tuple[str, bytes]]:
         tables = {}
@@ -131,7 +131,7 @@ SETS: dict[str, tuple[Repository | Package, ...]] = {
     "noto": (Repository("https://github.com/googlefonts/noto-emoji", "b3e3051", "png/512", "emoji_u", ".png"),),
     "twemoji": (Package("@discordapp/twemoji", "16.0.1", "package/dist/svg", ".svg"),),
 }
-"""Where each set comes from; what the first source lacks is looked for in the next."""
+"""The sources of each set, in order: what one lacks is taken from the next."""
 
 ATTRIBUTIONS = """# Where these pictures come from
 
@@ -161,7 +161,7 @@ def canonical(stem: str) -> str:
 
 
 def rasteriser() -> Rasterise:
-    """What turns an SVG into a picture of SIDE pixels. Raises UnavailableError when nothing here can."""
+    """A function that draws an SVG at SIDE pixels. Raises UnavailableError if no library or program here can."""
     if find_spec("cairosvg") is not None:
         svg2png = import_module("cairosvg").svg2png
         return lambda svg: _open(svg2png(bytestring=svg, output_width=SIDE, output_height=SIDE))
@@ -177,7 +177,7 @@ def _open(data: bytes) -> Image.Image:
 
 
 def to_sprite(image: Image.Image) -> Image.Image:
-    """Any picture as SIDE x SIDE RGBA, straight alpha, centred; resized by weight of alpha: no dark rim."""
+    """Any picture as SIDE x SIDE RGBA, straight alpha, centred. Resized premultiplied by alpha: no dark rims."""
     image = image.convert("RGBA")
     if image.size == (SIDE, SIDE):
         return image
@@ -193,7 +193,7 @@ def build_set(
     sources: Iterable[Repository | Package], wanted: dict[str, str] | None, into: Path, out: Path,
     rasterise: Callable[[], Rasterise] = rasteriser,
 ) -> set[str]:  # fmt: skip
-    """Convert one set into the folder `out`; returns the canonical codepoints that it now holds.
+    """Convert one set into the folder ``out``. Returns the canonical codepoints that it now holds.
 
     wanted: canonical codepoints -> file stem; None takes every emoji without a skin tone.
     Raises InputError naming the picture that cannot be read.
@@ -229,12 +229,12 @@ def _is_codepoints(key: str) -> bool:
 
 
 def wanted_sprites() -> dict[str, str]:
-    """canonical codepoints -> file stem, of every sprite that the vocabulary names."""
+    """Canonical codepoints -> file stem, of every sprite in the vocabulary."""
     return {canonical(t.sprite): t.sprite for t in things().values() if not is_shape(t)}
 
 
 def build(out: Path, sets: Sequence[str], everything: bool, sources: Path) -> dict[str, tuple[int, list[str]]]:
-    """Build the library; returns how many sprites of each set were made, and which of the vocabulary lack."""
+    """Build the library. Returns for each set the number of sprites, and the sprites of the vocabulary it lacks."""
     needed = wanted_sprites()
     report = {}
     try:

@@ -1,19 +1,18 @@
 """Measures a bundle for its card: `python -m t2i.lab.evaluate --model small --sprites DIR --out report.json`.
 
-Parts (`--only` takes some of them, separated by commas); docs/evaluation.md defines every number:
+The parts, of which `--only` takes some, separated by commas (docs/evaluation.md defines every number):
 
-    suite       the suite of scenes, four pictures a prompt, by task and language
-    renders     the same scenes drawn by the world itself: the judge's own ceiling
-    distances   Fréchet and kernel distance to held-out renders, beside the distance between two sets of renders
-    retrieval   CLIP's text -> image R@1 among 1,000 scenes
+    suite       the suite of scenes, four pictures per prompt, by task and language
+    renders     the same scenes rendered by the world: the ceiling of the judge's scores
+    distances   FD and KID to held-out renders, beside those between two sets of renders
+    retrieval   CLIP's text-to-image R@1 among 1,000 scenes
     embedding   held-out renders rebuilt by the base from their CLIP image embeddings
-    prior       its cosines; and pictures with it, with the embedding of a render or of the text in its place, with the
-                text alone
-    sweeps      guidance and steps of the base and the prior, with a labelled sheet
-    upsampler   PSNR and SSIM against Lanczos on held-out renders, and the colour shift
+    prior       cosines of its embeddings; the suite with other inputs in its place
+    sweeps      guidance and steps of the base and the prior, with contact sheets
+    upsampler   PSNR, SSIM and colour shift against Lanczos on held-out renders
 
-The report is JSON; `--markdown FILE` also writes it as tables. A report that is there already is added to: parts
-that were measured before stay until they are measured again.
+The report is JSON; `--markdown FILE` also writes it as tables. An existing report is extended: parts that are not
+measured again stay.
 """
 
 from __future__ import annotations

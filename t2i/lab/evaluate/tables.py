@@ -1,4 +1,4 @@
-"""An evaluation's report as Markdown tables, for the model's card."""
+"""The report of an evaluation as Markdown tables, for the model's card."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Row = Mapping[str, Any]
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """The parts that the report holds, in the order of the card."""
+    """The parts that the report has, in the order of the card."""
     writers = {
         "suite": _suite, "distances": _distances, "retrieval": _retrieval, "embedding": _embedding, "prior": _prior,
         "sweeps": _sweeps, "upsampler": _upsampler,
