@@ -427,7 +427,12 @@ CASES = (
         "train-resume-clip",
         f"train clip --recipe tiny --out m --json {TINY} --set clip.steps=12 --set clip.save_every=6",
         f"train clip --recipe tiny --out m --json {TINY} --set clip.steps=20 --resume",
-        Step(f"train clip --recipe tiny --out other --json {TINY} --set clip.steps=4 --start m --seed 5"),
+        Step(f"train clip --recipe tiny --out other --json {TINY} --set clip.steps=4 --start m --seed 5", code=3),
+    ),
+    case(
+        "train-start",
+        IMAGEN.replace("train", "train text", 1) + " --set text.steps=4",
+        IMAGEN.replace("train", "train text", 1).replace("--out m", "--out other") + " --steps 4 --start m --seed 5",
     ),
     case(
         "train-imagen",
