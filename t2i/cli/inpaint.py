@@ -178,9 +178,9 @@ def inpaint(
     opt.environment(offline, deterministic)
     if show_mask:
         edit = replace(edit, beside=paths.path(jobs[0]).parent / f"{picture.stem}.mask.png")
-    request = DrawRequest.editing(
-        bundle, paths.path, "inpaint", source, size=edit.size, overwrite=overwrite, manifest=not paths.single,
-        private=no_prompt_metadata, signer=signer, draw_jobs=edit.draw,
+    request = DrawRequest(
+        bundle, paths.path, command="inpaint", overwrite=overwrite, manifest=not paths.single,
+        private=no_prompt_metadata, signer=source.signer(signer), edited=source, size=edit.size, draw_jobs=edit.draw,
     )  # fmt: skip
     runner = Runner(ui, request, jobs, device, batch)
     runner.run()

@@ -23,11 +23,11 @@ MAX_PIXELS = 64_000_000  # of a picture to be made; of one that is read, too
 
 @dataclass(frozen=True)
 class SourceImage:
-    """A picture that was given. marks: what the file says about itself, as `read_metadata` returns it."""
+    """A picture that was given. tags: what the file says about itself, as `read_metadata` returns it."""
 
     path: Path
     picture: LoadedImage
-    marks: dict[str, Any]
+    tags: dict[str, Any]
 
     @property
     def image(self) -> Image:

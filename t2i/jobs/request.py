@@ -78,9 +78,9 @@ class Request(Protocol[J]):
 class DrawRequest:
     """The request of `sample`, `vary`, `inpaint` and of a suite that `score` draws.
 
-    path: where the picture of a job goes; size: width and height where they are not those of the settings; source_type:
-    IPTC's word for how much of the picture a model made; source: what the edited picture said of itself; profile: its
-    ICC colour profile; private: keep prompts out of the file; draw_jobs: in place of `Pipeline.sample`.
+    path: where the picture of a job goes; private: keep prompts out of the file; edited: the picture that is edited,
+    whose record and colour profile are carried over; size: width and height where they are not those of the settings;
+    draw_jobs: in place of `Pipeline.sample`.
     """
 
     bundle: Bundle
@@ -91,27 +91,9 @@ class DrawRequest:
     manifest: bool = True
     private: bool = False
     signer: Signer | None = None
+    edited: SourceImage | None = None
     size: tuple[int, int] | None = None
-    source_type: str = GENERATED
-    source: dict[str, Any] | None = None
-    profile: bytes | None = None
     draw_jobs: DrawJobs | None = None
-
-    @classmethod
-    def editing(
-        cls, bundle: Bundle, path: Callable[[Job], Path], command: str, source: SourceImage, **options: Any
-    ) -> DrawRequest:
-        """The request of a command that edits `source`. options: other fields."""
-        options["signer"] = source.signer(options.get("signer"))
-        return cls(
-            bundle,
-            path,
-            command=command,
-            source_type=edited_source_type(source.marks, command),
-            source=carried(source.marks),
-            profile=source.picture.icc,
-            **options,
-        )
 
     @cached_property
     def digest(self) -> str:
@@ -124,7 +106,7 @@ class DrawRequest:
 
     def record(self, job: Job, cut: str | None = None) -> Record:
         """See `Request`."""
-        settings = job.settings
+        settings, tags = job.settings, self.edited.tags if self.edited else None
         return Record(
             key=self.key(job),
             command=self.command,
@@ -136,10 +118,10 @@ class DrawRequest:
             settings=settings.table,
             negative=settings.negative,
             cut=cut,
-            source_type=self.source_type,
+            source_type=GENERATED if tags is None else edited_source_type(tags, self.command),
             private=self.private,
             files=weights_used(self.bundle, list(settings.table["stages"])),
-            source=self.source,
+            source=None if tags is None else carried(tags),
             signer=self.signer,
         )
 
@@ -159,7 +141,7 @@ class DrawRequest:
 
     def icc(self, job: Job) -> bytes | None:
         """See `Request`."""
-        return self.profile
+        return self.edited.picture.icc if self.edited else None
 
     def reads(self, job: Job) -> Path | None:
         """See `Request`."""

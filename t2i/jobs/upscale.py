@@ -133,7 +133,7 @@ class UpscaleRequest:
 
     def _record(self, source: SourceImage) -> Record:
         size = self.size(source)
-        manifest, marks = self.bundle.manifest, source.marks
+        manifest, tags = self.bundle.manifest, source.tags
         stages = {
             e.name: {"steps": self.steps.get(e.name, e.defaults.steps), "sampler": e.defaults.sampler}
             for e in manifest.of_kind("upsampler")
@@ -144,7 +144,7 @@ class UpscaleRequest:
             "stages": stages,
             "upscale": {"picture": source.digest, "measured": self.gate},
         }
-        prompt = self.prompt or str((marks.get("t2i") or {}).get("prompt") or "")
+        prompt = self.prompt or str((tags.get("t2i") or {}).get("prompt") or "")
         return Record(
             key=content_key(self.bundle.digest, prompt, "", self.seed, settings),
             command="upscale",
@@ -154,10 +154,10 @@ class UpscaleRequest:
             weights=self.bundle.digest,
             size=size,
             settings=settings,
-            source_type=edited_source_type(marks, "upscale"),
+            source_type=edited_source_type(tags, "upscale"),
             private=self.private,
             files={entry.name: manifest.digest(entry) for entry in manifest.of_kind("upsampler")},
-            source=carried(marks),
+            source=carried(tags),
             signer=source.signer(self.signer),
         )
 
