@@ -23,17 +23,6 @@ if TYPE_CHECKING:
     Picture: TypeAlias = Image | str | PathLike[str]
 
 
-#: keyword argument -> the field of SamplingConfig, and the kind of stage that a bare value is for
-STAGE_SETTINGS = {
-    "steps": ("steps", "base"),
-    "guidance": ("guidance", "base"),
-    "sampler": ("sampler", "base"),
-    "threshold": ("threshold", "base"),
-    "sr_noise": ("noise", "upsampler"),
-    "best_of": ("best_of", "prior"),
-}
-
-
 @dataclass(frozen=True)
 class Model:
     """A loaded model. ``pipeline`` is the engine below, which works on tensors."""
@@ -184,22 +173,27 @@ def _check_batch(batch: int) -> None:
 
 
 def _request(pipeline: Pipeline, settings: dict[str, Any]) -> SampleRequest:
-    """The request of keyword arguments; those in `STAGE_SETTINGS` are {"base": 8} or one value."""
+    """The request of keyword arguments: fields of `SampleRequest`, and stage options as {"base": 8} or one value."""
     from collections.abc import Mapping
     from dataclasses import fields
 
     from t2i.errors import nearest
+    from t2i.jobs.stage_options import STAGE_OPTIONS
     from t2i.sampling import SampleRequest, by_stage
 
+    #: name -> the field of SamplingConfig, and the kind of stage that a bare value is for
+    options = {name: (option.field, option.bare) for name, option in STAGE_OPTIONS.items()} | {
+        "best_of": ("best_of", "prior")
+    }
     whole = [f.name for f in fields(SampleRequest) if f.name not in ("keep_stages", "stages")]
-    known = [*whole, *STAGE_SETTINGS]
+    known = [*whole, *options]
     tables: dict[str, Mapping[str, Any]] = {}
     for name, value in settings.items():
         if name not in known:
             near = nearest(name, known, 1) or known
             raise _usage(f"there is no setting {name!r}.", f"Did you mean {', '.join(near)}?")
-        if name in STAGE_SETTINGS and value is not None:
-            field, kind = STAGE_SETTINGS[name]
+        if name in options and value is not None:
+            field, kind = options[name]
             stages = [entry.name for entry in pipeline.manifest.of_kind(kind)]
             tables[field] = value if isinstance(value, Mapping) else dict.fromkeys(stages, value)
     return SampleRequest(**{k: v for k, v in settings.items() if k in whole}, stages=by_stage(**tables))

@@ -1,7 +1,8 @@
 """How a stage is sampled, and what is asked of a whole cascade. Imports no torch: manifests are read without it.
 
-`SamplingConfig` is the one type for a stage's dials. A recipe gives it, the manifest stores it as the stage's default,
-a request overrides it, and the stage takes it. A new dial is one field here and one option of the command line.
+`SamplingConfig` is the one type for how a stage is sampled. A recipe gives it, the manifest stores it as the stage's
+default, a request overrides it, and the stage takes it. A new setting is one field here, and one option: see
+`t2i/jobs/stage_options.py`.
 """
 
 from __future__ import annotations
@@ -100,10 +101,10 @@ class SampleRequest:
             config.check()
 
 
-def by_stage(**dials: Mapping[str, Any]) -> dict[str, SamplingConfig]:
-    """One config a stage, from one table a dial: steps={"base": 8}, noise={"upsampler256": 0.1}."""
-    names = dict.fromkeys(stage for table in dials.values() for stage in table)
-    return {stage: SamplingConfig(**{dial: t[stage] for dial, t in dials.items() if stage in t}) for stage in names}
+def by_stage(**tables: Mapping[str, Any]) -> dict[str, SamplingConfig]:
+    """One config for each stage, from one table for each field: steps={"base": 8}, noise={"upsampler256": 0.1}."""
+    stages = dict.fromkeys(stage for table in tables.values() for stage in table)
+    return {s: SamplingConfig(**{name: table[s] for name, table in tables.items() if s in table}) for s in stages}
 
 
 def given(value: T | None, otherwise: T) -> T:

@@ -1,4 +1,4 @@
-"""Dials on their way from the manifest through a request to a stage."""
+"""Sampling settings on their way from the manifest through a request to a stage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from t2i.diffusion import samplers
 from t2i.errors import InputError, UsageError
 from t2i.sampling import SAMPLERS, SampleRequest, SamplingConfig, by_stage
-from t2i.store.manifest import EXTRA_DIALS, PLAIN_DIALS, Manifest, StageEntry, entry_table, parse_manifest
+from t2i.store.manifest import EXTRA_FIELDS, PLAIN_FIELDS, Manifest, StageEntry, entry_table, parse_manifest
 
 EVERY = SamplingConfig(8, 3.0, "dpmpp_2m", "uniform_t", (0.995, 10.0), (0.1, 5.0), 0.1, 2, 1.5)
 
@@ -60,21 +60,21 @@ def manifest(entry: StageEntry) -> str:
     return json.dumps(table)
 
 
-@pytest.mark.parametrize("dials", [EVERY, SamplingConfig(), SamplingConfig(1, noise=0.0)])
-def test_a_stage_comes_back_from_the_manifest(dials: SamplingConfig) -> None:
-    entry = StageEntry("sharp", "sharp", "sharp", dials, "small", instead_of="upsampler")
+@pytest.mark.parametrize("config", [EVERY, SamplingConfig(), SamplingConfig(1, noise=0.0)])
+def test_a_stage_comes_back_from_the_manifest(config: SamplingConfig) -> None:
+    entry = StageEntry("sharp", "sharp", "sharp", config, "small", instead_of="upsampler")
     read: Manifest = parse_manifest(json.loads(manifest(entry)), Path("bundle.json"))
     assert read.stages == (entry,)
     defaults = entry_table(entry)["defaults"]
-    assert list(defaults) == [*PLAIN_DIALS, "extra"]
+    assert list(defaults) == [*PLAIN_FIELDS, "extra"]
     assert defaults["extra"]["instead_of"] == "upsampler"
-    assert {f.name for f in fields(SamplingConfig)} == {*PLAIN_DIALS, *EXTRA_DIALS}
+    assert {f.name for f in fields(SamplingConfig)} == {*PLAIN_FIELDS, *EXTRA_FIELDS}
 
 
 @pytest.mark.parametrize(
     ("where", "key"), [("defaults", "best_of"), ("extra", "steps"), ("extra", "best_off"), ("stage", "instead_of")]
 )
-def test_a_dial_in_the_wrong_place_is_named(where: str, key: str) -> None:
+def test_a_field_in_the_wrong_place_is_named(where: str, key: str) -> None:
     raw = json.loads(manifest(StageEntry("base", "base", "base", EVERY)))
     stage = raw["stages"][0]
     tables = {"stage": stage, "defaults": stage["defaults"], "extra": stage["defaults"]["extra"]}

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from t2i.errors import UsageError
-from t2i.jobs.parsing import check_choice, parse_thresholds, per_stage, thresholds
+from t2i.jobs.parsing import check_choice, parse_thresholds
+from t2i.jobs.stage_options import STAGE_OPTIONS, number_text, numbers_text
 from t2i.prompts import check_text
-from t2i.sampling import SAMPLERS, SampleRequest, SamplingConfig, Threshold, by_stage, given
+from t2i.sampling import SAMPLERS, SampleRequest, SamplingConfig, Threshold, by_stage
 from t2i.store.completeness import check_complete
+from t2i.store.manifest import EXTRA_FIELDS
 
 if TYPE_CHECKING:
     from t2i.store.bundle import Bundle
 
 #: the options that are settings, as they are called in a jobs file and in a sweep
-NAMES = ("size", "steps", "guidance", "sampler", "threshold", "sr_noise", "negative")
+NAMES = ("size", *STAGE_OPTIONS, "negative")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,14 +74,12 @@ def read_settings(bundle: Bundle, dtype: str, options: dict[str, str], has_text:
             what = f"--size {options['size']}: the model {manifest.name!r} stops at {made}."
             raise UsageError(what, "Choose one of these.")
         size = int(options["size"])
-    steps = per_stage("steps", options.get("steps"), manifest, 1, 1000, whole=True)
-    stages = by_stage(
-        steps={stage: int(value) for stage, value in steps.items()},
-        guidance=per_stage("guidance", options.get("guidance"), manifest, 0, 100, kinds=_guided(bundle)),
-        sampler={e.name: options["sampler"] for e in manifest.of_kind("base") if options.get("sampler")},
-        threshold=thresholds(options.get("threshold"), manifest),
-        noise=per_stage("sr-noise", options.get("sr_noise"), manifest, 0, 1, kinds=("upsampler",), bare="upsampler"),
-    )
+    values = {
+        option.field: option.read(name.replace("_", "-"), options[name], bundle)
+        for name, option in STAGE_OPTIONS.items()
+        if name in options
+    }
+    stages = by_stage(**values)
     negative = options.get("negative", "").strip()
     table = _table(bundle, dtype, size, stages, has_text or bool(negative))
     return Settings(size, negative, stages, table, _group(table, negative))
@@ -99,30 +99,20 @@ def _table(bundle: Bundle, dtype: str, size: int, stages: dict[str, SamplingConf
             continue
         defaults = entry.defaults if has_text else entry.defaults.without_text
         sampling = defaults.override(stages.get(entry.name))
-        table = {
-            "steps": sampling.steps,
-            "guidance": sampling.guidance,
-            "sampler": sampling.sampler,
-            "schedule": sampling.schedule,
-            "threshold": _written(sampling.threshold) if sampling.threshold != "none" or defaults.threshold else None,
-            # a default is left out, so that equal pictures have equal keys
-            "noise": sampling.noise if sampling.noise != given(defaults.noise, 0.0) else None,
-        }
+        table = asdict(sampling)
+        table["threshold"] = _written(sampling.threshold, defaults.threshold)
+        for name in EXTRA_FIELDS:  # a default is left out, so that equal pictures have equal keys
+            if (table[name] or None) == (getattr(defaults, name) or None):  # noise 0 is none
+                table[name] = None
         tables[entry.name] = {key: value for key, value in table.items() if value is not None}
     return {"size": size, "dtype": dtype, "stages": tables}
 
 
-def _written(threshold: Threshold | None) -> Any:
-    """For JSON, which has no infinity: no cap is null."""
-    if threshold is None or isinstance(threshold, str):
-        return threshold
-    return [x if math.isfinite(x) else None for x in threshold]
-
-
-def _guided(bundle: Bundle) -> tuple[str, ...]:
-    """The kinds of stage that take guidance: upsamplers only where they read text."""
-    read = any(bundle.configs[e.name]["widths"].get("text_dim") for e in bundle.manifest.of_kind("upsampler"))
-    return ("prior", "base", *(("upsampler",) if read else ()))
+def _written(threshold: Threshold | None, default: Threshold | None) -> Any:
+    """A threshold for JSON, which has no infinity: no cap is null. None for "none" where that is the default anyway."""
+    if threshold is None or (threshold == "none" and default is None):
+        return None
+    return threshold if isinstance(threshold, str) else [x if math.isfinite(x) else None for x in threshold]
 
 
 def as_options(table: dict[str, Any]) -> dict[str, str]:
@@ -144,16 +134,10 @@ def _text(value: Any) -> str | None:
     if isinstance(value, str):
         return value
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return _number(value)
+        return number_text(value)
     if isinstance(value, list) and value and all(type(x) in (int, float) for x in value):
-        return ",".join(_number(x) for x in value)
-    if isinstance(value, dict) and value and all(type(x) in (int, float) for x in value.values()):
-        return ",".join(f"{stage}={_number(x)}" for stage, x in value.items())
-    return None
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value == value and abs(value) < 1e15 and value == int(value) else repr(value)
+        return ",".join(number_text(x) for x in value)
+    return numbers_text(value) if isinstance(value, dict) else None
 
 
 def from_record(table: dict[str, Any], negative: str) -> dict[str, str]:
@@ -163,20 +147,8 @@ def from_record(table: dict[str, Any], negative: str) -> dict[str, str]:
     if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()):
         raise ValueError("no stages")
     options = {"size": _text(table.get("size")) or "", "negative": negative}
-    for option, key in (("steps", "steps"), ("guidance", "guidance"), ("sr_noise", "noise")):
-        text = _text({name: stage[key] for name, stage in stages.items() if stage.get(key) is not None})
-        if text:
-            options[option] = text
-    base: dict[str, Any] = stages.get("base", {})
-    if isinstance(base.get("sampler"), str):
-        options["sampler"] = base["sampler"]
-    parts = []
-    for name, stage in stages.items():
-        threshold = stage.get("threshold")
-        if isinstance(threshold, str):
-            parts.append(f"{name}={threshold}")
-        elif isinstance(threshold, list) and len(threshold) == 2:
-            parts.append(f"{name}={','.join(str(x) for x in threshold if x is not None)}")
-    if parts:
-        options["threshold"] = ",".join(parts)
+    for name, option in STAGE_OPTIONS.items():
+        key = option.field
+        if text := option.write({stage: table[key] for stage, table in stages.items() if table.get(key) is not None}):
+            options[name] = text
     return options

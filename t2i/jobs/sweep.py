@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from t2i.errors import UsageError, nearest
 from t2i.jobs.settings import NAMES
+from t2i.jobs.stage_options import STAGE_OPTIONS
 
 MAX_AXES = 3
 MAX_VALUES = 64
-STAGED = ("steps", "guidance", "threshold", "sr_noise")  # each stage may have its own
+STAGED = tuple(name for name, option in STAGE_OPTIONS.items() if option.staged)
 
 
 @dataclass(frozen=True)

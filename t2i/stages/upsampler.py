@@ -73,8 +73,8 @@ def sample_upsampler(
 
     def tiled(x_t: Tensor, t: Tensor, cond: tuple[Tensor, ...]) -> Tensor:
         out = torch.empty_like(x_t)
-        height, width = cond[0].shape[2:]
-        for core, halo in tiles(height, width, tile, stage.config.reach, stage.config.multiple):
+        small = cond[0]
+        for core, halo in tiles(small.shape[2], small.shape[3], tile, stage.config.reach, stage.config.multiple):
             made = part(x_t, t, cond, halo)
             out[core.times(scale).slices] = made[core.within(halo).times(scale).slices].to(out.dtype)
         return out

@@ -18,9 +18,9 @@ MANIFEST, CONFIG, WEIGHTS, TOKENIZER, CARD = (
     "README.md",
 )
 KINDS = ("clip", "text", "prior", "base", "upsampler", "sharp")
-#: the dials of a stage that stand in its table `defaults`; all others stand in `defaults.extra`
-PLAIN_DIALS = ("steps", "guidance", "sampler", "schedule", "threshold")
-EXTRA_DIALS = tuple(f.name for f in fields(SamplingConfig) if f.name not in PLAIN_DIALS)
+#: the fields of a SamplingConfig that stand in the table `defaults`; all others stand in `defaults.extra`
+PLAIN_FIELDS = ("steps", "guidance", "sampler", "schedule", "threshold")
+EXTRA_FIELDS = tuple(f.name for f in fields(SamplingConfig) if f.name not in PLAIN_FIELDS)
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ def broken(where: Path, what: str) -> InputError:
 
 def entry_table(entry: StageEntry) -> dict[str, Any]:
     """A stage as bundle.json has it. `source` stands there only where there is one, as in older bundles."""
-    dials = asdict(entry.defaults)
-    extra = {name: dials[name] for name in EXTRA_DIALS} | {"instead_of": entry.instead_of}
-    defaults: dict[str, Any] = {name: dials[name] for name in PLAIN_DIALS}
+    values = asdict(entry.defaults)
+    extra = {name: values[name] for name in EXTRA_FIELDS} | {"instead_of": entry.instead_of}
+    defaults: dict[str, Any] = {name: values[name] for name in PLAIN_FIELDS}
     defaults["extra"] = {name: value for name, value in extra.items() if value is not None}
     table = {"name": entry.name, "kind": entry.kind, "folder": entry.folder, "defaults": defaults}
     return table if entry.source is None else {**table, "source": entry.source}
@@ -113,10 +113,10 @@ def _parse_entry(raw: Any, path: str) -> StageEntry:
     defaults = dict(as_table(raw.pop("defaults", {}), where))
     extra = dict(as_table(defaults.pop("extra", {}), f"{where}.extra"))
     instead_of = convert(str | None, extra.pop("instead_of", None), f"{where}.extra.instead_of")
-    dials = values_of(SamplingConfig, defaults, where, PLAIN_DIALS)
-    dials |= values_of(SamplingConfig, extra, f"{where}.extra", EXTRA_DIALS)
+    values = values_of(SamplingConfig, defaults, where, PLAIN_FIELDS)
+    values |= values_of(SamplingConfig, extra, f"{where}.extra", EXTRA_FIELDS)
     own = values_of(StageEntry, raw, path, ("name", "kind", "folder", "source"))
-    return StageEntry(**own, defaults=SamplingConfig(**dials), instead_of=instead_of)
+    return StageEntry(**own, defaults=SamplingConfig(**values), instead_of=instead_of)
 
 
 def parse_manifest(raw: dict[str, Any], where: Path) -> Manifest:

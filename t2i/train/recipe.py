@@ -77,7 +77,7 @@ SAMPLING = {
 @dataclass(frozen=True)
 class SampleRecipe:
     """What the bundle says about sampling. size: where the cascade stops unless told otherwise, None for the largest.
-    The dials that a recipe leaves out are those of `SAMPLING`."""
+    What a recipe leaves out is taken from `SAMPLING`."""
 
     size: int | None = None
     prior: SamplingConfig = field(default_factory=SamplingConfig)

@@ -1,0 +1,98 @@
+"""The fields of `SamplingConfig` as options: on the command line, in a jobs file, in a sweep and in a record.
+
+A new one is a field of `SamplingConfig`, a row of `STAGE_OPTIONS`, and its option in the command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from t2i.jobs.parsing import check_choice, per_stage, thresholds
+from t2i.sampling import SAMPLERS
+
+if TYPE_CHECKING:
+    from t2i.store.bundle import Bundle
+
+#: (option as it is called in an error, its text, model) -> {stage name: value}; raises UsageError
+Read = Callable[[str, str, "Bundle"], Mapping[str, Any]]
+#: {stage name: value}, from a record's JSON -> the text of the option, or None
+Write = Callable[[Mapping[str, Any]], str | None]
+
+
+@dataclass(frozen=True)
+class StageOption:
+    """How a field of `SamplingConfig` is written.
+
+    read, write: from and to the text of the option. bare: the kind of stage that a value without a stage's name is for.
+    staged: whether the option can hold a value for each stage.
+    """
+
+    field: str
+    read: Read
+    write: Write
+    bare: str = "base"
+    staged: bool = True
+
+
+def number_text(value: float) -> str:
+    """The shortest text that reads as the same number."""
+    return str(int(value)) if value == value and abs(value) < 1e15 and value == int(value) else repr(value)
+
+
+def numbers_text(values: Mapping[str, Any]) -> str | None:
+    """{"base": 8, "prior": 2} as base=8,prior=2; None if there is no value, or one that is no number."""
+    if not values or not all(type(x) in (int, float) for x in values.values()):
+        return None
+    return ",".join(f"{stage}={number_text(x)}" for stage, x in values.items())
+
+
+def _numbers(low: float, high: float, *, whole: bool = False, kind: str = "") -> Read:
+    """Numbers in [low, high]; kind: the only kind of stage that takes them, "" for all."""
+
+    def read(option: str, text: str, bundle: Bundle) -> Mapping[str, Any]:
+        kinds = (kind,) if kind else ("prior", "base", "upsampler")
+        values = per_stage(option, text, bundle.manifest, low, high, whole=whole, kinds=kinds, bare=kind or "base")
+        return {stage: int(value) for stage, value in values.items()} if whole else values
+
+    return read
+
+
+def _read_guidance(option: str, text: str, bundle: Bundle) -> Mapping[str, Any]:
+    """Upsamplers take guidance only where they read text."""
+    reads_text = any(bundle.configs[e.name]["widths"].get("text_dim") for e in bundle.manifest.of_kind("upsampler"))
+    kinds = ("prior", "base", *(("upsampler",) if reads_text else ()))
+    return per_stage(option, text, bundle.manifest, 0, 100, kinds=kinds)
+
+
+def _read_sampler(option: str, text: str, bundle: Bundle) -> Mapping[str, Any]:
+    return {entry.name: check_choice(option, text, SAMPLERS) for entry in bundle.manifest.of_kind("base")}
+
+
+def _write_sampler(values: Mapping[str, Any]) -> str | None:
+    return values["base"] if isinstance(values.get("base"), str) else None
+
+
+def _read_threshold(option: str, text: str, bundle: Bundle) -> Mapping[str, Any]:
+    return thresholds(text, bundle.manifest)
+
+
+def _write_threshold(values: Mapping[str, Any]) -> str | None:
+    parts = []
+    for name, threshold in values.items():
+        if isinstance(threshold, str):
+            parts.append(f"{name}={threshold}")
+        elif isinstance(threshold, list) and len(threshold) == 2:
+            parts.append(f"{name}={','.join(str(x) for x in threshold if x is not None)}")
+    return ",".join(parts) or None
+
+
+#: option, as it is called in a jobs file and in a sweep -> how it is read and written
+STAGE_OPTIONS: dict[str, StageOption] = {
+    "steps": StageOption("steps", _numbers(1, 1000, whole=True), numbers_text),
+    "guidance": StageOption("guidance", _read_guidance, numbers_text),
+    "sampler": StageOption("sampler", _read_sampler, _write_sampler, staged=False),
+    "threshold": StageOption("threshold", _read_threshold, _write_threshold),
+    "sr_noise": StageOption("noise", _numbers(0, 1, kind="upsampler"), numbers_text, bare="upsampler"),
+}
