@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,13 @@ def test_the_command_that_a_card_shows_says_where_training_started() -> None:
 
     said = command_line("clip", "first", ["clip.steps=9"], "scenes", Path("a/sprites"), 2, None, Path("weights/small"))
     assert said == "t2i train clip --recipe first --sprites sprites --set clip.steps=9 --seed 2 --start small"
+
+
+def test_a_recipe_gives_the_sampling_of_each_kind_of_stage() -> None:
+    plain = load_recipe("tiny").sample
+    assert (plain.base.sampler, plain.prior.best_of, plain.upsampler.noise) == ("dpmpp_2m", 2, 0.0)
+    sample = load_recipe("tiny", {"sample.base.steps": "3", "sample.upsampler.threshold": "static"}).sample
+    assert sample.base == replace(plain.base, steps=3)  # the rest stays
+    assert sample.upsampler.threshold == "static"
+    with pytest.raises(UsageError, match=r"did you mean 'sample.base.steps'"):
+        load_recipe("tiny", {"sample.base.step": "3"})
