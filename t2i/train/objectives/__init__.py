@@ -8,6 +8,7 @@ from t2i.train.objectives.base import BaseObjective, BaseRecipe
 from t2i.train.objectives.clip import ClipObjective, ClipRecipe
 from t2i.train.objectives.clip_locked import LockedClipObjective
 from t2i.train.objectives.prior import PriorObjective, PriorRecipe
+from t2i.train.objectives.sr_unet import SRUNetObjective, SRUNetRecipe
 from t2i.train.objectives.text import TextObjective, TextRecipe
 from t2i.train.objectives.upsampler import UpsamplerObjective, UpsamplerRecipe
 from t2i.train.recipe import Recipe, Schedule, StageRecipe
@@ -19,6 +20,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "prior": PriorObjective,
     "base": BaseObjective,
     "upsampler": UpsamplerObjective,
+    "sr_unet": SRUNetObjective,
     "adversarial": AdversarialObjective,
 }
 """What `StageRecipe.kind` says -> the objective."""
@@ -34,6 +36,9 @@ STAGES: dict[str, StageRecipe] = {
 }
 """The stages in the order of their training, with the tables of recipes that do not name them. A schedule of 0 steps
 means that the stage is trained only where a recipe or the user says so."""
+
+DESIGNS: dict[str, dict[str, StageRecipe]] = {"upsampler256": {"sr_unet": SRUNetRecipe()}}
+"""Stage -> what its table may say as `design` -> the table that it is then."""
 
 
 def objective_of(recipe: Recipe, stage: str) -> type[Objective]:

@@ -16,8 +16,8 @@ from typing import Any, get_type_hints
 
 from t2i.errors import InputError, UsageError, nearest
 from t2i.schema import build
-from t2i.train.objectives import STAGES
-from t2i.train.recipe import Recipe, Schedule
+from t2i.train.objectives import DESIGNS, STAGES
+from t2i.train.recipe import Recipe, Schedule, StageRecipe
 
 FOLDER = Path(__file__).parent
 
@@ -53,33 +53,44 @@ def load_recipe(name: str, overrides: Mapping[str, str] | None = None) -> Recipe
         raise UsageError(f"the recipe {name!r} cannot be used: {error}", code="config") from error
 
 
-def _file_type() -> type:
+def _stages(raw: dict[str, Any]) -> dict[str, StageRecipe]:
+    """The stages with the tables of the designs that a recipe file chooses. Raises ValueError."""
+    stages = dict(STAGES)
+    for stage, designs in DESIGNS.items():
+        table = raw.get(stage)
+        if isinstance(table, dict) and "design" in table:
+            if table["design"] not in designs:
+                raise ValueError(f"{stage}.design is {table['design']!r}; there is {', '.join(designs)}")
+            stages[stage] = designs[table["design"]]
+    return stages
+
+
+def file_type(stages: dict[str, StageRecipe]) -> type:
     """A recipe file as a dataclass: the fields of `Recipe`, with one for each stage in the place of `stages`."""
     hints = get_type_hints(Recipe)
     tables: list[Any] = []
     for f in fields(Recipe):
         if f.name == "stages":
-            tables += [(stage, type(table), field(default=table)) for stage, table in STAGES.items()]
+            tables += [(stage, type(table), field(default=table)) for stage, table in stages.items()]
         else:
             tables.append((f.name, hints[f.name], field(default=f.default, default_factory=f.default_factory)))  # type: ignore[arg-type]
     return make_dataclass("RecipeFile", tables, frozen=True)
 
 
-RecipeFile = _file_type()
-
-
 def _parse(raw: dict[str, Any]) -> Recipe:
     """Raises ValueError, or InputError for the sizes of a network."""
-    file = build(RecipeFile, raw)
+    stages = _stages(raw)
+    file = build(file_type(stages), raw)
     parts = {f.name: getattr(file, f.name) for f in fields(Recipe) if f.name != "stages"}
-    return Recipe(**parts, stages={stage: getattr(file, stage) for stage in STAGES})
+    return Recipe(**parts, stages={stage: getattr(file, stage) for stage in stages})
 
 
 def _set(raw: dict[str, Any], key: str, text: str) -> None:
     """Put an override into the tables of a recipe file. Raises ValueError."""
     *path, last = key.split(".")
     if len(path) == 1 and path[0] in STAGES:
-        own = [f.name for f in fields(type(STAGES[path[0]]))]  # type: ignore[arg-type]
+        tables = (STAGES[path[0]], *DESIGNS.get(path[0], {}).values())
+        own = [f.name for table in tables for f in fields(table)]  # type: ignore[arg-type]
         shared = [f.name for f in fields(Schedule)]
         if last in shared:
             path.append("schedule")
