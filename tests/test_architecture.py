@@ -24,7 +24,7 @@ GROUND = {"errors", "files", "jsonl", "schema", "sampling", "prompts", "batching
 ROOMS: dict[str, set[str]] = {
     "lab": {"train", "score", "edit", "pipeline", "stages", "store", "world", "media", "ground"},
     "cli": {"train", "score", "jobs", "store", "media", "ground"},
-    "train": {"data", "stages", "diffusion", "nets", "text", "store", "world", "media", "ground"},
+    "train": {"data", "pipeline", "stages", "diffusion", "nets", "text", "store", "world", "media", "ground"},
     "data": {"world", "media", "ground"},
     "api": {"score", "jobs", "edit", "pipeline", "store", "media", "ground"},
     "score": {"jobs", "nets", "text", "store", "world", "media", "ground"},
