@@ -22,7 +22,6 @@ from t2i.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_PIPE,
-    EXIT_TERMINATED,
     InputError,
     InternalError,
     T2IError,
@@ -69,10 +68,6 @@ app.add_typer(models.app, name="models")
 
 # click's UsageError; Typer brings its own click, and this name is public in every version
 ParserFault: type[Exception] = typer.BadParameter.__bases__[0]
-
-
-class Terminated(BaseException):
-    """SIGTERM as an exception, so that temporary files are removed on the way out."""
 
 
 def _version(value: bool) -> None:
@@ -128,13 +123,13 @@ def _close_stdout() -> None:
 
 def _invoke(args: list[str], ui: UI) -> tuple[int, T2IError | None]:
     def terminate(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+        raise Stopped(number)  # an exception, so that temporary files are removed on the way out
 
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
         code = app(args, prog_name="t2i", standalone_mode=False, obj=ui)
-        if code in (EXIT_INTERRUPTED, EXIT_TERMINATED):
-            return code, _stopped("interrupted." if code == EXIT_INTERRUPTED else "terminated.")
+        if code == EXIT_INTERRUPTED:  # what typer makes of a KeyboardInterrupt
+            return code, _stopped("interrupted.")
         return (code if isinstance(code, int) else EXIT_OK), None
     except T2IError as error:
         return error.exit_code, error
@@ -145,8 +140,6 @@ def _invoke(args: list[str], ui: UI) -> tuple[int, T2IError | None]:
         return 128 + stop.number, _stopped("interrupted." if stop.number == signal.SIGINT else "terminated.")
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED, _stopped("interrupted.")
-    except Terminated:
-        return EXIT_TERMINATED, _stopped("terminated.")
     except Exception as error:
         if not out_of_memory(error):
             return _fault(error, ui)

@@ -16,7 +16,7 @@ from t2i.cli.ui import EVERY, UI
 from t2i.errors import UsageError, nearest
 from t2i.jobs.device import check_device, pick_device
 from t2i.jobs.output_paths import check_writable
-from t2i.jobs.reporter import safe
+from t2i.jobs.reporter import Stopped, safe
 
 EPILOG = """Examples:
 
@@ -119,7 +119,7 @@ def train(
     if signals:
         saved = not dry_run and any((out / ".train").glob(f"*/{TENSORS}"))
         ui.note(f"stopped and saved; go on with --resume --out {out}" if saved else "stopped, with nothing to save yet")
-        raise typer.Exit(128 + signals[0])
+        raise Stopped(signals[0])
     if dry_run:
         _show_plan(ui, result)
     elif not ui.json:

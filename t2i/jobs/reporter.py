@@ -18,8 +18,7 @@ OnStep = Callable[[str, int, int, Any], None]
 
 
 class Stopped(BaseException):
-    """A run ended early by a signal (its ``number``), after the batch at hand was saved. Not an Exception, so that no
-    handler for failures takes it for one."""
+    """A signal (its ``number``) ends the run. Not an Exception, so that no handler of failures catches it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
