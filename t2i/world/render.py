@@ -125,19 +125,10 @@ def _sprites(
     ]
     index = torch.tensor(places, device=device)
     pose = torch.tensor([(i.x, i.y, i.scale, -1.0 if i.flip else 1.0, i.angle) for i in items], device=device)
-    x, y, scale, flip, angle = pose.unbind(1)
-    # Affine map from the canvas to the sprite, both [-1, 1]: undoes shift, scale, tilt and flip.
-    inner = 1 - 2 * MARGIN
-    cos, sin = torch.cos(angle) / scale * inner, torch.sin(angle) / scale * inner
-    dx, dy = 1 - 2 * x, 1 - 2 * y
-    theta = torch.stack(
-        [flip * cos, flip * sin, flip * (cos * dx + sin * dy), -sin, cos, cos * dy - sin * dx], dim=1
-    ).view(-1, 2, 3)
+    theta = sprite_affine(pose)
     by_level: dict[int, list[int]] = defaultdict(list)
-    resolutions = sorted(atlas.levels)
     for row, item in enumerate(items):
-        level = next((r for r in resolutions if r >= 0.8 * item.scale * size), resolutions[-1])
-        by_level[level].append(row)
+        by_level[mip_level(atlas, item.scale, size)].append(row)
     drawn = torch.empty(len(items), 4, size, size, device=device)
     for level, members in by_level.items():
         pick = torch.tensor(members, device=device)
@@ -147,7 +138,26 @@ def _sprites(
             source = _recolour(source, wanted, atlas.tone[index[pick]], atlas.grey[index[pick]])
         grid = F.affine_grid(theta[pick], [len(members), 4, size, size], align_corners=False)
         drawn[pick] = F.grid_sample(source, grid, align_corners=False)
-    return drawn, y + scale * atlas.aspect[index, 1] / 2
+    return drawn, pose[:, 1] + pose[:, 2] * atlas.aspect[index, 1] / 2
+
+
+def sprite_affine(pose: Tensor) -> Tensor:
+    """The affine maps (n, 2, 3) from the canvas to the sprite, both [-1, 1]: they undo shift, scale, tilt and flip.
+
+    pose (n, 5): x, y, scale and angle as in `Item`, with flip, -1 or 1, before the angle.
+    """
+    x, y, scale, flip, angle = pose.unbind(1)
+    inner = 1 - 2 * MARGIN
+    cos, sin = torch.cos(angle) / scale * inner, torch.sin(angle) / scale * inner
+    dx, dy = 1 - 2 * x, 1 - 2 * y
+    rows = [flip * cos, flip * sin, flip * (cos * dx + sin * dy), -sin, cos, cos * dy - sin * dx]
+    return torch.stack(rows, dim=1).view(-1, 2, 3)
+
+
+def mip_level(atlas: Atlas, scale: float, size: int) -> int:
+    """The resolution at which a sprite of this scale is read for a canvas of `size` pixels a side."""
+    resolutions = sorted(atlas.levels)
+    return next((r for r in resolutions if r >= 0.8 * scale * size), resolutions[-1])
 
 
 def _recolour(source: Tensor, colours: Sequence[str | None], tone: Tensor, grey: Tensor) -> Tensor:

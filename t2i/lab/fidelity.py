@@ -1,0 +1,153 @@
+"""How well a model draws the things of the world: `python -m t2i.lab.fidelity --model small --sprites sprites/`.
+
+Draws each thing on a plain blue background and compares it with the best-fitting render (`t2i.world.fidelity`): SSIM of
+luma and edge energy in the thing's box. `--variety` also draws four seeds of each prompt and measures how much they
+differ, beside four renders of the same caption. docs/evaluation.md defines the numbers.
+
+Prints a Markdown table; `--json FILE` writes the numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from t2i.errors import T2IError, UsageError
+from t2i.files import write_bytes
+from t2i.lab.evaluate.program import world_config
+from t2i.media.images import save_image, to_pil
+from t2i.media.sheet import contact_sheet
+from t2i.pipeline import Pipeline
+from t2i.prompts import seeds_from
+from t2i.sampling import SampleRequest
+from t2i.store.registry import resolve
+from t2i.world import Group, World
+from t2i.world.captions.english import article
+from t2i.world.fidelity import BestRender, best_render, fidelity
+
+THINGS = (
+    "cat", "dog", "panda", "lion", "elephant", "frog", "owl", "penguin", "fox", "apple", "pizza", "cake", "sunflower",
+    "tree", "car", "rocket", "house", "umbrella", "guitar", "robot",
+)  # fmt: skip
+SIZE = 256  # pixels a side
+SHADE = "blue"
+SEEDS = 4  # of the measure of variety
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing: means over its pictures. variety: see `spread`; None where it was not measured."""
+
+    thing: str
+    ssim: float
+    edges: float
+    variety: float | None = None
+    variety_of_renders: float | None = None
+
+
+def measure(
+    pipeline: Pipeline, world: World, thing: str, seeds: Sequence[int], variety: bool
+) -> tuple[Row, list[Tensor], list[BestRender]]:
+    """Draw a thing with each seed and measure it. Returns the row, the pictures, and the best render of each."""
+    prompt = f"{article(world.things[thing].en)} on a {SHADE} background"
+    pictures = list(pipeline.sample([prompt] * len(seeds), seeds, SampleRequest(size=SIZE)).images)
+    renders = [best_render(picture, world.atlas, thing, world.config.styles[0]) for picture in pictures]
+    found = [fidelity(picture, render) for picture, render in zip(pictures, renders, strict=True)]
+    row = Row(thing, statistics.fmean(f.ssim for f in found), statistics.fmean(f.edges for f in found))
+    if variety:
+        scenes = [world.layout.compose((Group(thing),), "plain", shade=SHADE, seed=seed) for seed in seeds]
+        drawn = list(world.draw(scenes, SIZE)[0])
+        boxes = [best_render(picture, world.atlas, thing, world.config.styles[0]) for picture in drawn]
+        row = replace(row, variety=spread(pictures, renders), variety_of_renders=spread(drawn, boxes))
+    return row, pictures, renders
+
+
+def spread(pictures: Sequence[Tensor], renders: Sequence[BestRender]) -> float:
+    """Mean distance of pairs of pictures (3, S, S) in [-1, 1]: the root mean square difference of their pixels.
+
+    The distance is taken in the smallest rectangle that holds the boxes of both things.
+    """
+    distances = []
+    for (a, in_a), (b, in_b) in itertools.combinations(zip(pictures, renders, strict=True), 2):
+        rows, columns = (slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in zip(in_a.box, in_b.box))
+        distances.append(math.sqrt(float((a - b)[:, rows, columns].square().mean())))
+    return statistics.fmean(distances)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table, with their means."""
+    lines = ["| thing | SSIM | edge energy | variety | of renders |", "|---|---|---|---|---|"]
+    with_variety = [row for row in rows if row.variety is not None]
+    mean = Row(
+        "mean",
+        statistics.fmean(row.ssim for row in rows),
+        statistics.fmean(row.edges for row in rows),
+        statistics.fmean(row.variety or 0 for row in with_variety) if with_variety else None,
+        statistics.fmean(row.variety_of_renders or 0 for row in with_variety) if with_variety else None,
+    )
+    for row in [*rows, mean]:
+        more = [" " if value is None else f"{value:.3f}" for value in (row.variety, row.variety_of_renders)]
+        lines.append(f"| {row.thing} | {row.ssim:.3f} | {row.edges:.2f} | {more[0]} | {more[1]} |")
+    return "\n".join(lines) + "\n"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m t2i.lab.fidelity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="small", help="name or folder of a model (default small)")
+    parser.add_argument("--sprites", type=Path, required=True, metavar="DIR", help="the sprite library")
+    parser.add_argument("--recipe", default="first", help="whose world renders the captions (default first)")
+    parser.add_argument("--things", default=",".join(THINGS), metavar="A,B", help="keys (default: 20 things)")
+    parser.add_argument("--n", type=int, default=1, help="pictures a thing (default 1)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first picture of each thing (default 0)")
+    parser.add_argument("--variety", action="store_true", help=f"measure variety too, on {SEEDS} pictures a thing")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers of every thing")
+    parser.add_argument("--sheet", type=Path, metavar="FILE", help="write the pictures above their best renders")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    try:
+        if args.n < 1:
+            raise UsageError("--n is at least 1.")
+        seeds = seeds_from(args.seed, SEEDS if args.variety else args.n, "--seed ")
+        keys = tuple(key for key in args.things.split(",") if key)
+        world = World(replace(world_config(args.recipe), things=keys), args.sprites, resolution=SIZE)
+        pipeline = Pipeline.load(resolve(args.model))
+        rows, cells = [], []
+        began = time.monotonic()
+        for thing in keys:
+            row, pictures, renders = measure(pipeline, world, thing, seeds, args.variety)
+            rows.append(row)
+            cells.append((to_pil(pictures[0]), to_pil(renders[0].pixels)))
+            sys.stderr.write(f"{thing}: SSIM {row.ssim:.3f}, edge energy {row.edges:.2f}\n")
+        sys.stderr.write(f"{time.monotonic() - began:.0f} s\n")
+        print(table(rows), end="")
+        if args.json:
+            write_bytes(args.json, (json.dumps([asdict(row) for row in rows], indent=1) + "\n").encode())
+        if args.sheet:
+            half = math.ceil(len(cells) / 2)
+            parts = (cells[:half], cells[half:])
+            save_image(contact_sheet([[pair[i] for pair in part] for part in parts for i in (0, 1)]), args.sheet)
+    except T2IError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    sys.exit(main())
