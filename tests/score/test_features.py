@@ -1,4 +1,4 @@
-"""Looking at pictures with real, tiny networks: order, batches, memory, faults."""
+"""Features of pictures by real, tiny networks: order, batches, cache, pictures that cannot be read."""
 
 from __future__ import annotations
 
@@ -49,27 +49,27 @@ def test_order_and_batches_do_not_matter(clip: ClipExtractor, pictures: list[Pic
     assert 0 < clock.share <= 1 and clock.pictures == 9
 
 
-def test_what_was_seen_is_remembered_by_content(
-    clip: ClipExtractor, pictures: list[PictureFile], tmp_path: Path
-) -> None:
-    memory = FeatureCache(tmp_path / "kept" / "score.sqlite")
+def test_features_are_cached_by_content(clip: ClipExtractor, pictures: list[PictureFile], tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path / "kept" / "score.sqlite")
     judge = Judge(JudgeNet(JudgeConfig(("cat",), ("own",), ("plain", "snow"), ("white",), (16, 24, 32, 24))))
-    eyes = ScoringNetworks(clip, judge, clip.info)
-    first, clock = extract_features(pictures, eyes, memory)
+    networks = ScoringNetworks(clip, judge, clip.info)
+    first, clock = extract_features(pictures, networks, cache)
     assert clock.cached == 0
     pictures[3].path.rename(tmp_path / "moved.png")
     moved = [PictureFile(tmp_path / "moved.png", "moved.png")]
-    again, clock = extract_features([*pictures[:3], *moved], eyes, memory)
+    again, clock = extract_features([*pictures[:3], *moved], networks, cache)
     assert clock.cached == 4 and clock.networks == 0
     for (_, a), (_, b) in zip(first, again, strict=False):
         assert a.pixels == b.pixels and a.reading == b.reading and np.array_equal(a.features, b.features)
         assert np.array_equal(a.thumb, b.thumb)
-    assert extract_features(pictures[:3], ScoringNetworks(clip), memory)[1].cached == 0  # without the judge: other eyes
+    assert (
+        extract_features(pictures[:3], ScoringNetworks(clip), cache)[1].cached == 0
+    )  # without the judge: other networks
     with sqlite3.connect(tmp_path / "kept" / "score.sqlite") as db:
         db.execute("UPDATE seen SET data = x'00'")
-    assert extract_features(pictures[:3], eyes, memory)[1].cached == 0
+    assert extract_features(pictures[:3], networks, cache)[1].cached == 0
     (tmp_path / "kept" / "score.sqlite").write_text("no database")
-    assert len(extract_features(pictures[:3], eyes, memory)[0]) == 3
+    assert len(extract_features(pictures[:3], networks, cache)[0]) == 3
 
 
 def test_a_broken_picture_is_told_and_left_out(clip: ClipExtractor, pictures: list[PictureFile]) -> None:
@@ -108,10 +108,10 @@ def test_a_prompt_and_its_translation_are_one_unit(clip: ClipExtractor, pictures
 def test_the_judges_features(tmp_path: Path) -> None:
     judge = Judge(JudgeNet(JudgeConfig(("cat",), ("own",), ("plain",), ("white",), (16, 24, 32, 24))))
     judge.save(tmp_path)
-    eye = JudgeExtractor(tmp_path)
+    extractor = JudgeExtractor(tmp_path)
     x = torch.rand((3, 3, 64, 64), generator=torch.Generator().manual_seed(0)) * 2 - 1
-    assert eye.features(x).shape == (3, 24 + 32) and eye.texts(["a"]) is None
-    assert torch.allclose(eye.features(x)[1:2], eye.features(x[1:2]), atol=1e-5)
+    assert extractor.features(x).shape == (3, 24 + 32) and extractor.texts(["a"]) is None
+    assert torch.allclose(extractor.features(x)[1:2], extractor.features(x[1:2]), atol=1e-5)
 
 
 def test_missing_and_wrong_weights(tmp_path: Path) -> None:

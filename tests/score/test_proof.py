@@ -46,9 +46,9 @@ class Lab:
         self.folder, self.model = folder, resolve("small")
         every = [p for p in read_suite(suite_path("scenes")) if p.lang == "en"]
         self.prompts: list[SuitePrompt] = subsample(every, PROMPTS)
-        self.eye = ClipExtractor(self.model)
+        self.extractor = ClipExtractor(self.model)
         judge = resolve_judge()
-        self.eyes = ScoringNetworks(self.eye, Judge.load(judge), judge_info(judge))
+        self.networks = ScoringNetworks(self.extractor, Judge.load(judge), judge_info(judge))
         self.whole = self.rows(self.draw("whole", SEEDS))
 
     def draw(self, name: str, n: int, model: Path | None = None, **words: str) -> list[PictureFile]:
@@ -57,11 +57,14 @@ class Lab:
         return draw_suite(UI(quiet=True), order)
 
     def rows(self, pictures: Sequence[PictureFile]) -> list[PictureScore]:
-        return score_pictures(extract_features(pictures, self.eyes, FeatureCache(None))[0], self.eye, self.prompts)
+        return score_pictures(
+            extract_features(pictures, self.networks, FeatureCache(None))[0], self.extractor, self.prompts
+        )
 
     def score(self, rows: Sequence[PictureScore]) -> ScoredSet:
         return ScoredSet(
-            ScoreRecipe(self.eye.info, self.eyes.judge_info, metric_versions(rows)), tuple(average_by_unit(rows))
+            ScoreRecipe(self.extractor.info, self.networks.judge_info, metric_versions(rows)),
+            tuple(average_by_unit(rows)),
         )
 
     def deal(self, seed: int) -> tuple[ScoredSet, ScoredSet]:
