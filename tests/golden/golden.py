@@ -239,7 +239,8 @@ TINY = " ".join(
 )
 IMAGEN = (
     "train --recipe imagen-tiny --out m --json --set tokenizer.captions=300 --set text.batch=8 --set base.batch=8 "
-    "--set upsampler256.batch=4 --set text.precision=fp32"
+    "--set upsampler256.batch=4 "
+    + " ".join(f"--set {stage}.precision=fp32" for stage in ("text", "base", "upsampler256"))
 )
 
 
