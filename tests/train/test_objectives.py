@@ -13,7 +13,7 @@ from t2i.cli import train as command
 from t2i.rng import digest, generator
 from t2i.store.manifest import KINDS
 from t2i.train.log import read_log
-from t2i.train.objectives import OBJECTIVES, STAGES, objective_of
+from t2i.train.objectives import DESIGNS, OBJECTIVES, STAGES, objective_of
 from t2i.train.precision import pick_precision
 from t2i.train.recipe import Recipe, Schedule
 from t2i.train.recipes import load_recipe, recipe_names
@@ -29,7 +29,8 @@ def test_every_stage_has_an_objective_and_is_offered() -> None:
         for stage in STAGES:
             kind = objective_of(recipe, stage)
             assert OBJECTIVES[recipe.stages[stage].kind] is kind and kind.examples in OFFSETS
-            assert not kind.__abstractmethods__ and type(recipe.stages[stage]) is type(STAGES[stage])
+            tables = (STAGES[stage], *DESIGNS.get(stage, {}).values())
+            assert not kind.__abstractmethods__ and type(recipe.stages[stage]) in map(type, tables)
             entry, config = kind.stage_spec(recipe, stage)
             assert entry.name == stage and entry.kind in KINDS and "widths" in config
 
