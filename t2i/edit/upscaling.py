@@ -18,7 +18,7 @@ from torch import Tensor
 
 from t2i.media.images import lanczos, resize
 from t2i.pipeline import Conditioning, Pipeline
-from t2i.sampling import SampleRequest
+from t2i.sampling import SampleRequest, SamplingConfig
 from t2i.stages.stage import OnStep
 from t2i.store.manifest import StageEntry
 
@@ -112,6 +112,8 @@ def _once(
     """(3, h, w) -> (3, H, W) by one use of an upsampler, and the share of its detail that was kept."""
     stage = pipeline.stages[entry.name]
     device, scale = stage.device, int(stage.config.scale)
+    # The default noise makes room to redraw what a base smudged; a picture that is given is to be kept.
+    request = request.override(entry.name, SamplingConfig(noise=0.0).override(request.of(entry.name)))
 
     def enlarged(x: Tensor, key: str, tell: OnStep | None = None) -> tuple[Tensor, Tensor]:
         """The enlargement by Lanczos, and what the network adds to it."""

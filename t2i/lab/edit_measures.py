@@ -189,7 +189,7 @@ def _against_lanczos(pipeline: Pipeline, what: str, truths: Sequence[Tensor]) ->
         for name, metric in metrics.items():
             for label, picture in (("Lanczos", plain), ("t2i", measured.image), ("t2i --trust", trusted.image)):
                 rows.setdefault(f"{what}: {name}, {label}", []).append(metric(picture, truth))
-        rows.setdefault(f"{what}: share_interval of the detail kept", []).append(measured.share)
+        rows.setdefault(f"{what}: share of the detail kept", []).append(measured.share)
         gains.append(capped_psnr(measured.image, truth) - capped_psnr(plain, truth))
         note(f"  {i}: {gains[-1]:+.2f} dB, share_interval {measured.share:.2f}")
     for name, values in rows.items():

@@ -64,7 +64,7 @@ class SRUNetConfig(NetConfig):
         """Radius in small pixels within which nearly all of the receptive field lies.
 
         The blocks of the default config reach 73 pixels. Of the trained network, what is farther than 32 changed no
-        pixel by more than .1 of 255 (docs/decisions.md, 2026-11-28).
+        pixel by more than .2 of 255 (docs/decisions.md, 2026-11-28).
         """
         return 32
 
