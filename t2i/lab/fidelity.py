@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from t2i.errors import T2IError, UsageError
@@ -34,13 +33,13 @@ from t2i.sampling import SampleRequest
 from t2i.store.registry import resolve
 from t2i.world import Group, World
 from t2i.world.captions.english import article
-from t2i.world.fidelity import BestRender, best_render, fidelity
+from t2i.world.fidelity import COARSE, BestRender, best_render, fidelity
 
 THINGS = (
     "cat", "dog", "panda", "lion", "elephant", "frog", "owl", "penguin", "fox", "apple", "pizza", "cake", "sunflower",
     "tree", "car", "rocket", "house", "umbrella", "guitar", "robot",
 )  # fmt: skip
-SIZE = 256  # pixels a side
+SIZE = 256  # pixels a side, unless another is given
 SHADE = "blue"
 SEEDS = 4  # of the measure of variety
 
@@ -57,17 +56,20 @@ class Row:
 
 
 def measure(
-    pipeline: Pipeline, world: World, thing: str, seeds: Sequence[int], variety: bool
+    pipeline: Pipeline, world: World, thing: str, seeds: Sequence[int], size: int, variety: bool
 ) -> tuple[Row, list[Tensor], list[BestRender]]:
-    """Draw a thing with each seed and measure it. Returns the row, the pictures, and the best render of each."""
+    """Draw a thing with each seed at `size` pixels a side and measure it.
+
+    Returns the row, the pictures, and the best render of each.
+    """
     prompt = f"{article(world.things[thing].en)} on a {SHADE} background"
-    pictures = list(pipeline.sample([prompt] * len(seeds), seeds, SampleRequest(size=SIZE)).images)
+    pictures = list(pipeline.sample([prompt] * len(seeds), seeds, SampleRequest(size=size)).images)
     renders = [best_render(picture, world.atlas, thing, world.config.styles[0]) for picture in pictures]
     found = [fidelity(picture, render) for picture, render in zip(pictures, renders, strict=True)]
     row = Row(thing, statistics.fmean(f.ssim for f in found), statistics.fmean(f.edges for f in found))
     if variety:
         scenes = [world.layout.compose((Group(thing),), "plain", shade=SHADE, seed=seed) for seed in seeds]
-        drawn = list(world.draw(scenes, SIZE)[0])
+        drawn = list(world.draw(scenes, size)[0])
         boxes = [best_render(picture, world.atlas, thing, world.config.styles[0]) for picture in drawn]
         row = replace(row, variety=spread(pictures, renders), variety_of_renders=spread(drawn, boxes))
     return row, pictures, renders
@@ -85,20 +87,33 @@ def spread(pictures: Sequence[Tensor], renders: Sequence[BestRender]) -> float:
     return statistics.fmean(distances)
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table, with their means."""
-    lines = ["| thing | SSIM | edge energy | variety | of renders |", "|---|---|---|---|---|"]
-    with_variety = [row for row in rows if row.variety is not None]
-    mean = Row(
+def mean_of_rows(rows: Sequence[Row]) -> Row:
+    """The means over the things."""
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return statistics.fmean(known) if known else None
+
+    return Row(
         "mean",
         statistics.fmean(row.ssim for row in rows),
         statistics.fmean(row.edges for row in rows),
-        statistics.fmean(row.variety or 0 for row in with_variety) if with_variety else None,
-        statistics.fmean(row.variety_of_renders or 0 for row in with_variety) if with_variety else None,
+        mean([row.variety for row in rows]),
+        mean([row.variety_of_renders for row in rows]),
     )
-    for row in [*rows, mean]:
-        more = [" " if value is None else f"{value:.3f}" for value in (row.variety, row.variety_of_renders)]
-        lines.append(f"| {row.thing} | {row.ssim:.3f} | {row.edges:.2f} | {more[0]} | {more[1]} |")
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table, with their means."""
+    with_variety = rows[0].variety is not None
+    more = " variety | of renders | ratio |" if with_variety else ""
+    lines = ["| thing | SSIM | edge energy |" + more, "|---|---|---|" + "---|" * more.count("|")]
+    for row in [*rows, mean_of_rows(rows)]:
+        line = f"| {row.thing} | {row.ssim:.3f} | {row.edges:.2f} |"
+        if row.variety is not None and row.variety_of_renders is not None:
+            ratio = row.variety / max(row.variety_of_renders, 1e-6)
+            line += f" {row.variety:.3f} | {row.variety_of_renders:.3f} | {ratio:.2f} |"
+        lines.append(line)
     return "\n".join(lines) + "\n"
 
 
@@ -110,9 +125,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--sprites", type=Path, required=True, metavar="DIR", help="the sprite library")
     parser.add_argument("--recipe", default="first", help="whose world renders the captions (default first)")
     parser.add_argument("--things", default=",".join(THINGS), metavar="A,B", help="keys (default: 20 things)")
+    parser.add_argument("--size", type=int, default=SIZE, help=f"pixels a side of the pictures (default {SIZE})")
     parser.add_argument("--n", type=int, default=1, help="pictures a thing (default 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the first picture of each thing (default 0)")
-    parser.add_argument("--variety", action="store_true", help=f"measure variety too, on {SEEDS} pictures a thing")
+    parser.add_argument(
+        "--variety", action="store_true", help=f"measure variety too, on at least {SEEDS} pictures a thing"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers of every thing")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="write the pictures above their best renders")
     return parser
@@ -123,14 +141,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.n < 1:
             raise UsageError("--n is at least 1.")
-        seeds = seeds_from(args.seed, SEEDS if args.variety else args.n, "--seed ")
+        if args.size < COARSE:
+            raise UsageError(f"--size is at least {COARSE}.")
+        seeds = seeds_from(args.seed, max(args.n, SEEDS) if args.variety else args.n, "--seed ")
         keys = tuple(key for key in args.things.split(",") if key)
-        world = World(replace(world_config(args.recipe), things=keys), args.sprites, resolution=SIZE)
+        if not keys:
+            raise UsageError("--things names no thing.")
+        world = World(replace(world_config(args.recipe), things=keys), args.sprites, resolution=args.size)
         pipeline = Pipeline.load(resolve(args.model))
         rows, cells = [], []
         began = time.monotonic()
         for thing in keys:
-            row, pictures, renders = measure(pipeline, world, thing, seeds, args.variety)
+            row, pictures, renders = measure(pipeline, world, thing, seeds, args.size, args.variety)
             rows.append(row)
             cells.append((to_pil(pictures[0]), to_pil(renders[0].pixels)))
             sys.stderr.write(f"{thing}: SSIM {row.ssim:.3f}, edge energy {row.edges:.2f}\n")
@@ -149,5 +171,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     sys.exit(main())
