@@ -15,7 +15,7 @@ _CARD = """# The judge of the built-in world
 
 A CenterNet-like detector of {params:,} parameters (fp16) that reads pictures at {side} px: {things} kinds of
 object, {colours} colours, {places} backgrounds, {shades} shades of the plain one. It was trained on renders
-of the world alone and shares no weights with any generator.
+of the built-in world only and shares no weights with any generator.
 
     from t2i.world.judge import Judge
     from t2i.world.reading import check
@@ -24,12 +24,16 @@ of the world alone and shares no weights with any generator.
 
 ## Measured
 
-Right answers in percent, of the stored file (number of renders in brackets). They are the ceiling of every
-score that this judge gives: what a perfect picture would get. *single*: the thing of scenes with one object;
-*count_many*: exact count where there are several objects; *exact*: kinds and numbers of all objects of the
-picture; *swapped*: a thing that is not there is found (less is better). *damaged*: with blur, noise,
-JPEG-like blocks and colour jitter. *held-out*: each scene holds a combination that no generator has
-learned from (the judge learns from all combinations, so that it favours none).
+Accuracy of the stored file in percent (number of renders in brackets). A perfect generator would score this
+much, so it is the ceiling of every score by this judge.
+
+- *single*: the object, in scenes with one object
+- *count_many*: the exact count, in scenes with several objects
+- *exact*: the kinds and counts of all objects of the picture
+- *swapped*: an object is found that is not there (less is better)
+- *damaged*: renders with blur, noise, JPEG-like blocks and colour jitter
+- *held-out*: scenes with a combination that no generator is trained on. The judge is trained on all
+  combinations, so that it favours none.
 
 {table}
 
@@ -39,7 +43,7 @@ Median error of a lone object's centre: {centre:.1f} % of the canvas side. Thres
 
     {command}
 
-{how} It learned from renders of the Fluent Emoji 3D sprites (MIT, (c) Microsoft) unless the command names
+{how} It was trained on renders of the Fluent Emoji 3D sprites (MIT, (c) Microsoft), unless the command names
 others.
 """
 
