@@ -23,7 +23,7 @@ def check_prompt(text: str, where: str = "the prompt") -> str:
     """
     prompt = text.strip()
     if not prompt:
-        raise UsageError(f"{where} is empty.", 'Say what to draw: t2i sample "a cat in the snow"', "prompt")
+        raise UsageError(f"{where} is empty.", 'Say it in words, such as "a cat in the snow".', "prompt")
     return check_text(prompt, where)
 
 

@@ -75,7 +75,7 @@ class EditRequest:
         """
         made_from = next((kind for kind in FROM_PICTURES if kind in table), None)
         if made_from:
-            what = f"{path} was made from another picture (--{made_from}) and cannot be drawn again without it."
+            what = f"{path} was made from another picture ({made_from}) and cannot be drawn again without it."
             raise InputError(what, "Give that picture again, with the settings that `t2i info` shows.", "image")
         rerank, prior, best_of = (table.get(name) for name in ("rerank", "prior", "prior_best_of"))
         for number in (rerank, best_of):

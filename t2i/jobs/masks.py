@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MODES = ("replace", "keep")
+MAX_GROWTH = 8  # sides of the picture that --outpaint may add: each takes several squares to draw
 SIDES = ("left", "top", "right", "bottom")
 
 
@@ -73,6 +74,9 @@ def parse_outpaint(text: str, size: tuple[int, int]) -> tuple[int, int, int, int
     left, top, right, bottom = (margins[side] for side in SIDES)
     if not any((left, top, right, bottom)):
         raise UsageError(f"--outpaint {text!r} adds nothing.", "Write left=50%,right=128.")
+    if max((left + right) / width, (top + bottom) / height) > MAX_GROWTH:
+        what = f"--outpaint {text!r} adds more than {MAX_GROWTH} times the picture's own side."
+        raise UsageError(what, "Add less, and outpaint the result again.")
     if (width + left + right) * (height + top + bottom) > MAX_PIXELS:
         raise UsageError(f"--outpaint {text!r} makes a picture of more than 64 megapixels.", "Add less.")
     return left, top, right, bottom

@@ -112,7 +112,7 @@ def test_sides_of_an_outpaint() -> None:
     assert parse_outpaint("25%", (40, 30)) == (10, 8, 10, 8)
     assert parse_outpaint("left=50%,right=128", (40, 30)) == (20, 0, 128, 0)
     assert parse_outpaint("all=2px, top=0", (40, 30)) == (2, 0, 2, 2)
-    for wrong in ("", "0", "up=3", "left=", "left=-3", "left=3em", "50000%", "1e3"):
+    for wrong in ("left=900%", "", "0", "up=3", "left=", "left=-3", "left=3em", "50000%", "1e3"):
         with pytest.raises(UsageError, match="--outpaint"):
             parse_outpaint(wrong, (4000, 3000))
 
