@@ -197,4 +197,4 @@ class EncoderObjective(Objective):
     @classmethod
     def read_copy(cls, recipe: Recipe) -> tuple[dict[str, Tensor], str]:
         """Of an encoder that is copied and not trained: its weights and its tokenizer (JSON)."""
-        raise NotImplementedError
+        raise AssertionError(f"{cls.__name__} is trained, never copied")

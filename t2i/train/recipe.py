@@ -6,6 +6,7 @@ that trains it, in `objectives/`; `recipes/__init__.py: load_recipe` reads TOML 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
@@ -49,16 +50,16 @@ class TokenizerRecipe:
     vocabulary: Literal["shapes", "core", "all"] = "all"  # whose words: larger than the world's leaves room to grow
 
 
-class StageRecipe:
+class StageRecipe(ABC):
     """The base class of the tables of stages, which are frozen dataclasses. `net` is the config of the network."""
 
     net: Any
     schedule: Schedule
 
     @property
+    @abstractmethod
     def kind(self) -> str:
         """The objective that trains such a stage, by its key in `objectives/__init__.py: OBJECTIVES`."""
-        raise NotImplementedError
 
     @property
     def copied(self) -> bool:
