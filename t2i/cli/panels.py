@@ -43,6 +43,8 @@ class PanelCommand(TyperCommand):
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record is not None:
+                if param.param_type_name == "argument":  # its name says enough; typer adds the Python type
+                    record = (record[0].split(" <")[0], record[1])
                 sections.setdefault(_panel(param), []).append(record)
         names = [name for section in sections.values() for name, _ in section]
         width = max((len(name) for name in names if len(name) <= WIDEST), default=0)
