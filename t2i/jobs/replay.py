@@ -99,10 +99,10 @@ def _recompressed(image: Image, path: Path, format_: str) -> Image:
     from PIL import Image as Pillow
 
     from t2i.media.image_file import FORMATS
-    from t2i.media.metadata import save_options
+    from t2i.media.metadata import metadata_for
 
     data = io.BytesIO()
-    image.save(data, format_, **save_options(FORMATS[path.suffix.lower()], None))
+    image.save(data, format_, **metadata_for(FORMATS[path.suffix.lower()], None))
     return Pillow.open(data).convert("RGB")
 
 

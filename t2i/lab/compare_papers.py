@@ -44,7 +44,7 @@ STRONG = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)  # for thresholds, which matt
 LANGUAGE_MODELS = {"0.06M": (32, 1, 2), "0.2M": (64, 2, 2), "0.8M": (128, 3, 4)}  # width, layers, heads
 UNETS = {"0.4M": (16, 32), "1.0M": (32, 64), "2.0M": (48, 96)}  # channels
 NOISES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25)
-SAMPLERS = {"euler": 1, "ancestral": 1, "dpmpp_2m": 1, "unipc": 1, "heun": 2}  # evaluations a step
+EVALUATIONS_A_STEP = {"euler": 1, "ancestral": 1, "dpmpp_2m": 1, "unipc": 1, "heun": 2}  # evaluations a step
 EVALUATIONS = (2, 4, 8, 16, 32)
 
 Point = dict[str, Any]
@@ -255,7 +255,7 @@ def steps(work: Path, judge: AlignmentJudge) -> dict[str, Any]:
     """Samplers by network evaluations, not steps: Heun's takes two evaluations per step."""
     folder = trained(work / "imagen", "imagen-tiny", ["text", "base", "upsampler256"])
     pipeline, points = Pipeline.load(folder), []
-    for sampler, cost in SAMPLERS.items():
+    for sampler, cost in EVALUATIONS_A_STEP.items():
         for evaluations in EVALUATIONS:
             stages = by_stage(sampler={"base": sampler}, steps={"base": evaluations // cost})
             request = SampleRequest(size=SIDE, stages=stages)

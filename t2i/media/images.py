@@ -16,7 +16,7 @@ from PIL import Image
 from t2i.errors import InternalError, UsageError
 from t2i.files import atomic_file
 from t2i.media.image_file import FORMATS, WHITE, ImageFile
-from t2i.media.metadata import save_options
+from t2i.media.metadata import metadata_for
 from t2i.media.record import Record
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def save_image(
     """
     kind = check_suffix(path)
     data = io.BytesIO()
-    image.save(data, format=kind, **save_options(kind, record), **({"icc_profile": icc} if icc else {}))
+    image.save(data, format=kind, **metadata_for(kind, record), **({"icc_profile": icc} if icc else {}))
     whole: bytes | memoryview = data.getbuffer()
     if record is not None and record.signer is not None:  # last: the signature covers all other bytes
         whole = record.signer.sign(data.getvalue(), kind, record)
@@ -132,7 +132,7 @@ def save_animation(
         raise UsageError(f"{path.name!r} does not end in .webp or .gif.", "Name one of these.")
     frames = [*images, *images[-2:0:-1]]
     tags: dict[str, Any] = (
-        save_options(kind, record) if kind == "WEBP" else {"comment": record.source_uri if record else ""}
+        metadata_for(kind, record) if kind == "WEBP" else {"comment": record.source_uri if record else ""}
     )
     data = io.BytesIO()
     frames[0].save(data, format=kind, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, **tags)

@@ -37,7 +37,7 @@ XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <?xpacket end="r"?>"""
 
 
-def save_options(kind: str, record: Record | None) -> dict[str, Any]:
+def metadata_for(kind: str, record: Record | None) -> dict[str, Any]:
     """Keyword arguments for Pillow's ``save``: quality, and ``record`` as the metadata of a file of format ``kind``."""
     quality: dict[str, Any] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}.get(kind, {})
     if record is None:

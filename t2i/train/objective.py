@@ -1,6 +1,6 @@
 """What trains a network: `Trainable` is all that the loop asks of it, `Objective` all that a stage of a model needs.
 
-A new stage is one file in `objectives/` with its table and its objective, and its lines in `objectives/__init__.py`.
+docs/training.md, "A stage of your own", lists what a new stage takes.
 """
 
 from __future__ import annotations
