@@ -14,7 +14,6 @@ from pathlib import Path
 
 from PIL import Image
 
-import t2i
 from t2i.errors import InputError, T2IError
 from t2i.files import write_bytes
 from t2i.media.fonts import find_font
@@ -24,7 +23,7 @@ from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest
 from t2i.store.registry import resolve
 
-PROMPTS = Path(t2i.__file__).parents[1] / "tests/suites/by_eye.txt"
+PROMPTS = Path(__file__).with_name("by_eye.txt")
 PER_SHEET, COLUMNS = 20, 5
 CELL = 300  # pixels a side at most, so that a sheet is less than 1600 pixels wide
 GAP = 12

@@ -124,7 +124,7 @@ def test_replaying(place: Path, sample: Draw, vary: Draw) -> None:
     assert sample("--replay", path)[0] == [f"{path}: identical"]
     (path,), _ = vary("a.png", "--seed", "7", "--size", "16")
     _, err = sample("--replay", path, code=3)
-    assert "was made from another picture (--like)" in err
+    assert "was made from another picture (like)" in err
 
 
 def test_thetas() -> None:
