@@ -14,8 +14,7 @@ from t2i.cli.ui import UI
 from t2i.errors import InputError, UnavailableError, UsageError
 from t2i.jobs.device import check_device
 from t2i.jobs.output_paths import check_writable
-from t2i.jobs.parsing import DTYPES, check_choice, per_stage
-from t2i.jobs.upscale import MAX_SCALE, MAX_SIDE
+from t2i.jobs.parsing import DTYPES, MAX_SCALE, MAX_SIDE, check_choice, per_stage
 from t2i.prompts import check_prompt, seeds_from
 
 EPILOG = """Examples:

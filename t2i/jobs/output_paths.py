@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from t2i.errors import InputError, UsageError
 from t2i.files import explain_os_error, variant
-from t2i.jobs.job import Job
+
+if TYPE_CHECKING:
+    from t2i.jobs.job import Job
 
 MAX_SLUG = 150  # bytes: with a seed and an ending a name stays below the 255 that file systems take
 MAX_NAME = 240  # bytes of a file name: a stage's name or "-2" may still be added

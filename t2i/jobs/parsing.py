@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16", "float16")
 MAX_COUNT = 100_000  # pictures of one prompt
+MAX_SCALE = 64.0  # times that a picture is enlarged
+MAX_SIDE = 32_000  # pixels of an enlarged picture's longer side
 
 
 def check_count(n: int | None) -> None:

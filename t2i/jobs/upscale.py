@@ -12,6 +12,7 @@ from t2i.batching import out_of_memory
 from t2i.errors import InputError, T2IError, UnavailableError, UsageError
 from t2i.jobs.inputs import MAX_PIXELS, SourceImage, read_source
 from t2i.jobs.job import content_key
+from t2i.jobs.parsing import MAX_SCALE
 from t2i.jobs.reporter import OnStep, Reporter, shorten
 from t2i.media.record import Record, carried, edited_source_type
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from t2i.media.c2pa import Signer
     from t2i.pipeline import Pipeline, Samples
     from t2i.store.bundle import Bundle
-
-MAX_SCALE = 64.0
-MAX_SIDE = 32_000  # pixels of the longer side
 
 
 def enlarged_size(
