@@ -17,7 +17,7 @@ from t2i.store.manifest import StageEntry
 from t2i.text.tokenizer import Tokenizer
 from t2i.train import streams
 from t2i.train.encoders import Encoders, read_once
-from t2i.train.pool import EmbeddingPool
+from t2i.train.pool import Pool
 from t2i.train.recipe import Recipe, Schedule
 from t2i.train.run import Run
 from t2i.train.warm_start import load_start
@@ -27,7 +27,7 @@ class Trainable(ABC):
     """A network, its loss and its schedule.
 
     name: in the log, and of the checkpoint's folder. module: everything that has gradients or is averaged, also
-    networks that are not kept. pool: pictures that `prepare` embeds before the first step, if the objective has one.
+    networks that are not kept. pool: what `prepare` computes before the first step, if the objective has one.
     facts: what a checkpoint must agree with to be resumed (JSON).
     """
 
@@ -36,7 +36,7 @@ class Trainable(ABC):
     module: nn.Module
     schedule: Schedule
     facts: Mapping[str, Any]
-    pool: EmbeddingPool | None = None
+    pool: Pool | None = None
 
     @abstractmethod
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
@@ -48,7 +48,7 @@ class Trainable(ABC):
         return None
 
     def fill_pool(self) -> bool:
-        """Embed the pictures of the pool. False if the run was told to stop meanwhile."""
+        """Compute the examples of the pool. False if the run was told to stop meanwhile."""
         if self.pool is None:
             return True
         self.pool.fill(self.name, self.run.report, self.run.stop)

@@ -8,7 +8,6 @@ from typing import Any
 
 from t2i.train.objective import Trainable
 from t2i.train.objectives import encoder_of, objective_of
-from t2i.train.pool import BATCH
 from t2i.train.precision import autocast, pick_precision
 from t2i.train.run import Run
 
@@ -55,10 +54,10 @@ def _measure(task: Trainable) -> tuple[float, int]:
     """(seconds that the training will take, parameters that it trains)."""
     once, device = 0.0, task.run.device
     if task.pool is not None:
-        whole, task.pool.size = task.pool.size, BATCH
+        batches = task.pool.size / task.pool.batch
         begin = time.perf_counter()
-        task.pool.fill()
-        once = (time.perf_counter() - begin) * whole / BATCH
+        task.pool.rehearse()
+        once = (time.perf_counter() - begin) * batches
     module = task.module.to(device)
     precision = pick_precision(task.schedule, device).name
     took = []

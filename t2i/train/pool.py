@@ -1,9 +1,9 @@
-"""Scenes whose image embeddings are computed once, for objectives that learn from (text, image embedding) pairs."""
+"""Examples that are computed once, before the first step of a training; here, of scenes, their image embeddings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,19 @@ def unit(z: Tensor) -> Tensor:
     return F.normalize(z.float(), dim=-1)
 
 
+class Pool(Protocol):
+    """size: how many examples it is to hold. batch: how many are computed together."""
+
+    size: int
+    batch: int
+
+    def fill(self, stage: str, report: Callable[[dict[str, Any]], None], stop: Callable[[], bool]) -> None:
+        """Compute what is missing. Returns early when `stop` says so."""
+
+    def rehearse(self) -> None:
+        """For `--dry-run`: shrink to one batch and compute it. Writes nothing and needs no trained stage."""
+
+
 class EmbeddingPool:
     """The examples 0 ... size - 1 of a stream, as CLIP's unit image embeddings z (P, E).
 
@@ -28,6 +41,7 @@ class EmbeddingPool:
 
     def __init__(self, clip: Clip, source: Source, seed: int, size: int, device: torch.device) -> None:
         self.clip, self.source, self.seed, self.size, self.device = clip.to(device), source, seed, size, device
+        self.batch = BATCH
         self.z = torch.empty(0)
         self.content, self.loose = list[Any](), list[Any]()
 
@@ -45,6 +59,11 @@ class EmbeddingPool:
             if report and step % 50 == 0:
                 report({"event": "embed", "stage": stage, "step": step * BATCH, "steps": self.size})
         self.z, self.content, self.loose = torch.cat(rows)[: self.size], content, loose
+
+    def rehearse(self) -> None:
+        """As `Pool.rehearse`."""
+        self.size = self.batch
+        self.fill()
 
     def draw(self, n: int, step: int, g: torch.Generator) -> tuple[list[int], list[str], Tensor]:
         """n examples at random, with replacement: their rows, a wording of each, their embeddings (n, E)."""

@@ -18,6 +18,7 @@ from t2i.sampling import SampleRequest
 from t2i.store.bundle import read_bundle
 from t2i.train.encoders import Encoders
 from t2i.train.objectives.sr_unet import SRUNetObjective, centres, crop, soften
+from t2i.train.plan import plan
 from t2i.train.recipes import load_recipe
 from t2i.train.run import Pictures, Run
 from t2i.train.state import TENSORS
@@ -120,6 +121,9 @@ def test_the_loss_is_a_function_of_the_step(made: Path, recipe: str, tmp_path: P
     assert objective.fill_pool() and events[0]["event"] == "embed"
     losses = [float(objective.loss(step)[0].detach()) for step in (0, 1, 0)]
     assert losses[0] == losses[2] != losses[1]
+    with torch.autocast("cpu", torch.bfloat16):  # as a training in bf16 calls it
+        loss = objective.loss(0)[0]
+    assert float(loss.detach()) == pytest.approx(losses[0], rel=0.05)
 
 
 def test_crops_are_cut_where_they_are_said_to_begin() -> None:
@@ -149,3 +153,11 @@ def test_softening_keeps_flat_pictures_and_the_mean() -> None:
 def test_tables_that_make_no_sense_are_refused(change: str, recipe: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"upsampler256\."):
         train("all", recipe, [change], out=tmp_path / "m")
+
+
+def test_a_dry_run_needs_no_trained_stage_and_writes_nothing(recipe: str, tmp_path: Path) -> None:
+    table = load_recipe(recipe, dict(change.split("=") for change in CHANGES))
+    run = Run(table, tmp_path / "m", Pictures(table, "scenes", None))
+    told = plan(run, ("clip", "prior", "base", "upsampler256"))
+    assert [row["stage"] for row in told["stages"]] == ["clip", "prior", "base", "upsampler256"]
+    assert told["stages"][-1]["parameters"] > 0 and not (tmp_path / "m").exists()

@@ -22,6 +22,7 @@ class LockedClipObjective(ClipStage):
     """`module` holds both towers; the image tower gets no gradient."""
 
     examples = "clip_locked"
+    pool: EmbeddingPool
 
     def __init__(self, run: Run, name: str, encoders: Encoders) -> None:
         super().__init__(run, name, encoders)
@@ -42,7 +43,6 @@ class LockedClipObjective(ClipStage):
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         r, pool = self.config, self.pool
-        assert pool is not None
         rows, captions, z = pool.draw(self.schedule.batch, step, self.noise(step))
         z_text = unit(self.net.encode_text(token_ids(self.tokenizer, captions, self.net, self.device)).pooled)
         of = Examples(z, captions, [pool.content[i] for i in rows], [pool.loose[i] for i in rows])

@@ -47,6 +47,7 @@ class PriorObjective(Objective):
 
     examples = "prior"
     config: PriorRecipe
+    pool: EmbeddingPool
 
     def __init__(self, run: Run, name: str, encoders: Encoders) -> None:
         super().__init__(run, name, encoders)
@@ -78,7 +79,6 @@ class PriorObjective(Objective):
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         r, g = self.config, self.noise(step)
-        assert self.pool is not None
         _, captions, z = self.pool.draw(self.schedule.batch, step, g)
         with torch.no_grad():
             out = self.clip.encode_text(token_ids(self.tokenizer, captions, self.clip, self.device))

@@ -23,15 +23,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from t2i.data.source import Source
+from t2i.diffusion.process import Flow
 from t2i.files import write_bytes
 from t2i.nets.sr_unet import SRUNet, SRUNetConfig
 from t2i.nets.upsampler import enlarge
 from t2i.pipeline import Conditioning, Pipeline
 from t2i.sampling import SampleRequest
-from t2i.stages.stage import Start
-from t2i.store.manifest import StageEntry
+from t2i.stages.stage import Stage, Start
+from t2i.store.manifest import Manifest, StageEntry
 from t2i.train.encoders import Encoders
 from t2i.train.objective import Objective
+from t2i.train.objectives.base import BaseObjective
+from t2i.train.objectives.prior import PriorObjective
 from t2i.train.pool import unit
 from t2i.train.recipe import Recipe, Schedule, StageRecipe
 from t2i.train.run import Run
@@ -55,10 +58,7 @@ class SRUNetRecipe(StageRecipe):
     near: float = 0.8  # share of the crops that are cut around a thing, where the source knows where things are
     pool: int = 16_000  # pictures that are drawn again once, before the first step
     redrawn: float = 0.45  # share of the inputs that are the base's
-    strength: tuple[float, float] = (
-        0.4,
-        0.72,
-    )  # how far into noise the base goes back for them
+    strength: tuple[float, float] = (0.4, 0.72)  # how far into noise the base goes back for them
     same: float = 0.02  # mean squared difference of 8 x 8 means above which the base has drawn another picture
     blur: float = 0.3  # share of the inputs that are blurred, by up to two passes of (1, 2, 1) / 4
     clean: float = 0.3  # share of the inputs without noise; the others' level is uniform in [0, 1]
@@ -82,13 +82,23 @@ class RedrawnPool:
     """
 
     def __init__(
-        self, folder: Path, bundle: Path, source: Source, config: SRUNetRecipe, seed: int, facts: Mapping[str, Any]
+        self,
+        folder: Path,
+        source: Source,
+        config: SRUNetRecipe,
+        seed: int,
+        facts: Mapping[str, Any],
+        trained: Callable[[], Pipeline],
+        untrained: Callable[[], Pipeline],
     ) -> None:
-        self.folder, self.bundle, self.source, self.config, self.seed = folder, bundle, source, config, seed
+        """folder: where its files are. facts: what else it depends on. trained, untrained: load what draws; the second
+        only has the sizes of the first, for `rehearse`."""
+        self.folder, self.source, self.config, self.seed = folder, source, config, seed
+        self.trained, self.untrained, self.size, self.batch = trained, untrained, config.pool, BATCH
         self.key = json.dumps(
             [dict(facts), seed, config.pool, config.size, config.strength, config.same], sort_keys=True
         )
-        low = config.size // config.net.scale
+        low = self.low_size = config.size // config.net.scale
         self.shapes: dict[str, tuple[tuple[int, ...], str]] = {
             "high": ((3, config.size, config.size), "uint8"),
             "low": ((3, low, low), "uint8"),
@@ -102,12 +112,12 @@ class RedrawnPool:
     def fill(self, stage: str, report: Callable[[dict[str, Any]], None], stop: Callable[[], bool]) -> None:
         """Draw what is missing. Returns early when `stop` says so."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        size, done = self.config.pool, self._filled()
+        size, done = self.size, self._filled()
         for name, (shape, dtype) in self.shapes.items():
             path = self.folder / f"{name}.npy"
             mode = "r+" if done and path.is_file() else "w+"
             self.arrays[name] = np.lib.format.open_memmap(path, mode, dtype, (size, *shape))  # type: ignore[no-untyped-call]
-        pipeline = Pipeline.load(self.bundle) if done < size else None
+        pipeline = self.trained() if done < size else None
         for first in range(done, size, BATCH):
             assert pipeline is not None
             if stop():
@@ -120,6 +130,10 @@ class RedrawnPool:
             if first // BATCH % 20 == 0:
                 report({"event": "embed", "stage": stage, "step": first, "steps": size})
 
+    def rehearse(self) -> None:
+        """As `Pool.rehearse`; its examples are kept in memory."""
+        self.size, self.arrays = BATCH, self._rows(self.untrained(), 0)
+
     def _filled(self) -> int:
         """How many examples of this very pool are there."""
         path = self.folder / FILLED
@@ -129,10 +143,9 @@ class RedrawnPool:
     @torch.inference_mode()
     def _rows(self, pipeline: Pipeline, step: int) -> dict[str, NDArray[Any]]:
         """The examples of one batch."""
-        low_size = self.shapes["low"][0][-1]
         g = noise(self.seed, "redrawn", step)
         high = self.source.batch(self.seed, step, BATCH, self.config.size)
-        small = self.source.batch(self.seed, step, BATCH, low_size, masks=True)
+        small = self.source.batch(self.seed, step, BATCH, self.low_size, masks=True)
         low = small.pixels
         seeds = list(range(step * BATCH, (step + 1) * BATCH))
         z = pipeline.embed(low)
@@ -168,12 +181,14 @@ class SRUNetObjective(Objective):
     examples = "upsampler"
     config: SRUNetRecipe
     net: SRUNet
+    pool: RedrawnPool
 
     def __init__(self, run: Run, name: str, encoders: Encoders) -> None:
         super().__init__(run, name, encoders)
-        self.redrawn = RedrawnPool(
-            run.folder(name) / "pool", run.out, self.source, self.config, self.examples_seed, self.facts
-        )
+        self.pool = RedrawnPool(
+            run.folder(name) / "pool", self.source, self.config, self.examples_seed, self.facts,
+            lambda: Pipeline.load(run.out), self._untrained,
+        )  # fmt: skip
 
     @classmethod
     def build(cls, recipe: Recipe, name: str) -> SRUNet:
@@ -208,22 +223,31 @@ class SRUNetObjective(Objective):
     def source(self) -> Source:
         return self.run.pictures.large
 
-    def fill_pool(self) -> bool:
-        self.redrawn.fill(self.name, self.run.report, self.run.stop)
-        return not self.run.stop()
+    def _untrained(self) -> Pipeline:
+        """The stages before this one with their first weights: as fast as trained ones."""
+        stages: dict[str, Stage] = {}
+        entries: list[StageEntry] = []
+        for kind in (PriorObjective, BaseObjective):
+            entry, config = kind.stage_spec(self.recipe, kind.examples)
+            net = kind.build(self.recipe, entry.name).eval().requires_grad_(False)
+            stages[entry.name] = Stage(entry.name, net, Flow(), config["prediction"], entry.defaults)
+            entries.append(entry)
+        manifest = Manifest(self.recipe.family, self.recipe.name, tuple(entries), (self.pool.low_size,))
+        assert self.encoders.text is not None
+        return Pipeline(manifest, self.encoders.text, stages, self.encoders.clip)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         c, g, n = self.config, self.noise(step), self.schedule.batch
         scale = c.net.scale
-        rows = torch.randint(c.pool, (n,), generator=g).tolist()
+        rows = torch.randint(self.pool.size, (n,), generator=g).tolist()
         small, side = c.size // scale, c.crop // scale
         u = torch.rand(n, 9, generator=g)
         corner = self._corners(rows, u, torch.rand(n, 2, generator=g), torch.randn(n, 2, generator=g))
-        drawn = torch.where(_wide(u[:, 0]) < c.redrawn, self.redrawn.pixels("redrawn", rows), self._clean(rows, u, g))
-        low, high = crop(drawn, corner, side), crop(self.redrawn.pixels("high", rows), corner * scale, c.crop)
+        drawn = torch.where(_wide(u[:, 0]) < c.redrawn, self.pool.pixels("redrawn", rows), self._clean(rows, u, g))
+        low, high = crop(drawn, corner, side), crop(self.pool.pixels("high", rows), corner * scale, c.crop)
         level = torch.where(u[:, 3] < c.clean, torch.zeros(()), u[:, 4])
         low = low + _wide(level) * torch.randn(low.shape, generator=g)
-        z, z_prior = (self.redrawn.embeddings(name, rows) for name in ("z", "z_prior"))
+        z, z_prior = (self.pool.embeddings(name, rows) for name in ("z", "z_prior"))
         z = torch.where(u[:, 5, None] < c.prior, z_prior, z)
         z = z + c.z_noise / z.shape[-1] ** 0.5 * torch.randn(z.shape, generator=g)
         low, high, level, z = (x.to(self.device) for x in (low, high, level, z))
@@ -235,7 +259,7 @@ class SRUNetObjective(Objective):
         """(B, 2) Where crops begin, in small pixels: around a thing, give or take an eighth of a crop, or anywhere."""
         c = self.config
         most, side = (c.size - c.crop) / c.net.scale, c.crop / c.net.scale
-        there = torch.from_numpy(self.redrawn.arrays["things"][rows].astype(np.float32))
+        there = torch.from_numpy(self.pool.arrays["things"][rows].astype(np.float32))
         known = (there[..., 0] >= 0).sum(1)
         chosen = (u[:, 7] * known).long().clamp(max=THINGS - 1)
         centre = there[torch.arange(len(rows)), chosen] * c.size / c.net.scale + shift * side / 8
@@ -245,7 +269,7 @@ class SRUNetObjective(Objective):
 
     def _clean(self, rows: list[int], u: Tensor, g: torch.Generator) -> Tensor:
         """The pool's small pictures, a share of them blurred."""
-        c, low = self.config, self.redrawn.pixels("low", rows)
+        c, low = self.config, self.pool.pixels("low", rows)
         once = soften(low)
         passes = _wide(2 * u[:, 2])
         blurred = torch.where(passes < 1, torch.lerp(low, once, passes), torch.lerp(once, soften(once), passes - 1))
@@ -254,12 +278,12 @@ class SRUNetObjective(Objective):
     def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
         """Four rows: the base's small picture, its bicubic enlargement, ours at the recipe's level of noise, the
         truth."""
-        rows = list(range(min(COLUMNS // 2, self.config.pool)))
-        low, high = self.redrawn.pixels("redrawn", rows), self.redrawn.pixels("high", rows)
+        rows = list(range(min(COLUMNS // 2, self.pool.size)))
+        low, high = self.pool.pixels("redrawn", rows), self.pool.pixels("high", rows)
         level = torch.full((len(rows),), self.config.level)
         seed = examples_seed(self.recipe.seed, "sheets")
         noised = low + _wide(level) * torch.randn(low.shape, generator=noise(seed, self.name, 0))
-        z = self.redrawn.embeddings("z", rows)
+        z = self.pool.embeddings("z", rows)
         with torch.no_grad(), averaged(self.module, average):
             ours = self.net(*(x.to(self.device) for x in (noised, level, z))).float().cpu().clamp(-1, 1)
         blocks = F.interpolate(low, scale_factor=float(self.config.net.scale), mode="nearest")
@@ -281,7 +305,8 @@ def soften(x: Tensor) -> Tensor:
     """Pictures (B, 3, H, W) after one pass of the kernel (1, 2, 1) / 4 in both directions."""
     k = torch.tensor([1.0, 2.0, 1.0]) / 4
     kernel = (k[:, None] * k).expand(3, 1, 3, 3)
-    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=3)
+    with torch.autocast(x.device.type, enabled=False):  # a picture is data: bf16 would lose half of its grey levels
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=3)
 
 
 def crop(x: Tensor, corner: Tensor, side: int) -> Tensor:
