@@ -59,7 +59,7 @@ class WorldSource:
         return self.world.caption(self.world.scene(seed, index), take=take)
 
     def describe(self) -> str:
-        things, places = len(set(self.world.keys)), len(set(self.world.places))
+        things, places = len(self.world.keys), len(set(self.world.places))
         styles = ", ".join(self.world.config.styles)
         return f"the built-in world: {things} objects, {places} places, styles {styles}"
 

@@ -25,6 +25,7 @@ class Levels:
 
     law ``uniform``: u ~ U(0, 1), DDPM's on a table. law ``logit_normal``: u = sigmoid(N(mean, std)) (Esser 2024, arXiv
     2403.03206, eq. 19). ``shift`` s > 1 then moves mass to high noise, u' = s u / (1 + (s - 1) u) (ibid., eq. 23).
+    ``low``, in [0, 1): the distribution is squeezed into (low, 1), for a network that is never sampled below.
     ``stratified``: the B rows of a batch fall into B equal slices of the distribution, one each, which reduces the
     variance of the gradient. Raises UsageError (code ``config``) for a law or a number that makes no sense.
     """
@@ -33,6 +34,7 @@ class Levels:
     mean: float = 0.0
     std: float = 1.0
     shift: float = 1.0
+    low: float = 0.0
     stratified: bool = False
 
     def __post_init__(self) -> None:
@@ -42,6 +44,8 @@ class Levels:
             )
         if self.shift <= 0 or self.std <= 0:
             raise UsageError("The shift and the spread of the noise levels must be above 0.", code="config")
+        if not 0 <= self.low < 1:
+            raise UsageError("The lowest noise level must be in [0, 1).", code="config")
 
     def draw(self, process: Process, n: int, generator: torch.Generator) -> Tensor:
         """n times t (n,), float32, on the generator's device."""
@@ -51,7 +55,7 @@ class Levels:
         if self.law == "logit_normal":
             u = torch.sigmoid(self.mean + self.std * torch.special.ndtri(u.clamp(1e-12, 1 - 1e-12)))
         u = self.shift * u / (1 + (self.shift - 1) * u)
-        return process.time(u).float()
+        return process.time(self.low + (1 - self.low) * u).float()
 
 
 @dataclass(frozen=True)
@@ -102,11 +106,13 @@ def diffusion_loss(
     generator: torch.Generator,
     t: Tensor | None = None,
     eps: Tensor | None = None,
+    pixel_weight: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The denoising loss of each row (Saharia 2022, arXiv 2205.11487, eq. 1).
 
     ``x0`` (B, ...): pictures in [-1, 1], or embeddings. ``net(x_t, t, cond)`` as in denoiser.NetDenoiser. ``t`` (B,)
-    and ``eps`` (B, ...) are drawn from ``generator``, on its device, unless they are given.
+    and ``eps`` (B, ...) are drawn from ``generator``, on its device, unless they are given. ``pixel_weight``,
+    broadcast to x0: the squared error is its weighted mean, so that only the ratios of the weights count.
 
     Returns the weighted loss (B,), float32, and a dict: ``t`` (B,), ``x_t`` (B, ...), ``x0_hat`` (B, ...) with its
     graph, for auxiliary losses, and ``mse`` (B,), the unweighted error of x0_hat, detached, for logs.
@@ -121,7 +127,13 @@ def diffusion_loss(
     x_t = process.add_noise(x0, t, eps)
     out = net(x_t, t, cond).float()
     error = out - target(objective.prediction, x0, eps, alpha_t, sigma_t).float()
-    loss = objective.weight(alpha, sigma) * error.square().flatten(1).mean(1)
+    squared = error.square().flatten(1)
+    if pixel_weight is None:
+        mean = squared.mean(1)
+    else:
+        weight = pixel_weight.expand_as(x0).flatten(1)
+        mean = (squared * weight).sum(1) / weight.sum(1)
+    loss = objective.weight(alpha, sigma) * mean
     x0_hat = to_x0(objective.prediction, out, x_t, alpha_t, sigma_t)
     mse = (x0_hat - x0).detach().float().square().flatten(1).mean(1)
     return loss, {"t": t, "x_t": x_t, "x0_hat": x0_hat, "mse": mse}

@@ -10,6 +10,9 @@ conditions; T context tokens of width C.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -117,6 +120,24 @@ class UNet(nn.Module):
                 h = self.upsample[i - 1](h)
         out: Tensor = self.conv_out(F.silu(modulate(self.norm_out(h), self.ada_out(emb))))
         return F.pixel_shuffle(out, c.patch)
+
+    @torch.no_grad()
+    def make_identity(self, blocks: Sequence[int]) -> None:
+        """Make each block beyond the first `blocks[i]` of a level the identity. A network that has only those first
+        blocks, with the same weights, then computes the same.
+
+        A new block of the downward path is the identity as it is. One of the upward path passes on what comes from
+        below; the first one of a level that had none adds the skip to it, as such a level does.
+        """
+        for i, (up, had) in enumerate(zip(self.up, blocks, strict=True)):
+            c = self.config.channels[i]
+            for j in range(had, self.config.blocks[i]):
+                res: Any = up[j].res  # type: ignore[index]
+                res.skip.weight.zero_()
+                res.skip.bias.zero_()
+                res.skip.weight[:, :c, 0, 0] = torch.eye(c)
+                if j == 0:
+                    res.skip.weight[:, c:, 0, 0] = torch.eye(c)
 
     def join(self, h: Tensor, skip: Tensor) -> Tensor:
         """The skip connection: (B, C1, H, W), (B, C2, H, W) -> (B, C1+C2, H, W), the skip scaled."""

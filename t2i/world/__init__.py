@@ -51,7 +51,8 @@ class World:
     sprites: folder of the sprite library (see docs/training.md); None for the shapes drawn by code.
     resolution: side in pixels of the largest sprite that is kept. Pictures larger than about twice this look soft.
 
-    Raises UsageError for a thing or place that does not exist, InputError for a library that cannot be read.
+    keys: of the things in this world, each once. Raises UsageError for a thing or place that does not exist,
+    InputError for a library that cannot be read.
     """
 
     def __init__(
@@ -74,13 +75,11 @@ class World:
         for kind, names, known in (("thing", keys, self.things), ("place", places, PLACES)):
             if missing := [name for name in names if name not in known]:
                 raise UsageError(f"the world has no {kind} called {missing[0]!r}")
-        self.atlas = load_atlas(self.things, keys, styles, Path(sprites) if sprites else None, resolution).to(device)
-        self.layout = Layout(replace(config, styles=styles), self.things, keys, places)
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Keys of the things in this world."""
-        return self.layout.keys
+        drawn = tuple(key for key in keys for _ in range(config.core_weight if self.things[key].core else 1))
+        self.keys = tuple(dict.fromkeys(keys))
+        library = Path(sprites) if sprites else None
+        self.atlas = load_atlas(self.things, self.keys, styles, library, resolution).to(device)
+        self.layout = Layout(replace(config, styles=styles), self.things, drawn, places)
 
     @property
     def places(self) -> tuple[str, ...]:

@@ -55,7 +55,8 @@ class WorldConfig:
     """The settings of the built-in world. Lengths are shares of the canvas side, probabilities are in [0, 1]."""
 
     vocabulary: Literal["shapes", "core", "all"] = "core"
-    things: tuple[str, ...] = ()  # keys; (): all of the vocabulary
+    things: tuple[str, ...] = ()  # keys; (): all of the vocabulary; one that stands twice is drawn twice as often
+    core_weight: int = 1  # how much more often a thing of the vocabulary "core" is drawn than another
     places: tuple[str, ...] = ()  # keys; (): all
     # colours of the background in the place "plain"
     shades: tuple[str, ...] = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "grey", "black")

@@ -40,6 +40,30 @@ def test_stratified_levels_fill_every_slice() -> None:
     assert t.tolist() != sorted(t.tolist())
 
 
+def test_no_level_lies_below_the_lowest() -> None:
+    t = Levels("uniform", low=0.2).draw(Flow(), 20000, gen())
+    assert 0.2 <= float(t.min()) < 0.21 and float(t.median()) == pytest.approx(0.6, abs=0.01)
+    with pytest.raises(UsageError, match="lowest"):
+        Levels(low=1.0)
+
+
+def test_the_weights_of_pixels_count_by_their_ratios() -> None:
+    x0, eps = torch.zeros(1, 1, 1, 4), torch.zeros(1, 1, 1, 4)
+    out = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 1, 4)
+    weight = torch.tensor([3.0, 1.0, 1.0, 1.0]).view(1, 1, 1, 4)
+
+    def loss(weight: Tensor | None) -> float:
+        objective, t = DenoisingObjective(judge="x0"), torch.tensor([0.5])
+        return float(
+            diffusion_loss(
+                lambda x, t, c: out, Flow(), objective, x0, None, generator=gen(), t=t, eps=eps, pixel_weight=weight
+            )[0]
+        )
+
+    assert loss(weight) == pytest.approx((3 * 1 + 4 + 9 + 16) / 6) == loss(7 * weight)
+    assert loss(torch.ones(1, 1, 1, 4)) == pytest.approx(loss(None)) == pytest.approx(30 / 4)
+
+
 def test_the_generator_decides_everything() -> None:
     x0 = draw(16, gen(5))
     losses = [

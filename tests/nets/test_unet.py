@@ -86,6 +86,20 @@ def test_new_networks_are_zero_and_new_blocks_the_identity() -> None:
     assert torch.equal(CrossAttention(16, 12, 8)(h, context, None), h)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.5**0.5])
+def test_a_network_that_grows_computes_the_same(scale: float) -> None:
+    few = UNet(replace(SMALL, blocks=(0, 1, 1), skip_scale=scale))
+    with torch.no_grad():
+        for p in few.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=gen(3)))
+    many = UNet(replace(few.config, blocks=(2, 3, 1)))
+    many.load_state_dict(many.state_dict() | few.state_dict())
+    x, t, cond = inputs()
+    assert not torch.allclose(many(x, t, cond), few(x, t, cond), atol=1e-3)
+    many.make_identity(few.config.blocks)
+    torch.testing.assert_close(many(x, t, cond), few(x, t, cond), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("field", ["z", "tokens"])
 def test_each_condition_is_read_and_z_and_text_can_be_dropped(field: str) -> None:
     net = build()

@@ -6,14 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
 from t2i.cli import train as command
+from t2i.diffusion.loss import DenoisingObjective, Levels
 from t2i.rng import digest, generator
 from t2i.store.manifest import KINDS
 from t2i.train.log import read_log
 from t2i.train.objectives import DESIGNS, OBJECTIVES, STAGES, objective_of
+from t2i.train.objectives.base import BaseRecipe, base_loss
 from t2i.train.precision import pick_precision
 from t2i.train.recipe import Recipe, Schedule
 from t2i.train.recipes import load_recipe, recipe_names
@@ -80,3 +83,20 @@ def test_a_precision_chosen_by_a_timing_says_so(micro: str, tmp_path: Path) -> N
     assert again == ["precision", "step", "step"]  # chosen once
     train("clip", micro, ["clip.steps=1"], out=tmp_path / "fixed")
     assert "precision_by" not in json.loads((tmp_path / "fixed/.train/clip/state.json").read_text())
+
+
+def test_the_pixels_of_things_weigh_what_the_recipe_says() -> None:
+    """A picture that is 1 on a thing and 0 elsewhere, against a network that says 0."""
+    things = torch.zeros(1, 2, 8, 8)
+    things[0, 0, :2, :4] = 1  # 8 of 64 pixels; the second place is empty
+    x0 = things.amax(1, keepdim=True).expand(1, 3, 8, 8)
+    levels = Levels(low=0.9)
+
+    def loss(weight: float) -> float:
+        recipe = BaseRecipe(objective=DenoisingObjective(judge="x0", levels=levels), masked=0.0, thing_weight=weight)
+        g = torch.Generator().manual_seed(0)
+        net: Any = lambda x, t, cond: torch.zeros_like(x0)  # noqa: E731
+        return float(base_loss(net, recipe, x0, None, None, g, z_noise=0.0, things=things)[0])
+
+    assert loss(1.0) == pytest.approx(8 / 64)
+    assert loss(3.0) == pytest.approx(3 * 8 / (3 * 8 + 56))

@@ -341,6 +341,18 @@ def test_a_thing_named_twice_is_drawn_twice_as_often() -> None:
     assert world.draw([world.scene(0, i) for i in range(8)], 32)[0].shape == (8, 3, 32, 32)
 
 
+def test_core_things_are_drawn_as_often_as_their_weight_says(tmp_path: Path) -> None:
+    library = _library(tmp_path)
+    (library / "one" / f"{things()['kangaroo'].sprite}.webp").write_bytes(
+        (library / "one" / f"{things()['apple'].sprite}.webp").read_bytes()
+    )
+    config = WorldConfig("all", things=("apple", "kangaroo"), styles=("one",), core_weight=3, groups=(1, 0, 0, 0))
+    world = World(config, library, resolution=16)
+    assert things()["apple"].core and not things()["kangaroo"].core and world.keys == ("apple", "kangaroo")
+    drawn = [world.scene(0, i).groups[0].thing for i in range(1000)]
+    assert drawn.count("apple") / len(drawn) == pytest.approx(0.75, abs=0.05)
+
+
 def test_a_repeated_thing_stands_beside_others_only() -> None:
     config = WorldConfig(vocabulary="shapes", things=("shape_circle",) * 5 + ("shape_star",), groups=(0, 0, 1, 0))
     world = World(config, resolution=16)

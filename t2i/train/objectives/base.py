@@ -53,6 +53,7 @@ class BaseRecipe(StageRecipe):
     drop_z: float = 0.1
     drop_text: float = 0.3
     masked: float = 0.15  # share of samples in inpainting mode
+    thing_weight: float = 1.0  # weight of the pixels of things in the error, where those of the background have 1
     z_noise: float = 0.15  # on the embedding, per coordinate in units of 1/sqrt(E)
     imagined: float = 0.0  # share of embeddings that are redrawn by the prior, which has to be there (prior_augment.py)
     warm_start: bool = True  # from the small base that trained with CLIP
@@ -118,10 +119,14 @@ class BaseObjective(Objective):
     # First weights and pretraining -----------------------------------------------------------------------------------
 
     def warm_start(self) -> None:
-        """From `--start`, where a base that reads something else will do; else from the small base that trained with
-        CLIP, if it is the same network."""
+        """From `--start`, where a base that reads something else or has fewer blocks will do; else from the small base
+        that trained with CLIP, if it is the same network."""
         if self.run.start:
-            return load_start(self.run.start, self.name, self.net, self.run.report, partial=True)
+            load_start(self.run.start, self.name, self.net, self.run.report, partial=True)
+            old = UNetConfig.from_dict(read_bundle(self.run.start).configs[self.name]["net"])
+            if replace(old, blocks=self.net.config.blocks) == self.net.config:
+                self.net.make_identity(old.blocks)
+            return None
         path = self.run.folder("clip") / TENSORS
         if self.config.warm_start and path.is_file() and load_average(path, "base.", self.net):
             self.run.report({"event": "warm start", "stage": self.name, "path": str(path)})
@@ -176,7 +181,8 @@ class BaseObjective(Objective):
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         r = self.config
-        examples = self.source.batch(self.examples_seed, step, r.schedule.batch, r.size, masks=r.masked > 0)
+        masks = r.masked > 0 or r.thing_weight != 1
+        examples = self.source.batch(self.examples_seed, step, r.schedule.batch, r.size, masks)
         x0 = examples.pixels.to(self.device)
         z, text = self.conditions(x0, examples.captions)
         states = None if text is None else (text.tokens, text.mask)
@@ -223,7 +229,8 @@ def base_loss(
     """The denoising loss of pictures x0 (B, 3, S, S): a scalar, and `diffusion_loss`'s facts.
 
     z: unit embeddings (B, E). text: tokens (B, L, W) and their mask (B, L). A share `recipe.masked` of the samples
-    repaints only a part, among others of the outlines of `things` (B, K, S, S). Either condition is dropped at random,
+    repaints only a part, among others of the outlines of `things` (B, K, S, S), whose pixels weigh
+    `recipe.thing_weight` in the error. Either condition is dropped at random,
     so that sampling can be guided.
     """
     n, size = x0.shape[0], x0.shape[-1]
@@ -244,7 +251,10 @@ def base_loss(
     def net(x_t: Tensor, t: Tensor, cond: UNetCond) -> Tensor:
         return base(masked_input(x_t, x0, mask), t, cond)
 
-    loss, extra = diffusion_loss(net, Flow(), recipe.objective, x0, cond, generator=g)
+    weight = None
+    if recipe.thing_weight != 1 and things is not None and things.shape[1]:
+        weight = 1 + (recipe.thing_weight - 1) * things.amax(1, keepdim=True).to(x0.device)
+    loss, extra = diffusion_loss(net, Flow(), recipe.objective, x0, cond, generator=g, pixel_weight=weight)
     return loss.mean(), extra
 
 
