@@ -1,22 +1,68 @@
-"""Atomic writes: a temporary file beside the target, fsync, rename, fsync of the folder."""
+"""Files, read and written with care.
+
+Reading takes regular files only: a pipe or a device that somebody put under a name could block or never end. Writing is
+atomic: a temporary file beside the target, fsync, rename, fsync of the folder.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, BinaryIO
 
 from t2i.errors import InputError
 
 TEMP_PREFIX = ".t2i-tmp-"
+MAX_BYTES = 512 << 20  # of a file that is read whole
 
 
 def explain_os_error(error: OSError) -> str:
     """The system's message alone: "No space left on device"."""
     return (error.strerror or str(error) or type(error).__name__).strip()
+
+
+def open_regular(path: Path | str) -> BufferedReader:
+    """A regular file, opened for reading. Raises OSError for anything else, without waiting for a pipe's writer."""
+    try:
+        # not to block on a pipe: what it is is known only afterwards, for a name may change its meaning in between
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError:  # a NUL in the name
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
+    try:
+        check_regular(fd, path)
+    except OSError:
+        os.close(fd)
+        raise
+    return os.fdopen(fd, "rb")
+
+
+def check_regular(fd: int, path: Path | str) -> None:
+    """Raise OSError unless an open file is a regular one."""
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
+
+
+def read_bytes(path: Path | str, limit: int = MAX_BYTES) -> bytes:
+    """The bytes of a regular file. Raises OSError, also for a file of more than ``limit`` bytes."""
+    with open_regular(path) as file:
+        return read_stream(file, limit)
+
+
+def read_stream(file: IO[bytes], limit: int = MAX_BYTES) -> bytes:
+    """What is left of an open file or pipe. Raises OSError for more than ``limit`` bytes."""
+    data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"it is larger than {limit >> 20} MB")
+    return data
 
 
 def fsync_folder(folder: Path) -> None:
@@ -87,7 +133,7 @@ def read_text(path: Path, name: str = "", code: str = "input") -> str:
     """The text of a UTF-8 file, with or without a byte order mark. name: what messages call it. Raises InputError."""
     name = name or str(path)
     try:
-        return path.read_text("utf-8-sig")
+        return read_bytes(path).decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         raise InputError(f"cannot read {name}: {explain_os_error(error)}.", code=code) from error
     except UnicodeDecodeError as error:
@@ -139,14 +185,18 @@ def variant(path: Path, number: int) -> Path:
     return path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
-def append_line(path: Path, line: bytes) -> None:
+def append_line(path: Path, line: bytes, known: Callable[[IO[bytes]], bool] = lambda file: False) -> None:
     """Append one line to ``path`` atomically; other processes may append at the same time.
 
-    An unfinished line of a killed process is ended first. Raises InputError (code ``output``).
+    An unfinished line of a killed process is ended first. known: reads the file while it is locked, and says whether
+    there is nothing to append. Raises InputError (code ``output``).
     """
     assert b"\n" not in line
     try:
         with open(path, "a+b") as file, _locked(file):
+            check_regular(file.fileno(), path)
+            if known(file):
+                return
             end = file.seek(0, os.SEEK_END)
             if end:
                 file.seek(end - 1)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import reprlib
+import sys
 import types
 import typing
 from collections.abc import Collection
@@ -64,7 +66,7 @@ def convert(hint: Any, value: Any, path: str) -> Any:
     if origin is typing.Literal:
         if value in args:
             return value
-        raise ValueError(f"{path} is {value!r}, not one of {', '.join(map(repr, args))}")
+        raise ValueError(f"{path} is {reprlib.repr(value)}, not one of {', '.join(map(repr, args))}")
     if origin in (typing.Union, types.UnionType):
         for option in args:
             if option is type(None):
@@ -75,7 +77,7 @@ def convert(hint: Any, value: Any, path: str) -> Any:
                 return convert(option, value, path)
             except ValueError:
                 continue
-        raise ValueError(f"{path} is {value!r}, which is not of its type")
+        raise ValueError(f"{path} is {reprlib.repr(value)}, which is not of its type")
     if dataclasses.is_dataclass(hint):
         if isinstance(value, typing.cast(type, hint)):  # the caller has built it
             return value
@@ -88,10 +90,13 @@ def convert(hint: Any, value: Any, path: str) -> Any:
     if origin is dict and isinstance(value, dict):
         return {str(k): convert(args[1], v, _join(path, str(k))) for k, v in value.items()}
     if hint is float and type(value) in (int, float):
+        if not abs(value) <= sys.float_info.max:  # NaN, infinity, or an int that no float can hold
+            raise ValueError(f"{path} is {reprlib.repr(value)}, not a finite number")
         return float(value)
     if hint in (int, str, bool) and type(value) is hint:
         return value
-    raise ValueError(f"{path} is {value!r}, not {KINDS.get(hint) or KINDS.get(origin, 'what it should be')}")
+    kind = KINDS.get(hint) or KINDS.get(origin, "what it should be")
+    raise ValueError(f"{path} is {reprlib.repr(value)}, not {kind}")
 
 
 #: what an error message calls a type

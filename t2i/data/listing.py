@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tarfile
 from collections.abc import Iterator
@@ -11,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from t2i.errors import InputError
-from t2i.files import explain_os_error
-from t2i.jsonl import read_jsonl
+from t2i.files import explain_os_error, open_regular, read_bytes
+from t2i.jsonl import read_jsonl, strict_json
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp"))
 
@@ -30,8 +29,8 @@ class Entry:
     def read(self) -> bytes:
         """The bytes of the picture file. Raises OSError."""
         if self.length is None:
-            return self.path.read_bytes()
-        with self.path.open("rb") as file:
+            return read_bytes(self.path)
+        with open_regular(self.path) as file:
             file.seek(self.offset)
             return file.read(self.length)
 
@@ -60,7 +59,7 @@ def find_entries(path: Path) -> list[Entry]:
 
 def _lines(path: Path) -> tuple[str, ...]:
     """The captions in a text file; none if it does not exist."""
-    return _split(path.read_bytes(), str(path)) if path.is_file() else ()
+    return _split(read_bytes(path), str(path)) if path.is_file() else ()
 
 
 def _split(data: bytes, name: str) -> tuple[str, ...]:
@@ -105,7 +104,7 @@ def _shard(path: Path) -> Iterator[Entry]:
     """The samples of one shard. The members of a sample share their folder and their name up to the first dot."""
     samples: dict[str, dict[str, tarfile.TarInfo]] = {}
     try:
-        with path.open("rb") as file, tarfile.open(fileobj=file) as tar:
+        with open_regular(path) as file, tarfile.open(fileobj=file) as tar:
             for member in tar:
                 folder, _, name = member.name.rpartition("/")
                 key, _, suffix = name.partition(".")
@@ -139,7 +138,7 @@ def _member_captions(file: Any, parts: dict[str, tarfile.TarInfo], key: str) -> 
         return _split(read(parts[".txt"]), key)
     if ".json" in parts:
         try:
-            row = json.loads(read(parts[".json"]))
+            row = strict_json(read(parts[".json"]))
         except ValueError:
             return ()
         return _row_captions(row) if isinstance(row, dict) else ()

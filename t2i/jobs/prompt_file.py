@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -12,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from t2i.errors import InputError, UsageError, nearest
-from t2i.files import explain_os_error
+from t2i.files import explain_os_error, read_bytes, read_stream
 from t2i.jobs.job import Job
 from t2i.jobs.parsing import MAX_COUNT, parse_seeds
 from t2i.jobs.settings import NAMES, Settings, as_options, check_options
@@ -55,14 +56,14 @@ def read_lines(source: str) -> list[PromptLine]:
     if source.lower().endswith(".json"):
         raise UsageError(f"{name} is not a prompt file.", "Write one JSON object a line, in a .jsonl file.")
     try:
-        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        data = read_stream(_stdin()) if source == "-" else read_bytes(source)
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise InputError(f"{name} is not UTF-8 text (line {line}).", "Save it as UTF-8.") from None
-    except (OSError, ValueError) as error:
-        what = explain_os_error(error) if isinstance(error, OSError) else str(error)
-        raise InputError(f"cannot read the prompts in {name}: {what}.") from error
+    except OSError as error:
+        hint = "" if source == "-" or Path(source).is_file() else "To read from a pipe, write -f -"
+        raise InputError(f"cannot read the prompts in {name}: {explain_os_error(error)}.", hint) from error
     told = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip() and line.lstrip()[:1] != "#"]
     if not told:
         raise InputError(f"{name} holds no prompt.", "Write one prompt a line.")
@@ -71,12 +72,19 @@ def read_lines(source: str) -> list[PromptLine]:
     return [read(line, f"line {number} of {name}") for number, line in told]
 
 
+def _stdin() -> IO[bytes]:
+    if sys.stdin is None:  # started with it closed, `<&-`
+        raise OSError(errno.EBADF, "it is closed")
+    return sys.stdin.buffer
+
+
 def _plain(line: str, where: str) -> PromptLine:
     return PromptLine(check_prompt(line, f"the prompt in {where}"), where=where)
 
 
 def _job(line: str, where: str) -> PromptLine:
-    table = json_object(line, where, 'Write {"prompt": "a cat", "seed": 7}')
+    # texts are checked as those of the command line are
+    table = json_object(line, where, 'Write {"prompt": "a cat", "seed": 7}', half_characters=True)
     for key in table:
         if key not in FIELDS:
             near = nearest(str(key), FIELDS, 1)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2i import __version__
 from t2i.errors import InputError, UnavailableError
-from t2i.files import explain_os_error
+from t2i.files import explain_os_error, read_bytes
 
 if TYPE_CHECKING:
     from t2i.media.record import Record
@@ -133,7 +133,7 @@ def read_credentials(path: Path, kind: str, trust: Path | None = None) -> dict[s
     Keys: state (Trusted, Valid, Invalid, or "not checked" without the extra), signer, generator, actions, problems.
     trust: PEM file of trusted roots. Raises InputError if it cannot be read.
     """
-    data = path.read_bytes()
+    data = _read(path)
     if not _is_signed(data, kind):
         return None
     try:
@@ -192,7 +192,6 @@ def _algorithm(key: bytes) -> str:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except (OSError, ValueError) as error:
-        what = explain_os_error(error) if isinstance(error, OSError) else "no such file"
-        raise InputError(f"cannot read {path}: {what}.") from error
+        return read_bytes(path)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {explain_os_error(error)}.") from error

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from t2i.errors import InputError
-from t2i.files import explain_os_error
+from t2i.files import explain_os_error, read_bytes
 from t2i.media.metadata import read_tags
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -19,7 +19,6 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 READABLE = ("PNG", "JPEG", "WEBP")
 MAX_PIXELS = 64_000_000
-MAX_FILE = 512 << 20  # bytes
 WHITE = (255, 255, 255)
 WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
@@ -50,14 +49,10 @@ class ImageFile:
     @classmethod
     def read(cls, path: Path | str) -> ImageFile:
         """Read a file. Raises InputError (code ``image``): not there, too large, not a PNG, JPEG or WebP picture."""
-        path = Path(path)
         try:
-            if path.stat().st_size > MAX_FILE:
-                raise _unreadable(str(path), "the file is too large")
-            data = path.read_bytes()
-        except (OSError, ValueError) as error:
-            what = explain_os_error(error) if isinstance(error, OSError) else "no such file"
-            raise InputError(f"cannot read {path}: {what}.", code="image") from error
+            data = read_bytes(path)
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {explain_os_error(error)}.", code="image") from error
         return cls.of(data, str(path))
 
     @classmethod

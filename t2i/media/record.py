@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from t2i import __version__
+from t2i.jsonl import strict_json
 
 if TYPE_CHECKING:
     from t2i.media.c2pa import Signer
@@ -160,13 +160,9 @@ def parse_record(text: str | None) -> dict[str, Any] | None:
     if not text:
         return None
     try:
-        value = json.loads(text, parse_constant=_not_json)
-    except (ValueError, RecursionError):
+        value = strict_json(text)
+    except ValueError:
         return None
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         return None
     return {key: value[key] for key in value if key in KEYS}
-
-
-def _not_json(word: str) -> None:
-    raise ValueError(f"{word} is not JSON")

@@ -15,7 +15,7 @@ from typing import Any
 
 from t2i import __version__
 from t2i.errors import InputError
-from t2i.files import explain_os_error, write_bytes
+from t2i.files import explain_os_error, read_bytes, write_bytes
 from t2i.jsonl import strict_json
 from t2i.schema import build
 from t2i.score.metrics import UnitScore, columns, is_share
@@ -24,6 +24,7 @@ from t2i.score.statistics import interval
 
 SCHEMA = 1
 MAX_HISTORY = 200
+MAX_VALUE = 1e9  # of a metric; the sums of squares of larger ones may leave the range of a float
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def save_baseline(path: Path, score: ScoredSet, replaces: ScoredSet | None = Non
 def load_baseline(path: Path) -> ScoredSet:
     """Read a baseline. Raises InputError if it is not one, naming the key that is wrong."""
     try:
-        raw = strict_json(path.read_text("utf-8"))
+        raw = strict_json(read_bytes(path))
     except OSError as error:
         what = f"cannot read the baseline {path}: {explain_os_error(error)}."
         raise InputError(what, "Make one with --save-baseline.") from error
@@ -142,7 +143,7 @@ class _BaselineTable:
 
 
 def _check_units(units: Sequence[_UnitTable], pictures: int) -> None:
-    """Raise ValueError for a repeated unit, a share outside [0, 1], or counts that do not add up."""
+    """Raise ValueError for a repeated unit, numbers that no metric can have, or counts that do not add up."""
     if not units:
         raise ValueError("it holds no prompt")
     names = set()
@@ -153,6 +154,8 @@ def _check_units(units: Sequence[_UnitTable], pictures: int) -> None:
             raise ValueError(f"it holds no metric of {u.unit[:60]!r}")
         if odd := [name for name, value in u.metrics.items() if is_share(name) and not 0 <= value <= 1]:
             raise ValueError(f"{odd[0]} of {u.unit[:60]!r} is no share")
+        if wild := [name for name, value in u.metrics.items() if abs(value) > MAX_VALUE]:
+            raise ValueError(f"{wild[0]} of {u.unit[:60]!r} is too large a number")
         if u.pictures < 1:
             raise ValueError(f"it has no picture of {u.unit[:60]!r}")
         names.add(u.unit)

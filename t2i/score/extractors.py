@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from t2i.errors import InputError, UnavailableError
-from t2i.files import explain_os_error
+from t2i.files import explain_os_error, open_regular
 from t2i.media.images import to_tensor
 from t2i.nets.clip import Clip, ClipConfig
 from t2i.score.recipe import NetworkInfo
@@ -181,7 +181,7 @@ def judge_info(folder: Path) -> NetworkInfo:
 def hash_file(path: Path) -> str:
     """sha256 of a file. Raises UnavailableError (code ``metric``) where it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         what = f"the weights {path} cannot be read: {explain_os_error(error)}."

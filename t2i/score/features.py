@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from t2i.errors import T2IError
+from t2i.files import open_regular
 from t2i.media.images import load_image, to_tensor
 from t2i.score.extractors import Extractor, center_square
 from t2i.score.feature_cache import FeatureCache, PictureFeatures
@@ -164,7 +165,7 @@ def _decode_ahead(
 def _cache_key(path: Path, digest: str) -> str:
     """Hash of the file's bytes and of the networks; empty for a file that cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest() + digest
     except OSError:
         return ""

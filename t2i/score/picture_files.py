@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from t2i.errors import InputError, T2IError
+from t2i.files import read_text
 from t2i.jsonl import read_jsonl
 from t2i.media.image_file import FORMATS
 from t2i.media.images import read_metadata
@@ -110,8 +111,8 @@ def _files(places: Sequence[Path]) -> Iterator[tuple[Path, str]]:
 
 def _sidecar(path: Path) -> str | None:
     try:
-        return _text(path.with_suffix(".txt").read_text("utf-8-sig"))
-    except (OSError, UnicodeDecodeError):
+        return _text(read_text(path.with_suffix(".txt")))
+    except T2IError:
         return None
 
 

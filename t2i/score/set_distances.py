@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2i.errors import InputError
-from t2i.files import explain_os_error, write_bytes
+from t2i.files import explain_os_error, read_bytes, write_bytes
+from t2i.jsonl import strict_json
 from t2i.score.distances import (
     feature_rows,
     frechet,
@@ -30,6 +31,8 @@ from t2i.score.recipe import NetworkInfo, ScoreRecipe, read_recipe
 
 K = 5  # neighbours, for precision and recall
 ENOUGH_FOR_FD = 10_000  # pictures; FD of fewer is shown and gates nothing
+MAX_UNPACKED = 4 << 30  # bytes of a file's arrays
+MAX_VALUE = 1e12  # of a feature; beyond it squares and sums would leave float64's range
 MAX_PERMUTED = 2000  # rows of each set that the permutation test uses
 
 
@@ -90,22 +93,27 @@ def save_stats(path: Path, stats: FeatureStats) -> None:
 def load_stats(path: Path) -> FeatureStats:
     """Raises InputError if the file cannot be read, or does not say how it was made (code ``recipe``)."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        data = io.BytesIO(read_bytes(path))
+        with zipfile.ZipFile(data) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MAX_UNPACKED:
+                raise ValueError("it is far larger than it looks")
+        with np.load(data, allow_pickle=False) as file:
             if "recipe" not in file:
                 what = f"{path} does not say which network made it, nor how pictures were resized for it."
                 raise InputError(what, "Make it again with --save-stats, from the pictures.", "recipe")
-            recipe = read_recipe(json.loads(str(file["recipe"])), str(path))
+            recipe = read_recipe(strict_json(str(file["recipe"])), str(path))
             features = file["features"] if "features" in file else None  # noqa: SIM401 - a file, no table
             mu, sigma = np.asarray(file["mu"], np.float64), np.asarray(file["sigma"], np.float64)
             n = int(file["n"])
-        if (
-            mu.ndim != 1
-            or sigma.shape != (len(mu), len(mu))
-            or not (np.isfinite(mu).all() and np.isfinite(sigma).all())
-        ):
-            raise ValueError("its arrays have the wrong shapes or no numbers")
-        if features is not None and features.shape != (n, len(mu)):
+        if mu.ndim != 1 or not len(mu) or sigma.shape != (len(mu), len(mu)):
+            raise ValueError("its arrays have the wrong shapes")
+        if n < 2 or (features is not None and features.shape != (n, len(mu))):
             raise ValueError("its features are not as many as it says")
+        if features is not None:
+            features = np.asarray(features, np.float32)
+        for array in (mu, sigma, *(() if features is None else (features,))):
+            if not bool((np.abs(array) <= MAX_VALUE).all()):  # NaN, too
+                raise ValueError("it holds what is no number, or much too large")
     except OSError as error:
         raise InputError(f"cannot read {path}: {explain_os_error(error)}.") from error
     except (ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:

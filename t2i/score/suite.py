@@ -13,20 +13,26 @@ Prompts without "expect" cannot be judged; they get the CLIP score.
 from __future__ import annotations
 
 import csv
+import io
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from t2i.errors import InputError
+from t2i.errors import InputError, nearest
 from t2i.files import read_text
 from t2i.jsonl import read_jsonl
 from t2i.prompts import check_prompt
-from t2i.world.reading import Expectation, Wanted
+from t2i.schema import build
+from t2i.world.graph import POSITIONS, RELATIONS
+from t2i.world.places import PLACES
+from t2i.world.reading import OWN, Expectation
+from t2i.world.vocabulary import COLOURS, things
 
 SHIPPED = "scenes"
 TASK_KEYS = ("task", "tag", "category")
+MAX_COUNT = 1000  # of one kind of object in a picture
 
 
 @dataclass(frozen=True)
@@ -58,12 +64,12 @@ def read_suite(path: Path) -> list[SuitePrompt]:
     if kind == ".jsonl":
         rows = list(read_jsonl(path, name))
         judged = any("expect" in row for _, row in rows)
-        prompts = [_judged_prompt(path, n, row) if judged else _prompt(path, row) for n, row in rows]
+        prompts = [_judged_prompt(path, n, row) if judged else _prompt(path, n, row) for n, row in rows]
     elif kind in (".tsv", ".csv"):
-        prompts = [_prompt(path, row) for row in _table_rows(read_text(path, name), "\t" if kind == ".tsv" else ",")]
+        prompts = [_prompt(path, n, row) for n, row in _table_rows(path, "\t" if kind == ".tsv" else ",")]
     else:
-        lines = [line.strip() for line in read_text(path, name).splitlines()]
-        prompts = [SuitePrompt(check_prompt(x), Expectation()) for x in lines if x and not x.startswith("#")]
+        lines = [(n, line.strip()) for n, line in enumerate(read_text(path, name).split("\n"), 1)]
+        prompts = [_prompt(path, n, {"prompt": line}) for n, line in lines if line and not line.startswith("#")]
     if not prompts:
         raise InputError(f"{name} is empty.")
     return prompts
@@ -82,33 +88,67 @@ def scene_keys(prompts: Iterable[SuitePrompt]) -> list[Hashable]:
     return keys
 
 
-def _judged_prompt(path: Path, number: int, row: Mapping[str, Any]) -> SuitePrompt:
+@dataclass(frozen=True)
+class _JudgedRow:
+    """A line of our own format, against which its keys and types are checked."""
+
+    prompt: str
+    expect: Expectation
+    lang: str = "en"
+    task: str = ""
+    side: str = "train"
+
+
+def _judged_prompt(path: Path, number: int, raw: Mapping[str, Any]) -> SuitePrompt:
+    where = f"line {number} of {path}"
     try:
-        expectation = _expectation(row["expect"])
-        return SuitePrompt(
-            row["prompt"], expectation, row.get("lang", "en"), row.get("task", ""), row.get("side", "train")
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"line {number} of {path} is not a prompt of a suite: {error}") from error
+        row: _JudgedRow = build(_JudgedRow, raw)
+        _check_words(row.expect)
+    except ValueError as error:
+        raise InputError(f"{where} is not a prompt of a suite: {error}.") from error
+    return SuitePrompt(check_prompt(row.prompt, f"the prompt in {where}"), row.expect, row.lang, row.task, row.side)
 
 
-def _expectation(raw: Mapping[str, Any]) -> Expectation:
-    objects = tuple(Wanted(o["thing"], o.get("count"), o.get("colour")) for o in raw.get("objects", ()))
-    relation = raw.get("relation")
-    return Expectation(
-        objects, raw.get("place"), raw.get("shade"), tuple(relation) if relation else None, raw.get("position")
-    )
+def _check_words(expected: Expectation) -> None:
+    """Raise ValueError for what no judge can find: words that the world does not have, and impossible numbers."""
+    words: list[tuple[str, str | None, Iterable[str]]] = [
+        ("place", expected.place, PLACES),
+        ("shade", expected.shade, COLOURS),
+        ("position", expected.position, POSITIONS),
+    ]
+    for wanted in expected.objects:
+        words += [("thing", wanted.thing, things()), ("colour", wanted.colour, (*COLOURS, OWN))]
+        if wanted.count is not None and not 1 <= wanted.count <= MAX_COUNT:
+            raise ValueError(f"count is {wanted.count}, not 1 to {MAX_COUNT}")
+    if expected.relation is not None:
+        kind, *ends = expected.relation
+        words.append(("relation", kind, RELATIONS))
+        if not all(0 <= end < len(expected.objects) for end in ends):
+            raise ValueError(f"relation is about the objects {ends[0]} and {ends[1]}, and there are not so many")
+    if expected.position is not None and not expected.objects:
+        raise ValueError("position is of no object")
+    for key, word, known in words:
+        if word is not None and word not in known:
+            near = nearest(word[:80], list(known), 1)
+            raise ValueError(f"{key} is {word[:80]!r}; " + (f"did you mean {near[0]!r}?" if near else "none is known"))
 
 
-def _table_rows(text: str, delimiter: str) -> Iterator[dict[str, Any]]:
-    """The rows of a CSV or TSV file, with column names in lower case."""
-    for row in csv.DictReader(text.splitlines(), delimiter=delimiter):
-        yield {str(k).strip().lower(): v for k, v in row.items() if k}
+def _table_rows(path: Path, delimiter: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, row) of a CSV or TSV file, with column names in lower case."""
+    text = io.StringIO(read_text(path, f"the suite {path}"), newline="")
+    rows = csv.DictReader(text, delimiter=delimiter)
+    try:
+        for row in rows:
+            yield rows.line_num, {str(k).strip().lower(): v for k, v in row.items() if k}
+    except csv.Error as error:
+        raise InputError(f"line {rows.line_num + 1} of {path} is not a row of a table: {error}.") from error
 
 
-def _prompt(path: Path, row: Mapping[str, Any]) -> SuitePrompt:
+def _prompt(path: Path, number: int, row: Mapping[str, Any]) -> SuitePrompt:
     text = row.get("prompt") or row.get("prompts")
     if not isinstance(text, str):
-        raise InputError(f'{path} has a line or a column without "prompt".', "See docs/scoring.md for the formats.")
+        what = f'line {number} of {path} has no "prompt".'
+        raise InputError(what, "See docs/scoring.md for the formats.")
+    text = check_prompt(text, f"the prompt in line {number} of {path}")
     task = next((row[k] for k in TASK_KEYS if isinstance(row.get(k), str)), "")
-    return SuitePrompt(check_prompt(text), Expectation(), str(row.get("lang", "en")), str(task).replace("_", " "))
+    return SuitePrompt(text, Expectation(), str(row.get("lang", "en")), str(task).replace("_", " "))

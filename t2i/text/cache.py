@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2i.errors import InputError
-from t2i.files import write_bytes
+from t2i.files import read_bytes, write_bytes
 from t2i.text.cond import TextCond, pad
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class CachedEncoder:
         if not path.is_file():
             return
         try:
-            facts = json.loads(path.read_text("utf-8"))
+            facts = json.loads(read_bytes(path))
         except (OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read.", "Remove the folder; it is made anew.", "data") from error
         if facts != self._facts():

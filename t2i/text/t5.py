@@ -9,7 +9,6 @@ Shapes: B prompts, L tokens, D width of a token's state; the pooled vector has t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import Tokenizer as Backend
 
 from t2i.errors import InputError, UnavailableError
+from t2i.files import read_bytes
+from t2i.jsonl import strict_json
 from t2i.text.cond import TextCond, pad
 from t2i.text.encoder import weights_digest
 
@@ -47,7 +48,7 @@ def t5_config(folder: Path) -> dict[str, Any]:
     """The part of a folder's config.json that its encoder depends on. Raises InputError if it is no T5."""
     where = folder / "config.json"
     try:
-        raw = json.loads(where.read_text("utf-8"))
+        raw = strict_json(read_bytes(where))
     except (OSError, ValueError) as error:
         hint = "Name a local folder with config.json, model.safetensors and tokenizer.json."
         raise InputError(f"{folder} is not the folder of a T5: {where.name} cannot be read.", hint) from error
@@ -63,7 +64,7 @@ def read_t5(folder: Path) -> T5Parts:
         net = library.T5EncoderModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         tokens = folder / "tokenizer.json"
         if tokens.is_file():
-            text = tokens.read_text("utf-8")
+            text = read_bytes(tokens).decode()
         else:  # only the SentencePiece file is there; transformers converts it
             text = library.AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer.to_str()
     except Exception as error:  # the library raises nearly anything

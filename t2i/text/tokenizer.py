@@ -17,6 +17,7 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
 from t2i.errors import InputError
+from t2i.files import read_bytes
 from t2i.text.cond import pad
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Tokenizer:
         path = Path(path)
         file = path / "tokenizer.json" if path.is_dir() else path
         try:
-            text = file.read_text(encoding="utf-8")
+            text = read_bytes(file).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read {file}: {error}", hint="A bundle keeps tokenizer.json here.") from error
         return cls.parse(text, str(file))

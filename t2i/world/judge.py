@@ -24,6 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.errors import InputError
+from t2i.files import read_bytes
+from t2i.jsonl import strict_json
 from t2i.schema import build
 from t2i.world.reading import Detection, Reading
 
@@ -269,8 +271,8 @@ class Judge:
         """Read a saved judge. Raises InputError if a file is missing, damaged or of another schema."""
         folder = Path(folder)
         try:
-            record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            blob = (folder / "model.safetensors").read_bytes()
+            record = strict_json(read_bytes(folder / "config.json"))
+            blob = read_bytes(folder / "model.safetensors")
             if record.pop("schema") != SCHEMA:
                 raise InputError(f"the judge in {folder} has another schema", "train it again or update t2i")
             if hashlib.sha256(blob).hexdigest() != record.pop("sha256"):
