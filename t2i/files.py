@@ -23,32 +23,28 @@ MAX_BYTES = 512 << 20  # of a file that is read whole
 
 
 def explain_os_error(error: OSError) -> str:
-    """The system's message alone: "No space left on device"."""
-    return (error.strerror or str(error) or type(error).__name__).strip()
+    """The system's message alone, without a full stop: "No space left on device"."""
+    return (error.strerror or str(error) or type(error).__name__).strip().rstrip(".")
 
 
 def open_regular(path: Path | str) -> BufferedReader:
     """A regular file, opened for reading. Raises OSError for anything else, without waiting for a pipe's writer."""
+    return os.fdopen(_open_regular(path, os.O_RDONLY), "rb")
+
+
+def _open_regular(path: Path | str, flags: int) -> int:
     try:
-        # not to block on a pipe: what it is is known only afterwards, for a name may change its meaning in between
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        # not to block on a pipe; what it is is asked of the open file, for the name may soon mean another
+        fd = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0), 0o666)
     except ValueError:  # a NUL in the name
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
-    try:
-        check_regular(fd, path)
-    except OSError:
-        os.close(fd)
-        raise
-    return os.fdopen(fd, "rb")
-
-
-def check_regular(fd: int, path: Path | str) -> None:
-    """Raise OSError unless an open file is a regular one."""
     mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode):
+        return fd
+    os.close(fd)
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
+    raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
 
 
 def read_bytes(path: Path | str, limit: int = MAX_BYTES) -> bytes:
@@ -193,8 +189,8 @@ def append_line(path: Path, line: bytes, known: Callable[[IO[bytes]], bool] = la
     """
     assert b"\n" not in line
     try:
-        with open(path, "a+b") as file, _locked(file):
-            check_regular(file.fileno(), path)
+        fd = _open_regular(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        with os.fdopen(fd, "a+b") as file, _locked(file):
             if known(file):
                 return
             end = file.seek(0, os.SEEK_END)

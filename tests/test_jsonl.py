@@ -33,6 +33,17 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
         list(read_jsonl(tmp_path / "latin.jsonl"))
 
 
+@pytest.mark.parametrize("text", ["1e999", "-1e400", "1" * 400, "[0.5, 1e309]", '"\\ud800"', '{"\\uDFFF": 1}', b"\xff"])
+def test_what_cannot_be_used_or_written_again_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        strict_json(text)
+
+
+def test_large_numbers_and_whole_characters_are_kept() -> None:
+    assert strict_json('[9223372036854775807, 1e300, "\\ud83d\\ude00"]') == [2**63 - 1, 1e300, "😀"]
+    assert strict_json('"\\ud800"', half_characters=True) == "\ud800"
+
+
 def test_strict_json_names_the_fault() -> None:
     with pytest.raises(ValueError, match="'a' appears twice"):
         strict_json('{"a": 1, "a": 2}')

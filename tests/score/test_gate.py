@@ -122,6 +122,19 @@ def test_a_baseline_is_kept_and_never_lost_by_chance(tmp_path: Path) -> None:
         base.load_baseline(path)
 
 
+@pytest.mark.parametrize("number", ["1e999", "1e308", "-1e300", "9" * 400, "9" * 5000, "NaN"])
+def test_a_number_that_no_metric_has_is_no_verdict(tmp_path: Path, number: str) -> None:
+    """Arithmetic with it would overflow, and an overflow decides nothing: the gate would let everything pass."""
+    path = tmp_path / "base.json"
+    base.save_baseline(path, score(0))
+    table = json.loads(path.read_text())
+    for name in table["units"][0]["metrics"]:
+        text = json.dumps({**table, "units": [{**table["units"][0], "metrics": {name: "@"}}, *table["units"][1:]]})
+        path.write_text(text.replace('"@"', number))
+        with pytest.raises(InputError, match=r"base\.json"):
+            base.load_baseline(path)
+
+
 def test_a_baseline_whose_prompts_were_not_all_scored_is_refused() -> None:
     before, after = score(0), score(1)
     with pytest.raises(InputError, match="2 of the 90 prompts"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,5 +63,17 @@ def test_a_file_of_unknown_origin_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("no")
     with pytest.raises(InputError):
         load_stats(tmp_path / "text.npz")
+    recipe = np.array(json.dumps(ScoreRecipe(NETWORK).to_json()))
+    good = {"mu": np.zeros(4), "sigma": np.eye(4), "n": 3, "features": np.zeros((3, 4), np.float32), "recipe": recipe}
+    np.savez(tmp_path / "odd.npz", **good)
+    assert load_stats(tmp_path / "odd.npz").n == 3
+    for name, value in (
+        ("mu", np.full(4, 1e300)), ("sigma", np.full((4, 4), np.nan)), ("sigma", np.eye(3)), ("n", 1), ("n", -3),
+        ("features", np.full((3, 4), np.inf, np.float32)), ("features", np.zeros((2, 4))), ("mu", np.array(["a"] * 4)),
+        ("recipe", np.array("1e999")),
+    ):  # fmt: skip
+        np.savez(tmp_path / "odd.npz", **{**good, name: value})
+        with pytest.raises(InputError):
+            load_stats(tmp_path / "odd.npz")
     with pytest.raises(InputError, match="resize"):
         require_same_recipe(ScoreRecipe(NETWORK), ScoreRecipe(replace(NETWORK, resize="bicubic")), "s.npz")

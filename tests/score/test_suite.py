@@ -77,10 +77,57 @@ def test_a_prompt_and_its_translation_count_once() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", '{"prompt": "a dog", "expect": {}}\n{"prompt": "a cat"}', json.dumps({"prompt": "x", "expect": []})],
+    [
+        "",
+        "{",
+        '{"prompt": "a dog", "expect": {}}\n{"prompt": "a cat"}',
+        '{"prompt": "a", "expect": ' + "[" * 100_000,
+        *(
+            json.dumps({"prompt": "a cat", "expect": {"objects": [{"thing": "cat"}], **expect}})
+            for expect in (
+                {"position": "nowhere"},
+                {"relation": ["beside", 0, 0]},
+                {"relation": ["left", 0, 1]},
+                {"relation": ["left", 0, -1]},
+                {"relation": ["left", 0]},
+                {"place": "nowhere"},
+                {"place": ["snow"]},
+                {"shade": "snow"},
+                {"objects": [{"thing": "kat"}]},
+                {"objects": [{"thing": "cat", "count": -1}]},
+                {"objects": [{"thing": "cat", "count": 10**9}]},
+                {"objects": [{"thing": "cat", "count": 1.5}]},
+                {"objects": [{"thing": "cat", "colour": "loud"}]},
+                {"objects": [], "position": "left"},
+                {"more": 1},
+            )
+        ),
+        json.dumps({"prompt": "x", "expect": []}),
+        json.dumps({"prompt": 7, "expect": {}}),
+        json.dumps({"prompt": "x", "lang": 7, "expect": {}}),
+    ],
 )
 def test_a_broken_suite_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "suite.jsonl"
     path.write_text(text, "utf-8")
     with pytest.raises(InputError, match=r"suite\.jsonl"):
+        read_suite(path)
+
+
+def test_only_newlines_end_a_line(tmp_path: Path) -> None:
+    """Other separators may stand in a prompt, and so may a newline in a quoted field."""
+    text = "a cat\u2028in the snow"
+    (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": text}, ensure_ascii=False) + "\n", "utf-8")
+    (tmp_path / "a.csv").write_text(f'Prompts,Category\n"{text}",x\n"a dog\nrunning",y\n', "utf-8")
+    (tmp_path / "a.txt").write_text(f"# list\n{text}\n", "utf-8")
+    assert [p.text for p in read_suite(tmp_path / "a.jsonl")] == [text]
+    assert [p.text for p in read_suite(tmp_path / "a.txt")] == [text]
+    assert [p.text for p in read_suite(tmp_path / "a.csv")] == [text, "a dog\nrunning"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_a_table_with_a_huge_field_is_named(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"suite.{ending}"
+    path.write_text("prompt\na cat\n" + "x" * 140_000 + "\n")
+    with pytest.raises(InputError, match=rf"line 3 of .*suite\.{ending}"):
         read_suite(path)
