@@ -37,6 +37,8 @@ class SamplingConfig:
     best_of: embeddings that the prior draws for each picture; the nearest to the text is kept (Ramesh 2022,
     section 2.2).
     z_guidance: guidance of the base where it is given an embedding and no text.
+    t_end: the lowest time t, of the stage's process, at which the network is asked; its estimate x0_hat there is the
+    result (truncated conditioning: Ho 2021, section 4.1). For a stage that was trained above it alone; 0 if not given.
     """
 
     steps: int | None = None
@@ -48,6 +50,7 @@ class SamplingConfig:
     noise: float | None = None
     best_of: int | None = None
     z_guidance: float | None = None
+    t_end: float | None = None
 
     def override(self, other: SamplingConfig | None) -> SamplingConfig:
         """This config with what `other` gives in its place."""

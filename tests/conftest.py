@@ -48,7 +48,7 @@ UP = UpsamplerConfig(scale=4, unshuffle=4, width=16, depth=1, emb_dim=16, time_f
 ENTRIES = (
     StageEntry("clip", "clip", "clip"),
     StageEntry("prior", "prior", "prior", SamplingConfig(steps=3, guidance=1.5, sampler="euler", best_of=2)),
-    StageEntry("base", "base", "base", SamplingConfig(steps=4, guidance=2.0, sampler="dpmpp_2m")),
+    StageEntry("base", "base", "base", SamplingConfig(steps=4, guidance=2.0, sampler="dpmpp_2m", t_end=0.3)),
     StageEntry("upsampler64", "upsampler", "upsampler64", SamplingConfig(steps=1, noise=0.1)),
 )
 WIDTHS: dict[str, dict[str, int]] = {

@@ -13,7 +13,7 @@ from t2i.errors import InputError, UsageError
 from t2i.sampling import SAMPLERS, SampleRequest, SamplingConfig, by_stage
 from t2i.store.manifest import EXTRA_FIELDS, PLAIN_FIELDS, Manifest, StageEntry, entry_table, parse_manifest
 
-EVERY = SamplingConfig(8, 3.0, "dpmpp_2m", "uniform_t", (0.995, 10.0), (0.1, 5.0), 0.1, 2, 1.5)
+EVERY = SamplingConfig(8, 3.0, "dpmpp_2m", "uniform_t", (0.995, 10.0), (0.1, 5.0), 0.1, 2, 1.5, 0.12)
 
 
 def test_what_is_given_overrides_what_is_not() -> None:

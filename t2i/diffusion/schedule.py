@@ -138,3 +138,20 @@ def start_at(levels: Sequence[float], strength: float) -> list[float]:
         raise UsageError(f"A strength of {strength:g} makes no sense.", "Use a number above 0 and at most 1.")
     n = len(levels) - 1
     return list(levels)[n - math.ceil(strength * n - 1e-9) :]
+
+
+def stop_at(levels: Sequence[float], process: Process, t_end: float) -> list[float]:
+    """The levels, moved up so that the lowest above 0 is at time ``t_end`` of the process; the number of steps stays.
+
+    Times are moved in proportion to their distance from the first, which stays. Levels that are high enough already are
+    returned unchanged. Truncated conditioning (Ho 2021, arXiv 2106.15282, section 4.1), except that the last step still
+    leads to sigma 0: to the estimate x0_hat. Raises UsageError for a time outside of [0, t of the first level).
+    """
+    times: list[float] = process.t(torch.tensor(levels[:-1], dtype=torch.float64)).tolist()
+    top, lowest = times[0], times[-1]
+    if not 0 <= t_end < top:
+        raise UsageError(f"Sampling cannot stop at t = {t_end:g}.", f"Use 0 or more, and less than {top:g}.", "config")
+    if lowest >= t_end or len(times) == 1:
+        return list(levels)
+    moved = [top - (top - t) * (top - t_end) / (top - lowest) for t in times]
+    return [*process.sigma(torch.tensor(moved, dtype=torch.float64)).tolist(), 0.0]

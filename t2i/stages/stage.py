@@ -92,8 +92,10 @@ class Stage:
         return next(self.net.parameters()).device
 
     def sigmas(self, sampling: SamplingConfig) -> list[float]:
-        """steps + 1 noise levels, decreasing, the last one 0. Raises UsageError for an unknown schedule."""
-        return schedule.sigmas(given(sampling.schedule, "uniform_t"), self.process, given(sampling.steps, 8))
+        """steps + 1 noise levels, decreasing, the last one 0. Raises UsageError for an unknown schedule, or for a
+        `t_end` where sampling cannot stop."""
+        levels = schedule.sigmas(given(sampling.schedule, "uniform_t"), self.process, given(sampling.steps, 8))
+        return schedule.stop_at(levels, self.process, given(sampling.t_end, 0.0))
 
     def denoiser(self, net: Net, uncond: Any, sampling: SamplingConfig) -> Denoiser:
         """`net` as a denoiser with guidance and thresholding.

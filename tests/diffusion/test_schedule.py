@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from t2i.diffusion.process import VP, Flow, Process
-from t2i.diffusion.schedule import SCHEDULES, sigmas, start_at
+from t2i.diffusion.schedule import SCHEDULES, sigmas, start_at, stop_at
 from t2i.errors import UsageError
 
 TABLE = VP("linear", T=1000)
@@ -98,3 +98,30 @@ def test_partial_trajectories() -> None:
     for bad in (0.0, 1.1, math.nan):
         with pytest.raises(UsageError):
             start_at(s, bad)
+
+
+@pytest.mark.parametrize(
+    ("process", "t_end"), [(Flow(), 0.2), (VP("cosine"), 0.2), (VP("linear"), 0.2), (TABLE, 200.0)], ids=str
+)
+@pytest.mark.parametrize("name", ["uniform_t", "karras", "logsnr"])
+def test_a_schedule_that_stops_early(name: str, process: Flow | VP, t_end: float) -> None:
+    plain = sigmas(name, process, 10)
+    s = stop_at(plain, process, t_end)
+    assert len(s) == 11 and s[0] == pytest.approx(plain[0]) and s[-1] == 0
+    assert all(a > b for a, b in pairwise(s))
+    assert float(process.t(torch.tensor(s[-2], dtype=torch.float64))) == pytest.approx(t_end)
+
+
+def test_uniform_times_stay_uniform_when_they_stop_early() -> None:
+    s = stop_at(sigmas("uniform_t", Flow(), 20), Flow(), 0.12)
+    times = [v / (1 + v) for v in s[:-1]]
+    assert times == pytest.approx([0.999 - i / 19 * (0.999 - 0.12) for i in range(20)])
+
+
+def test_levels_above_the_stop_stay_as_they_are() -> None:
+    eight = sigmas("uniform_t", Flow(), 8)  # the lowest is t = .125
+    assert stop_at(eight, Flow(), 0.12) == stop_at(eight, Flow(), 0.0) == eight
+    assert stop_at([5.0, 0.0], Flow(), 0.5) == [5.0, 0.0]
+    for bad in (-0.1, 0.999, math.nan):
+        with pytest.raises(UsageError, match="cannot stop"):
+            stop_at(eight, Flow(), bad)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,20 @@ def test_inversion_finds_the_noise_of_a_gaussian() -> None:
     assert float((x / exact - 1).abs().max()) < 0.02
     again = euler(denoiser, x, uniform_t(Flow(), 400))
     assert float((again - x0).abs().max()) < 0.03
+
+
+def test_an_inversion_that_begins_high_starts_where_the_estimate_is_the_picture() -> None:
+    asked: list[tuple[float, Tensor]] = []
+
+    def denoiser(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+        asked.append((float(sigma[0]), x))
+        return 0.7 * x
+
+    x0 = torch.randn(4, 10, generator=torch.Generator().manual_seed(4))
+    invert(denoiser, x0, [1.0, 0.5, 0.25, 0.125, 0.0], lowest=0.25)
+    assert min(sigma for sigma, _ in asked) == 0.25
+    found = next(x for (sigma, x), (later, _) in pairwise(asked) if sigma == 0.25 and later > 0.25)
+    assert float((0.7 * found - x0).abs().max()) < 0.01
 
 
 def test_inverted_noise_has_the_norm_of_noise(tiny: Path) -> None:

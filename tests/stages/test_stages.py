@@ -167,3 +167,27 @@ def test_what_is_known_is_held_to_the_bit() -> None:
         )
         assert torch.equal(out[:, :, 2:], x0[:, :, 2:])
         assert not torch.equal(out[:, :, :2], x0[:, :, :2])
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "ancestral"])
+def test_a_stage_that_stops_early_is_never_asked_below(sampler: str, known: bool) -> None:
+    net = Spy(in_channels=7)
+    z, x0 = torch.zeros(1, 6), torch.linspace(-1, 1, 192).view(1, 3, 8, 8)
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[:, :, :4] = 1
+    sampling = SamplingConfig(steps=20, sampler=sampler, t_end=0.3)
+    cond, held = base_cond(None, z), InpaintCond(x0, mask) if known else None
+    made = sample_base(stage(net), 8, cond, cond, [1], sampling, known=held)
+    asked = [float(t) for _, t, _ in net.calls]
+    assert min(asked) == pytest.approx(0.3)
+    last = 0.5 * net.calls[-1][0][:, :3]  # x0_hat there
+    painted = slice(0, 4) if known else slice(0, 8)
+    assert torch.allclose(made[:, :, painted], last[:, :, painted].clamp(-1, 1), atol=1e-5)
+    if known:
+        assert torch.equal(made[:, :, 4:], x0[:, :, 4:])
+
+
+def test_a_stage_cannot_stop_before_it_begins() -> None:
+    with pytest.raises(UsageError, match="cannot stop"):
+        stage(Spy()).sigmas(SamplingConfig(t_end=1.0))
