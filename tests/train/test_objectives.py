@@ -24,6 +24,13 @@ from t2i.train.streams import OFFSETS, examples_seed, first_weights, noise
 from t2i.train.trainer import train
 
 
+def test_a_base_stops_where_its_training_did() -> None:
+    entry, _ = objective_of(load_recipe("small"), "base").stage_spec(load_recipe("small"), "base")
+    assert entry.defaults.t_end == 0.12
+    entry, _ = objective_of(load_recipe("tiny"), "base").stage_spec(load_recipe("tiny"), "base")
+    assert entry.defaults.t_end is None
+
+
 def test_every_stage_has_an_objective_and_is_offered() -> None:
     assert ("all", *STAGES) == command.STAGES
     for name in recipe_names():

@@ -104,6 +104,9 @@ class BaseObjective(Objective):
             defaults = defaults.without_text
         if not (net.text_dim and net.cond_dim):  # there is only one way to condition it
             defaults = replace(defaults, z_guidance=None)
+        low = part.objective.levels.low
+        if low and defaults.t_end is None:  # what it was not trained for is not asked of it
+            defaults = replace(defaults, t_end=low)
         return StageEntry(name, "base", name, defaults), config
 
     @classmethod
