@@ -17,15 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from t2i.engine import OnStep, Samples
 from t2i.errors import UsageError
 from t2i.media.images import resize
 from t2i.nets.clip import Clip
 from t2i.nets.conditioner import UNetCond
-from t2i.sampling import SampleRequest, SamplingConfig
+from t2i.sampling import SampleRequest, SamplingConfig, pair
 from t2i.stages.base import guided, sample_base
 from t2i.stages.loading import PIXELS, build_stage, load_encoder, load_net
 from t2i.stages.prior import sample_prior
-from t2i.stages.stage import InpaintCond, OnStep, Stage, Start
+from t2i.stages.stage import InpaintCond, Stage, Start
 from t2i.stages.upsampler import sample_upsampler
 from t2i.store.bundle import read_bundle
 from t2i.store.compatibility import ENCODERS
@@ -45,17 +46,6 @@ class Conditioning:
     z: Tensor | None = None
     negative: TextCond | None = None
     z_negative: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Samples:
-    """images (B, 3, H, W) in [-1, 1]. stages: stage name -> its output, if the request keeps them. truncated: the part
-    of each prompt that did not fit, or None. unknown: the words of each prompt that no training caption holds."""
-
-    images: Tensor
-    stages: dict[str, Tensor]
-    truncated: list[str | None]
-    unknown: list[list[str]]
 
 
 class Pipeline:
@@ -284,9 +274,9 @@ class Pipeline:
         kept: dict[str, Tensor] | None = None,
     ) -> Tensor:
         """Run the upsamplers on the base's pictures up to the request's size. kept: filled with each one's output."""
-        size = request.size or self.manifest.size
+        side = max(pair(request.size or self.manifest.size))
         for entry in self.manifest.of_kind("upsampler"):
-            if images.shape[-1] >= size:
+            if images.shape[-1] >= side:
                 break
             images = self.sample_upsampler(entry, images, conditioning, seeds, request, on_step)
             if kept is not None:

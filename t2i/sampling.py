@@ -21,6 +21,9 @@ SAMPLERS = ("euler", "heun", "dpmpp_2m", "unipc", "ancestral", "consistency")
 
 T = TypeVar("T")
 
+#: side of a square in pixels, or (width, height)
+Size = int | tuple[int, int]
+
 PRIORS = ("diffusion", "none")
 
 
@@ -76,13 +79,13 @@ class SamplingConfig:
 class SampleRequest:
     """What is asked of a whole cascade, beside prompts and seeds.
 
-    size: side in pixels at which the cascade stops, None for the model's own. negative: what not to draw; it takes the
+    size: where the cascade stops, None for the model's own. negative: what not to draw; it takes the
     place of "no text" in guidance. prior: "diffusion", or "none": the base then reads the text alone, or, if it reads
     none, the text's embedding in the place of an image's (Ramesh 2022, section 5.1). keep_stages: whether what each
     stage made is kept. stages: stage name -> what differs from the stage's defaults.
     """
 
-    size: int | None = None
+    size: Size | None = None
     negative: str | None = None
     prior: str = "diffusion"
     keep_stages: bool = False
@@ -113,3 +116,8 @@ def by_stage(**tables: Mapping[str, Any]) -> dict[str, SamplingConfig]:
 def given(value: T | None, otherwise: T) -> T:
     """`value`, or `otherwise` where it is None."""
     return otherwise if value is None else value
+
+
+def pair(size: Size) -> tuple[int, int]:
+    """(width, height) of a size."""
+    return (size, size) if isinstance(size, int) else size

@@ -18,7 +18,7 @@ from t2i.errors import CODES
 ROOT = Path(t2i.__file__).parent
 
 #: The files in the root that every room may use. They import one another only.
-GROUND = {"errors", "files", "jsonl", "schema", "sampling", "prompts", "batching", "rng", "version"}
+GROUND = {"errors", "files", "jsonl", "schema", "sampling", "prompts", "batching", "rng", "engine", "version"}
 
 #: Each room and the rooms that it imports, from the top down.
 ROOMS: dict[str, set[str]] = {
@@ -28,7 +28,8 @@ ROOMS: dict[str, set[str]] = {
     "data": {"world", "media", "ground"},
     "api": {"score", "jobs", "edit", "pipeline", "store", "media", "ground"},
     "score": {"jobs", "nets", "text", "store", "world", "media", "ground"},
-    "jobs": {"edit", "pipeline", "store", "media", "ground"},
+    "jobs": {"open", "edit", "pipeline", "store", "media", "ground"},
+    "open": {"edit", "store", "media", "ground"},
     "edit": {"pipeline", "stages", "diffusion", "store", "media", "ground"},
     "pipeline": {"stages", "nets", "text", "store", "media", "ground"},
     "stages": {"diffusion", "nets", "text", "store", "ground"},

@@ -131,7 +131,7 @@ def inpaint(
     from t2i.jobs.request import DrawRequest
     from t2i.jobs.runner import Runner
     from t2i.jobs.settings import check_options, read_settings
-    from t2i.store.bundle import read_bundle
+    from t2i.store.models import read_model
     from t2i.store.registry import resolve
 
     check_count(n)
@@ -164,10 +164,13 @@ def inpaint(
     if painted is not None and looked_for is None:
         check_mask(painted)
 
-    bundle = read_bundle(resolve(model))
-    paths = OutputPaths(output, bundle.manifest.name)
+    stored = read_model(resolve(model))
+    stored.check_can("t2i inpaint" if text else "t2i inpaint without a prompt")
+    if looked_for is not None:
+        stored.check_can("--mask-text")
+    paths = OutputPaths(output, stored.manifest.name)
     edit = InpaintRequest(ui, source, painted, margins, feather, looked_for, mask_shape, mask_grow, mask_threshold)
-    settings = read_settings(bundle, dtype, options, bool(text)).adding({"inpaint": edit.facts()})
+    settings = read_settings(stored, dtype, options, bool(text)).adding({"inpaint": edit.facts()})
     fallback = random_seed()
     title = f"{picture.stem} {text or 'removed'}"
     jobs = [Job(text, s, i, i, settings, title) for i, s in enumerate(opt.seeds_or(seeds, fallback, n))]
@@ -179,7 +182,7 @@ def inpaint(
     if show_mask:
         edit = replace(edit, beside=paths.path(jobs[0]).parent / f"{picture.stem}.mask.png")
     request = DrawRequest(
-        bundle, paths.path, command="inpaint", overwrite=overwrite, manifest=not paths.single,
+        stored, paths.path, command="inpaint", overwrite=overwrite, manifest=not paths.single,
         private=no_prompt_metadata, signer=source.signer(signer), edited=source, size=edit.size, draw_jobs=edit.draw,
     )  # fmt: skip
     runner = Runner(ui, request, jobs, device, batch)

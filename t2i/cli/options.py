@@ -30,7 +30,7 @@ Output = Annotated[
         "--output", "-o", metavar="DIR|TEMPLATE", help="A folder, or a name with {slug} {seed} {index:03} {n} {model}."
     ),
 ]
-Size = Annotated[int | None, typer.Option(metavar="PIXELS", help="Side of the picture.  [default: the model's]")]
+Size = Annotated[str | None, typer.Option(metavar="PX|WxH", help="Side, or width and height.  [default: the model's]")]
 
 Steps = Annotated[
     str | None,

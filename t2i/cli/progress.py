@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from t2i.cli.show import Screen
-    from t2i.jobs.reporter import OnStep
+    from t2i.engine import OnStep
 
 
 class Lines:

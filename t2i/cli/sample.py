@@ -139,8 +139,7 @@ def sample(
     from t2i.jobs.settings import check_options, read_settings
     from t2i.jobs.sheets import write_sheets
     from t2i.jobs.sweep import parse_sweep
-    from t2i.store.bundle import read_bundle
-    from t2i.store.completeness import check_complete
+    from t2i.store.models import read_model
     from t2i.store.registry import resolve
 
     check_count(n)
@@ -171,17 +170,17 @@ def sample(
     lines = [PromptLine(check_prompt(prompt))] if prompt is not None else read_lines(file or "-")
     signer = edit.signer(opt.read_signer(sign_cert, sign_key))
 
-    bundle = read_bundle(resolve(model))
-    check_complete(bundle.manifest, bundle.configs)
-    edit.check_model(bundle)
-    paths = OutputPaths(output, bundle.manifest.name)
+    stored = read_model(resolve(model))
+    stored.check_options(options)
+    edit.check_model(stored)
+    paths = OutputPaths(output, stored.manifest.name)
     fallback = random_seed() if prompt is not None else None
     if init is not None:
         assert prompt is not None
-        jobs = edit.jobs(prompt, opt.seeds_or(seeds, fallback, n), read_settings(bundle, dtype, options))
+        jobs = edit.jobs(prompt, opt.seeds_or(seeds, fallback, n), read_settings(stored, dtype, options))
     else:
         jobs = plan(
-            lines, n, seeds, options, lambda said: edit.apply(read_settings(bundle, dtype, said)), axes, fallback
+            lines, n, seeds, options, lambda said: edit.apply(read_settings(stored, dtype, said)), axes, fallback
         )
     for folder in paths.folders(jobs):
         check_writable(folder)
@@ -190,7 +189,7 @@ def sample(
     opt.environment(offline, deterministic)
     ui.screen = Screen.wanted(ui, show, preview)
     request = DrawRequest(
-        bundle, paths.path, keep_stages=keep_stages, overwrite=overwrite, manifest=not paths.single,
+        stored, paths.path, keep_stages=keep_stages, overwrite=overwrite, manifest=not paths.single,
         private=no_prompt_metadata, signer=signer, draw_jobs=edit.draw,
     )  # fmt: skip
     runner = Runner(ui, request, jobs, device, batch, remember=bool(grid or axes))

@@ -17,9 +17,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from t2i.engine import OnStep
 from t2i.errors import InputError, T2IError
 from t2i.files import explain_os_error
-from t2i.jobs.reporter import OnStep, safe
+from t2i.jobs.reporter import safe
 
 if TYPE_CHECKING:
     from PIL.Image import Image

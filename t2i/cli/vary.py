@@ -98,8 +98,7 @@ def vary(
     from t2i.jobs.settings import check_options, read_settings
     from t2i.jobs.sheets import write_sheets
     from t2i.jobs.vary import VaryRequest, write_animations
-    from t2i.store.bundle import read_bundle
-    from t2i.store.completeness import check_complete
+    from t2i.store.models import read_model
     from t2i.store.registry import resolve
 
     check_count(n)
@@ -120,13 +119,13 @@ def vary(
     check_options(options)
     signer = edit.signer(opt.read_signer(sign_cert, sign_key))
 
-    bundle = read_bundle(resolve(model))
-    check_complete(bundle.manifest, bundle.configs)
-    edit.check_model(bundle)
-    paths = OutputPaths(output, bundle.manifest.name)
+    stored = read_model(resolve(model))
+    stored.check_options(options)
+    edit.check_model(stored)
+    paths = OutputPaths(output, stored.manifest.name)
     fallback = random_seed()
     jobs = edit.jobs(
-        prompt or "", opt.seeds_or(seeds, fallback, n), read_settings(bundle, dtype, options, bool(prompt))
+        prompt or "", opt.seeds_or(seeds, fallback, n), read_settings(stored, dtype, options, bool(prompt))
     )
     for folder in paths.folders(jobs):
         check_writable(folder)
@@ -135,7 +134,7 @@ def vary(
     opt.environment(offline, deterministic)
     ui.screen = Screen.wanted(ui, show, preview)
     request = DrawRequest(
-        bundle, paths.path, command="vary", keep_stages=keep_stages, overwrite=overwrite, manifest=not paths.single,
+        stored, paths.path, command="vary", keep_stages=keep_stages, overwrite=overwrite, manifest=not paths.single,
         private=no_prompt_metadata, signer=signer, draw_jobs=edit.draw,
     )  # fmt: skip
     runner = Runner(ui, request, jobs, device, batch, remember=bool(grid or animate))

@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from t2i.edit.masks import feathered, grow, windows
+from t2i.edit.repaint import repaint
 from t2i.edit.upscaling import upscale
+from t2i.engine import OnStep, of_all
 from t2i.media.images import resize
 from t2i.pipeline import Conditioning, Pipeline
 from t2i.sampling import SampleRequest, SamplingConfig
-from t2i.stages.stage import InpaintCond, OnStep, Start, of_all
+from t2i.stages.stage import InpaintCond, Start
 
 REMOVAL = 0.6
 """Share of the base's steps that a removal takes, starting from the smooth surface."""
@@ -47,34 +48,12 @@ def inpaint(
 
     The mask must be neither empty nor full.
     """
-    assert image.shape[1:] == mask.shape[1:], (tuple(image.shape), tuple(mask.shape))
-    hard = (mask > 0.5).float()
-    assert 0 < float(hard.mean()) < 1, "the mask is empty or full"
     request = request or SampleRequest()
-    done = image.float().expand(len(seeds), -1, -1, -1).clone()
-    left = hard.clone()
-    squares = list(windows(hard, pipeline.manifest.sizes[0]))
-    for number, window in enumerate(squares):
-        here = left[window.slices]
-        width = feather if feather is not None else (window.bottom - window.top) // 32
-        wide = grow(here, width)  # the feather is painted too, to have something to blend with
-        wide = wide if float(wide.mean()) < 1 else here
-        made = _paint(
-            pipeline,
-            done[window.slices],
-            wide,
-            prompts,
-            seeds,
-            request,
-            number,
-            of_all(on_step, number, len(squares)),
-        )
-        soft = feathered(here, width)
-        # blend over what an earlier window painted, but over original pixels only near the mask
-        soft = torch.minimum(soft, feathered(hard, width)[window.slices])
-        done[window.slices] = torch.where(soft > 0, torch.lerp(done[window.slices], made, soft), done[window.slices])
-        left[window.slices] = 0
-    return done.clamp(-1, 1)
+
+    def paint(part: Tensor, wide: Tensor, number: int, count: int) -> Tensor:
+        return _paint(pipeline, part, wide, prompts, seeds, request, number, of_all(on_step, number, count))
+
+    return repaint(image, mask, seeds, pipeline.manifest.sizes[0], paint, feather)
 
 
 def _paint(

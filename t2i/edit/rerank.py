@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from t2i.pipeline import Pipeline, Samples
+from t2i.engine import OnStep, Samples
+from t2i.pipeline import Pipeline
 from t2i.prompts import MAX_SEED
 from t2i.rng import digest
 from t2i.sampling import SampleRequest
-from t2i.stages.stage import OnStep
 
 
 @dataclass(frozen=True)

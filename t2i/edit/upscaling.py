@@ -10,16 +10,14 @@ Shape legend: (h, w) small, (H, W) = (s h, s w) large.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from t2i.engine import OnStep, Upscaled
 from t2i.media.images import lanczos, resize
 from t2i.pipeline import Conditioning, Pipeline
 from t2i.sampling import SampleRequest, SamplingConfig
-from t2i.stages.stage import OnStep
 from t2i.store.manifest import StageEntry
 
 TILE = 160
@@ -32,18 +30,6 @@ PRIOR = 0.5
 SHARP = 2.0
 """Factor on the share of a sharp upsampler. A sample from the posterior has twice the squared error of the posterior
 mean (Blau and Michaeli 2018, arXiv 1711.06077, theorem 2), so the measurement gives half of what it should keep."""
-
-
-@dataclass(frozen=True)
-class Upscaled:
-    """An upscaled picture: image (3, H, W) in [-1, 1].
-
-    factors: scale of each use of the network. share: how much of its detail was kept, from 0 (only Lanczos) to 1.
-    """
-
-    image: Tensor
-    factors: tuple[int, ...]
-    share: float
 
 
 @torch.inference_mode()

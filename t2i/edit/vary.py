@@ -14,12 +14,13 @@ from torch import Tensor
 
 from t2i.edit.latents import inverted_noise, slerp
 from t2i.edit.masks import central_square
+from t2i.engine import OnStep, Samples
 from t2i.errors import UsageError
 from t2i.media.images import resize
-from t2i.pipeline import Conditioning, Pipeline, Samples
+from t2i.pipeline import Conditioning, Pipeline
 from t2i.rng import noise
 from t2i.sampling import SampleRequest
-from t2i.stages.stage import OnStep, Start
+from t2i.stages.stage import Start
 
 
 def central_squares(pictures: Sequence[Tensor], size: int) -> Tensor:

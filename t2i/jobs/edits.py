@@ -7,18 +7,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from t2i.engine import OnStep
 from t2i.errors import InputError, UsageError
+from t2i.jobs.engine import own_pipeline
 from t2i.jobs.inputs import SourceImage, read_square
 from t2i.jobs.job import Job
 from t2i.jobs.parsing import check_choice
-from t2i.jobs.reporter import OnStep, Reporter
+from t2i.jobs.reporter import Reporter
 from t2i.jobs.settings import Settings
 from t2i.sampling import PRIORS, SampleRequest, SamplingConfig
 
 if TYPE_CHECKING:
+    from t2i.engine import Engine, Samples
     from t2i.media.c2pa import Signer
-    from t2i.pipeline import Pipeline, Samples
-    from t2i.store.bundle import Bundle
+    from t2i.store.models import StoredModel
 
 MAX_CANDIDATES = 1000  # pictures, or embeddings, that compete for one
 STRENGTH = 0.6  # of --init
@@ -85,14 +87,25 @@ class EditRequest:
             raise ValueError("no such prior")
         return cls(rerank=rerank, prior=prior, best_of=best_of)
 
-    def check_model(self, bundle: Bundle) -> None:
+    def check_model(self, model: StoredModel) -> None:
         """Raise UsageError for a model without the part that is needed: an image encoder, or a prior."""
+        for option, given in self._options().items():
+            if given:
+                model.check_can(option)
         if self.rerank:
-            check_sees(bundle, "--rerank", "Draw more with -n and choose, or use --model small.")
+            check_sees(model, "--rerank", "Draw more with -n and choose, or use --model small.")
         option = "--prior-best-of" if self.best_of else "--prior" if self.prior else ""
-        if option and not bundle.manifest.of_kind("prior"):
-            what = f"{option} needs a prior, and the model {bundle.manifest.name!r} has none."
+        if option and not model.manifest.of_kind("prior"):
+            what = f"{option} needs a prior, and the model {model.manifest.name!r} has none."
             raise UsageError(what, "Leave it out: its base reads the text itself.")
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "--init": self.init,
+            "--rerank": self.rerank,
+            "--prior": self.prior,
+            "--prior-best-of": self.best_of,
+        }
 
     def signer(self, signer: Signer | None) -> Signer | None:
         """The signer for the pictures; one that starts from a picture names it as its parent."""
@@ -113,24 +126,20 @@ class EditRequest:
         settings, name = self.apply(read), f"init {self.init.path.stem} {prompt}"
         return [Job(prompt, seed, i, i, settings, name) for i, seed in enumerate(seeds)]
 
-    def draw(self, pipeline: Pipeline, jobs: list[Job], request: SampleRequest, on_step: OnStep) -> Samples:
+    def draw(self, engine: Engine, jobs: list[Job], request: SampleRequest, on_step: OnStep) -> Samples:
         """The pictures of jobs with equal settings."""
         request = replace(request, prior=self.prior or "diffusion")
-        for entry in pipeline.manifest.of_kind("prior") if self.best_of else ():
+        for entry in own_pipeline(engine).manifest.of_kind("prior") if self.best_of else ():
             request = request.override(entry.name, SamplingConfig(best_of=self.best_of))
         prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
         if self.init is not None:
-            from t2i.edit.vary import image_to_image
-
             strength = STRENGTH if self.strength is None else self.strength
-            return image_to_image(
-                pipeline, self.init.tensor, prompts, seeds, request, strength=strength, on_step=on_step
-            )
+            return engine.image_to_image(self.init.tensor, prompts, seeds, request, strength=strength, on_step=on_step)
         if self.rerank:
             from t2i.edit.rerank import rerank
 
-            return rerank(pipeline, prompts, seeds, self.rerank, request, on_step=on_step).samples
-        return pipeline.sample(prompts, seeds, request, on_step=on_step)
+            return rerank(own_pipeline(engine), prompts, seeds, self.rerank, request, on_step=on_step).samples
+        return engine.sample(prompts, seeds, request, on_step=on_step)
 
 
 def check_strength(strength: float | None) -> None:
@@ -139,10 +148,11 @@ def check_strength(strength: float | None) -> None:
         raise UsageError(f"--strength {strength:g} makes no sense.", "Write a number from 0 to 1.")
 
 
-def check_sees(bundle: Bundle, option: str, hint: str = "") -> None:
+def check_sees(model: StoredModel, option: str, hint: str = "") -> None:
     """Raise UsageError for a model without an image encoder. hint: in place of the usual one."""
-    if not bundle.manifest.of_kind("clip"):
+    if not model.manifest.of_kind("clip"):
+        model.check_can(option)
         from t2i.pipeline import blind
 
-        sentence, usual = blind(bundle.manifest.name)
+        sentence, usual = blind(model.manifest.name)
         raise UsageError(f"{option} cannot be used, for {sentence}", hint or usual)

@@ -6,18 +6,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from t2i.engine import OnStep
 from t2i.errors import InputError
+from t2i.jobs.engine import own_pipeline
 from t2i.jobs.inputs import SourceImage
 from t2i.jobs.job import Job
 from t2i.jobs.masks import mask_digest
 from t2i.jobs.output_paths import make_folder
-from t2i.jobs.reporter import OnStep, Reporter, shorten
+from t2i.jobs.reporter import Reporter, shorten
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from t2i.pipeline import Pipeline, Samples
+    from t2i.engine import Engine, Samples
+    from t2i.pipeline import Pipeline
     from t2i.sampling import SampleRequest
 
 MAX_SHARE = 0.9
@@ -65,21 +68,16 @@ class InpaintRequest:
             facts |= {"threshold": self.threshold} if self.threshold else {}
         return facts
 
-    def draw(self, pipeline: Pipeline, jobs: list[Job], request: SampleRequest, on_step: OnStep) -> Samples:
+    def draw(self, engine: Engine, jobs: list[Job], request: SampleRequest, on_step: OnStep) -> Samples:
         """The pictures of jobs with one prompt, "" for a removal. Raises InputError where `text` is not found."""
-        from t2i.edit.inpaint import inpaint
-        from t2i.pipeline import Samples
-
         if self._prepared is None:
-            self._prepared = self.prepare(pipeline)
+            self._prepared = self.prepare(engine)
         canvas, mask = self._prepared
         prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
         words = prompts if prompts[0] else None
-        images = inpaint(pipeline, canvas, mask, words, seeds, request, feather=self.feather, on_step=on_step)
-        cut: list[str | None] = pipeline.encode(words)[1] if words else [None] * len(jobs)
-        return Samples(images, {}, cut, [pipeline.words.unknown(prompt) for prompt in prompts])
+        return engine.inpaint(canvas, mask, words, seeds, request, feather=self.feather, on_step=on_step)
 
-    def prepare(self, pipeline: Pipeline) -> tuple[Tensor, Tensor]:
+    def prepare(self, engine: Engine) -> tuple[Tensor, Tensor]:
         """The picture with its margins (3, H, W) in [-1, 1], and the mask (1, H, W), 1 = repaint."""
         import torch
 
@@ -94,7 +92,7 @@ class InpaintRequest:
             mask = torch.maximum(mask, (white > 0).float())
         if self.text is not None:
             inside = (..., slice(top, top + image.shape[1]), slice(left, left + image.shape[2]))
-            mask[inside] = torch.maximum(mask[inside], self.find(pipeline, self.text))
+            mask[inside] = torch.maximum(mask[inside], self.find(own_pipeline(engine), self.text))
         if self.beside is not None:
             make_folder(self.beside.parent)
             save_image(to_pil(mask.expand(3, -1, -1) * 2 - 1), self.beside)

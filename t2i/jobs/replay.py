@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from t2i.errors import InputError, T2IError, UsageError
 from t2i.jobs.device import pick_device
 from t2i.jobs.edits import EditRequest
+from t2i.jobs.engine import load_engine
 from t2i.jobs.job import Job
 from t2i.jobs.output_paths import OutputPaths
 from t2i.jobs.parsing import DTYPES
@@ -21,7 +22,7 @@ from t2i.prompts import MAX_SEED, check_prompt, check_text
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from t2i.store.bundle import Bundle
+    from t2i.store.models import StoredModel
 
 HINT = "Only pictures of `t2i sample` can be replayed; `t2i info` shows what this one says."
 
@@ -60,7 +61,6 @@ def replay(reporter: Reporter, path: Path, prompt: str | None, model: str | None
     Raises UsageError for a list of pictures, InputError for a picture that does not say how it was made.
     """
     from t2i.media.images import load_image, read_metadata, to_pil
-    from t2i.pipeline import Pipeline
 
     if path.suffix.lower() in (".jsonl", ".json"):
         raise UsageError("--replay takes a picture, not a list.", "Name a picture that `t2i sample` drew.")
@@ -72,20 +72,20 @@ def replay(reporter: Reporter, path: Path, prompt: str | None, model: str | None
         whose = f"was made by {tool}" if tool else "does not say how `t2i sample` made it"
         raise InputError(f"{path} {whose}.", HINT, "image")
     asked = _read(path, record, prompt)
-    bundle = _bundle(path, record, model)
+    stored = _model(path, record, model)
     try:
-        settings = asked.edit.apply(read_settings(bundle, asked.dtype, asked.options))
+        settings = asked.edit.apply(read_settings(stored, asked.dtype, asked.options))
     except T2IError as error:
         raise InputError(f"the model cannot do what {path} says: {error.message}", HINT, "image") from error
     job = Job(asked.prompt, asked.seed, 0, 0, settings)
-    same_weights = record.get("weights") == bundle.digest
+    same_weights = record.get("weights") == stored.digest
     if not same_weights:
         reporter.warn("the weights here are not those that the picture was made with")
-    elif record.get("key") != DrawRequest(bundle, OutputPaths("out", "replay").path).key(job):
+    elif record.get("key") != DrawRequest(stored, OutputPaths("out", "replay").path).key(job):
         reporter.warn("the picture's record does not fit together: it was changed, or the prompt is another")
     with reporter.progress(f"replaying {path.name}") as on_step:
-        pipeline = Pipeline.load(bundle.path, device=pick_device(device), dtype=asked.dtype)
-        image = to_pil(asked.edit.draw(pipeline, [job], settings.request(False), on_step).images[0])
+        engine = load_engine(stored, pick_device(device), asked.dtype)
+        image = to_pil(asked.edit.draw(engine, [job], settings.request(False), on_step).images[0])
     if facts["format"] != "PNG":
         image = _recompressed(image, path, facts["format"])
     if image.size != old.size:
@@ -129,15 +129,15 @@ def _read(path: Path, record: dict[str, Any], prompt: str | None) -> _Recorded:
     return _Recorded(text, seed, str(dtype), options, edit)
 
 
-def _bundle(path: Path, record: dict[str, Any], model: str | None) -> Bundle:
-    from t2i.store.bundle import read_bundle
+def _model(path: Path, record: dict[str, Any], model: str | None) -> StoredModel:
+    from t2i.store.models import read_model
     from t2i.store.registry import resolve
 
     name = model if model is not None else record.get("model")
     if not isinstance(name, str) or (model is None and ("/" in name or "\\" in name or name in ("", ".", ".."))):
         # a record may name a model, never a place on this machine
         raise InputError(f"{path} names no model.", "Name it with --model.", "image")
-    return read_bundle(resolve(name))
+    return read_model(resolve(name))
 
 
 def _difference(a: Image, b: Image) -> tuple[int, float, float]:

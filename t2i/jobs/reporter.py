@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from t2i.engine import OnStep
 from t2i.errors import T2IError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-#: on_step(stage, step 1..n, n, the estimate x0_hat so far)
-OnStep = Callable[[str, int, int, Any], None]
 
 
 class Stopped(BaseException):

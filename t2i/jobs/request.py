@@ -8,19 +8,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from t2i.engine import OnStep
+from t2i.jobs.engine import load_engine
 from t2i.jobs.job import Job, content_key
-from t2i.jobs.reporter import OnStep
 from t2i.media.record import GENERATED, Record, carried, edited_source_type
+from t2i.sampling import pair
 
 if TYPE_CHECKING:
+    from t2i.engine import Engine, Samples
     from t2i.jobs.inputs import SourceImage
     from t2i.media.c2pa import Signer
-    from t2i.pipeline import Pipeline, Samples
     from t2i.sampling import SampleRequest
-    from t2i.store.bundle import Bundle
+    from t2i.store.models import StoredModel
 
-    #: draws jobs with equal settings; in place of `Pipeline.sample`
-    DrawJobs = Callable[[Pipeline, list[Job], SampleRequest, OnStep], Samples]
+    #: draws jobs with equal settings; in place of `Engine.sample`
+    DrawJobs = Callable[[Engine, list[Job], SampleRequest, OnStep], Samples]
 
 
 class AnyJob(Protocol):
@@ -58,10 +60,10 @@ class Request(Protocol[J]):
         """What the picture will say about itself; ``cut`` is the part of the prompt that the model did not read.
         Raises T2IError where the job cannot be done: the run goes on with the next."""
 
-    def load(self, job: J, device: str) -> Pipeline:
+    def load(self, job: J, device: str) -> Engine:
         """The model that draws the job, and all others of the run."""
 
-    def draw(self, pipeline: Pipeline, jobs: list[J], on_step: OnStep) -> Samples:
+    def draw(self, engine: Engine, jobs: list[J], on_step: OnStep) -> Samples:
         """The pictures of jobs of one group."""
 
     def icc(self, job: J) -> bytes | None:
@@ -80,10 +82,10 @@ class DrawRequest:
 
     path: where the picture of a job goes; private: keep prompts out of the file; edited: the picture that is edited,
     whose record and colour profile are carried over; size: width and height where they are not those of the settings;
-    draw_jobs: in place of `Pipeline.sample`.
+    draw_jobs: in place of `Engine.sample`.
     """
 
-    bundle: Bundle
+    model: StoredModel
     path: Callable[[Job], Path]
     command: str = "sample"
     keep_stages: bool = False
@@ -98,7 +100,7 @@ class DrawRequest:
     @cached_property
     def digest(self) -> str:
         """The model's digest, computed once."""
-        return self.bundle.digest
+        return self.model.digest
 
     def key(self, job: Job) -> str:
         """The content key of a job's picture."""
@@ -112,32 +114,30 @@ class DrawRequest:
             command=self.command,
             prompt=job.prompt,
             seed=job.seed,
-            model=self.bundle.manifest.name,
+            model=self.model.manifest.name,
             weights=self.digest,
-            size=self.size or (settings.size, settings.size),
+            size=self.size or pair(settings.size),
             settings=settings.table,
             negative=settings.negative,
             cut=cut,
             source_type=GENERATED if tags is None else edited_source_type(tags, self.command),
             private=self.private,
-            files=weights_used(self.bundle, list(settings.table["stages"])),
+            files=self.model.weights(list(settings.table["stages"])),
             source=None if tags is None else carried(tags),
             signer=self.signer,
         )
 
-    def load(self, job: Job, device: str) -> Pipeline:
+    def load(self, job: Job, device: str) -> Engine:
         """See `Request`."""
-        from t2i.pipeline import Pipeline
+        return load_engine(self.model, device, job.settings.table["dtype"])
 
-        return Pipeline.load(self.bundle.path, device=device, dtype=job.settings.table["dtype"])
-
-    def draw(self, pipeline: Pipeline, jobs: list[Job], on_step: OnStep) -> Samples:
+    def draw(self, engine: Engine, jobs: list[Job], on_step: OnStep) -> Samples:
         """See `Request`."""
         request = jobs[0].settings.request(self.keep_stages)
         if self.draw_jobs is not None:
-            return self.draw_jobs(pipeline, jobs, request, on_step)
+            return self.draw_jobs(engine, jobs, request, on_step)
         prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
-        return pipeline.sample(prompts, seeds, request, on_step=on_step)
+        return engine.sample(prompts, seeds, request, on_step=on_step)
 
     def icc(self, job: Job) -> bytes | None:
         """See `Request`."""
@@ -150,12 +150,3 @@ class DrawRequest:
     def facts(self, job: Job, timing: dict[str, Any]) -> dict[str, Any]:
         """See `Request`."""
         return timing
-
-
-def weights_used(bundle: Bundle, stages: list[str]) -> dict[str, str]:
-    """sha256 of the weights of the text encoder and of `stages`, by name."""
-    from t2i.store.compatibility import ENCODERS
-
-    manifest = bundle.manifest
-    used = [entry for entry in manifest.stages if entry.kind in ENCODERS or entry.name in stages]
-    return {entry.name: manifest.digest(entry) for entry in used}

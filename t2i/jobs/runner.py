@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
 from t2i.batching import in_halves
+from t2i.engine import OnStep
 from t2i.errors import InputError, InternalError, T2IError, UnavailableError
 from t2i.jobs.device import pick_device
 from t2i.jobs.manifests import Manifests
 from t2i.jobs.output_index import OutputIndex
 from t2i.jobs.output_paths import make_folder, variants
 from t2i.jobs.prompt_warnings import PromptWarnings
-from t2i.jobs.reporter import OnStep, Reporter, Stopped
+from t2i.jobs.reporter import Reporter, Stopped
 from t2i.jobs.request import J, Request
 from t2i.jobs.timing import StageTimer
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from t2i.engine import Engine, Samples
     from t2i.media.record import Record
-    from t2i.pipeline import Pipeline, Samples
 
     #: what is reported of a picture: path, facts, pixels if they are shown; None for one that failed
     Report = tuple[Path, dict[str, Any], Image | None] | None
@@ -57,7 +58,7 @@ class Runner(Generic[J]):
         self.reporter, self.request, self.jobs, self.device, self.batch = reporter, request, jobs, device, batch
         self.on_picture = on_picture or reporter.picture
         self.remember = remember
-        self.pipeline: Pipeline | None = None
+        self.engine: Engine | None = None
         self.paths: dict[int, Path] = {}
         self.failures: list[T2IError] = []
         self._index = OutputIndex(reporter.warn)
@@ -123,8 +124,8 @@ class Runner(Generic[J]):
     def _flush(self, group: str) -> None:
         """Draw and save the jobs of a group. A signal meanwhile is obeyed afterwards."""
         jobs = list(self._waiting.pop(group).values())
-        if self.pipeline is None:
-            self.pipeline = self.request.load(jobs[0], pick_device(self.device))
+        if self.engine is None:
+            self.engine = self.request.load(jobs[0], pick_device(self.device))
         first, last = jobs[0].index + 1, jobs[-1].index + 1
         span = f"picture {first}" if first == last else f"pictures {first}-{last}"
         with self.reporter.finishing(span) as signals:
@@ -140,12 +141,12 @@ class Runner(Generic[J]):
 
     def _draw(self, jobs: list[J], on_step: OnStep) -> list[tuple[list[J], tuple[Samples, StageTimer]]]:
         """The pictures of jobs, in smaller batches where memory does not suffice."""
-        pipeline = self.pipeline
-        assert pipeline is not None
+        engine = self.engine
+        assert engine is not None
 
         def draw(some: list[J]) -> tuple[Samples, StageTimer]:
             timer = StageTimer()
-            return self.request.draw(pipeline, some, timer.watch(on_step)), timer
+            return self.request.draw(engine, some, timer.watch(on_step)), timer
 
         def halved(size: int) -> None:
             self.batch = max(1, min(self.batch, size))
@@ -157,9 +158,9 @@ class Runner(Generic[J]):
         """Write one picture and report it. One with broken numbers counts as failed."""
         from t2i.media.images import to_pil
 
-        assert self.pipeline is not None
+        assert self.engine is not None
         record = self.request.record(job, samples.truncated[i])
-        self._warnings.check(record.prompt, samples.truncated[i], samples.unknown[i], self.pipeline.words.near)
+        self._warnings.check(record.prompt, samples.truncated[i], samples.unknown[i], self.engine.near)
         try:
             image = to_pil(samples.images[i])
             path, ours = self._write(job, image, record)

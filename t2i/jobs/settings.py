@@ -15,12 +15,11 @@ from t2i.errors import UsageError
 from t2i.jobs.parsing import check_choice, parse_thresholds
 from t2i.jobs.stage_options import STAGE_OPTIONS, number_text, numbers_text
 from t2i.prompts import check_text
-from t2i.sampling import SAMPLERS, SampleRequest, SamplingConfig, Threshold, by_stage
-from t2i.store.completeness import check_complete
+from t2i.sampling import SAMPLERS, SampleRequest, SamplingConfig, Size, Threshold, by_stage
 from t2i.store.manifest import EXTRA_FIELDS
 
 if TYPE_CHECKING:
-    from t2i.store.bundle import Bundle
+    from t2i.store.models import StoredModel
 
 #: the options that are settings, as they are called in a jobs file and in a sweep
 NAMES = ("size", *STAGE_OPTIONS, "negative")
@@ -30,11 +29,11 @@ NAMES = ("size", *STAGE_OPTIONS, "negative")
 class Settings:
     """Settings that were checked against a model.
 
-    size: side of the picture in pixels; stages: what differs from the stages' defaults; table: how all of it stands in
+    size: of the picture in pixels; stages: what differs from the stages' defaults; table: how all of it stands in
     a picture's key and record; group: pictures of one group may be drawn together.
     """
 
-    size: int
+    size: Size
     negative: str
     stages: dict[str, SamplingConfig]
     table: dict[str, Any] = field(repr=False)
@@ -58,30 +57,23 @@ def check_options(options: dict[str, str]) -> None:
     parse_thresholds(options.get("threshold"))
 
 
-def read_settings(bundle: Bundle, dtype: str, options: dict[str, str], has_text: bool = True) -> Settings:
-    """Settings from options; what is not given stays at the bundle's default.
+def read_settings(model: StoredModel, dtype: str, options: dict[str, str], has_text: bool = True) -> Settings:
+    """Settings from options; what is not given stays at the model's default.
 
     has_text: whether the base is given a text; given an image embedding alone, it has defaults of its own. Raises
     UsageError for options that make no sense to this model, InputError for a model that is unfinished.
     """
     check_options(options)
-    manifest = bundle.manifest
-    check_complete(manifest, bundle.configs)
-    size = manifest.size
-    if "size" in options:
-        made = ", ".join(str(s) for s in manifest.sizes)
-        if options["size"] not in {str(s) for s in manifest.sizes}:
-            what = f"--size {options['size']}: the model {manifest.name!r} stops at {made}."
-            raise UsageError(what, "Choose one of these.")
-        size = int(options["size"])
+    model.check_options(options)
+    size = model.read_size(options["size"]) if "size" in options else model.manifest.size
     values = {
-        option.field: option.read(name.replace("_", "-"), options[name], bundle)
+        option.field: option.read(name.replace("_", "-"), options[name], model)
         for name, option in STAGE_OPTIONS.items()
         if name in options
     }
     stages = by_stage(**values)
     negative = options.get("negative", "").strip()
-    table = _table(bundle, dtype, size, stages, has_text or bool(negative))
+    table = _table(model, dtype, size, stages, has_text or bool(negative))
     return Settings(size, negative, stages, table, _group(table, negative))
 
 
@@ -89,13 +81,16 @@ def _group(table: dict[str, Any], negative: str) -> str:
     return json.dumps([table, negative], sort_keys=True)
 
 
-def _table(bundle: Bundle, dtype: str, size: int, stages: dict[str, SamplingConfig], has_text: bool) -> dict[str, Any]:
+def _table(
+    model: StoredModel, dtype: str, size: Size, stages: dict[str, SamplingConfig], has_text: bool
+) -> dict[str, Any]:
     """The settings of every stage that runs, for key and record."""
     from t2i.store.compatibility import ENCODERS
 
     tables: dict[str, Any] = {}
-    for entry in bundle.manifest.stages:
-        if entry.kind in (*ENCODERS, "sharp") or bundle.configs[entry.name]["widths"].get("size", 0) > size:
+    side = size if isinstance(size, int) else max(size)
+    for entry in model.manifest.stages:
+        if entry.kind in (*ENCODERS, "sharp") or model.configs[entry.name]["widths"].get("size", 0) > side:
             continue
         defaults = entry.defaults if has_text else entry.defaults.without_text
         sampling = defaults.override(stages.get(entry.name))
@@ -105,7 +100,7 @@ def _table(bundle: Bundle, dtype: str, size: int, stages: dict[str, SamplingConf
             if (table[name] or None) == (getattr(defaults, name) or None):  # noise 0 is none
                 table[name] = None
         tables[entry.name] = {key: value for key, value in table.items() if value is not None}
-    return {"size": size, "dtype": dtype, "stages": tables}
+    return {"size": size if isinstance(size, int) else list(size), "dtype": dtype, "stages": tables}
 
 
 def _written(threshold: Threshold | None, default: Threshold | None) -> Any:
@@ -129,6 +124,12 @@ def as_options(table: dict[str, Any]) -> dict[str, str]:
     return options
 
 
+def _size_text(size: Any) -> str:
+    """64 as 64, [96, 64] as 96x64."""
+    sides = size if isinstance(size, list) else [size]
+    return "x".join(_text(side) or "" for side in sides)
+
+
 def _text(value: Any) -> str | None:
     """A JSON value as an option's text; None if it has no such form."""
     if isinstance(value, str):
@@ -146,7 +147,7 @@ def from_record(table: dict[str, Any], negative: str) -> dict[str, str]:
     stages = table.get("stages")
     if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()):
         raise ValueError("no stages")
-    options = {"size": _text(table.get("size")) or "", "negative": negative}
+    options = {"size": _size_text(table.get("size")), "negative": negative}
     for name, option in STAGE_OPTIONS.items():
         key = option.field
         if text := option.write({stage: table[key] for stage, table in stages.items() if table.get(key) is not None}):

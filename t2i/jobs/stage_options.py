@@ -13,10 +13,10 @@ from t2i.jobs.parsing import check_choice, per_stage, thresholds
 from t2i.sampling import SAMPLERS
 
 if TYPE_CHECKING:
-    from t2i.store.bundle import Bundle
+    from t2i.store.models import StoredModel
 
 #: (option as it is called in an error, its text, model) -> {stage name: value}; raises UsageError
-Read = Callable[[str, str, "Bundle"], Mapping[str, Any]]
+Read = Callable[[str, str, "StoredModel"], Mapping[str, Any]]
 #: {stage name: value}, from a record's JSON -> the text of the option, or None
 Write = Callable[[Mapping[str, Any]], str | None]
 
@@ -51,31 +51,31 @@ def numbers_text(values: Mapping[str, Any]) -> str | None:
 def _numbers(low: float, high: float, *, whole: bool = False, kind: str = "") -> Read:
     """Numbers in [low, high]; kind: the only kind of stage that takes them, "" for all."""
 
-    def read(option: str, text: str, bundle: Bundle) -> Mapping[str, Any]:
+    def read(option: str, text: str, model: StoredModel) -> Mapping[str, Any]:
         kinds = (kind,) if kind else ("prior", "base", "upsampler")
-        values = per_stage(option, text, bundle.manifest, low, high, whole=whole, kinds=kinds, bare=kind or "base")
+        values = per_stage(option, text, model.manifest, low, high, whole=whole, kinds=kinds, bare=kind or "base")
         return {stage: int(value) for stage, value in values.items()} if whole else values
 
     return read
 
 
-def _read_guidance(option: str, text: str, bundle: Bundle) -> Mapping[str, Any]:
+def _read_guidance(option: str, text: str, model: StoredModel) -> Mapping[str, Any]:
     """Upsamplers take guidance only where they read text."""
-    reads_text = any(bundle.configs[e.name]["widths"].get("text_dim") for e in bundle.manifest.of_kind("upsampler"))
+    reads_text = any(model.configs[e.name]["widths"].get("text_dim") for e in model.manifest.of_kind("upsampler"))
     kinds = ("prior", "base", *(("upsampler",) if reads_text else ()))
-    return per_stage(option, text, bundle.manifest, 0, 100, kinds=kinds)
+    return per_stage(option, text, model.manifest, 0, 100, kinds=kinds)
 
 
-def _read_sampler(option: str, text: str, bundle: Bundle) -> Mapping[str, Any]:
-    return {entry.name: check_choice(option, text, SAMPLERS) for entry in bundle.manifest.of_kind("base")}
+def _read_sampler(option: str, text: str, model: StoredModel) -> Mapping[str, Any]:
+    return {entry.name: check_choice(option, text, SAMPLERS) for entry in model.manifest.of_kind("base")}
 
 
 def _write_sampler(values: Mapping[str, Any]) -> str | None:
     return values["base"] if isinstance(values.get("base"), str) else None
 
 
-def _read_threshold(option: str, text: str, bundle: Bundle) -> Mapping[str, Any]:
-    return thresholds(text, bundle.manifest)
+def _read_threshold(option: str, text: str, model: StoredModel) -> Mapping[str, Any]:
+    return thresholds(text, model.manifest)
 
 
 def _write_threshold(values: Mapping[str, Any]) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from t2i.jobs.reporter import OnStep
+from t2i.engine import OnStep
 
 
 class StageTimer:

@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2i.batching import out_of_memory
+from t2i.engine import OnStep, Samples
 from t2i.errors import InputError, T2IError, UnavailableError, UsageError
+from t2i.jobs.engine import load_engine
 from t2i.jobs.inputs import MAX_PIXELS, SourceImage, read_source
 from t2i.jobs.job import content_key
 from t2i.jobs.parsing import MAX_SCALE
-from t2i.jobs.reporter import OnStep, Reporter, shorten
+from t2i.jobs.reporter import Reporter, shorten
 from t2i.media.record import Record, carried, edited_source_type
 
 if TYPE_CHECKING:
-    from t2i.edit.upscaling import Upscaled
+    from t2i.engine import Engine, Upscaled
     from t2i.media.c2pa import Signer
-    from t2i.pipeline import Pipeline, Samples
     from t2i.store.bundle import Bundle
 
 
@@ -159,25 +160,20 @@ class UpscaleRequest:
             signer=source.signer(self.signer),
         )
 
-    def load(self, job: UpscaleJob, device: str) -> Pipeline:
+    def load(self, job: UpscaleJob, device: str) -> Engine:
         """See `Request`."""
-        from t2i.pipeline import Pipeline
+        return load_engine(self.bundle, device, self.dtype, sharp=self.sharp)
 
-        return Pipeline.load(self.bundle.path, device=device, dtype=self.dtype, sharp=self.sharp)
-
-    def draw(self, pipeline: Pipeline, jobs: list[UpscaleJob], on_step: OnStep) -> Samples:
+    def draw(self, engine: Engine, jobs: list[UpscaleJob], on_step: OnStep) -> Samples:
         """See `Request`. Raises UnavailableError (code ``memory``)."""
-        from t2i.edit.upscaling import upscale
         from t2i.media.images import to_tensor
-        from t2i.pipeline import Samples
         from t2i.sampling import SampleRequest, by_stage
 
         (job,) = jobs
         source = self.source(job)
         width, height = self.size(source)
         try:
-            self._result = upscale(
-                pipeline,
+            self._result = engine.upscale(
                 to_tensor(source.image),
                 (height, width),
                 self.seed,

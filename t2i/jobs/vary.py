@@ -7,20 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from t2i.engine import OnStep
 from t2i.errors import UsageError
 from t2i.jobs.edits import check_sees, check_strength
+from t2i.jobs.engine import own_pipeline
 from t2i.jobs.inputs import SourceImage, read_square
 from t2i.jobs.job import Job
-from t2i.jobs.reporter import OnStep, Reporter
+from t2i.jobs.reporter import Reporter
 from t2i.jobs.request import DrawRequest
 from t2i.jobs.settings import Settings
 from t2i.prompts import check_prompt
 
 if TYPE_CHECKING:
+    from t2i.engine import Engine, Samples
     from t2i.media.c2pa import Signer
-    from t2i.pipeline import Pipeline, Samples
     from t2i.sampling import SampleRequest
-    from t2i.store.bundle import Bundle
+    from t2i.store.models import StoredModel
 
 MAX_FRAMES = 1000
 FRAMES = {"blend": 9, "text-diff": 5}
@@ -85,9 +87,9 @@ class VaryRequest:
             points = tuple(i / (count - 1) for i in range(count))
         return cls(kind, tuple(read_square(reporter, path) for path in paths), texts, points, strength)
 
-    def check_model(self, bundle: Bundle) -> None:
+    def check_model(self, model: StoredModel) -> None:
         """Raise UsageError for a model without an image encoder."""
-        check_sees(bundle, "t2i vary")
+        check_sees(model, "t2i vary")
 
     def signer(self, signer: Signer | None) -> Signer | None:
         """The signer for the pictures, which names the sources as shown to the model."""
@@ -119,10 +121,11 @@ class VaryRequest:
             for i in range(len(self.points))
         ]
 
-    def draw(self, pipeline: Pipeline, jobs: list[Job], request: SampleRequest, on_step: OnStep) -> Samples:
+    def draw(self, engine: Engine, jobs: list[Job], request: SampleRequest, on_step: OnStep) -> Samples:
         """The pictures of jobs with equal settings."""
         from t2i.edit import vary
 
+        pipeline = own_pipeline(engine)
         pixels = [source.tensor for source in self.sources]
         prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
         if self.kind == "like":

@@ -18,7 +18,7 @@ from t2i.score.picture_files import PictureFile
 
 if TYPE_CHECKING:
     from t2i.score.suite import SuitePrompt
-    from t2i.store.bundle import Bundle
+    from t2i.store.models import StoredModel
 
 SLUG = 60  # characters of a prompt in a file name
 
@@ -28,7 +28,7 @@ class SuiteOrder:
     """What to draw: ``n`` pictures of each prompt, picture i with seed ``seed`` + i. options: settings as a
     user writes them, name -> text."""
 
-    bundle: Bundle
+    model: StoredModel
     prompts: Sequence[SuitePrompt]
     n: int
     seed: int
@@ -44,7 +44,7 @@ def draw_suite(reporter: Reporter, order: SuiteOrder) -> list[PictureFile]:
     Raises UsageError for settings or seeds that make no sense, InputError (code ``output``) where a picture cannot be
     written, (code ``partial``) where one came out broken.
     """
-    settings = read_settings(order.bundle, "float32", order.options)
+    settings = read_settings(order.model, "float32", order.options)
     seeds = seeds_from(order.seed, order.n, "--seed ")
     pairs = [(prompt.text, n, seed) for prompt in order.prompts for n, seed in enumerate(seeds)]
     jobs = [Job(text, seed, n, index, settings) for index, (text, n, seed) in enumerate(pairs)]
@@ -52,7 +52,7 @@ def draw_suite(reporter: Reporter, order: SuiteOrder) -> list[PictureFile]:
     def path(job: Job) -> Path:
         return order.folder / f"{slug(job.prompt)[:SLUG].strip('-')}-{job.seed}-{request.key(job)[:10]}.png"
 
-    request = DrawRequest(order.bundle, path, command="score", manifest=False)
+    request = DrawRequest(order.model, path, command="score", manifest=False)
     # the pictures are reported with their scores, later
     runner = Runner(reporter, request, jobs, order.device, order.batch, remember=True, on_picture=lambda *told: None)
     runner.run()

@@ -32,7 +32,7 @@ from t2i.score.set_distances import compare_sets, feature_stats, load_stats, sav
 from t2i.score.statistics import Interval
 from t2i.score.suite import SuitePrompt, read_suite, suite_path
 from t2i.score.task_scores import check_scores, subsample
-from t2i.store.bundle import read_bundle
+from t2i.store.models import read_model
 from t2i.store.registry import resolve, resolve_judge
 from t2i.store.search_path import home
 from t2i.world.judge import Judge
@@ -196,10 +196,10 @@ def _drawn_pictures(reporter: Reporter, request: ScoreRequest, suite: Sequence[S
     """The pictures of the suite, drawn where they do not exist yet."""
     assert request.suite is not None, "neither pictures nor a suite"
     draw = request.draw
-    bundle = read_bundle(resolve(draw.model))
-    folder = draw.folder or Path("out") / "score" / f"{Path(request.suite).stem}-{bundle.manifest.name}"
+    model = read_model(resolve(draw.model))
+    folder = draw.folder or Path("out") / "score" / f"{Path(request.suite).stem}-{model.manifest.name}"
     check_writable(folder)
-    order = SuiteOrder(bundle, suite, draw.n, draw.seed, draw.settings, folder, request.batch, request.device)
+    order = SuiteOrder(model, suite, draw.n, draw.seed, draw.settings, folder, request.batch, request.device)
     return draw_suite(reporter, order)
 
 

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from t2i.diffusion.denoiser import Net
 from t2i.diffusion.guidance import map_cond
+from t2i.engine import OnStep
 from t2i.nets.conditioner import UNetCond
 from t2i.sampling import SamplingConfig
-from t2i.stages.stage import InpaintCond, OnStep, Stage, Start
+from t2i.stages.stage import InpaintCond, Stage, Start
 from t2i.text.cond import TextCond
 
 RESAMPLES = 5

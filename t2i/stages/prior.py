@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from t2i.engine import OnStep
 from t2i.nets.prior import PriorCond
 from t2i.rng import noise
 from t2i.sampling import SamplingConfig, given
-from t2i.stages.stage import OnStep, Stage, Start
+from t2i.stages.stage import Stage, Start
 from t2i.text.cond import TextCond
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,22 +14,9 @@ from t2i.diffusion.denoiser import Denoiser, Net, NetDenoiser, Prediction
 from t2i.diffusion.guidance import classifier_free, dynamic_threshold, static_threshold
 from t2i.diffusion.process import VP, Flow
 from t2i.diffusion.samplers import SAMPLERS, repaint
+from t2i.engine import OnStep
 from t2i.rng import SeededNoise, noise
 from t2i.sampling import SamplingConfig, given
-
-#: on_step(stage, step 1..n, n, the estimate x0_hat (B, ...))
-OnStep = Callable[[str, int, int, Tensor], None]
-
-
-def of_all(on_step: OnStep | None, run: int, runs: int) -> OnStep | None:
-    """`on_step` for run 0 <= `run` < `runs`: steps are counted over all runs, so that progress never goes back."""
-    if on_step is None:
-        return None
-
-    def counted(stage: str, step: int, total: int, x0_hat: Tensor) -> None:
-        on_step(stage, run * total + step, runs * total, x0_hat)
-
-    return counted
 
 
 @dataclass(frozen=True)

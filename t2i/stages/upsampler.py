@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from t2i.engine import OnStep
 from t2i.rng import noise
 from t2i.sampling import SamplingConfig, given
-from t2i.stages.stage import InpaintCond, OnStep, Stage
+from t2i.stages.stage import InpaintCond, Stage
 
 
 def sample_upsampler(

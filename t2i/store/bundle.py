@@ -22,10 +22,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t2i.errors import InputError
+from t2i.errors import InputError, UsageError
 from t2i.files import explain_os_error, write_together
 from t2i.jsonl import strict_json
-from t2i.store.compatibility import check_compatible, pixel_sizes
+from t2i.sampling import Size
+from t2i.store.compatibility import ENCODERS, check_compatible, pixel_sizes
+from t2i.store.completeness import check_complete
 from t2i.store.manifest import (
     CARD,
     CONFIG,
@@ -88,6 +90,26 @@ class Bundle:
         if self.manifest.tokenizer is None:
             return None
         return _text(_read(self.path, self.manifest.tokenizer, self.manifest.files), self.path / TOKENIZER)
+
+    def weights(self, stages: list[str]) -> dict[str, str]:
+        """sha256 of the weights of the text encoder and of `stages`, by name."""
+        used = [entry for entry in self.manifest.stages if entry.kind in ENCODERS or entry.name in stages]
+        return {entry.name: self.manifest.digest(entry) for entry in used}
+
+    def read_size(self, text: str) -> Size:
+        """The size that --size names. Raises UsageError unless the cascade can stop there."""
+        made = [str(size) for size in self.manifest.sizes]
+        if text not in made:
+            what = f"--size {text}: the model {self.manifest.name!r} stops at {', '.join(made)}."
+            raise UsageError(what, "Choose one of these.")
+        return int(text)
+
+    def check_options(self, options: dict[str, str]) -> None:
+        """Raise InputError (code ``bundle``) for an unfinished model. Settings are checked as they are read."""
+        check_complete(self.manifest, self.configs)
+
+    def check_can(self, feature: str) -> None:
+        """Bundles can do all that a command offers, if they have the stages, which is checked by the command."""
 
     def card(self) -> str:
         """The text of the card."""

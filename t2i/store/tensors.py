@@ -32,6 +32,15 @@ BYTES_OF = {
 
 def check_safetensors(data: bytes, where: str) -> None:
     """Raise InputError (code ``bundle``) unless `data` is a well-formed safetensors file without gaps or overlaps."""
+    check_header(data, len(data), where)
+
+
+def check_header(data: bytes, length: int, where: str) -> dict[str, str]:
+    """{name: dtype} of a safetensors file, from `data`, which holds at least its header.
+
+    length: of the whole file in bytes. Raises InputError (code ``bundle``) unless it is well-formed, without gaps or
+    overlaps.
+    """
 
     def wrong(what: str) -> InputError:
         return InputError(f"{where} is not a usable safetensors file: {what}.", "Fetch or train it again.", "bundle")
@@ -56,6 +65,7 @@ def check_safetensors(data: bytes, where: str) -> None:
     if not isinstance(header, dict):
         raise wrong("its header is not a table")
     spans: list[tuple[int, int, str]] = []
+    dtypes: dict[str, str] = {}
     for name, entry in header.items():
         if name == "__metadata__":
             continue
@@ -67,14 +77,16 @@ def check_safetensors(data: bytes, where: str) -> None:
         if not sane or end - begin != math.prod(shape) * width:
             raise wrong(f"the size of {name[:80]!r} does not match its shape")
         spans.append((begin, end, name))
+        dtypes[name] = entry["dtype"]
     at = 0
     for begin, end, name in sorted(spans):
         if begin != at:
             raise wrong(f"the data of {name[:80]!r} overlaps other data or leaves a hole")
         at = end
-    total = len(data) - 8 - size
+    total = length - 8 - size
     if total != at:
         raise wrong("it is cut short" if total < at else "there are bytes after its end")
+    return dtypes
 
 
 def decode(data: bytes, where: str) -> dict[str, Tensor]:

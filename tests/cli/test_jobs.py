@@ -353,10 +353,10 @@ def test_a_record_that_cannot_be_replayed(draw: Draw, change: dict[str, Any], se
 
 def draw_named(draw: Draw, path: str) -> tuple[list[str], str]:
     """Replay with the model that the picture names."""
-    from t2i.jobs.replay import _bundle
+    from t2i.jobs.replay import _model
 
     with pytest.raises(T2IError) as caught:
-        _bundle(Path(path), read_metadata(path)["t2i"], None)
+        _model(Path(path), read_metadata(path)["t2i"], None)
     return [], str(caught.value)
 
 

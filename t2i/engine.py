@@ -1,0 +1,111 @@
+"""What a loaded model offers to the commands, whether its stages are ours or it runs in another library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from t2i.sampling import SampleRequest
+
+#: on_step(stage, step 1..n, n, the estimate x0_hat (B, ...))
+OnStep = Callable[[str, int, int, Any], None]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """images (B, 3, H, W) in [-1, 1]. stages: stage name -> its output, if the request keeps them. truncated: the part
+    of each prompt that did not fit, or None. unknown: the words of each prompt that no training caption holds."""
+
+    images: Tensor
+    stages: dict[str, Tensor]
+    truncated: list[str | None]
+    unknown: list[list[str]]
+
+
+def of_all(on_step: OnStep | None, run: int, runs: int) -> OnStep | None:
+    """`on_step` for run 0 <= `run` < `runs`: steps are counted over all runs, so that progress never goes back."""
+    if on_step is None:
+        return None
+
+    def counted(stage: str, step: int, total: int, x0_hat: Any) -> None:
+        on_step(stage, run * total + step, runs * total, x0_hat)
+
+    return counted
+
+
+@dataclass(frozen=True)
+class Upscaled:
+    """An upscaled picture: image (3, H, W) in [-1, 1].
+
+    factors: scale of each use of the network. share: how much of its detail was kept, from 0 (only Lanczos) to 1.
+    """
+
+    image: Tensor
+    factors: tuple[int, ...]
+    share: float
+
+
+class Engine(Protocol):
+    """A loaded model. B pictures; a picture depends on weights, prompt, request and seed alone.
+
+    Each method raises UsageError for a request that the model cannot meet. What it can do at all is checked before it
+    is loaded.
+    """
+
+    def sample(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        request: SampleRequest | None = None,
+        on_step: OnStep | None = None,
+    ) -> Samples:
+        """One picture for each pair of prompt and seed."""
+
+    def image_to_image(
+        self,
+        image: Tensor,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        request: SampleRequest | None = None,
+        *,
+        strength: float = 0.6,
+        on_step: OnStep | None = None,
+    ) -> Samples:
+        """`image` (3, H, W) in [-1, 1] noised and denoised (SDEdit: Meng 2021, arXiv 2108.01073). strength: in (0, 1],
+        the share of the steps that are taken."""
+
+    def inpaint(
+        self,
+        image: Tensor,
+        mask: Tensor,
+        prompts: Sequence[str] | None,
+        seeds: Sequence[int],
+        request: SampleRequest | None = None,
+        *,
+        feather: int | None = None,
+        on_step: OnStep | None = None,
+    ) -> Samples:
+        """`image` (3, H, W) repainted where `mask` (1, H, W) is above 0.5. prompts: None removes what is there.
+        feather: width in pixels of the blend outside of the mask, None for the model's own."""
+
+    def upscale(
+        self,
+        image: Tensor,
+        size: tuple[int, int],
+        seed: int = 0,
+        request: SampleRequest | None = None,
+        *,
+        prompt: str | None = None,
+        tile: int = 160,
+        gate: bool = True,
+        on_step: OnStep | None = None,
+    ) -> Upscaled:
+        """`image` (3, h, w) at `size` = (height, width). tile: side of a tile in small pixels. gate: whether the share
+        of the model's detail is measured."""
+
+    def near(self, word: str) -> Sequence[str]:
+        """Words that the model knows and that are like one that it does not know."""

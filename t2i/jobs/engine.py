@@ -1,0 +1,32 @@
+"""From a model on disk to one that draws."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from t2i.store.bundle import Bundle
+
+if TYPE_CHECKING:
+    from t2i.engine import Engine
+    from t2i.pipeline import Pipeline
+    from t2i.store.models import StoredModel
+
+
+def load_engine(model: StoredModel, device: str, dtype: str, *, sharp: bool = False) -> Engine:
+    """Load the weights. sharp: with a bundle's sharp upsamplers. Raises InputError for a damaged model."""
+    if isinstance(model, Bundle):
+        from t2i.edit.own_engine import OwnEngine
+        from t2i.pipeline import Pipeline
+
+        return OwnEngine(Pipeline.load(model.path, device=device, dtype=dtype, sharp=sharp))
+    from t2i.open.engine import DiffusersEngine
+
+    return DiffusersEngine.load(model, device, dtype)
+
+
+def own_pipeline(engine: Engine) -> Pipeline:
+    """The pipeline of a bundle, for what no other model offers; that it is one was checked before loading."""
+    from t2i.edit.own_engine import OwnEngine
+
+    assert isinstance(engine, OwnEngine)
+    return engine.pipeline

@@ -1,0 +1,126 @@
+"""From a checked folder to a pipeline of diffusers.
+
+Each part is loaded by its own class, and the pipeline is put together from them. `DiffusionPipeline.from_pretrained` is
+not used: it takes pickles where there are no safetensors, and leaves weights that a file lacks at random values.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from t2i.batching import out_of_memory
+from t2i.errors import InputError, T2IError, UnavailableError
+from t2i.store.diffusers_folder import Component, DiffusersFolder
+from t2i.store.weights_files import HINT, unusable
+
+#: classes that every loadable part is derived from, in diffusers and in transformers
+ROOTS = ("ModelMixin", "SchedulerMixin", "PreTrainedModel", "PreTrainedTokenizerBase", "ProcessorMixin") + (
+    "ImageProcessingMixin",
+    "BaseImageProcessor",
+    "FeatureExtractionMixin",
+)
+
+
+#: library in model_index.json -> the module that its classes are in, where it is another
+PLACES = {
+    "stable_diffusion": "diffusers.pipelines.stable_diffusion",
+    "deepfloyd_if": "diffusers.pipelines.deepfloyd_if",
+    "unclip": "diffusers.pipelines.deprecated.unclip.text_proj",
+}
+
+
+def load_parts(folder: DiffusersFolder, dtype: str) -> dict[str, Any]:
+    """The parts of the pipeline by name, on the CPU, null parts as None.
+
+    Raises InputError (code ``bundle``) for a class that does not exist, for weights that do not belong to their config,
+    UnavailableError without diffusers or transformers.
+    """
+    quiet()
+    return {name: _load(folder.path / name, part, dtype) for name, part in folder.components.items()}
+
+
+def build(cls: type, parts: dict[str, Any], extras: dict[str, Any], where: Path) -> Any:
+    """A pipeline of this class. Parts that it does not know are left out, those that it may lack are None."""
+    takes = inspect.signature(cls).parameters
+    given = {name: value for name, value in {**extras, **parts}.items() if name in takes}
+    given |= {n: None for n, p in takes.items() if n not in given and p.default is inspect.Parameter.empty}
+    with _explained(where):
+        pipeline = cls(**given)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def pipeline_class(name: str) -> type:
+    """A class of diffusers by its name. Raises UnavailableError where the installed version has none."""
+    found = getattr(_library("diffusers"), name, None)
+    if found is None:
+        raise UnavailableError(f"the installed diffusers has no {name}.", "Upgrade diffusers.", "dependency")
+    return found  # type: ignore[no-any-return]
+
+
+def quiet() -> None:
+    """Keep progress bars and advice of the libraries off the terminal; errors are told by us."""
+    for name in ("diffusers", "transformers"):
+        log = _library(name).utils.logging
+        log.set_verbosity_error()
+        log.disable_progress_bar()
+
+
+def _library(name: str) -> Any:
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError as error:
+        hint = "pip install 't2i[open]'"
+        raise UnavailableError(f"models of this kind need the library {name}.", hint, "dependency") from error
+
+
+def _class_of(part: Component, place: Path) -> Any:
+    found = getattr(_library(PLACES.get(part.library, part.library)), part.cls, None)
+    if not isinstance(found, type) or not {base.__name__ for base in found.__mro__} & set(ROOTS):
+        raise unusable(place.parent, f"{part.name!r} is a {part.library}.{part.cls}, which is no part of a pipeline")
+    return found
+
+
+def _load(place: Path, part: Component, dtype: str) -> Any:
+    cls = _class_of(part, place)
+    if part.kind != "network":
+        with _explained(place):
+            return cls.from_pretrained(place, local_files_only=True)
+    import torch
+
+    variant = {"variant": part.variant} if part.variant else {}
+    with _explained(place):
+        net, info = cls.from_pretrained(
+            place,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            dtype=getattr(torch, dtype),
+            **variant,
+        )
+    missing = sorted(info.get("missing_keys") or [])
+    wrong = [str(key) for key in info.get("mismatched_keys") or []]
+    if missing or wrong:
+        first = (missing or wrong)[0][:80]
+        raise unusable(place, f"its weights and its config.json do not belong together ({first})")
+    return net.eval().requires_grad_(False)
+
+
+@contextlib.contextmanager
+def _explained(place: Path) -> Iterator[None]:
+    """Turn what the libraries raise for a damaged folder into an InputError that names it."""
+    try:
+        yield
+    except (T2IError, MemoryError):
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        why = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        raise InputError(f"{place} cannot be used: {why}", HINT, "bundle") from error

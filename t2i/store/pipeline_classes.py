@@ -1,0 +1,80 @@
+"""The pipelines of the library diffusers that can be drawn with: what each takes, and its defaults.
+
+A checkpoint names its pipeline in model_index.json. What it can do is known from this table, before the library is
+imported; a test compares it with the signatures of the installed version.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+INDEX = "model_index.json"
+
+
+@dataclass(frozen=True)
+class PipelineClass:
+    """What one class of pipeline takes.
+
+    family: what it is called in messages and tables. steps, guidance: the defaults; guidance None: it takes none.
+    weight: the argument that guidance is called. negative: whether it takes a negative prompt. init, inpaint: the
+    classes, made of the same parts, that start from a picture and that repaint a part of one. patch: latent cells a
+    side that the network reads as one. blank: the negative prompt where none is given, for a pipeline that guides only
+    with one.
+    """
+
+    family: str
+    steps: int
+    guidance: float | None
+    weight: str = "guidance_scale"
+    negative: bool = True
+    init: str | None = None
+    inpaint: str | None = None
+    patch: int = 1
+    blank: str | None = None
+
+
+#: class in model_index.json -> what it takes
+PIPELINES: dict[str, PipelineClass] = {
+    "StableDiffusionPipeline": PipelineClass(
+        "Stable Diffusion", 50, 7.5, init="StableDiffusionImg2ImgPipeline", inpaint="StableDiffusionInpaintPipeline"
+    ),
+    "StableDiffusionXLPipeline": PipelineClass(
+        "Stable Diffusion XL",
+        50,
+        5.0,
+        init="StableDiffusionXLImg2ImgPipeline",
+        inpaint="StableDiffusionXLInpaintPipeline",
+    ),
+    "StableDiffusion3Pipeline": PipelineClass(
+        "Stable Diffusion 3",
+        28,
+        7.0,
+        init="StableDiffusion3Img2ImgPipeline",
+        inpaint="StableDiffusion3InpaintPipeline",
+        patch=2,
+    ),
+    "FluxPipeline": PipelineClass(
+        "FLUX", 28, 3.5, negative=False, init="FluxImg2ImgPipeline", inpaint="FluxInpaintPipeline", patch=2
+    ),
+    "PixArtAlphaPipeline": PipelineClass("PixArt-α", 20, 4.5, patch=2),
+    "PixArtSigmaPipeline": PipelineClass("PixArt-Σ", 20, 4.5, patch=2),
+    "SanaPipeline": PipelineClass("Sana", 20, 4.5),
+    "Lumina2Pipeline": PipelineClass("Lumina 2", 30, 4.0, patch=2),
+    "ZImagePipeline": PipelineClass(
+        "Z-Image", 50, 5.0, init="ZImageImg2ImgPipeline", inpaint="ZImageInpaintPipeline", patch=2
+    ),
+    "QwenImagePipeline": PipelineClass(
+        "Qwen-Image",
+        50,
+        4.0,
+        "true_cfg_scale",
+        blank=" ",
+        init="QwenImageImg2ImgPipeline",
+        inpaint="QwenImageInpaintPipeline",
+        patch=2,
+    ),
+    "AuraFlowPipeline": PipelineClass("AuraFlow", 50, 3.5, patch=2),
+    "LatentConsistencyModelPipeline": PipelineClass(
+        "LCM", 4, 8.5, negative=False, init="LatentConsistencyModelImg2ImgPipeline"
+    ),
+}
