@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import re
 import sys
@@ -16,7 +17,9 @@ R = TypeVar("R")
 # torch raises a class of its own on a GPU, and a RuntimeError with one of these sentences on a CPU
 MESSAGES = re.compile(
     r"out of memory|can't allocate memory|not enough memory|bad_alloc|ALLOC_FAILED|could not create a memory"
-    r"|could not (create|execute) a primitive(?! desc)",
+    r"|could not (create|execute) a primitive(?! desc)"
+    # a library that does not fit: the loader's sentence, in an ImportError or an OSError
+    r"|failed to map segment|cannot allocate memory|cannot map zero-fill pages|cannot create shared object descriptor",
     re.IGNORECASE,
 )
 # oneDNN's message if there is no memory for a kernel that it compiles, or for its output. Xbyak's error is thread-local
@@ -27,7 +30,10 @@ _here = threading.local()
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` means out of memory, on any device."""
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(MESSAGES.search(str(error))))
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    told = isinstance(error, (RuntimeError, ImportError, OSError)) and bool(MESSAGES.search(str(error)))
+    return isinstance(error, MemoryError) or told
 
 
 def in_halves(

@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from io import BufferedReader
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import IO, BinaryIO
 from t2i.errors import InputError
 
 TEMP_PREFIX = ".t2i-tmp-"
+FRESH = 10.0  # seconds in which a temporary file may not be locked yet
 MAX_BYTES = 512 << 20  # of a file that is read whole
 
 
@@ -82,16 +84,16 @@ def atomic_file(path: Path, *, exclusive: bool = False) -> Iterator[BinaryIO]:
     try:
         fd, name = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
         temp = Path(name)
-        with os.fdopen(fd, "wb") as file:
+        with os.fdopen(fd, "wb") as file, _locked(file):  # until it has its name: see `clear_stale`
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temp, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
-        if exclusive:
-            _claim(temp, path)
-        else:
-            os.replace(temp, path)
-        temp = None
+            os.chmod(temp, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+            if exclusive:
+                _claim(temp, path)
+            else:
+                os.replace(temp, path)
+            temp = None
         fsync_folder(path.parent)
     except FileExistsError:
         raise
@@ -117,6 +119,23 @@ def _claim(temp: Path, path: Path) -> None:
         os.replace(temp, path)
     else:
         temp.unlink()
+
+
+def clear_stale(folder: Path) -> None:
+    """Remove the temporary files that killed processes have left in ``folder``: those that no process has locked."""
+    try:
+        import fcntl
+    except ImportError:  # nothing tells whether one is in use
+        return
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith(TEMP_PREFIX) or not entry.is_file(follow_symlinks=False):
+                continue
+            with contextlib.suppress(OSError), open_regular(entry.path) as file:
+                if time.time() - os.fstat(file.fileno()).st_mtime < FRESH:
+                    continue
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(entry.path)
 
 
 def _umask() -> int:

@@ -13,7 +13,8 @@ MAX_PROMPT = 64 << 10  # bytes
 MAX_SEED = 2**63 - 1
 MAX_EXPANSION = 10_000  # most prompts from one with alternatives
 
-_ALTERNATIVES = re.compile(r"(?<!\\)\{([^{}]*\|[^{}]*)\}")
+# possessive: without them, thousands of bars that no brace closes would be tried in every way
+_ALTERNATIVES = re.compile(r"(?<!\\)\{([^{}|]*+(?:\|[^{}|]*+)++)\}")
 
 
 def check_prompt(text: str, where: str = "the prompt") -> str:

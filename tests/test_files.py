@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from t2i.errors import InputError
-from t2i.files import append_line, open_regular, read_bytes, read_text
+from t2i.files import TEMP_PREFIX, append_line, clear_stale, open_regular, read_bytes, read_text
 
 
 def test_a_pipe_or_a_device_is_no_file(tmp_path: Path) -> None:
@@ -44,3 +46,33 @@ def test_a_link_to_a_file_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"\xef\xbb\xbfone\r\ntwo")
     (tmp_path / "b").symlink_to("a")
     assert read_text(tmp_path / "b") == "one\ntwo"
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
+    """A temporary file that a process still writes is locked, and stays, however old it is."""
+    writer = (
+        "import os, sys, time\nfrom pathlib import Path\nfrom t2i.files import atomic_file\n"
+        "with atomic_file(Path('whole')) as file:\n"
+        "    file.write(b'x')\n    file.flush()\n    print(flush=True)\n    sys.stdin.read()\n"
+    )
+    runs = [
+        subprocess.Popen([sys.executable, "-c", writer], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    for process in runs:
+        assert process.stdout is not None
+        process.stdout.readline()
+    (tmp_path / f"{TEMP_PREFIX}link").symlink_to(tmp_path / "mine")
+    (tmp_path / "mine").write_text("x")
+    runs[0].kill()
+    runs[0].wait()
+    assert len(list(tmp_path.glob(f"{TEMP_PREFIX}*"))) == 3
+    clear_stale(tmp_path)
+    assert len(list(tmp_path.glob(f"{TEMP_PREFIX}*"))) == 3, "one that is this young may be locked in a moment"
+    for path in tmp_path.glob(f"{TEMP_PREFIX}*"):
+        os.utime(path, (1, 1), follow_symlinks=False)
+    clear_stale(tmp_path)
+    assert len(list(tmp_path.glob(f"{TEMP_PREFIX}*"))) == 2
+    runs[1].communicate()
+    assert runs[1].returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{TEMP_PREFIX}link", "mine", "whole"]

@@ -17,8 +17,10 @@ from t2i import __version__
 from t2i.batching import out_of_memory
 from t2i.cli import info, inpaint, models, sample, score, train, upscale, vary
 from t2i.cli.panels import PanelCommand
+from t2i.cli.streams import drop_stdout, prepare_streams
 from t2i.cli.ui import UI, ReaderGone, unwritten
 from t2i.errors import (
+    EXIT_INTERNAL,
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_PIPE,
@@ -28,6 +30,7 @@ from t2i.errors import (
     UnavailableError,
     UsageError,
 )
+from t2i.files import explain_os_error
 from t2i.jobs.reporter import Stopped, safe
 
 EPILOG = """Examples:
@@ -88,13 +91,20 @@ def _root(
 
 
 def main() -> NoReturn:
-    """Run the command line on sys.argv and exit with its code."""
-    sys.exit(run(sys.argv[1:]))
+    """Run the command line on sys.argv and exit with its code; with 1, Python's own for a fault, only for a verdict."""
+    try:
+        code = run(sys.argv[1:])
+    except (KeyboardInterrupt, Stopped):  # once more, while the first was being told
+        code = EXIT_INTERRUPTED
+    except BaseException:
+        traceback.print_exc()
+        code = EXIT_INTERNAL
+    sys.exit(code)
 
 
 def run(args: list[str]) -> int:
     """Run the command line on ``args`` and return the exit code. No exception leaves it."""
-    _prepare_streams()
+    prepare_streams()
     ui = UI.from_args(args)
     code, error = EXIT_OK, None
     try:
@@ -106,19 +116,14 @@ def run(args: list[str]) -> int:
         ui.close(error)
         sys.stdout.flush()
     except (BrokenPipeError, ReaderGone):  # `| head -1`: no failure, and nobody reads it
-        _close_stdout()
+        drop_stdout()
         return EXIT_PIPE
     except (OSError, InputError) as fault:  # the envelope cannot be written, for example to a full disk
         if error is None:  # else the reason was printed above
             ui.fail(fault if isinstance(fault, InputError) else unwritten(fault))
-        _close_stdout()
+        drop_stdout()
         return InputError.exit_code
     return code
-
-
-def _close_stdout() -> None:
-    """Send what is still written to stdout, also by the interpreter at exit, nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _invoke(args: list[str], ui: UI) -> tuple[int, T2IError | None]:
@@ -127,6 +132,7 @@ def _invoke(args: list[str], ui: UI) -> tuple[int, T2IError | None]:
 
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
+        _check_folder()
         code = app(args, prog_name="t2i", standalone_mode=False, obj=ui)
         if code == EXIT_INTERRUPTED:  # what typer makes of a KeyboardInterrupt
             return code, _stopped("interrupted.")
@@ -140,6 +146,10 @@ def _invoke(args: list[str], ui: UI) -> tuple[int, T2IError | None]:
         return 128 + stop.number, _stopped("interrupted." if stop.number == signal.SIGINT else "terminated.")
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED, _stopped("interrupted.")
+    except SystemExit as error:  # click's own, with code 1, where a pipe is closed
+        if isinstance(error.__context__, BrokenPipeError):
+            raise ReaderGone from error
+        return _fault(error, ui)
     except Exception as error:
         if not out_of_memory(error):
             return _fault(error, ui)
@@ -150,7 +160,17 @@ def _invoke(args: list[str], ui: UI) -> tuple[int, T2IError | None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _fault(error: Exception, ui: UI) -> tuple[int, T2IError]:
+def _check_folder() -> None:
+    """Raise InputError where the current folder was removed: paths mean nothing there, and torch's libraries end the
+    process."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        what = f"the current folder cannot be used: {explain_os_error(error)}."
+        raise InputError(what, "It may have been removed: go to another.") from error
+
+
+def _fault(error: BaseException, ui: UI) -> tuple[int, T2IError]:
     fault = InternalError(
         f"a fault of ours: {type(error).__name__}: {safe(str(error))[:300]}",
         "Run it again with --debug and report what it prints." if not ui.debug else "",
@@ -183,13 +203,3 @@ def _parser_hint(error: Exception, ui: UI) -> str:
     elif re.search("no such option: -[^-]", str(error), re.IGNORECASE):
         hint = "What begins with a dash and is no option goes last, after --. "
     return f"{hint}See `{path} --help`."
-
-
-def _prepare_streams() -> None:
-    """Let paths come out as the bytes they are, and no message fail for the terminal's encoding."""
-    if sys.stdout is None:  # started with its output closed, `>&-`: the results go nowhere
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it lives as long as the process
-    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(encoding=sys.getfilesystemencoding(), errors=errors)

@@ -98,7 +98,7 @@ def train(
     from t2i.train.state import TENSORS
     from t2i.train.trainer import train as run
 
-    with ui.finishing("this step") as signals, _Reporter(ui) as report:
+    with ui.finishing() as signals, _Reporter(ui) as report:
         result: Any = run(
             stage,
             recipe,

@@ -145,15 +145,15 @@ class UI:
         self.record({"ok": error is None, "command": self.command, **counts, "error": fault})
 
     @contextmanager
-    def finishing(self, what: str) -> Iterator[list[int]]:
-        """A first SIGINT or SIGTERM goes into the list and lets the block end; a second one stops it."""
+    def finishing(self) -> Iterator[list[int]]:
+        """A first SIGINT or SIGTERM goes into the list, for the block to end soon; a second one stops it."""
         signals: list[int] = []
 
         def note(number: int, frame: FrameType | None) -> None:
             if signals:
                 before[number](number, frame)  # what it would have done without us: raise
             signals.append(number)
-            self.warn(f"stopping after {what}; once more to stop at once")
+            self.warn("stopping after this step; once more to stop at once")
 
         # a signal that is ignored, as in the background of a script, stays ignored
         found = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

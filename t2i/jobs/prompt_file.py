@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import re
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from t2i.errors import InputError, UsageError, nearest
 from t2i.files import explain_os_error, read_bytes, read_stream
@@ -56,7 +55,7 @@ def read_lines(source: str) -> list[PromptLine]:
     if source.lower().endswith(".json"):
         raise UsageError(f"{name} is not a prompt file.", "Write one JSON object a line, in a .jsonl file.")
     try:
-        data = read_stream(_stdin()) if source == "-" else read_bytes(source)
+        data = read_stream(sys.stdin.buffer) if source == "-" else read_bytes(source)
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
@@ -70,12 +69,6 @@ def read_lines(source: str) -> list[PromptLine]:
     as_json = source.lower().endswith(JSON_LINES) or (source == "-" and re.match(r'\s*\{\s*"', told[0][1]))
     read = _job if as_json else _plain
     return [read(line, f"line {number} of {name}") for number, line in told]
-
-
-def _stdin() -> IO[bytes]:
-    if sys.stdin is None:  # started with it closed, `<&-`
-        raise OSError(errno.EBADF, "it is closed")
-    return sys.stdin.buffer
 
 
 def _plain(line: str, where: str) -> PromptLine:

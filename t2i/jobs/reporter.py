@@ -46,8 +46,9 @@ class Reporter(Protocol):
     def sheet(self, path: Path, table: dict[str, Any]) -> None:
         """A file with several pictures of the run on it."""
 
-    def finishing(self, what: str) -> AbstractContextManager[list[int]]:
-        """A block that a first SIGINT or SIGTERM does not break: its number is in the list afterwards."""
+    def finishing(self) -> AbstractContextManager[list[int]]:
+        """A block that a first SIGINT or SIGTERM does not break: its number is in the list from then on, for the block
+        to end soon, without losing anything."""
 
     def progress(self, what: str, done: int = 0, total: int = 0) -> AbstractContextManager[OnStep]:
         """A callback for the steps of a batch; ``done`` of ``total`` pictures are finished."""

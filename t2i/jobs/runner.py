@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic
 from t2i.batching import in_halves
 from t2i.engine import OnStep
 from t2i.errors import InputError, InternalError, T2IError, UnavailableError
+from t2i.files import clear_stale
+from t2i.jobs.claims import Claims
 from t2i.jobs.device import pick_device
 from t2i.jobs.manifests import Manifests
 from t2i.jobs.output_index import OutputIndex
@@ -67,6 +69,9 @@ class Runner(Generic[J]):
         self._drawn: dict[tuple[str, str], str] = {}  # (place, key) -> the file written by this run
         self._written: set[str] = set()  # these files
         self._waiting: dict[str, dict[tuple[str, str], J]] = {}  # group -> (place, key) -> job
+        self._claims = Claims(not request.overwrite)
+        self._elsewhere: dict[tuple[str, str], J] = {}  # what another run is drawing
+        self._entered: set[Path] = set()  # folders that were made
         self._ready: dict[int, Report] = {}  # index -> what is to be reported once all before it are
         self._next = 0  # index of the next picture to report
         self._done = 0
@@ -76,12 +81,18 @@ class Runner(Generic[J]):
     def run(self) -> None:
         """Do all jobs. Raises Stopped after a signal, UnavailableError (no device, no memory), InputError (code
         ``output`` when a file cannot be written, ``partial`` when the first pictures are all broken)."""
-        for job in self.jobs:
-            self._take(job)
-        if self._skipped and len(self.jobs) > 1:
-            self.reporter.note(f"{self._skipped} of {len(self.jobs)} pictures are there already")
-        while self._waiting:
-            self._flush(next(iter(self._waiting)))
+        try:
+            for job in self.jobs:
+                self._take(job)
+            if self._skipped and len(self.jobs) > 1:
+                self.reporter.note(f"{self._skipped} of {len(self.jobs)} pictures are there already")
+            while self._waiting or self._elsewhere:
+                if self._waiting:
+                    self._flush(next(iter(self._waiting)))
+                else:
+                    self._await()
+        finally:
+            self._claims.close()
         if self._drawn:
             count = f"{len(self._drawn)} picture{'s' * (len(self._drawn) > 1)}"
             self.reporter.note(f"{count} in {time.monotonic() - self._started:.1f} s")
@@ -104,40 +115,89 @@ class Runner(Generic[J]):
         name, group = (job.place, record.key), job.group
         if name in self._waiting.get(group, {}):  # asked for twice
             self._flush(group)
-        found: tuple[Path, dict[str, Any]] | None = None
+        while name in self._elsewhere:
+            self._await()
         if name in self._drawn:
-            found = Path(self._drawn[name]), record.table()
-        elif not self.request.overwrite:
-            found = self._index.find(self.request.path(job), record.key)
-        if found is not None:
-            self._skipped += 1
-            self._manifests.add(*found)
-            self._report(job, (found[0], {**found[1], "skipped": True}, None))
-        else:
+            self._skip(job, Path(self._drawn[name]), record.table())
+        elif not self._is_there(job, record.key):
             self._waiting.setdefault(group, {})[name] = job
             if len(self._waiting[group]) >= self.batch:
                 self._flush(group)
         most = AHEAD * self.batch
-        while self._waiting and max(sum(map(len, self._waiting.values())), len(self._ready)) > most:
-            self._flush(next(iter(self._waiting)))  # the group that has waited longest
+        while max(sum(map(len, self._waiting.values())), len(self._ready)) > most:
+            if any(other.index == self._next for other in self._elsewhere.values()):
+                self._await()  # nothing can be reported before it
+            else:
+                self._flush(next(iter(self._waiting)))  # the group that has waited longest
+
+    def _is_there(self, job: J, key: str) -> bool:
+        """Report a picture that exists."""
+        found = None if self.request.overwrite else self._index.find(self.request.path(job), key)
+        if found is not None:
+            self._skip(job, *found)
+        return found is not None
+
+    def _skip(self, job: J, path: Path, table: dict[str, Any]) -> None:
+        self._skipped += 1
+        self._manifests.add(path, table)
+        self._report(job, (path, {**table, "skipped": True}, None))
+
+    def _await(self) -> None:
+        """Wait for the run that draws the first of the pictures in `_elsewhere`, and take all of them up again: by now
+        they exist, or that run has failed."""
+        (_, key), job = next(iter(self._elsewhere.items()))
+        path = self.request.path(job)
+        if not self._claims.take(path, key):
+            self.reporter.note(f"waiting for another run, which is drawing {path}")
+            self._claims.take(path, key, wait=True)
+        for name, other in self._elsewhere.items():
+            self._waiting.setdefault(other.group, {})[name] = other
+        self._elsewhere.clear()
+        self._flush(job.group)
 
     def _flush(self, group: str) -> None:
-        """Draw and save the jobs of a group. A signal meanwhile is obeyed afterwards."""
-        jobs = list(self._waiting.pop(group).values())
+        """Draw and save the jobs of a group, without those that another run is drawing, or has drawn meanwhile."""
+        waiting = self._waiting.pop(group)
         if self.engine is None:
-            self.engine = self.request.load(jobs[0], pick_device(self.device))
+            self.engine = self.request.load(next(iter(waiting.values())), pick_device(self.device))
+        jobs = []
+        try:
+            for name, job in waiting.items():
+                path, key = self.request.path(job), name[1]
+                self._enter(path.parent)
+                if not self._claims.take(path, key):
+                    self._elsewhere[name] = job
+                elif not self._is_there(job, key):
+                    jobs.append(job)
+            if jobs:
+                self._draw_and_save(jobs)
+        finally:
+            self._claims.release()
+
+    def _enter(self, folder: Path) -> None:
+        """Make a folder, and clear it of what a killed run has left."""
+        if folder not in self._entered:
+            make_folder(folder)
+            clear_stale(folder)
+            self._entered.add(folder)
+
+    def _draw_and_save(self, jobs: list[J]) -> None:
+        """A signal ends it at the next step; pictures that are drawn are saved first."""
         first, last = jobs[0].index + 1, jobs[-1].index + 1
         span = f"picture {first}" if first == last else f"pictures {first}-{last}"
-        with self.reporter.finishing(span) as signals:
-            with self.reporter.progress(f"{span} of {len(self.jobs)}", self._done, len(self.jobs)) as on_step:
-                parts = self._draw(jobs, on_step)
-            for some, (samples, timer) in parts:
-                for i, job in enumerate(some):
-                    self._save(job, samples, i, timer.table(len(some)))
-        if signals:
+        try:
+            with self.reporter.finishing() as signals:
+                with self.reporter.progress(f"{span} of {len(self.jobs)}", self._done, len(self.jobs)) as on_step:
+                    parts = self._draw(jobs, _stoppable(on_step, signals))
+                for some, (samples, timer) in parts:
+                    for i, job in enumerate(some):
+                        self._save(job, samples, i, timer.table(len(some)))
+            if signals:
+                raise Stopped(signals[0])
+        except Stopped:
             for index in sorted(self._ready):  # drawn ahead of their turn
                 self._tell(self._ready.pop(index))
-            raise Stopped(signals[0])
+            raise
 
     def _draw(self, jobs: list[J], on_step: OnStep) -> list[tuple[list[J], tuple[Samples, StageTimer]]]:
         """The pictures of jobs, in smaller batches where memory does not suffice."""
@@ -213,7 +273,6 @@ class Runner(Generic[J]):
         from t2i.media.images import save_image
 
         path, icc = self.request.path(job), self.request.icc(job)
-        make_folder(path.parent)
         if self.request.overwrite:  # but no picture of this very run, and not what the job reads
             kept = self.request.reads(job)
             path = next(name for name in variants(path) if str(name) not in self._written and not _same(name, kept))
@@ -229,6 +288,17 @@ class Runner(Generic[J]):
                 found = self._index.find(path, record.key)
                 if found is not None:
                     return found[0], False
+
+
+def _stoppable(on_step: OnStep, signals: list[int]) -> OnStep:
+    """The same callback, which raises Stopped at the first step after a signal."""
+
+    def step(stage: str, number: int, total: int, x0_hat: Any) -> None:
+        if signals:
+            raise Stopped(signals[0])
+        on_step(stage, number, total, x0_hat)
+
+    return step
 
 
 def _same(path: Path, other: Path | None) -> bool:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 FIELDS = ("tool", "prompt", "negative", "seed", "steps", "sampler", "guidance", "size", "model")
-_PAIR = re.compile(r'\s*([\w ()/.-]{1,40}?):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
+_PAIR = re.compile(r'([\w ()/.-]{1,40}?):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
 _LAST_LINE = re.compile(r"^Steps:\s*\d+\b", re.MULTILINE)
+MAX_SETTINGS = 20_000  # characters of the last line that are read
 NEGATIVE = "Negative prompt:"
 
 
@@ -25,7 +27,8 @@ def read_parameters(text: str) -> dict[str, Any] | None:
         return None
     head, tail = text[: found[-1].start()], text[found[-1].start() :]
     prompt, _, negative = head.partition(NEGATIVE)
-    facts = {name.strip(): _unquote(value.strip()) for name, value in _PAIR.findall(tail.replace("\n", ", "))}
+    pairs = _PAIR.findall(tail[:MAX_SETTINGS].replace("\n", ", "))
+    facts = {name.strip(): _unquote(value.strip()) for name, value in pairs}
     width, _, height = facts.get("Size", "").partition("x")
     return _table(
         tool=facts.get("Version", "AUTOMATIC1111") if "t2i" in facts.get("Version", "") else "AUTOMATIC1111",
@@ -47,7 +50,7 @@ def read_comfy(text: str) -> dict[str, Any] | None:
     texts.
     """
     try:
-        graph = json.loads(text)
+        graph = json.loads(text, parse_constant=lambda word: None)  # ComfyUI writes NaN for "always run again"
     except (ValueError, RecursionError):
         return None
     if not isinstance(graph, dict):
@@ -76,7 +79,12 @@ def read_comfy(text: str) -> dict[str, Any] | None:
 
 
 def _table(**facts: Any) -> dict[str, Any]:
-    return {name: facts.get(name) for name in FIELDS}
+    return {name: _whole(facts.get(name)) for name in FIELDS}
+
+
+def _whole(value: Any) -> Any:
+    """A text without halves of characters, which JSON can hold and no file can."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _node(nodes: Mapping[str, Any], link: Any) -> dict[str, Any]:
@@ -99,9 +107,9 @@ def _value(nodes: Mapping[str, Any], value: Any) -> Any:
 
 def _text(nodes: Mapping[str, Any], link: Any) -> str | None:
     """The text that a conditioning comes from, through any nodes in between."""
-    todo, seen, texts = [link], set(), []
+    todo, seen, texts = deque([link]), set(), []
     while todo:
-        link = todo.pop(0)
+        link = todo.popleft()
         if not isinstance(link, list) or not link or str(link[0]) in seen:
             continue
         seen.add(str(link[0]))
@@ -134,7 +142,7 @@ def _int(value: Any) -> int | None:
 def _float(value: Any) -> float | None:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if abs(number) < 1e9 else None  # no NaN, no infinity: JSON has none
 

@@ -191,7 +191,7 @@ def test_sampling_imports_no_foreign_library(place: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_lets_the_picture_be_finished(place: Path, number: int, code: int) -> None:
+def test_a_signal_keeps_what_is_done(place: Path, number: int, code: int) -> None:
     args = ("-n", "5000", "--seed", "1", "--batch", "1", "--size", "16", "--json", "-q")
     process = start("sample", CAT, *args, "--model", "tiny", "--device", "cpu")
     assert process.stdout is not None
@@ -207,6 +207,51 @@ def test_a_signal_lets_the_picture_be_finished(place: Path, number: int, code: i
     for record in records:
         load_image(record["path"])
     assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_does_not_wait_for_the_picture(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    """It comes in the middle of the second picture's steps, and the next step is not begun."""
+    from t2i.pipeline import Pipeline
+
+    real, seen = Pipeline.sample, list[int]()
+
+    def signalled(self: Pipeline, prompts: Any, seeds: Any, *args: Any, on_step: Any, **kw: Any) -> Any:
+        def step(stage: str, n: int, total: int, x0_hat: Any) -> None:
+            if seeds == [2] and stage == "base":
+                seen.append(n)
+                if n == 3:
+                    os.kill(os.getpid(), number)
+            on_step(stage, n, total, x0_hat)
+
+        return real(self, prompts, seeds, *args, on_step=step, **kw)
+
+    monkeypatch.setattr(Pipeline, "sample", signalled)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
+    args = [
+        CAT,
+        "--seed",
+        "1..5",
+        "--batch",
+        "1",
+        "--steps",
+        "50",
+        "--size",
+        "16",
+        "--model",
+        "tiny",
+        "--device",
+        "cpu",
+    ]
+    assert run(["sample", *args]) == code
+    signal.signal(signal.SIGINT, before)
+    out, err = capsys.readouterr()
+    assert seen == [1, 2, 3]
+    assert out == "out/a-cat-in-the-snow-1.png\n"
+    assert "stopping" in err and "Traceback" not in err
+    assert sorted(path.name for path in (place / "out").iterdir()) == ["a-cat-in-the-snow-1.png", "manifest.jsonl"]
 
 
 def test_two_runs_into_one_folder(place: Path) -> None:
