@@ -1,0 +1,98 @@
+"""Exit codes where the surroundings are broken: closed streams, no current folder, no home, too little memory."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CAT = "a cat in the snow"
+DRAW = f"sample '{CAT}' --seed 1 --size 16 --model tiny --device cpu"
+#: what is broken -> (command line, exit code)
+CASES = {
+    "no stderr": ("models list 2>&-", 0),
+    "no stderr, a mistake": ("sample '' 2>&-", 2),
+    "no stderr, a picture": (f"{DRAW} 2>&-", 0),
+    "a full stderr": (f"{DRAW} 2>/dev/full", 0),
+    "a full stderr, a mistake": ("sample '' 2>/dev/full", 2),
+    "a full stderr, a traceback": ("sample '' --debug 2>/dev/full", 2),
+    "no stdin": ("models list <&-", 0),
+    "no stdin to read from": ("sample -f - <&-", 3),
+    "no stdout, a mistake": ("sample '' >&-", 2),
+    "no streams at all": (f"{DRAW} <&- >&- 2>&-", 0),
+    "a full stdout and stderr": ("models list >/dev/full 2>/dev/full", 3),
+    "no reader of stderr": (f"{DRAW} 2> >(true)", 0),
+    "no reader of the help": ("--help > >(true)", 141),
+    "no reader of anything": ("sample '' --json > >(true) 2> >(true)", 141),
+    "stdin without end": ("sample -f - < /dev/zero", 3),
+    "a pipe for a file": ("sample -f <(echo a cat)", 3),
+}
+
+
+def shell(line: str, cwd: Path | None = None, first: str = ":") -> subprocess.CompletedProcess[str]:
+    """`t2i` with arguments and redirections, in bash, after another command."""
+    script = f'{first}; exec "{sys.executable}" -c "from t2i.cli.app import main; main()" {line}'
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(["bash", "-c", script], cwd=cwd, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_exit_codes_with_broken_streams(studio: Path, name: str) -> None:
+    line, code = CASES[name]
+    done = shell(line)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr and "fault of ours" not in done.stderr
+    if line.startswith(DRAW):
+        (path,) = (studio / "out").glob("*.png")
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_file_takes_the_place_of_a_closed_stream(studio: Path) -> None:
+    """What a library writes to descriptor 2 would else go into whatever file was opened first."""
+    code = (
+        "import os\nfrom pathlib import Path\nfrom t2i.cli.streams import prepare_streams\nprepare_streams()\n"
+        "file = open('first', 'w')\nos.write(2, b'noise')\nos.write(1, b'noise')\n"
+        "Path('told').write_text(str(file.fileno() > 2))"
+    )
+    subprocess.run(["bash", "-c", f'"{sys.executable}" -c "{code}" <&- >&- 2>&-'], check=True)
+    assert (studio / "told").read_text() == "True"
+    assert (studio / "first").read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    "line", [DRAW, DRAW + " -o '{slug}.png'", "models list", "score x.png", "upscale x.png --to 9"]
+)
+def test_a_current_folder_that_was_removed(studio: Path, line: str) -> None:
+    gone = studio / "gone"
+    gone.mkdir()
+    done = shell(line, gone, "rmdir ../gone")
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert done.stderr.startswith("t2i: error: the current folder cannot be used")
+
+
+@pytest.mark.parametrize("home", ["~nosuchuser", "~nosuchuser/models"])
+@pytest.mark.parametrize("args", ["models list", DRAW, "score out --extractor clip:tiny"])
+def test_a_home_of_nobody(studio: Path, monkeypatch: pytest.MonkeyPatch, home: str, args: str) -> None:
+    monkeypatch.setenv("T2I_HOME", home)
+    done = shell(args)
+    assert done.returncode == 2
+    assert "T2I_HOME" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("megabytes", [60, 200, 400, 700, 1000, 1500])
+def test_libraries_that_do_not_fit_into_memory(studio: Path, megabytes: int) -> None:
+    """The loader of shared libraries refuses, wherever it is just then."""
+
+    def tight() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
+
+    command = [sys.executable, "-m", "t2i", "sample", CAT, "--model", "tiny", "--size", "16", "--device", "cpu"]
+    done = subprocess.run(command, preexec_fn=tight, capture_output=True, text=True, check=False)
+    assert done.returncode == 4, done.stderr
+    assert "not enough memory" in done.stderr and "Traceback" not in done.stderr
