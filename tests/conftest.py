@@ -3,6 +3,7 @@ milliseconds."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,10 @@ from t2i.store.bundle import write_bundle
 from t2i.store.manifest import Manifest, StageEntry
 from t2i.text.tokenizer import train_tokenizer
 from t2i.text.words import KnownWords
+
+sys.path.insert(0, str(Path(__file__).parent))  # for hub_server.py, which is no test
+
+from hub_server import Hub
 
 CAPTIONS = [
     "a cat in the snow",
@@ -248,6 +253,21 @@ def blind_micro(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("recipe") / "blind.toml"
     path.write_text(head + TEXT + base + up)
     return str(path)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub of the test's own, and an empty home for what is pulled."""
+    hub = Hub()
+    server = hub.serve()
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("T2I_HOME", str(tmp_path / "home"))
+    yield hub
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,4 +1,7 @@
-"""Finds the folder of a model by its name, in the folders of `store/search_path.py`."""
+"""Finds the folder of a model by its name: in the folders of `store/search_path.py`, or among what was pulled.
+
+The network is never asked: a model of the hub is found after `t2i models pull`.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,19 @@ from pathlib import Path
 from t2i.errors import T2IError, UnavailableError, nearest
 from t2i.store.bundle import read_bundle
 from t2i.store.completeness import missing_stages, unfinished_error
+from t2i.store.hub_names import SHORT_NAMES, parse_hub_name
 from t2i.store.manifest import MANIFEST, Manifest
+from t2i.store.pulled import find_pulled, pulled_models
 from t2i.store.search_path import roots
 
 DEFAULT = "small"
 
 
 def resolve(name_or_path: str | Path = DEFAULT) -> Path:
-    """The folder of a model, from its name or, where no model is called so, from its path.
+    """The folder of a model, from its name; where no model is called so, from its path; else from what was pulled as
+    ORG/NAME[@REVISION] or a short name of it.
 
-    Raises UnavailableError (code ``model``).
+    Raises UnavailableError (code ``model``), for a model that was not pulled with the command that does it.
     """
     text = os.fspath(name_or_path)
     is_name = bool(text) and text not in (".", "..") and not any(c in text for c in "/\\\0")
@@ -32,8 +38,15 @@ def resolve(name_or_path: str | Path = DEFAULT) -> Path:
             return folder
         if folder.name == MANIFEST and folder.is_file():
             return folder.parent
+    if is_name and "@" in text:  # as records name it: NAME@COMMIT
+        for model in pulled_models():
+            if model.path.name == text and model.lock is not None:
+                return model.path
+    hub_name = parse_hub_name(text)
+    if hub_name is not None:
+        return find_pulled(hub_name)
     known = sorted({name for _, _, name in _found()})
-    near = nearest(text, known)
+    near = nearest(text, [*known, *SHORT_NAMES])
     if near:
         hint = f"Did you mean {' or '.join(near)}?"
     elif known:
