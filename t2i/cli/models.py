@@ -1,12 +1,14 @@
-"""`t2i models`: which models are here, what they are, whether they are whole."""
+"""`t2i models`: which models are here, what they are, whether they are whole; to fetch and to remove them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from t2i.cli import options as opt
+from t2i.cli import pull
+from t2i.cli.model_page import show_bundle, show_folder
 from t2i.cli.panels import PanelCommand
 from t2i.cli.ui import UI
 from t2i.errors import T2IError
@@ -18,9 +20,13 @@ EPILOG = """Examples:
   t2i models list
   t2i models show small
   t2i models verify small my-model/
+  t2i models pull sd-turbo
+  t2i models rm sd-turbo
 """
 
-app = typer.Typer(help="List, show and verify models.", epilog=EPILOG, no_args_is_help=False, rich_markup_mode=None)
+app = typer.Typer(
+    help="List, show, verify, fetch and remove models.", epilog=EPILOG, no_args_is_help=False, rich_markup_mode=None
+)
 
 
 @app.callback(invoke_without_command=True)
@@ -34,6 +40,7 @@ def _root(ctx: typer.Context) -> None:
 def list_(ctx: typer.Context, json: opt.Json = False, debug: opt.Debug = False) -> None:
     """List the models that can be named with --model."""
     ui: UI = ctx.obj
+    from t2i.store.pulled import pulled_models
     from t2i.store.registry import list_models
 
     rows = []
@@ -54,6 +61,13 @@ def list_(ctx: typer.Context, json: opt.Json = False, debug: opt.Debug = False) 
             f", needs {' and '.join(shares)}" if shares else ""
         )
         rows.append([model.name, manifest.family if manifest else "?", sizes, state, str(model.path)])
+    for pulled in pulled_models():
+        if ui.json:
+            place = {"name": pulled.name, "source": "hub", "path": str(pulled.path), "fault": pulled.fault}
+            licence = pulled.lock.licence or None if pulled.lock else None
+            ui.record({**place, "lacks": [], "sizes": [], "bytes": pulled.size_on_disk, "licence": licence})
+        state = pulled.fault or f"{pulled.size_on_disk / 1e6:.1f} MB, {pulled.lock.licence if pulled.lock else ''}"
+        rows.append([pulled.name, "hub", "", state, str(pulled.path)])
     if not rows:
         ui.note("no model is installed")
     if rows and not ui.json:
@@ -65,43 +79,23 @@ def list_(ctx: typer.Context, json: opt.Json = False, debug: opt.Debug = False) 
 )
 def show(
     ctx: typer.Context,
-    model: Annotated[str, typer.Argument(metavar="NAME|FOLDER", help="Which model.")] = "small",
+    model: Annotated[str, typer.Argument(metavar="NAME|FOLDER|ORG/NAME", help="Which model.")] = "small",
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Show a model's stages, defaults and card."""
+    """Show a model's stages, their sizes and defaults, its licence and its card."""
     ui: UI = ctx.obj
-    from dataclasses import asdict
-
-    from t2i.store.bundle import read_bundle
-    from t2i.store.completeness import missing_stages, unfinished_error
-    from t2i.store.manifest import entry_table
+    from t2i.store.hub import INDEX
+    from t2i.store.manifest import MANIFEST
+    from t2i.store.pulled import LOCK
     from t2i.store.registry import resolve
 
-    bundle = read_bundle(resolve(model))
-    manifest = bundle.manifest
-    lacks = missing_stages(manifest, bundle.configs)
-    if ui.json:
-        stages = [{**entry_table(entry), "source": entry.source} for entry in manifest.stages]
-        facts = {"path": str(bundle.path), "digest": bundle.digest, "lacks": lacks}
-        ui.record({**facts, "manifest": {**asdict(manifest), "stages": stages}})
-        return
-    sizes = "no sizes yet"
-    if manifest.sizes:
-        sizes = f"{'/'.join(map(str, manifest.sizes))} px ({manifest.size} unless told otherwise)"
-    ui.line(safe(f"{manifest.name}: {manifest.family}, {sizes}, {manifest.tool}"))
-    if lacks:
-        ui.line(safe(f"  {unfinished_error(manifest.name, lacks).message}"))
-    for entry in manifest.stages:
-        defaults: dict[str, Any] = {k: v for k, v in asdict(entry.defaults).items() if v is not None}
-        defaults |= {"instead_of": entry.instead_of} if entry.instead_of else {}
-        if isinstance(defaults.get("threshold"), tuple):
-            defaults["threshold"] = ",".join(f"{v:g}" for v in defaults["threshold"])  # as --threshold takes it
-        kind = f"{entry.kind}, from {entry.source}" if entry.source else entry.kind
-        ui.line(safe(f"  {entry.name} ({kind})  " + "  ".join(f"{k} {v}" for k, v in defaults.items())))
-    ui.line(f"  digest {bundle.digest[:16]}\n")
-    for line in bundle.card().rstrip().split("\n"):
-        ui.line(safe(line))
+    folder = resolve(model)
+    is_bundle = (folder / MANIFEST).is_file()
+    if not is_bundle and ((folder / INDEX).is_file() or (folder / LOCK).is_file()):
+        show_folder(ui, folder)
+    else:
+        show_bundle(ui, folder)
 
 
 @app.command(
@@ -110,7 +104,7 @@ def show(
 def verify(
     ctx: typer.Context,
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME|FOLDER]...", help="Which; all by default.")
+        list[str] | None, typer.Argument(metavar="[NAME|FOLDER|ORG/NAME]...", help="Which; all by default.")
     ] = None,
     json: opt.Json = False,
     debug: opt.Debug = False,
@@ -119,21 +113,23 @@ def verify(
     yet. Every model is looked at; exits 3 if one is damaged or unfinished."""
     ui: UI = ctx.obj
     from t2i.errors import InputError
-    from t2i.store.bundle import read_bundle
-    from t2i.store.completeness import missing_stages, unfinished_error
+    from t2i.store.completeness import unfinished_error
+    from t2i.store.pulled import pulled_models
     from t2i.store.registry import list_models, resolve
+    from t2i.store.verification import verify_model
 
     if models and len(models) == 1:
         resolve(models[0])  # the one that was asked for is not there: that is the whole answer
-    names = [(name, None) for name in models] if models else [(m.name, m.path) for m in list_models()]
+    names: list[tuple[str, Path | None]] = [(name, None) for name in models or []]
+    if not models:
+        names = [(m.name, m.path) for m in list_models()] + [(m.name, m.path) for m in pulled_models()]
     broken = 0
     for name, known in names:
         fault: T2IError | None = None
         path, files, lacks = known, list[str](), list[str]()
         try:
             path = known or resolve(name)
-            bundle = read_bundle(path)
-            files, lacks = bundle.verify(), missing_stages(bundle.manifest, bundle.configs)
+            files, lacks = verify_model(path)
             if lacks:
                 raise unfinished_error(name, lacks)
         except T2IError as error:
@@ -147,3 +143,7 @@ def verify(
     if broken:
         count = f"{broken} of {len(names)} models" if len(names) > 1 else f"the model {names[0][0]!r}"
         raise InputError(f"{count} cannot be used.", code="bundle")
+
+
+app.command("pull", cls=PanelCommand, epilog=pull.PULL_EPILOG)(pull.pull)
+app.command("rm", cls=PanelCommand, epilog=pull.RM_EPILOG)(pull.rm)

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from t2i.jobs.reporter import safe
+
 if TYPE_CHECKING:
     from t2i.cli.show import Screen
     from t2i.engine import OnStep
+    from t2i.store.pull import OnBytes
 
 
 class Lines:
@@ -28,6 +31,33 @@ class Lines:
                 self.say(f"{what}: {stage} {step}/{total}" + (f", {left}" if left else ""))
 
         return on_step
+
+
+class TransferLines:
+    """Progress of a download in lines at least ``every`` seconds apart."""
+
+    def __init__(self, say: Callable[[str], None], every: float) -> None:
+        self.say, self.every = say, every
+        self._last = time.monotonic()
+
+    def on_bytes(self, path: str, done: int, total: int) -> None:
+        """``done`` of ``total`` bytes are here; ``path`` is the file that arrives."""
+        if time.monotonic() - self._last >= self.every:
+            self._last = time.monotonic()
+            self.say(f"{done / 1e6:.0f} of {total / 1e6:.0f} MB, {path}")
+
+
+@contextmanager
+def transfer_bar(what: str, total: int) -> Iterator[OnBytes]:
+    """A bar with bytes, speed and time left. It is removed when the block ends."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    name = TextColumn("{task.description}", markup=False)
+    columns = (name, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(safe(what), total=total)
+        yield lambda path, done, total: progress.update(task, completed=done)
 
 
 @contextmanager

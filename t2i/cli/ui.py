@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from t2i.cli.progress import Lines
     from t2i.cli.show import Screen
+    from t2i.store.pull import OnBytes
 
 SCHEMA = 1
 EVERY = 5.0  # seconds between plain progress lines
@@ -186,6 +187,19 @@ class UI:
             if self.lines is None:
                 self.lines = Lines(self.note, EVERY)
             yield self.lines.about(what, left)
+
+    @contextmanager
+    def transfer(self, what: str, total: int) -> Iterator[OnBytes]:
+        """A callback for bytes that arrive, of ``total``: a bar on a terminal, lines elsewhere."""
+        from t2i.cli.progress import TransferLines, transfer_bar
+
+        if self.quiet:
+            yield lambda path, done, total: None
+        elif sys.stderr.isatty():
+            with transfer_bar(what, total) as on_bytes:
+                yield on_bytes
+        else:
+            yield TransferLines(self.note, EVERY).on_bytes
 
 
 def time_left(passed: float, made: int, to_make: int) -> str:

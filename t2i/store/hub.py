@@ -41,7 +41,7 @@ class HubFile:
 
 
 @dataclass(frozen=True)
-class Repository:
+class HubRepository:
     """A repository at one commit. licence: "" where the hub does not say it. files: by path. hub: its address."""
 
     name: HubName
@@ -63,7 +63,7 @@ def endpoint() -> str:
     return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
 
-def read_repository(name: HubName) -> Repository:
+def read_repository(name: HubName) -> HubRepository:
     """Ask the hub for a repository's commit, licence and files.
 
     Raises UnavailableError: no network, no such repository or revision. InputError: an answer that makes no sense.
@@ -83,10 +83,10 @@ def read_repository(name: HubName) -> Repository:
     by_path = {file.path: file for file in files}
     if len(by_path) != len(files):
         raise _nonsense(hub, "it lists a file twice")
-    return Repository(name, commit, str(licence or "")[:200], bool(info.gated), by_path, hub)
+    return HubRepository(name, commit, str(licence or "")[:200], bool(info.gated), by_path, hub)
 
 
-def choose_files(repository: Repository, index: Mapping[str, Any] | None, variant: str = "") -> list[HubFile]:
+def choose_files(repository: HubRepository, index: Mapping[str, Any] | None, variant: str = "") -> list[HubFile]:
     """The files to fetch: the configs of each part, and its weights as safetensors, each once.
 
     index: model_index.json, or None for a repository without one, of which the files at the top are taken. variant: the

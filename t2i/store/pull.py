@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from t2i.errors import InputError, UnavailableError
 from t2i.files import explain_os_error, fsync_folder
-from t2i.store.hub import INDEX, MAX_PLAIN, HubFile, Repository, choose_files, hub_errors, read_repository
+from t2i.store.hub import INDEX, MAX_PLAIN, HubFile, HubRepository, choose_files, hub_errors, read_repository
 from t2i.store.hub_names import HubName
 from t2i.store.pulled import LOCK, PART, Lock, LockedFile, PulledModel, folder_of, hub_home, read_lock
 
@@ -33,7 +33,7 @@ OnBytes = Callable[[str, int, int], None]
 class PullPlan:
     """What a pull will fetch, and where to. variant: the weights that are preferred, "" for the plain ones."""
 
-    repository: Repository
+    repository: HubRepository
     files: tuple[HubFile, ...]
     folder: Path
     variant: str
@@ -155,7 +155,7 @@ def _place(plan: PullPlan, file: HubFile, on_bytes: Callable[[int], None]) -> Lo
     return locked
 
 
-def _elsewhere(repository: Repository, file: HubFile) -> Path | None:
+def _elsewhere(repository: HubRepository, file: HubFile) -> Path | None:
     """The file in the cache of huggingface_hub, where another program has put it, or None."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -164,7 +164,7 @@ def _elsewhere(repository: Repository, file: HubFile) -> Path | None:
     return path if path is not None and path.is_file() and path.stat().st_size == file.size else None
 
 
-def _take(repository: Repository, file: HubFile, part: Path) -> bool:
+def _take(repository: HubRepository, file: HubFile, part: Path) -> bool:
     """Link or copy the file from there, so that nothing is fetched twice. Whether it was there."""
     source = None if part.exists() else _elsewhere(repository, file)
     if source is None:
@@ -176,7 +176,7 @@ def _take(repository: Repository, file: HubFile, part: Path) -> bool:
     return True
 
 
-def _fetch(repository: Repository, file: HubFile, part: Path, on_bytes: Callable[[int], None]) -> None:
+def _fetch(repository: HubRepository, file: HubFile, part: Path, on_bytes: Callable[[int], None]) -> None:
     """Fetch a file into `part`, from where an earlier pull stopped."""
     if part.exists() and part.stat().st_size > file.size:
         part.unlink()
@@ -186,7 +186,7 @@ def _fetch(repository: Repository, file: HubFile, part: Path, on_bytes: Callable
         os.fsync(out.fileno())
 
 
-def _transfer(repository: Repository, file: HubFile, out: BinaryIO, on_bytes: Callable[[int], None]) -> None:
+def _transfer(repository: HubRepository, file: HubFile, out: BinaryIO, on_bytes: Callable[[int], None]) -> None:
     """Append the rest of a file to `out`, never more bytes than the hub lists."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
@@ -225,7 +225,7 @@ class _Meter:
         self.on_bytes(here)
 
 
-def _small(repository: Repository, file: HubFile) -> bytes:
+def _small(repository: HubRepository, file: HubFile) -> bytes:
     """A small file, checked, in memory."""
     if file.size > MAX_PLAIN:
         raise InputError(f"{file.path} of {repository.name} has {file.size} bytes.", code="bundle")

@@ -9,9 +9,11 @@ the network.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -163,20 +165,43 @@ def check_lock(folder: Path, digests: Mapping[str, str]) -> None:
             raise InputError(what, f"Remove the model with `t2i models rm {lock.repo}`, and pull it again.", "bundle")
 
 
-def remove_pulled(name: HubName) -> PulledModel:
-    """Remove a pulled or half-pulled model. Raises UnavailableError if it is not here, UsageError if the name can mean
-    several."""
+def verify_pulled(model: PulledModel) -> list[str]:
+    """Read every file of a model and compare it with the lock. Returns the files; raises InputError (code ``bundle``)
+    for an unfinished pull, and for a file that is missing, changed, or not in the lock."""
+    if model.lock is None:
+        raise InputError(f"{model.fault}.", f"Go on with `t2i models pull {model.repo}`.", "bundle")
+    for path, locked in model.lock.files.items():
+        try:
+            with open(model.path / path, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            what = f"{model.path / path} cannot be read: {explain_os_error(error)}."
+            raise InputError(what, f"Fetch it again with `t2i models pull {model.repo}`.", "bundle") from error
+        if digest != locked.sha256:
+            check_lock(model.path, {path: digest})
+    here = [file.relative_to(model.path).as_posix() for file in model.path.rglob("*.safetensors")]
+    check_lock(model.path, {path: model.lock.files[path].sha256 if path in model.lock.files else "" for path in here})
+    return list(model.lock.files)
+
+
+def only_pulled(name: HubName) -> PulledModel:
+    """The pulled or half-pulled model that a name means. Raises UnavailableError if it is not here, UsageError if the
+    name can mean several."""
     found = matching(name)
     if not found:
         raise UnavailableError(f"the model {str(name)!r} is not here.", "See `t2i models list`.", "model")
     if len(found) > 1:
         what = f"{len(found)} revisions of {name.repo} are here."
         raise UsageError(what, f"Say which: {', '.join(model.name for model in found)}.")
-    (found[0].path / LOCK).unlink(missing_ok=True)  # first: what is half removed is no model any more
-    remove_folder(found[0].path)
-    if found[0].path.parent != hub_home() and not any(found[0].path.parent.iterdir()):
-        found[0].path.parent.rmdir()
     return found[0]
+
+
+def remove_pulled(model: PulledModel) -> None:
+    """Remove its folder. Raises InputError (code ``output``)."""
+    (model.path / LOCK).unlink(missing_ok=True)  # first: what is half removed is no model any more
+    remove_folder(model.path)
+    with suppress(OSError):  # others of the same publisher are there
+        model.path.parent.rmdir()
 
 
 def remove_folder(folder: Path) -> None:

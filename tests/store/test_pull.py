@@ -19,7 +19,7 @@ from t2i.errors import InputError, T2IError, UnavailableError, UsageError
 from t2i.store import pull as pulling
 from t2i.store.hub_names import SHORT_NAMES, HubName, parse_hub_name, require_hub_name
 from t2i.store.pull import is_complete, plan_pull, pull
-from t2i.store.pulled import LOCK, check_lock, find_pulled, pulled_models, read_lock, remove_pulled
+from t2i.store.pulled import LOCK, check_lock, find_pulled, only_pulled, pulled_models, read_lock, remove_pulled
 from t2i.store.registry import resolve
 
 NAME = HubName("acme/painter")
@@ -112,10 +112,10 @@ def test_the_revision_pulled_last_is_meant(hub: Hub) -> None:
     assert find_pulled(NAME) == find_pulled(HubName("acme/painter", "main")) == second
     assert find_pulled(HubName("acme/painter", old.commit)) == first
     with pytest.raises(UsageError, match="2 revisions"):
-        remove_pulled(NAME)
-    remove_pulled(HubName("acme/painter", new.commit))
+        only_pulled(NAME)
+    remove_pulled(only_pulled(HubName("acme/painter", new.commit)))
     assert find_pulled(NAME) == first
-    remove_pulled(NAME)
+    remove_pulled(only_pulled(NAME))
     assert pulled_models() == [] and not first.parent.exists()
 
 
@@ -261,7 +261,7 @@ def test_what_another_program_has_fetched_is_not_fetched_again(
     assert BIG not in hub.fetched() and "text_encoder/model.safetensors" in hub.fetched()
     assert (folder / BIG).samefile(place / BIG)
     assert (place / "text_encoder/model.safetensors").read_bytes() == weights(9)
-    remove_pulled(NAME)
+    remove_pulled(only_pulled(NAME))
     assert (place / BIG).read_bytes() == files()[BIG]
 
 

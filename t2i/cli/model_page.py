@@ -1,0 +1,111 @@
+"""What `t2i models show` prints of a model: of a bundle of ours, and of a folder in diffusers' layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from t2i.jobs.reporter import safe
+
+if TYPE_CHECKING:
+    from t2i.cli.ui import UI
+    from t2i.store.parts import ModelPart
+
+CARD_LINES = 40  # of a publisher's card
+
+
+def show_bundle(ui: UI, folder: Path) -> None:
+    """A bundle's stages, defaults and card. Raises InputError for what is not a bundle."""
+    from dataclasses import asdict
+
+    from t2i.store.bundle import read_bundle
+    from t2i.store.completeness import missing_stages, unfinished_error
+    from t2i.store.manifest import entry_table
+    from t2i.store.parts import bundle_parts
+
+    bundle = read_bundle(folder)
+    manifest = bundle.manifest
+    lacks = missing_stages(manifest, bundle.configs)
+    parts = bundle_parts(bundle)
+    if ui.json:
+        stages = [{**entry_table(entry), "source": entry.source} for entry in manifest.stages]
+        facts = {"path": str(bundle.path), "digest": bundle.digest, "lacks": lacks}
+        ui.record({**facts, "manifest": {**asdict(manifest), "stages": stages}, **_totals(parts)})
+        return
+    sizes = "no sizes yet"
+    if manifest.sizes:
+        sizes = f"{'/'.join(map(str, manifest.sizes))} px ({manifest.size} unless told otherwise)"
+    ui.line(safe(f"{manifest.name}: {manifest.family}, {sizes}, {manifest.tool}"))
+    if lacks:
+        ui.line(safe(f"  {unfinished_error(manifest.name, lacks).message}"))
+    for entry, part in zip(manifest.stages, parts, strict=True):
+        defaults: dict[str, Any] = {k: v for k, v in asdict(entry.defaults).items() if v is not None}
+        defaults |= {"instead_of": entry.instead_of} if entry.instead_of else {}
+        if isinstance(defaults.get("threshold"), tuple):
+            defaults["threshold"] = ",".join(f"{v:g}" for v in defaults["threshold"])  # as --threshold takes it
+        kind = f"{entry.kind}, from {entry.source}" if entry.source else entry.kind
+        said = "  ".join(f"{k} {v}" for k, v in defaults.items())
+        ui.line(safe(f"  {entry.name} ({kind})  {_count(part.parameters)}  {said}"))
+    ui.line(f"  {_sum(parts)}, digest {bundle.digest[:16]}\n")
+    for line in bundle.card().rstrip().split("\n"):
+        ui.line(safe(line))
+
+
+def show_folder(ui: UI, folder: Path) -> None:
+    """A folder's components, where it came from, its licence, and the beginning of its card.
+
+    Raises InputError for one that is damaged.
+    """
+    from t2i.store.hub import INDEX
+    from t2i.store.parts import folder_parts, pipeline_index
+    from t2i.store.pulled import LOCK, read_lock
+
+    lock = read_lock(folder) if (folder / LOCK).is_file() else None
+    parts = folder_parts(folder)
+    cls = str(pipeline_index(folder).get("_class_name")) if (folder / INDEX).is_file() else None
+    name = lock.repo if lock else folder.resolve().name
+    if ui.json:
+        origin = {
+            "repo": lock.repo, "commit": lock.commit, "revision": lock.revision, "hub": lock.hub, "gated": lock.gated,
+            "variant": lock.variant, "pulled": lock.pulled,
+        } if lock else None  # fmt: skip
+        licence = lock.licence or None if lock else None
+        ui.record(
+            {"name": name, "path": str(folder), "class": cls, "licence": licence, "lock": origin, **_totals(parts)}
+        )
+        return
+    ui.line(safe(f"{name}: {cls or 'no pipeline'}"))
+    if lock:
+        ui.line(safe(f"  {lock.revision} of {lock.hub}, commit {lock.commit}, pulled {lock.pulled}"))
+        ui.line(safe(f"  licence: {lock.licence or 'not said; read its card'}{', gated' if lock.gated else ''}"))
+    for part in parts:
+        types = ", ".join(sorted(part.types)).lower()
+        numbers = f"  {_count(part.parameters)}  {types}  {part.bytes / 1e6:.1f} MB" if part.parameters else ""
+        ui.line(safe(f"  {part.name} ({part.what}){numbers}"))
+    ui.line(f"  {_sum(parts)}")
+    card = folder / "README.md"
+    if card.is_file():
+        lines = card.read_text("utf-8", errors="replace").rstrip().split("\n")
+        ui.line("")
+        for line in lines[:CARD_LINES]:
+            ui.line(safe(line))
+        if len(lines) > CARD_LINES:
+            ui.line(safe(f"… {len(lines) - CARD_LINES} more lines in {card}"))
+
+
+def _totals(parts: list[ModelPart]) -> dict[str, Any]:
+    numbers, size = sum(part.parameters for part in parts), sum(part.bytes for part in parts)
+    return {"parts": [part.to_json() for part in parts], "parameters": numbers, "bytes": size}
+
+
+def _sum(parts: list[ModelPart]) -> str:
+    size = sum(part.bytes for part in parts)
+    return f"{_count(sum(part.parameters for part in parts))} in all, {size / 1e6:.1f} MB of weights"
+
+
+def _count(n: int) -> str:
+    """A number of parameters for people: 6.4M."""
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if n >= unit:
+            return f"{n / unit:.1f}{name} parameters"
+    return f"{n} parameters"
