@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from t2i.errors import InputError
 from t2i.jobs.reporter import safe
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ def show_bundle(ui: UI, folder: Path) -> None:
     """A bundle's stages, defaults and card. Raises InputError for what is not a bundle."""
     from dataclasses import asdict
 
+    from t2i.store.abilities import abilities
     from t2i.store.bundle import read_bundle
     from t2i.store.completeness import missing_stages, unfinished_error
     from t2i.store.manifest import entry_table
@@ -26,10 +28,10 @@ def show_bundle(ui: UI, folder: Path) -> None:
     bundle = read_bundle(folder)
     manifest = bundle.manifest
     lacks = missing_stages(manifest, bundle.configs)
-    parts = bundle_parts(bundle)
+    parts, can = bundle_parts(bundle), abilities(bundle)
     if ui.json:
         stages = [{**entry_table(entry), "source": entry.source} for entry in manifest.stages]
-        facts = {"path": str(bundle.path), "digest": bundle.digest, "lacks": lacks}
+        facts = {"path": str(bundle.path), "digest": bundle.digest, "lacks": lacks, "can": can}
         ui.record({**facts, "manifest": {**asdict(manifest), "stages": stages}, **_totals(parts)})
         return
     sizes = "no sizes yet"
@@ -46,7 +48,8 @@ def show_bundle(ui: UI, folder: Path) -> None:
         kind = f"{entry.kind}, from {entry.source}" if entry.source else entry.kind
         said = "  ".join(f"{k} {v}" for k, v in defaults.items())
         ui.line(safe(f"  {entry.name} ({kind})  {_count(part.parameters)}  {said}"))
-    ui.line(f"  {_sum(parts)}, digest {bundle.digest[:16]}\n")
+    ui.line(f"  {_sum(parts)}, digest {bundle.digest[:16]}")
+    ui.line(f"  can be used with {', '.join(can)}\n" if can else "")
     for line in bundle.card().rstrip().split("\n"):
         ui.line(safe(line))
 
@@ -56,13 +59,21 @@ def show_folder(ui: UI, folder: Path) -> None:
 
     Raises InputError for one that is damaged.
     """
-    from t2i.store.hub import INDEX
-    from t2i.store.parts import folder_parts, pipeline_index
+    from t2i.store.abilities import abilities
+    from t2i.store.models import read_model
+    from t2i.store.parts import folder_parts
+    from t2i.store.pipeline_classes import INDEX
     from t2i.store.pulled import LOCK, read_lock
+    from t2i.store.weights_files import read_table
 
     lock = read_lock(folder) if (folder / LOCK).is_file() else None
     parts = folder_parts(folder)
-    cls = str(pipeline_index(folder).get("_class_name")) if (folder / INDEX).is_file() else None
+    cls = str(read_table(folder / INDEX).get("_class_name")) if (folder / INDEX).is_file() else None
+    fault, can = None, list[str]()
+    try:
+        can = abilities(read_model(folder))
+    except InputError as error:
+        fault = error.message
     name = lock.repo if lock else folder.resolve().name
     if ui.json:
         origin = {
@@ -70,9 +81,8 @@ def show_folder(ui: UI, folder: Path) -> None:
             "variant": lock.variant, "pulled": lock.pulled,
         } if lock else None  # fmt: skip
         licence = lock.licence or None if lock else None
-        ui.record(
-            {"name": name, "path": str(folder), "class": cls, "licence": licence, "lock": origin, **_totals(parts)}
-        )
+        facts = {"name": name, "path": str(folder), "class": cls, "licence": licence, "lock": origin}
+        ui.record({**facts, "can": can, "fault": fault, **_totals(parts)})
         return
     ui.line(safe(f"{name}: {cls or 'no pipeline'}"))
     if lock:
@@ -83,6 +93,7 @@ def show_folder(ui: UI, folder: Path) -> None:
         numbers = f"  {_count(part.parameters)}  {types}  {part.bytes / 1e6:.1f} MB" if part.parameters else ""
         ui.line(safe(f"  {part.name} ({part.what}){numbers}"))
     ui.line(f"  {_sum(parts)}")
+    ui.line(safe(f"  can be used with {', '.join(can)}" if fault is None else f"  {fault}"))
     card = folder / "README.md"
     if card.is_file():
         lines = card.read_text("utf-8", errors="replace").rstrip().split("\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -85,8 +86,8 @@ def show(
 ) -> None:
     """Show a model's stages, their sizes and defaults, its licence and its card."""
     ui: UI = ctx.obj
-    from t2i.store.hub import INDEX
     from t2i.store.manifest import MANIFEST
+    from t2i.store.pipeline_classes import INDEX
     from t2i.store.pulled import LOCK
     from t2i.store.registry import resolve
 
@@ -122,7 +123,7 @@ def verify(
         resolve(models[0])  # the one that was asked for is not there: that is the whole answer
     names: list[tuple[str, Path | None]] = [(name, None) for name in models or []]
     if not models:
-        names = [(m.name, m.path) for m in list_models()] + [(m.name, m.path) for m in pulled_models()]
+        names += [(m.name, m.path) for m in list_models()] + [(m.name, m.path) for m in pulled_models()]
     broken = 0
     for name, known in names:
         fault: T2IError | None = None

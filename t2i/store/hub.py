@@ -16,12 +16,11 @@ from typing import Any
 from t2i.errors import InputError, T2IError, UnavailableError
 from t2i.files import explain_os_error
 from t2i.store.hub_names import HubName
+from t2i.store.pipeline_classes import INDEX
+from t2i.store.weights_files import PICKLES, VARIANTS
 
-INDEX = "model_index.json"
 MAX_PLAIN = 64 << 20  # bytes of a file that holds no weights, such as a tokenizer's
 WAIT = 30.0  # seconds for an answer
-VARIANTS = ("", "fp16", "bf16", "fp32")
-PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 WEIGHTS = re.compile(
     r"(?P<stem>[\w-]+?)(?:\.(?P<variant>\w+))?(?P<shard>-\d{5}-of-\d{5})?\.safetensors"
     r"|(?P<index>[\w-]+)\.safetensors\.index(?:\.(?P<of>\w+))?\.json",

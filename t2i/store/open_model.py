@@ -18,6 +18,7 @@ from t2i.errors import UsageError
 from t2i.sampling import SamplingConfig, Size
 from t2i.store.diffusers_folder import DiffusersFolder, read_diffusers_folder
 from t2i.store.manifest import Manifest, StageEntry
+from t2i.store.pulled import check_lock
 
 FAMILY = "diffusers"
 MAX_SIDE = 8192
@@ -59,8 +60,13 @@ class OpenModel:
 
     @cached_property
     def files(self) -> dict[str, str]:
-        """File, relative to the folder -> sha256. The first call reads every file."""
-        return self.folder.digests()
+        """File, relative to the folder -> sha256. The first call reads every file.
+
+        Raises InputError (code ``bundle``) for a model of the hub whose files are not those that were pulled.
+        """
+        digests = self.folder.digests()
+        check_lock(self.path, digests)
+        return digests
 
     @cached_property
     def digest(self) -> str:

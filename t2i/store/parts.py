@@ -13,8 +13,9 @@ from typing import Any
 from t2i.errors import InputError
 from t2i.files import explain_os_error
 from t2i.store.bundle import Bundle
-from t2i.store.hub import INDEX
+from t2i.store.pipeline_classes import INDEX
 from t2i.store.tensors import MAX_HEADER
+from t2i.store.weights_files import read_table
 
 
 @dataclass(frozen=True)
@@ -55,24 +56,10 @@ def folder_parts(folder: Path) -> list[ModelPart]:
     if not (folder / INDEX).is_file():
         return [_part(path.name, "weights", [path]) for path in sorted(folder.glob("*.safetensors"))]
     parts = []
-    for name, value in pipeline_index(folder).items():
+    for name, value in read_table(folder / INDEX).items():
         if isinstance(value, list) and len(value) == 2 and all(value) and name.isidentifier():
             parts.append(_part(name, ".".join(map(str, value)), sorted((folder / name).glob("*.safetensors"))))
     return parts
-
-
-def pipeline_index(folder: Path) -> dict[str, Any]:
-    """The table in model_index.json. Raises InputError (code ``bundle``)."""
-    where = folder / INDEX
-    try:
-        table = json.loads(where.read_bytes())
-        if not isinstance(table, dict):
-            raise ValueError("it is not a table")
-    except OSError as error:
-        raise InputError(f"{where} cannot be read: {explain_os_error(error)}.", code="bundle") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where} cannot be used: {error}.", "Fetch the model again.", "bundle") from error
-    return table
 
 
 def _part(name: str, what: str, files: Sequence[Path]) -> ModelPart:

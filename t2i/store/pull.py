@@ -21,8 +21,9 @@ from typing import Any, BinaryIO
 
 from t2i.errors import InputError, UnavailableError
 from t2i.files import explain_os_error, fsync_folder
-from t2i.store.hub import INDEX, MAX_PLAIN, HubFile, HubRepository, choose_files, hub_errors, read_repository
+from t2i.store.hub import MAX_PLAIN, HubFile, HubRepository, choose_files, hub_errors, read_repository
 from t2i.store.hub_names import HubName
+from t2i.store.pipeline_classes import INDEX
 from t2i.store.pulled import LOCK, PART, Lock, LockedFile, PulledModel, folder_of, hub_home, read_lock
 
 #: on_bytes(path of the file, bytes of the whole model that are here, bytes of the whole model)

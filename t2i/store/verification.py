@@ -7,9 +7,9 @@ from pathlib import Path
 from t2i.errors import InputError
 from t2i.store.bundle import read_bundle
 from t2i.store.completeness import missing_stages
-from t2i.store.hub import INDEX
 from t2i.store.manifest import MANIFEST
 from t2i.store.parts import folder_parts
+from t2i.store.pipeline_classes import INDEX
 from t2i.store.pulled import hub_home, pulled_models, verify_pulled
 
 

@@ -88,6 +88,7 @@ def test_json(hub: Hub, say: Say) -> None:
     shown = record(say("show", "acme/painter", "--json")[0])
     assert shown["class"] == "StableDiffusionPipeline" and shown["lock"]["commit"] == repo.commit
     assert shown["parameters"] == 3006 and shown["parts"][0]["types"] == {"F32": 3000, "F16": 6}
+    assert shown["can"] == ["t2i sample", "--init", "t2i inpaint"] and shown["fault"] is None
     listed = [json.loads(line) for line in say("list", "--json")[0][:-1]]
     (mine,) = [r for r in listed if r["source"] == "hub"]
     assert mine["name"] == f"acme/painter@{repo.commit[:12]}" and mine["licence"] == "openrail++" and mine["bytes"] > 0

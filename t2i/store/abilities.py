@@ -1,0 +1,37 @@
+"""What can be done with a model, known before it is loaded."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from t2i.errors import UsageError
+from t2i.store.bundle import Bundle
+from t2i.store.completeness import missing_stages
+from t2i.store.models import StoredModel
+from t2i.store.open_model import FEATURES
+
+#: feature -> the kind of stage that a bundle needs for it; a finished bundle has the others
+NEEDS = {
+    "--mask-text": "clip",
+    "t2i upscale": "upsampler",
+    "t2i vary": "clip",
+    "--rerank": "clip",
+    "--prior": "prior",
+    "--prior-best-of": "prior",
+}
+
+
+def abilities(model: StoredModel) -> list[str]:
+    """The commands, and options of them, that a model can be used with: `t2i sample` and members of `FEATURES`; none
+    of a bundle that is unfinished."""
+    if isinstance(model, Bundle):
+        if missing_stages(model.manifest, model.configs):
+            return []
+        kinds = {entry.kind for entry in model.manifest.stages}
+        return ["t2i sample", *(name for name in FEATURES if name not in NEEDS or NEEDS[name] in kinds)]
+    can = ["t2i sample"]
+    for name in FEATURES:
+        with suppress(UsageError):
+            model.check_can(name)
+            can.append(name)
+    return can
