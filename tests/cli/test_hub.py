@@ -17,6 +17,7 @@ from t2i.cli.app import run
 from t2i.store.bundle import share_stage
 from t2i.store.pulled import LOCK, pulled_models
 
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schema" / "records-1.json").read_text("utf-8"))
 Say = Callable[..., tuple[list[str], str]]
 INDEX = {
     "_class_name": "StableDiffusionPipeline",
@@ -52,6 +53,9 @@ def record(lines: list[str]) -> dict[str, Any]:
     """The only record before the envelope."""
     first, envelope = map(json.loads, lines)
     assert envelope["ok"]
+    validator = pytest.importorskip("jsonschema").Draft202012Validator(SCHEMA)
+    validator.validate(first)
+    validator.validate(envelope)
     return first
 
 

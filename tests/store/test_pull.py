@@ -476,6 +476,26 @@ def test_redirects_to_elsewhere(hub: Hub, place: str, monkeypatch: pytest.Monkey
     assert not (pulled_models()[0].path / BIG).exists()
 
 
+def test_the_token_is_sent_to_the_hub_only(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "good")
+    repo = hub.add("acme/painter", Repo(files(), gated=True))
+    elsewhere, tokens = Hub(), list[str | None]()
+    server = elsewhere.serve()
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        tokens.append(handler.headers.get("Authorization"))
+        send(handler, 200, files()[BIG])
+
+    elsewhere.answers["/store"] = answer
+    place = f"{elsewhere.url}/store"
+    path = f"/acme/painter/resolve/{repo.commit}/{BIG}"
+    hub.answers[path] = lambda handler: send(handler, 302, headers={"Location": place})
+    pull(plan_pull(NAME))
+    server.shutdown()
+    server.server_close()
+    assert tokens == [None]
+
+
 def test_redirects_in_a_circle(hub: Hub) -> None:
     repo = hub.add("acme/painter", Repo(files()))
     path = f"/acme/painter/resolve/{repo.commit}/{BIG}"
