@@ -21,6 +21,7 @@ from t2i.errors import InputError
 
 TEMP_PREFIX = ".t2i-tmp-"
 FRESH = 10.0  # seconds in which a temporary file may not be locked yet
+STAGED_PREFIX = ".t2i-new-"
 MAX_BYTES = 512 << 20  # of a file that is read whole
 
 
@@ -161,38 +162,50 @@ def write_bytes(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def write_together(files: dict[Path, bytes], last: Path) -> None:
-    """Write several files; all bytes are on disk before the first rename, and ``last`` is renamed last.
+def staged(path: Path) -> Path:
+    """Where the next contents of ``path`` wait for the file that lists them: see `write_together`."""
+    return path.with_name(STAGED_PREFIX + path.name)
 
-    A full disk leaves the old files as they were. ``last`` should be the file that lists the others. Raises InputError
-    (code ``output``).
+
+def write_together(files: dict[Path, bytes], index: Path) -> None:
+    """Write several files that change at one moment: the rename of ``index``, which lists the others by their hashes.
+
+    Until then the others' new bytes wait under the names of `staged`; after it they are moved to their places. A reader
+    who misses what ``index`` lists at its place therefore looks there too. A kill at any time, or a full disk, leaves
+    the old files or the new ones. Raises InputError (code ``output``).
     """
-    assert last in files
-    order = [path for path in files if path != last] + [last]
-    temps: dict[Path, Path] = {}
+    assert index in files
+    others = [path for path in files if path != index]
+    folders = {path.parent for path in files}
     try:
-        for path in order:
+        for path in others:
             path.parent.mkdir(parents=True, exist_ok=True)
-            fd, name = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
-            temps[path] = Path(name)
-            with os.fdopen(fd, "wb") as file:
+            with staged(path).open("wb") as file:
                 file.write(files[path])
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~_umask())
-        for path in order:
-            os.replace(temps.pop(path), path)
-        for folder in {path.parent for path in order}:
+        for folder in folders:
             fsync_folder(folder)
+        write_bytes(index, files[index])
+    except (OSError, InputError) as error:
+        for path in others:
+            with contextlib.suppress(OSError):
+                staged(path).unlink(missing_ok=True)
+        raise error if isinstance(error, InputError) else unwritable(error, index.parent) from error
+    try:
+        for path in others:
+            os.replace(staged(path), path)
     except OSError as error:
-        raise InputError(
-            f"cannot write {error.filename or last.parent}: {explain_os_error(error)}.",
-            "Choose another place, or make room there.",
-            code="output",
-        ) from error
-    finally:
-        for temp in temps.values():
-            temp.unlink(missing_ok=True)
+        raise unwritable(error, index.parent) from error
+    for folder in folders:
+        fsync_folder(folder)
+
+
+def unwritable(error: OSError, place: Path) -> InputError:
+    """The error for a file that the system cannot write; ``place`` is named where the system names no file."""
+    named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else place
+    what = f"cannot write {named}: {explain_os_error(error)}."
+    return InputError(what, "Choose another place, or make room there.", "output")
 
 
 def variant(path: Path, number: int) -> Path:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from t2i.errors import UsageError, nearest
+from t2i.schema import Between
 
 #: (percentile in (0, 1], cap >= 1) of dynamic thresholding, "static" (clip x0_hat to [-1, 1]), or "none"
-Threshold = tuple[float, float] | Literal["static", "none"]
+Threshold = tuple[Annotated[float, Between(1e-6, 1)], Annotated[float, Between(1, 1e6)]] | Literal["static", "none"]
+Guidance = Annotated[float, Between(0, 100)]
 
 #: the keys of `t2i.diffusion.samplers.SAMPLERS`, here so that a misspelt name costs no import of torch
 SAMPLERS = ("euler", "heun", "dpmpp_2m", "unipc", "ancestral", "consistency")
@@ -44,16 +46,16 @@ class SamplingConfig:
     result (truncated conditioning: Ho 2021, section 4.1). For a stage that was trained above it alone; 0 if not given.
     """
 
-    steps: int | None = None
-    guidance: float | None = None
+    steps: Annotated[int, Between(1, 1000)] | None = None
+    guidance: Guidance | None = None
     sampler: str | None = None
     schedule: str | None = None
     threshold: Threshold | None = None
     interval: tuple[float, float] | None = None
-    noise: float | None = None
-    best_of: int | None = None
-    z_guidance: float | None = None
-    t_end: float | None = None
+    noise: Annotated[float, Between(0, 1)] | None = None
+    best_of: Annotated[int, Between(1, 64)] | None = None
+    z_guidance: Guidance | None = None
+    t_end: Annotated[float, Between(0, 100_000)] | None = None
 
     def override(self, other: SamplingConfig | None) -> SamplingConfig:
         """This config with what `other` gives in its place."""

@@ -25,7 +25,7 @@ from t2i.store.manifest import Manifest, StageEntry
 from t2i.text.tokenizer import train_tokenizer
 from t2i.text.words import KnownWords
 
-sys.path.insert(0, str(Path(__file__).parent))  # for hub_server.py, which is no test
+sys.path.insert(0, str(Path(__file__).parent))  # for hub_server.py and killing.py, which are no tests
 
 from hub_server import Hub
 

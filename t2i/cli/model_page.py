@@ -19,6 +19,7 @@ def show_bundle(ui: UI, folder: Path) -> None:
     """A bundle's stages, defaults and card. Raises InputError for what is not a bundle."""
     from dataclasses import asdict
 
+    from t2i.stages.loading import check_stage
     from t2i.store.abilities import abilities
     from t2i.store.bundle import read_bundle
     from t2i.store.completeness import missing_stages, unfinished_error
@@ -27,6 +28,8 @@ def show_bundle(ui: UI, folder: Path) -> None:
 
     bundle = read_bundle(folder)
     manifest = bundle.manifest
+    for entry in manifest.stages:
+        check_stage(bundle, entry)
     lacks = missing_stages(manifest, bundle.configs)
     parts, can = bundle_parts(bundle), abilities(bundle)
     if ui.json:

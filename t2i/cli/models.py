@@ -110,11 +110,14 @@ def verify(
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Read every file of a model, compare the hashes, look for broken weights and for stages that are not trained
-    yet. Every model is looked at; exits 3 if one is damaged or unfinished."""
+    """Read every file of a model, compare the hashes, load what a picture needs, and look for stages that are not
+    trained yet. Every model is looked at; exits 3 if one is damaged or unfinished."""
     ui: UI = ctx.obj
     from t2i.errors import InputError
+    from t2i.stages.loading import check_loads
+    from t2i.store.bundle import read_bundle
     from t2i.store.completeness import unfinished_error
+    from t2i.store.manifest import MANIFEST
     from t2i.store.pulled import pulled_models
     from t2i.store.registry import list_models, resolve
     from t2i.store.verification import verify_model
@@ -131,6 +134,8 @@ def verify(
         try:
             path = known or resolve(name)
             files, lacks = verify_model(path)
+            if (path / MANIFEST).is_file():
+                check_loads(read_bundle(path))
             if lacks:
                 raise unfinished_error(name, lacks)
         except T2IError as error:

@@ -17,6 +17,7 @@ from t2i.errors import UsageError, nearest
 from t2i.jobs.device import check_device, pick_device
 from t2i.jobs.output_paths import check_writable
 from t2i.jobs.reporter import Stopped, safe
+from t2i.prompts import MAX_SEED
 
 EPILOG = """Examples:
 
@@ -45,11 +46,23 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show recipe, sizes and time; train nothing.")] = False,
     steps: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Steps, instead of the recipe's.", rich_help_panel=Panel.TRAINING),
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=1_000_000_000,
+            help="Steps, instead of the recipe's.",
+            rich_help_panel=Panel.TRAINING,
+        ),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(metavar="S", min=0, help="Seed, instead of the recipe's.", rich_help_panel=Panel.TRAINING),
+        typer.Option(
+            metavar="S",
+            min=0,
+            max=MAX_SEED,
+            help="Seed, instead of the recipe's.",
+            rich_help_panel=Panel.TRAINING,
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,

@@ -128,6 +128,10 @@ class FolderSource:
             try:
                 image = ImageFile.of(entry.read(), entry.name).decode(verify=False).image
             except (OSError, InputError):
+                if not entry.path.parent.is_dir():  # else a few pictures in memory would be all that is trained on
+                    raise unusable(
+                        f"the folder {entry.path.parent} has gone", "Bring it back, and go on with --resume."
+                    ) from None
                 self.broken.add(index)
                 if len(self.broken) <= NAMED:
                     self.report({"event": "broken", "picture": entry.name, "broken": len(self.broken)})

@@ -9,7 +9,7 @@ judge eps" is DDPM's simple loss. Shapes: x0 (B, ...), one time t (B,) per row.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch import Tensor
 from t2i.diffusion.denoiser import PREDICTIONS, Net, Prediction, target, to_x0
 from t2i.diffusion.process import Process, expand
 from t2i.errors import UsageError
+from t2i.schema import Between
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,10 @@ class Levels:
     """
 
     law: Literal["uniform", "logit_normal"] = "logit_normal"
-    mean: float = 0.0
-    std: float = 1.0
-    shift: float = 1.0
-    low: float = 0.0
+    mean: Annotated[float, Between(-100, 100)] = 0.0
+    std: Annotated[float, Between(1e-6, 100)] = 1.0
+    shift: Annotated[float, Between(1e-6, 1e6)] = 1.0
+    low: Annotated[float, Between(0, 0.999)] = 0.0
     stratified: bool = False
 
     def __post_init__(self) -> None:
@@ -69,7 +70,7 @@ class DenoisingObjective:
     prediction: Prediction = "x0"
     judge: Prediction = "flow"
     levels: Levels = Levels()
-    floor: float = 0.05
+    floor: Annotated[float, Between(1e-6, 1e6)] = 0.05
 
     def __post_init__(self) -> None:
         for name, value in (("prediction", self.prediction), ("judge", self.judge)):

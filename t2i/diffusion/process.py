@@ -13,13 +13,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from t2i.errors import UsageError
-from t2i.schema import build
+from t2i.schema import Between, build
+
+Time = Annotated[float, Between(1e-6, 0.999999)]
 
 
 def expand(v: Tensor, like: Tensor) -> Tensor:
@@ -67,8 +69,8 @@ class Flow:
     """
 
     kind: ClassVar[str] = "flow"
-    t_min: float = 0.002
-    t_max: float = 0.999
+    t_min: Time = 0.002
+    t_max: Time = 0.999
 
     @property
     def t_range(self) -> tuple[float, float]:
@@ -115,11 +117,11 @@ class VP:
 
     kind: ClassVar[str] = "vp"
     schedule: Literal["cosine", "linear", "scaled_linear"] = "cosine"
-    T: int = 0
-    beta_start: float = 1e-4
-    beta_end: float = 2e-2
-    t_min: float = 0.001
-    t_max: float = 0.999
+    T: Annotated[int, Between(0, 100_000)] = 0
+    beta_start: Annotated[float, Between(1e-8, 0.999)] = 1e-4
+    beta_end: Annotated[float, Between(1e-8, 0.999)] = 2e-2
+    t_min: Time = 0.001
+    t_max: Time = 0.999
 
     def __post_init__(self) -> None:
         if self.schedule not in ("cosine", "linear", "scaled_linear"):
@@ -128,6 +130,8 @@ class VP:
                 "Use cosine, linear or scaled_linear.",
                 "config",
             )
+        if self.T == 1:
+            raise UsageError("A table of noise levels has at least 2 entries.", "Set T to 0 or more than 1.", "config")
         if self.schedule == "scaled_linear" and not self.T:
             raise UsageError("The scaled_linear schedule is a table.", "Set T (1000 for open checkpoints).", "config")
 

@@ -10,15 +10,16 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.errors import InputError, UsageError
-from t2i.nets.config import NetConfig
+from t2i.nets.config import Depth, Entries, Heads, NetConfig, Side, Tokens, Width, WidthOrNone
 from t2i.nets.layers import attend
+from t2i.schema import Between
 
 
 @dataclass(frozen=True)
@@ -30,22 +31,30 @@ class ClipConfig(NetConfig):
     of them, as in the paper. Raises InputError if the patches leave nothing to the class token.
     """
 
-    embed_dim: int = 256
-    image_size: int = 64
-    patch: int = 8
-    vision_width: int = 192
-    vision_layers: int = 5
-    vision_head_width: int = 64
-    cell_dim: int = 0
-    text_width: int = 256
-    text_layers: int = 4
-    text_heads: int = 4
-    context: int = 40
-    vocab: int = 4096
-    init_logit_scale: float = math.log(10.0)
-    init_logit_bias: float | None = -10.0
+    embed_dim: Width = 256
+    image_size: Side = 64
+    patch: Side = 8
+    vision_width: Width = 192
+    vision_layers: Depth = 5
+    vision_head_width: Width = 64
+    cell_dim: WidthOrNone = 0
+    text_width: Width = 256
+    text_layers: Depth = 4
+    text_heads: Heads = 4
+    context: Tokens = 40
+    vocab: Entries = 4096
+    init_logit_scale: Annotated[float, Between(-100, 100)] = math.log(10.0)
+    init_logit_bias: Annotated[float, Between(-1000, 1000)] | None = -10.0
 
     def __post_init__(self) -> None:
+        self.require(
+            self.patch <= self.image_size and self.image_size // self.patch <= 1024,
+            f"patch {self.patch} does not cut image_size {self.image_size} into 1 to 1024 patches a side",
+            "Change one of them.",
+        )
+        for width, parts in (("vision_width", "vision_head_width"), ("text_width", "text_heads")):
+            m, n = getattr(self, width), getattr(self, parts)
+            self.require(m % n == 0, f"{width} {m} is not a multiple of {parts} {n}", "Change one of them.")
         if self.embed_dim <= self.cell_dim * (self.image_size // self.patch) ** 2:
             raise InputError(
                 f"embed_dim {self.embed_dim} leaves nothing to the class token",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from t2i.errors import InputError
 from t2i.nets.clip import TextOut, read_mask
-from t2i.nets.config import NetConfig
+from t2i.nets.config import Depth, Entries, Heads, NetConfig, Tokens, Width
 from t2i.nets.layers import TransformerBlock, masked_mean
 
 HIDDEN = 0
@@ -29,11 +29,11 @@ class LanguageConfig(NetConfig):
     Raises InputError for a size below 1 or a width that is no multiple of heads.
     """
 
-    width: int = 256
-    layers: int = 4
-    heads: int = 4
-    context: int = 40
-    vocab: int = 4096
+    width: Width = 256
+    layers: Depth = 4
+    heads: Heads = 4
+    context: Tokens = 40
+    vocab: Entries = 4096
 
     def __post_init__(self) -> None:
         if min(self.width, self.layers, self.heads) < 1 or self.width % self.heads:

@@ -8,16 +8,17 @@ Shapes: B batch, L tokens, D width of the token states, E width of the embedding
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.errors import InputError
-from t2i.nets.config import NetConfig
+from t2i.nets.config import Depth, Heads, NetConfig, Scale, Tokens, Width
 from t2i.nets.layers import TimeMLP, TransformerBlock, attend, hide, keep_or, zero_init
 from t2i.nets.reader import TextReader
+from t2i.schema import Between
 
 
 @dataclass(frozen=True)
@@ -34,25 +35,28 @@ class PriorConfig(NetConfig):
     """
 
     kind: Literal["residual", "causal"] = "residual"
-    embed_dim: int = 256
-    token_dim: int = 256
-    context: int = 40
-    width: int = 384
-    depth: int = 4
-    mlp_ratio: float = 1.5
-    heads: int = 6
-    pool_width: int = 256
-    pool_layers: int = 1
-    pool_heads: int = 4
+    embed_dim: Width = 256
+    token_dim: Width = 256
+    context: Tokens = 40
+    width: Width = 384
+    depth: Depth = 4
+    mlp_ratio: Annotated[float, Between(0.01, 64)] = 1.5
+    heads: Heads = 6
+    pool_width: Width = 256
+    pool_layers: Depth = 1
+    pool_heads: Heads = 4
     skip: bool = False
     cells: Literal[0] = 0
     grid: Literal[8] = 8
-    time_features: int = 128
-    time_scale: float = 1000.0
+    time_features: Width = 128
+    time_scale: Scale = 1000.0
 
     def __post_init__(self) -> None:
         if self.width % self.heads or self.pool_width % self.pool_heads:
             raise InputError("a width is not divisible by its heads", hint="Change width/heads or the pool_* pair.")
+        self.require(self.time_features % 2 == 0, f"time_features is {self.time_features}", "It must be even.")
+        hidden = int(self.mlp_ratio * self.width)
+        self.require(hidden >= 1, f"mlp_ratio {self.mlp_ratio} leaves no hidden layer", "Give a larger one.")
 
 
 @dataclass(frozen=True)

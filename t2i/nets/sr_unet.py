@@ -13,15 +13,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.errors import InputError
-from t2i.nets.config import NetConfig
+from t2i.nets.config import Depths, NetConfig, Width, Widths
 from t2i.nets.layers import ChannelNorm, ResBlock, TimeMLP, keep_or, zero_init
 from t2i.nets.upsampler import enlarge
+from t2i.schema import Between
 
 
 @dataclass(frozen=True)
@@ -30,16 +32,16 @@ class SRUNetConfig(NetConfig):
     told to show, an image embedding or a text's vector; its last z_cells * z_grid^2 numbers are laid out as a map
     (0: it is a vector alone)."""
 
-    scale: int = 4
-    channels: tuple[int, ...] = (48, 96, 192)
-    down: tuple[int, ...] = (1, 2, 3)
-    up: tuple[int, ...] = (2, 3, 2)
-    emb_dim: int = 384
-    cond_dim: int = 512
-    z_grid: int = 8
-    z_cells: int = 4
-    z_channels: int = 64
-    time_features: int = 64
+    scale: Annotated[int, Between(2, 64)] = 4
+    channels: Widths = (48, 96, 192)
+    down: Depths = (1, 2, 3)
+    up: Depths = (2, 3, 2)
+    emb_dim: Width = 384
+    cond_dim: Width = 512
+    z_grid: Annotated[int, Between(0, 256)] = 8
+    z_cells: Annotated[int, Between(0, 1024)] = 4
+    z_channels: Width = 64
+    time_features: Width = 64
 
     def __post_init__(self) -> None:
         if not len(self.channels) == len(self.down) == len(self.up) > 0:
@@ -48,6 +50,8 @@ class SRUNetConfig(NetConfig):
             raise InputError("a size of the upsampler is too small", hint="scale is at least 2, all others at least 1.")
         if self.head_dim < 1:
             raise InputError("cond_dim is no more than z_cells times the cells of z_grid", hint="Widen cond_dim.")
+        self.require(self.z_grid > 0 or not self.z_cells, "z_grid is 0 and there are z_cells", "Give the grid a side.")
+        self.require(self.time_features % 2 == 0, f"time_features is {self.time_features}", "It must be even.")
 
     @property
     def head_dim(self) -> int:

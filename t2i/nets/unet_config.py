@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from t2i.errors import InputError
-from t2i.nets.config import NetConfig
+from t2i.nets.config import Depth, Depths, Heads, NetConfig, Scale, Width, WidthOrNone, Widths
+from t2i.schema import Between, Length
 
 
 @dataclass(frozen=True)
@@ -32,34 +33,34 @@ class UNetConfig(NetConfig):
     Raises InputError for values that do not fit together.
     """
 
-    in_channels: int = 7
+    in_channels: Literal[3, 7] = 7
     out_channels: Literal[3] = 3
     patch: int = 2
-    channels: tuple[int, ...] = (32, 96, 192)
-    blocks: tuple[int, ...] = (1, 1, 1)
-    attention: tuple[int, ...] = (1, 2)
-    mid_blocks: int = 2
-    head_dim: int = 32
-    emb_dim: int = 384
-    context_dim: int = 256
-    cond_dim: int = 256
-    z_tokens: int = 4
-    z_grid: int = 0
-    z_channels: int = 64
-    z_cells: int = 0
-    text_dim: int = 256
+    channels: Widths = (32, 96, 192)
+    blocks: Depths = (1, 1, 1)
+    attention: Annotated[tuple[Annotated[int, Between(0, 7)], ...], Length(0, 8)] = (1, 2)
+    mid_blocks: Depth = 2
+    head_dim: Width = 32
+    emb_dim: Width = 384
+    context_dim: Width = 256
+    cond_dim: WidthOrNone = 256
+    z_tokens: Annotated[int, Between(0, 1024)] = 4
+    z_grid: Annotated[int, Between(0, 256)] = 0
+    z_channels: Width = 64
+    z_cells: Annotated[int, Between(0, 1024)] = 0
+    text_dim: WidthOrNone = 256
     pooled_dim: Literal[0] = 0
     text_pool: bool = False
-    reader_layers: int = 0
-    reader_width: int = 128
-    reader_heads: int = 4
-    query_layers: int = 2
+    reader_layers: Depth = 0
+    reader_width: Width = 128
+    reader_heads: Heads = 4
+    query_layers: Depth = 2
     level_cond: Literal[False] = False
-    time_features: int = 128
-    time_scale: float = 1000.0
+    time_features: Width = 128
+    time_scale: Scale = 1000.0
     layout: Literal["efficient"] = "efficient"
     skip: Literal["concat"] = "concat"
-    skip_scale: float = 1.0
+    skip_scale: Scale = 1.0
     norm: Literal["layer"] = "layer"
 
     def __post_init__(self) -> None:
@@ -76,6 +77,20 @@ class UNetConfig(NetConfig):
                 "base.net.reader_layers stands in for cond_dim and text_pool, and reads text_dim",
                 hint="Set cond_dim = 0, text_pool = false, and text_dim to the width of the text encoder.",
             )
+
+        heads = [max(1, self.channels[i] // self.head_dim) for i in self.attention if i < len(self.channels)]
+        widths = [self.channels[i] for i in self.attention if i < len(self.channels)]
+        self.require(
+            all(width % n == 0 for width, n in zip(widths, heads)),
+            f"channels {self.channels} of the levels with attention do not split into heads of {self.head_dim}",
+            "Choose a head_dim that divides them.",
+        )
+        self.require(
+            not self.reader_layers or self.reader_width % self.reader_heads == 0,
+            f"reader_width {self.reader_width} is not divisible by reader_heads {self.reader_heads}",
+            "Change one of them.",
+        )
+        self.require(self.time_features % 2 == 0, f"time_features is {self.time_features}", "It must be even.")
 
     @property
     def multiple(self) -> int:

@@ -10,15 +10,16 @@ Shapes: B batch; H, W pixels of the large picture; h = H/scale, w = W/scale of t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.errors import InputError
-from t2i.nets.config import NetConfig
+from t2i.nets.config import Depth, NetConfig, Scale, Width, WidthOrNone
 from t2i.nets.layers import ChannelNorm, ResBlock, TimeMLP, keep_or, zero_init
+from t2i.schema import Between
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,16 @@ class UpsamplerConfig(NetConfig):
     Raises InputError for a size below 1, or an unshuffle that is no multiple of scale.
     """
 
-    scale: int = 4
-    unshuffle: int = 4
-    width: int = 64
-    depth: int = 8
+    scale: Annotated[int, Between(1, 64)] = 4
+    unshuffle: Annotated[int, Between(1, 64)] = 4
+    width: Width = 64
+    depth: Depth = 8
     channels: Literal[3] = 3
-    emb_dim: int = 128
-    time_features: int = 64
-    time_scale: float = 1000.0
+    emb_dim: Width = 128
+    time_features: Width = 64
+    time_scale: Scale = 1000.0
     norm: Literal["layer"] = "layer"
-    pooled_dim: int = 0
+    pooled_dim: WidthOrNone = 0
 
     def __post_init__(self) -> None:
         if min(self.scale, self.unshuffle, self.width, self.depth) < 1 or self.unshuffle % self.scale:
@@ -46,6 +47,7 @@ class UpsamplerConfig(NetConfig):
                 f"scale {self.scale}, unshuffle {self.unshuffle}, width {self.width}, depth {self.depth}",
                 hint="All are at least 1, and unshuffle is a multiple of scale.",
             )
+        self.require(self.time_features % 2 == 0, f"time_features is {self.time_features}", "It must be even.")
 
     @property
     def one_pass(self) -> bool:

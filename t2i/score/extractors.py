@@ -10,6 +10,7 @@ Features are unit vectors for CLIP, and unnormalised for the judge. Shapes: B pi
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -136,6 +137,9 @@ class OpenClipExtractor:
         try:
             self.net: Any = open_clip.create_model(arch, pretrained=str(weights), device=device)
             self.tokenizer: Any = open_clip.get_tokenizer(arch)
+        except pickle.UnpicklingError as error:  # torch's own message advises to let it run code
+            what = f"{weights} holds more than tensors, which could run code, and was not read."
+            raise InputError(what, "Save its weights as a safetensors file.") from error
         except Exception as error:  # a checkpoint of another shape raises nearly anything
             first_line = str(error).splitlines()[0][:200] if str(error) else repr(error)
             what = f"{weights} cannot be used as {arch}: {first_line}"

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from t2i.diffusion.denoiser import PREDICTIONS
 from t2i.diffusion.process import from_config
-from t2i.errors import InputError, T2IError
+from t2i.errors import InputError, T2IError, UnavailableError
 from t2i.nets.clip import Clip, ClipConfig
 from t2i.nets.language import LanguageConfig, LanguageModel
 from t2i.nets.prior import PriorConfig, build_prior
@@ -18,11 +19,14 @@ from t2i.nets.sr_unet import SRUNet, SRUNetConfig
 from t2i.nets.unet import UNet
 from t2i.nets.unet_config import UNetConfig
 from t2i.nets.upsampler import Upsampler, UpsamplerConfig
+from t2i.schema import as_table, shown
 from t2i.stages.stage import Stage
 from t2i.store.bundle import Bundle
-from t2i.store.manifest import StageEntry
+from t2i.store.compatibility import ENCODERS
+from t2i.store.manifest import MANIFEST, StageEntry, broken
+from t2i.store.tensors import FLOATING
 from t2i.text.encoder import NetEncoder, TextEncoder
-from t2i.text.t5 import T5Encoder, build_t5, fill_t5
+from t2i.text.t5 import TIED, T5Encoder, build_t5, fill_t5
 from t2i.text.tokenizer import Tokenizer
 
 NETS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
@@ -59,20 +63,93 @@ class Unfilled(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+WIDTHS: dict[str, dict[str, str]] = {
+    "clip": {"embed_dim": "embed_dim", "text_dim": "text_width", "context": "context", "vocab": "vocab"},
+    "language": {"text_dim": "width", "context": "context", "vocab": "vocab"},
+    "t5": {"text_dim": "d_model", "vocab": "vocab_size"},
+    "prior": {"embed_dim": "embed_dim", "text_dim": "token_dim"},
+    "base": {"cond_dim": "cond_dim", "text_dim": "text_dim"},
+    "upsampler": {"text_dim": "pooled_dim"},
+    "sharp": {"text_dim": "pooled_dim"},
+    "sr_unet": {"cond_dim": "cond_dim"},
+}
+"""Design -> key of the table ``widths`` of config.json -> the key of the network's config that it repeats."""
+
+
 def load_net(bundle: Bundle, entry: StageEntry) -> nn.Module:
     """A stage's network with its weights. Raises InputError if config and weights do not match."""
-    config, state = bundle.load_stage(entry.name)
+    net = build_net(bundle, entry)
+    _, state = bundle.load_stage(entry.name)
     try:
-        kind = config["encoder"] if entry.kind == "text" else config.get("design", entry.kind)
-        with torch.device("meta"), Unfilled():
-            net = NETS[kind](config["net"])
-        if kind == "t5":
+        if _design(bundle, entry) == "t5":
             fill_t5(net, state)
         else:
             net.load_state_dict(state, assign=True)
-    except (T2IError, LookupError, TypeError, ValueError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
         raise _strange(bundle, entry, "its weights and its config.json do not belong together", error) from error
     return net
+
+
+def build_net(bundle: Bundle, entry: StageEntry) -> nn.Module:
+    """A stage's network on the meta device, without weights. Raises InputError for a config.json that no network has,
+    or whose ``widths`` are not those of its network."""
+    config, design = bundle.configs[entry.name], _design(bundle, entry)
+    try:
+        with torch.device("meta"), Unfilled():
+            net = NETS[design](as_table(config.get("net"), "net"))
+        widths = config["widths"]
+        for key, own in WIDTHS[design].items():
+            said, is_ = widths.get(key, 0), getattr(net.config, own)
+            if said != is_:
+                raise ValueError(f"widths.{key} is {shown(said)}, and net.{own} is {is_}")
+        size, low = widths.get("size", 0), widths.get("low", 0)
+        if design == "base" and size % net.config.multiple:  # type: ignore[union-attr,operator]
+            raise ValueError(f"widths.size is {size}, and the network draws multiples of {net.config.multiple}")  # type: ignore[union-attr]
+        if low and size != low * net.config.scale:  # type: ignore[union-attr,operator]
+            raise ValueError(f"widths.size is {size}, not {net.config.scale} times widths.low {low}")  # type: ignore[union-attr]
+    except UnavailableError:
+        raise
+    except (T2IError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise _strange_config(bundle, entry, error) from error
+    return net
+
+
+def check_stage(bundle: Bundle, entry: StageEntry) -> None:
+    """Raise InputError unless a stage's settings can be understood and its weights have the names, the shapes and the
+    kinds of number that its network asks for. No weights are loaded."""
+    net = build_net(bundle, entry)
+    if entry.kind not in ENCODERS:
+        build_stage(bundle, entry, net)
+    wanted = {name: (tuple(t.shape), t.is_floating_point()) for name, t in net.state_dict().items()}
+    if _design(bundle, entry) == "t5":
+        wanted.pop(TIED, None)
+    found = {name: (shape, dtype in FLOATING) for name, (dtype, shape) in bundle.layout(entry.name).items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            why = "is missing" if name not in found else "has no place" if name not in wanted else "is another tensor"
+            error = ValueError(f"{name[:80]!r} {why}")
+            raise _strange(bundle, entry, "its weights and its config.json do not belong together", error)
+
+
+def check_loads(bundle: Bundle) -> None:
+    """Load all that a bundle's stages need to draw. Raises InputError at the first fault, UnavailableError where a
+    library is missing."""
+    for entry in bundle.manifest.stages:
+        check_stage(bundle, entry)
+        net = load_net(bundle, entry)
+        if entry.kind in ENCODERS:
+            load_encoder(bundle, entry, net)
+
+
+def _design(bundle: Bundle, entry: StageEntry) -> str:
+    """The key of `NETS` for a stage. Raises InputError."""
+    config = bundle.configs[entry.name]
+    found = config.get("encoder") if entry.kind == "text" else config.get("design", entry.kind)
+    allowed = {"text": ("language", "t5"), "upsampler": ("upsampler", "sr_unet")}.get(entry.kind, (entry.kind,))
+    if found not in allowed:
+        error = ValueError(f"the design of a stage of kind {entry.kind} is {shown(found)}, not {' or '.join(allowed)}")
+        raise _strange_config(bundle, entry, error)
+    return str(found)
 
 
 def load_encoder(bundle: Bundle, entry: StageEntry, net: nn.Module) -> TextEncoder:
@@ -96,14 +173,33 @@ def build_stage(bundle: Bundle, entry: StageEntry, net: nn.Module) -> Stage:
     """The stage around its network. Raises InputError for an unknown process, sampler, schedule or number of steps."""
     config = bundle.configs[entry.name]
     try:
-        stage = Stage(entry.name, net, from_config(config["process"]), config["prediction"], entry.defaults.check())
-        stage.sigmas(stage.defaults)  # raises for an unknown schedule now, not at the first picture
-        return stage
+        process, prediction = from_config(as_table(config["process"], "process")), config["prediction"]
+        if prediction not in PREDICTIONS:
+            raise ValueError(f"prediction is {shown(prediction)}, not one of {', '.join(PREDICTIONS)}")
     except (T2IError, LookupError, TypeError, ValueError) as error:
-        raise _strange(bundle, entry, "its settings cannot be understood", error) from error
+        raise _strange_config(bundle, entry, error) from error
+    try:
+        stage = Stage(entry.name, net, process, prediction, entry.defaults.check())
+        stage.sigmas(stage.defaults)  # raises for an unknown schedule now, not at the first picture
+    except (T2IError, LookupError, TypeError, ValueError) as error:
+        raise broken(bundle.path / MANIFEST, f"the defaults of {entry.name!r}: {_sentence(error)}") from error
+    return stage
+
+
+def _strange_config(bundle: Bundle, entry: StageEntry, error: Exception) -> InputError:
+    """The error for a stage's config.json that cannot be used."""
+    name = entry.files[0]
+    return broken(bundle.place(name) / name, _sentence(error))
+
+
+def _sentence(error: Exception) -> str:
+    """What is wrong, without a full stop."""
+    if isinstance(error, KeyError):
+        return f"the key {shown(error.args[0])} is missing"
+    why = error.message if isinstance(error, T2IError) else str(error).strip().split("\n")[-1].strip()
+    return why[:200].rstrip(".") or type(error).__name__
 
 
 def _strange(bundle: Bundle, entry: StageEntry, what: str, error: Exception) -> InputError:
-    why = error.message if isinstance(error, T2IError) else str(error).strip().split("\n")[-1].strip()
-    hint = f"It says: {why[:200]}" if why else "Fetch or train this model again."
-    return InputError(f"{bundle.path / entry.folder} cannot be used: {what}.", hint, "bundle")
+    place = bundle.place(entry.folder) / entry.folder
+    return InputError(f"{place} cannot be used: {what}.", f"It says: {_sentence(error)}", "bundle")

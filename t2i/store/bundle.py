@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2i.errors import InputError, UsageError
-from t2i.files import explain_os_error, write_together
+from t2i.files import explain_os_error, staged, unwritable, write_together
 from t2i.jsonl import strict_json
 from t2i.sampling import Size
 from t2i.store.compatibility import ENCODERS, check_compatible, pixel_sizes
@@ -41,8 +42,8 @@ from t2i.store.manifest import (
     entry_table,
     parse_manifest,
 )
-from t2i.store.shared_stages import bundles_named, file_hashes, locate
-from t2i.store.tensors import decode, encode
+from t2i.store.shared_stages import bundles_named, file_hashes, locate, present
+from t2i.store.tensors import Layout, check_safetensors, decode, encode
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,6 +81,13 @@ class Bundle:
         relative = entry.files[1]
         place = self.place(relative)
         return self.configs[name], decode(_read(place, relative, self.manifest.files), str(place / relative))
+
+    def layout(self, name: str) -> dict[str, Layout]:
+        """Tensor -> type and shape, of a stage's weights. The file is verified, the tensors are not built. Raises
+        InputError; KeyError without the stage."""
+        relative = self.manifest.stage(name).files[1]
+        place = self.place(relative)
+        return check_safetensors(_read(place, relative, self.manifest.files), str(place / relative))
 
     def place(self, relative: str) -> Path:
         """The folder of the bundle that a file lies in: this one, or for a shared stage another."""
@@ -140,9 +148,9 @@ def read_bundle(folder: Path | str) -> Bundle:
     configs = _configs(folder, manifest, shared)
     for entry in manifest.stages:
         weights = shared.get(entry.folder, folder) / entry.files[1]
-        if not weights.is_file():
+        if not present(weights):
             raise broken(weights, "it is missing")
-    if manifest.tokenizer is not None and not (folder / manifest.tokenizer).is_file():
+    if manifest.tokenizer is not None and not present(folder / manifest.tokenizer):
         raise broken(folder / manifest.tokenizer, "it is missing")
     check_compatible(manifest, configs)
     return Bundle(folder, manifest, configs, shared)
@@ -155,9 +163,8 @@ def write_bundle(
 
     stages: config and weights of the bundle's own stages; the hashes of shared ones stand in `manifest.files`.
 
-    The write is atomic: all data is on disk before the first file is renamed, and bundle.json is renamed last. Raises
-    InputError (code ``mismatch`` before anything is written, ``bundle`` for non-finite weights, ``output`` if the disk
-    refuses).
+    The write is atomic: the bundle is the old one or the new one, whenever the program is killed. Raises InputError
+    (code ``mismatch`` before anything is written, ``bundle`` for non-finite weights, ``output`` if the disk refuses).
     """
     own = [e for e in manifest.stages if not e.source]
     assert {e.name for e in own} == set(stages), "the manifest and the stages given differ"
@@ -224,6 +231,15 @@ def share_stage(
     whole = replace(pinned, stages=tuple({e.name: e for e in (*stages, entry)}.values()))
     manifest = _joined(pinned, entry, _configs(folder, whole, _shared(folder, whole)), notes, None)
     return _commit(folder, manifest, {} if card is None else {CARD: card.encode()})
+
+
+def stage_hash(weights: dict[str, Tensor]) -> str:
+    """The sha256 of the file that `write_bundle` would make of a stage's weights; "" for weights that are not finite,
+    of which it makes none."""
+    try:
+        return hashlib.sha256(encode(weights, "a stage")).hexdigest()
+    except InputError:
+        return ""
 
 
 def find_shared(folder: Path | str, name: str, source: str) -> tuple[StageEntry, Path]:
@@ -303,8 +319,26 @@ def _commit(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> Bundle
     manifest = replace(manifest, tool=f"t2i {__version__}", files=dict(sorted(hashes.items())))
     data = _dump({**asdict(manifest), "stages": [entry_table(entry) for entry in manifest.stages]})
     parse_manifest(strict_json(data), folder / MANIFEST)  # checks that it can be read again
-    write_together({folder / n: d for n, d in {**files, MANIFEST: data}.items()}, last=folder / MANIFEST)
+    finish_write(folder)  # else its files would be overwritten while the old manifest still lists them
+    write_together({folder / n: d for n, d in {**files, MANIFEST: data}.items()}, index=folder / MANIFEST)
     return read_bundle(folder)
+
+
+def finish_write(folder: Path) -> None:
+    """Move the files that a killed `write_bundle` or `update_stage` left staged to their places. Without it a bundle
+    can be read as well. Raises InputError (code ``bundle`` for a broken manifest, ``output`` if the disk refuses)."""
+    if not (folder / MANIFEST).is_file():
+        return
+    for relative, digest in _old(folder).files.items():
+        waiting = staged(folder / relative)
+        try:
+            if waiting.is_file():
+                if hashlib.sha256(waiting.read_bytes()).hexdigest() == digest:
+                    waiting.replace(folder / relative)
+                else:  # of a write that was cut off before it counted
+                    waiting.unlink()
+        except OSError as error:
+            raise unwritable(error, folder) from error
 
 
 def _dump(value: dict[str, Any]) -> bytes:
@@ -314,22 +348,31 @@ def _dump(value: dict[str, Any]) -> bytes:
 def _read(folder: Path, relative: str, files: dict[str, str] | None) -> bytes:
     """The bytes of a file of a bundle. files: the manifest's hashes to verify it by; None for the manifest itself."""
     path = folder / relative
+    if files is None:
+        return _contents(path)
+    if relative not in files:
+        raise broken(path, f"{MANIFEST} does not list it")
+    if not present(path):
+        raise broken(path, "it is missing")
+    for place in (path, staged(path), path):  # the second if a write was cut off, the last if it goes on meanwhile
+        if os.path.lexists(place):
+            data = _contents(place)
+            if hashlib.sha256(data).hexdigest() == files[relative]:
+                return data
+    raise broken(path, "it is not the file the model was written with (its sha256 differs)")
+
+
+def _contents(path: Path) -> bytes:
     try:
         if path.exists() and not path.is_file():  # a device or a pipe would never end
             raise broken(path, "it is not a file")
         if path.suffix == ".json" and path.stat().st_size > MAX_JSON:
             raise broken(path, "it is too long")
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise broken(path, "it is missing") from None
     except OSError as error:
         raise broken(path, explain_os_error(error)) from error
-    if files is not None:
-        if relative not in files:
-            raise broken(path, f"{MANIFEST} does not list it")
-        if hashlib.sha256(data).hexdigest() != files[relative]:
-            raise broken(path, "it is not the file the model was written with (its sha256 differs)")
-    return data
 
 
 def _text(data: bytes, where: Path) -> str:

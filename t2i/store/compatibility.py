@@ -19,6 +19,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from t2i.errors import InputError
+from t2i.schema import shown
 
 if TYPE_CHECKING:
     from t2i.store.manifest import Manifest
@@ -69,6 +70,10 @@ def check_compatible(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> 
         for key in (*WIDTHS[entry.kind], *optional):
             if type(table.get(key)) is not int or table[key] < 0:
                 raise _mismatch(f"the stage {entry.name!r} does not say its {key}")
+            least, most = _limits(entry.kind, key)
+            if not least <= table[key] <= most:
+                where = f"widths.{key} in {entry.files[0]}"
+                raise _mismatch(f"{where} is {shown(table[key])}, not from {least} to {most}")
         widths[entry.name] = table
     readers = [entry for entry in manifest.stages if entry.kind in ENCODERS]
     if len(readers) > 1:
@@ -98,6 +103,16 @@ def check_compatible(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> 
         made = ", ".join(str(size) for _, _, size in sizes) or "none"
         said = ", ".join(str(size) for size in manifest.sizes) or "none"
         raise _mismatch(f"the manifest promises the sizes {said} and the stages make {made}")
+
+
+def _limits(kind: str, key: str) -> tuple[int, int]:
+    """What the number `key` of the widths of a stage may be: far from all that is used, and nothing that would make
+    another program hang or run out of memory."""
+    if key in ("size", "low"):
+        return 1, 8192
+    if key == "context" and kind in ENCODERS:
+        return 2, 65_536  # start and end
+    return 0, 4_194_304
 
 
 def pixel_sizes(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> tuple[int, ...]:

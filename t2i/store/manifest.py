@@ -139,6 +139,7 @@ def parse_manifest(raw: dict[str, Any], where: Path) -> Manifest:
         for entry in manifest.stages:
             if entry.kind not in KINDS:
                 raise ValueError(f"stage {entry.name!r} is of the unknown kind {entry.kind!r}")
+            _plain(entry.name)
             _plain(entry.folder)
             if entry.source is not None:
                 _plain(entry.source)

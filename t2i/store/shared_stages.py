@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from t2i.errors import InputError
+from t2i.files import staged
 from t2i.jsonl import strict_json
 from t2i.store.manifest import MANIFEST
 from t2i.store.search_path import roots
@@ -31,6 +32,11 @@ def file_hashes(place: Path) -> dict[str, Any]:
         return {}
 
 
+def present(path: Path) -> bool:
+    """Whether a file of a bundle is there, be it that a write was cut off before it came to its place."""
+    return path.exists() or staged(path).exists()
+
+
 def locate(folder: Path, stage: str, source: str, pinned: Mapping[str, str]) -> Path:
     """The bundle called `source` whose files have the hashes `pinned` (relative path -> sha256).
 
@@ -40,7 +46,7 @@ def locate(folder: Path, stage: str, source: str, pinned: Mapping[str, str]) -> 
     found = bundles_named(folder, source)
     for place in found:
         files = file_hashes(place)
-        if all(files.get(name) == digest and (place / name).is_file() for name, digest in pinned.items()):
+        if all(files.get(name) == digest and present(place / name) for name, digest in pinned.items()):
             return place
     what = f"{folder} shares its stage {stage!r} with the model {source!r}, "
     if not found:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_HEADER = 8 << 20
+MAX_DIMS = 8
+Layout = tuple[str, tuple[int, ...]]
+"""A tensor's type, as the file calls it (a key of `BYTES_OF`), and its shape."""
 BYTES_OF = {
     "F64": 8,
     "F32": 4,
@@ -28,23 +31,17 @@ BYTES_OF = {
     "U8": 1,
     "BOOL": 1,
 }
+FLOATING = frozenset(("F64", "F32", "F16", "BF16"))
 
 
-def check_safetensors(data: bytes, where: str) -> None:
-    """Raise InputError (code ``bundle``) unless `data` is a well-formed safetensors file without gaps or overlaps."""
-    check_header(data, len(data), where)
+def check_safetensors(data: bytes, where: str) -> dict[str, Layout]:
+    """The layout of every tensor of a safetensors file. Raises InputError (code ``bundle``) unless `data` is a
+    well-formed file without gaps or overlaps."""
+    return check_header(data, len(data), where)
 
 
-def check_header(data: bytes, length: int, where: str) -> dict[str, str]:
-    """{name: dtype} of a safetensors file, from `data`, which holds at least its header.
-
-    length: of the whole file in bytes. Raises InputError (code ``bundle``) unless it is well-formed, without gaps or
-    overlaps.
-    """
-
-    def wrong(what: str) -> InputError:
-        return InputError(f"{where} is not a usable safetensors file: {what}.", "Fetch or train it again.", "bundle")
-
+def check_header(data: bytes, length: int, where: str) -> dict[str, Layout]:
+    """The same from `data`, which holds at least the header. length: of the whole file in bytes."""
     if data[:2] == b"PK" or (data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):
         raise InputError(
             f"{where} is a pickle, which can run code when it is opened, and was not opened.",
@@ -52,41 +49,48 @@ def check_header(data: bytes, length: int, where: str) -> dict[str, str]:
             "bundle",
         )
     if len(data) < 8:
-        raise wrong("it is empty" if not data else "it is cut short")
+        raise _wrong(where, "it is empty" if not data else "it is cut short")
     size = int.from_bytes(data[:8], "little")
     if size > MAX_HEADER:
-        raise wrong("its header claims an impossible length")
+        raise _wrong(where, "its header claims an impossible length")
     if 8 + size > len(data):
-        raise wrong("it is cut short")
+        raise _wrong(where, "it is cut short")
     try:
         header = strict_json(data[8 : 8 + size])
     except ValueError as error:
-        raise wrong(f"its header cannot be read ({error})") from error
+        raise _wrong(where, f"its header cannot be read ({error})") from error
     if not isinstance(header, dict):
-        raise wrong("its header is not a table")
+        raise _wrong(where, "its header is not a table")
+    layouts: dict[str, Layout] = {}
     spans: list[tuple[int, int, str]] = []
-    dtypes: dict[str, str] = {}
     for name, entry in header.items():
         if name == "__metadata__":
             continue
         try:
-            width, shape, (begin, end) = BYTES_OF[entry["dtype"]], entry["shape"], entry["data_offsets"]
-            sane = all(type(n) is int and n >= 0 for n in [*shape, begin, end])
+            dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+            width = BYTES_OF[dtype]
+            sane = all(type(n) is int and 0 <= n <= length for n in [*shape, begin, end])
         except (KeyError, TypeError, ValueError) as error:
-            raise wrong(f"the entry {name[:80]!r} cannot be read") from error
+            raise _wrong(where, f"the entry {name[:80]!r} cannot be read") from error
+        if len(shape) > MAX_DIMS:  # before anything is computed of them
+            raise _wrong(where, f"{name[:80]!r} has {len(shape)} dimensions")
         if not sane or end - begin != math.prod(shape) * width:
-            raise wrong(f"the size of {name[:80]!r} does not match its shape")
+            raise _wrong(where, f"the size of {name[:80]!r} does not match its shape")
         spans.append((begin, end, name))
-        dtypes[name] = entry["dtype"]
+        layouts[name] = dtype, shape
     at = 0
     for begin, end, name in sorted(spans):
         if begin != at:
-            raise wrong(f"the data of {name[:80]!r} overlaps other data or leaves a hole")
+            raise _wrong(where, f"the data of {name[:80]!r} overlaps other data or leaves a hole")
         at = end
     total = length - 8 - size
     if total != at:
-        raise wrong("it is cut short" if total < at else "there are bytes after its end")
-    return dtypes
+        raise _wrong(where, "it is cut short" if total < at else "there are bytes after its end")
+    return layouts
+
+
+def _wrong(where: str, what: str) -> InputError:
+    return InputError(f"{where} is not a usable safetensors file: {what}.", "Fetch or train it again.", "bundle")
 
 
 def decode(data: bytes, where: str) -> dict[str, Tensor]:

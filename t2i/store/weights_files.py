@@ -14,7 +14,7 @@ from typing import Any
 from t2i.errors import InputError
 from t2i.files import atomic_file, explain_os_error
 from t2i.store.search_path import home
-from t2i.store.tensors import MAX_HEADER, check_header
+from t2i.store.tensors import FLOATING, MAX_HEADER, check_header
 
 MAX_JSON = 64 << 20
 STEMS = ("diffusion_pytorch_model", "model")
@@ -92,11 +92,11 @@ def _check_file(path: Path) -> None:
             head = file.read(8)
             size = int.from_bytes(head, "little") if len(head) == 8 else 0
             data = head + file.read(min(size, MAX_HEADER))
-            dtypes = check_header(data, path.stat().st_size, str(path))
+            layouts = check_header(data, path.stat().st_size, str(path))
     except OSError as error:
         raise unusable(path, explain_os_error(error)) from error
-    for name, dtype in dtypes.items():
-        if name.endswith((".weight", ".bias")) and dtype not in ("F64", "F32", "F16", "BF16"):
+    for name, (dtype, _) in layouts.items():
+        if name.endswith((".weight", ".bias")) and dtype not in FLOATING:
             raise unusable(path, f"{name[:80]!r} is of the type {dtype}, which weights do not have")
 
 

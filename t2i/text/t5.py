@@ -10,27 +10,46 @@ Shapes: B prompts, L tokens, D width of a token's state; the pooled vector has t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tokenizers import Tokenizer as Backend
 
 from t2i.errors import InputError, UnavailableError
 from t2i.files import read_bytes
 from t2i.jsonl import strict_json
+from t2i.schema import Between, values_of
 from t2i.text.cond import TextCond, pad
 from t2i.text.encoder import weights_digest
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-KEYS = (
-    "d_model", "d_kv", "d_ff", "num_layers", "num_heads", "vocab_size", "relative_attention_num_buckets",
-    "relative_attention_max_distance", "layer_norm_epsilon", "feed_forward_proj", "pad_token_id", "eos_token_id",
-)  # fmt: skip
-"""The keys of a T5's config.json that its encoder depends on."""
+Width = Annotated[int, Between(1, 1_048_576)]
+Token = Annotated[int, Between(0, 4_194_303)]
+
+
+@dataclass(frozen=True)
+class T5Sizes:
+    """The keys of a T5's config.json that its encoder depends on, and their limits. None: not given."""
+
+    d_model: Width | None = None
+    d_kv: Width | None = None
+    d_ff: Width | None = None
+    num_layers: Annotated[int, Between(1, 256)] | None = None
+    num_heads: Annotated[int, Between(1, 1024)] | None = None
+    vocab_size: Annotated[int, Between(1, 4_194_304)] | None = None
+    relative_attention_num_buckets: Annotated[int, Between(2, 65_536)] | None = None
+    relative_attention_max_distance: Annotated[int, Between(2, 1_048_576)] | None = None
+    layer_norm_epsilon: Annotated[float, Between(0, 1)] | None = None
+    feed_forward_proj: str | None = None
+    pad_token_id: Token | None = None
+    eos_token_id: Token | None = None
+
+
+KEYS = tuple(f.name for f in fields(T5Sizes))
 TIED = "encoder.embed_tokens.weight"
 """The same tensor as `shared.weight`; stored once."""
 
@@ -76,8 +95,9 @@ def read_t5(folder: Path) -> T5Parts:
 
 
 def build_t5(config: Mapping[str, Any]) -> nn.Module:
-    """The encoder of a config of `t5_config`, with random weights. Raises UnavailableError without transformers."""
-    library = _library()
+    """The encoder of a config of `t5_config`, with random weights. Raises UnavailableError without transformers,
+    ValueError for sizes that no T5 has."""
+    library, _ = _library(), values_of(T5Sizes, dict(config))
     return library.T5EncoderModel(library.T5Config(**config, tie_word_embeddings=True))  # type: ignore[no-any-return]
 
 
@@ -105,8 +125,9 @@ class T5Encoder:
         config = net.config
         self.width = self.pooled_width = int(config.d_model)
         self.pad, self.end = int(config.pad_token_id or 0), int(config.eos_token_id)
-        if self.backend.get_vocab_size() > config.vocab_size:
-            what = f"{where} has {self.backend.get_vocab_size()} entries and the T5 reads {config.vocab_size}."
+        entries = max(self.backend.get_vocab().values(), default=-1) + 1
+        if entries > config.vocab_size:
+            what = f"{where} has {entries} entries and the T5 reads {config.vocab_size}."
             raise InputError(what, "Take both from one folder.", "mismatch")
 
     @cached_property

@@ -17,7 +17,7 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
 from t2i.errors import InputError
-from t2i.files import read_bytes
+from t2i.files import read_bytes, write_bytes
 from t2i.text.cond import pad
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class Tokenizer:
         self.backend = backend
         self.vocab = int(backend.get_vocab_size())
         self.pad, self.sot, self.eot = 0, self.vocab - 2, self.vocab - 1
-        if [backend.token_to_id(name) for name in (PAD, SOT, EOT)] != [self.pad, self.sot, self.eot]:
+        special = [backend.token_to_id(name) for name in (PAD, SOT, EOT)]
+        if special != [self.pad, self.sot, self.eot] or max(backend.get_vocab().values()) != self.eot:
             raise InputError("this tokenizer.json is not one of ours", hint="Its special tokens are elsewhere.")
 
     @classmethod
@@ -58,10 +59,10 @@ class Tokenizer:
         return cls(backend)
 
     def save(self, path: str | Path) -> None:
-        """Write tokenizer.json, to `path` or into the folder `path`."""
+        """Write tokenizer.json, to `path` or into the folder `path`. Raises InputError (code ``output``)."""
         path = Path(path)
         file = path / "tokenizer.json" if path.is_dir() else path
-        file.write_text(self.backend.to_str(), encoding="utf-8")
+        write_bytes(file, self.backend.to_str().encode())
 
     def encode_ids(self, texts: Sequence[str], context: int) -> tuple[list[list[int]], list[str | None]]:
         """As `encode`, as lists without padding."""

@@ -9,16 +9,17 @@ from typing import Any
 from torch import Tensor
 
 from t2i.errors import InputError
-from t2i.store.bundle import read_bundle, share_stage, update_stage, write_bundle
+from t2i.store.bundle import Bundle, read_bundle, share_stage, stage_hash, update_stage, write_bundle
 from t2i.store.compatibility import pixel_sizes
 from t2i.store.manifest import Manifest
 from t2i.train.card import hardware, write_card
 from t2i.train.encoders import train_first
+from t2i.train.forget import forget
 from t2i.train.objective import Objective
 from t2i.train.objectives import encoder_of, objective_of
 from t2i.train.run import Run
 from t2i.train.stage_spec import learned_from_encoder, stage_spec
-from t2i.train.state import State
+from t2i.train.state import State, read_average
 
 
 def export_shared(run: Run, stage: str) -> None:
@@ -42,6 +43,13 @@ def new_bundle(run: Run, tokenizer: str) -> None:
     """Write an empty bundle with the tokenizer (JSON) of the encoder to come."""
     manifest = Manifest(run.recipe.family, run.recipe.name, (), (), stop=run.recipe.sample.size)
     write_bundle(run.out, manifest, {}, tokenizer, write_card(run.recipe, {}))
+
+
+def is_exported(run: Run, bundle: Bundle, stage: str) -> bool:
+    """Whether the bundle's weights of a stage are those of its checkpoint. They are not where a training was killed
+    after its last step, over the finished stage of an earlier one."""
+    weights = objective_of(run.recipe, stage).export(read_average(run.folder(stage)))
+    return stage_hash(weights) == bundle.manifest.digest(bundle.manifest.stage(stage))
 
 
 def export_trained(objective: Objective, state: State) -> None:
@@ -73,13 +81,16 @@ def _keep(
         notes["words"] = run.pictures.words()
     card = write_card(run.recipe, done)
     if gone:
+        # Their checkpoints go first: after a kill they would be of an encoder that is no longer there.
+        forget(run, [stage for name in gone for stage in (name, *_pretraining(run, name))])
         kept = tuple(e for e in old.manifest.stages if e.name not in gone and e.name != name)
         stages = {e.name: old.load_stage(e.name) for e in kept if not e.source} | {name: (config, weights)}
         manifest = replace(old.manifest, stages=(entry, *kept), notes={**old.manifest.notes, **notes})
         manifest = replace(manifest, sizes=pixel_sizes(manifest, {**old.configs, name: config}))
         write_bundle(run.out, manifest, stages, tokenizer, card)
-        for stage in gone:
-            _forget(run, stage)
+        for dropped in old.manifest.stages:
+            if dropped.name in gone and not dropped.source:
+                shutil.rmtree(run.out / dropped.folder, ignore_errors=True)
         why = "they learned from another text encoder"
         run.report({"event": "dropped", "stage": " and ".join(sorted(gone)), "why": why})
     else:
@@ -87,9 +98,7 @@ def _keep(
     run.report({"event": "written", "stage": name, "path": str(run.out / name)})
 
 
-def _forget(run: Run, stage: str) -> None:
-    """Remove a dropped stage's files and its checkpoints."""
-    shutil.rmtree(run.out / stage, ignore_errors=True)
-    shutil.rmtree(run.folder(stage), ignore_errors=True)
-    if stage in run.recipe.stages and (before := objective_of(run.recipe, stage).pretraining):
-        shutil.rmtree(run.folder(before), ignore_errors=True)
+def _pretraining(run: Run, stage: str) -> list[str]:
+    """The name of what is trained before a stage, if anything is."""
+    known = objective_of(run.recipe, stage).pretraining if stage in run.recipe.stages else ""
+    return [known] if known else []

@@ -79,7 +79,7 @@ def _chosen_record(stage: str, step: int, chosen: PrecisionChoice) -> dict[str, 
 
 def _steps(task: Trainable, state: State, facts: dict[str, Any], log: Log) -> None:
     run, schedule, module, optimizer = task.run, task.schedule, state.module, state.optimizer
-    bad, window = 0, list[dict[str, float]]()
+    window = list[dict[str, float]]()
     started = since = time.perf_counter()
     before = state.seconds
     module.train()
@@ -97,10 +97,10 @@ def _steps(task: Trainable, state: State, facts: dict[str, Any], log: Log) -> No
             optimizer.step()
             state.ema.update(module, state.step)
             window.append({"loss": value, "norm": norm, **measured})
-            bad = 0
+            state.skipped_last = 0
         else:  # one broken batch is skipped and counted; many mean that training has failed
-            bad, state.skipped = bad + 1, state.skipped + 1
-            if bad >= NAN_LIMIT:
+            state.skipped_last, state.skipped = state.skipped_last + 1, state.skipped + 1
+            if state.skipped_last >= NAN_LIMIT:
                 raise InputError(
                     f"at step {step} the loss of {task.name} was no number for the {NAN_LIMIT}th time",
                     "lower the learning rate and resume from the last checkpoint",
@@ -120,6 +120,8 @@ def _steps(task: Trainable, state: State, facts: dict[str, Any], log: Log) -> No
             log.write(record)
             run.report(record)
             since, window = now, []
+        if state.step == schedule.steps:
+            _refuse_skipped_end(task, state)
         if state.step % schedule.save_every == 0 or last:
             state.save(run.folder(task.name), facts)
         if (state.step % schedule.sample_every == 0 or last) and not stopped:
@@ -131,6 +133,17 @@ def _steps(task: Trainable, state: State, facts: dict[str, Any], log: Log) -> No
             since += time.perf_counter() - began  # drawing is no training: the rate stays true
         if last:
             break
+
+
+def _refuse_skipped_end(task: Trainable, state: State) -> None:
+    """Raise InputError if a training ends with steps that were skipped: it has failed and is not saved as done. A lone
+    one at the end is a broken batch."""
+    if state.skipped_last >= min(2, task.schedule.steps):
+        raise InputError(
+            f"the loss of the last {state.skipped_last} steps of {task.name} was no number",
+            "lower the learning rate and resume from the last checkpoint",
+            "data",
+        )
 
 
 def _sheet(task: Trainable, state: State) -> None:

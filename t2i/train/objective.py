@@ -5,6 +5,7 @@ docs/training.md, "A stage of your own", lists what a new stage takes.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -169,10 +170,11 @@ class Objective(Trainable):
                 return False
         return self.fill_pool()
 
-    def export(self, average: dict[str, Tensor]) -> dict[str, Tensor]:
+    @classmethod
+    def export(cls, average: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weights that go into the bundle, from the averaged weights of `module`."""
-        k = len(self.exported)
-        return {name[k:]: t for name, t in average.items() if name.startswith(self.exported)}
+        k = len(cls.exported)
+        return {name[k:]: t for name, t in average.items() if name.startswith(cls.exported)}
 
     def notes(self) -> dict[str, Any]:
         """What the bundle's notes say of the training beyond what they say of every stage."""
@@ -188,6 +190,8 @@ class EncoderObjective(Objective):
         super().__init__(run, name, encoders)
         assert encoders.tokenizer is not None
         self.tokenizer = encoders.tokenizer
+        text = self.tokenizer.backend.to_str()
+        self.facts = {**self.facts, "tokenizer": hashlib.sha256(text.encode()).hexdigest()}
 
     @classmethod
     @abstractmethod

@@ -8,10 +8,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
+from t2i.prompts import MAX_SEED
 from t2i.sampling import SamplingConfig
+from t2i.schema import Between, Length
 from t2i.world.layout import WorldConfig
+
+Share = Annotated[float, Between(0, 1)]
+"""A probability, or a part of the whole."""
+Weight = Annotated[float, Between(0, 1e6)]
+"""A factor of a loss, or of noise."""
+Pictures = Annotated[int, Between(1, 100_000_000)]
+"""How many examples are computed in advance."""
+Every = Annotated[int, Between(1, 1_000_000_000)]
+"""Steps from one time to the next."""
+Pixels = Annotated[int, Between(1, 8192)]
+"""Side of a picture or of a crop."""
 
 
 @dataclass(frozen=True)
@@ -22,31 +35,24 @@ class Schedule:
     it falls to 0. ema: the relative width of the weights' average (EDM2), in (0, 0.28).
     """
 
-    steps: int = 1000
-    batch: int = 64
-    lr: float = 1e-3
-    warmup: int = 200
-    decay: float = 0.25
-    clip_norm: float = 1.0
-    weight_decay: float = 0.01
+    steps: Annotated[int, Between(0, 1_000_000_000)] = 1000
+    batch: Annotated[int, Between(1, 65_536)] = 64
+    lr: Annotated[float, Between(1e-12, 100)] = 1e-3
+    warmup: Annotated[int, Between(0, 1_000_000_000)] = 200
+    decay: Share = 0.25
+    clip_norm: Annotated[float, Between(1e-6, 1e9)] = 1.0
+    weight_decay: Share = 0.01
     muon: bool = True
-    ema: float = 0.08
+    ema: Annotated[float, Between(1e-3, 0.279)] = 0.08
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    log_every: int = 50
-    sample_every: int = 500
-    save_every: int = 500
-
-    def __post_init__(self) -> None:
-        for name in ("batch", "log_every", "sample_every", "save_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, less than 1")
-        if self.steps < 0 or self.lr <= 0 or not 0 <= self.decay <= 1 or not 0 < self.ema < 0.28:
-            raise ValueError("steps must be at least 0, lr above 0, decay in [0, 1], ema in (0, 0.28)")
+    log_every: Every = 50
+    sample_every: Every = 500
+    save_every: Every = 500
 
 
 @dataclass(frozen=True)
 class TokenizerRecipe:
-    captions: int = 60_000  # drawn from the world to learn the merges
+    captions: Pictures = 60_000  # drawn from the world to learn the merges
     vocabulary: Literal["shapes", "core", "all"] = "all"  # whose words: larger than the world's leaves room to grow
 
 
@@ -80,7 +86,7 @@ class SampleRecipe:
     """What the bundle says about sampling. size: where the cascade stops unless told otherwise, None for the largest.
     What a recipe leaves out is taken from `SAMPLING`."""
 
-    size: int | None = None
+    size: Pixels | None = None
     prior: SamplingConfig = field(default_factory=SamplingConfig)
     base: SamplingConfig = field(default_factory=SamplingConfig)
     upsampler: SamplingConfig = field(default_factory=SamplingConfig)
@@ -98,8 +104,8 @@ class Recipe:
     """One model: its world and its stages. stages: name -> table, in the order of training, all that exist. share:
     stage -> the model whose stage is used instead of training one."""
 
-    name: str = "unnamed"
-    seed: int = 0
+    name: Annotated[str, Length(1, 200)] = "unnamed"
+    seed: Annotated[int, Between(0, MAX_SEED)] = 0
     world: WorldConfig = field(default_factory=WorldConfig)
     tokenizer: TokenizerRecipe = field(default_factory=TokenizerRecipe)
     stages: dict[str, StageRecipe] = field(default_factory=dict)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,7 +17,7 @@ from t2i.store.manifest import MANIFEST
 from t2i.text.tokenizer import Tokenizer, train_tokenizer
 from t2i.text.words import KnownWords
 from t2i.train.recipe import Recipe
-from t2i.train.state import FACTS, TENSORS
+from t2i.train.state import TENSORS, read_facts
 from t2i.train.streams import examples_seed
 from t2i.world import World
 
@@ -102,9 +101,8 @@ class Run:
         return self.resume and self.begun(stage)
 
     def checkpoint(self, stage: str) -> dict[str, Any]:
-        """The facts of the stage's checkpoint, as `State.save` wrote them."""
-        facts: dict[str, Any] = json.loads((self.folder(stage) / FACTS).read_text("utf-8"))
-        return facts
+        """The facts of the stage's checkpoint, as `State.save` wrote them. Raises InputError."""
+        return read_facts(self.folder(stage))
 
     def bundle(self) -> Bundle | None:
         """The bundle in `out` as it is now, None if there is none yet."""

@@ -6,7 +6,6 @@ bundle when its training is complete; until then the bundle is as it was.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +14,13 @@ from typing import Any
 import torch
 
 from t2i.errors import InputError, UsageError, nearest
-from t2i.store.bundle import Bundle, read_bundle
+from t2i.files import explain_os_error
+from t2i.store.bundle import Bundle, finish_write, read_bundle
 from t2i.text.tokenizer import Tokenizer
 from t2i.train.card import command_line
 from t2i.train.encoders import Encoders, encoders_of, train_first
-from t2i.train.export import export_copied, export_shared, export_trained, new_bundle
+from t2i.train.export import export_copied, export_shared, export_trained, is_exported, new_bundle
+from t2i.train.forget import finish_forgetting, forget
 from t2i.train.loop import fit
 from t2i.train.objective import Objective
 from t2i.train.objectives import STAGES, objective_of
@@ -28,7 +29,7 @@ from t2i.train.recipe import Recipe
 from t2i.train.recipes import load_recipe
 from t2i.train.run import Pictures, Report, Run
 from t2i.train.stage_spec import check, stage_spec
-from t2i.train.state import FACTS, agree
+from t2i.train.state import agree
 
 
 def train(
@@ -73,18 +74,34 @@ def train(
     check(loaded, stages, run.bundle(), run.out)
     if dry_run:
         return plan(run, stages)
+    try:
+        return _train_stages(run, stages, stage, overwrite)
+    except BrokenPipeError:  # nobody reads the reports
+        raise
+    except OSError as error:  # the log, a folder, a pool: what writes whole files says so itself
+        what = f"the training cannot go on: {error.filename or run.out}: {explain_os_error(error)}."
+        raise InputError(what, "Make room there, and go on with --resume.", "output") from error
+
+
+def _train_stages(run: Run, stages: Sequence[str], stage: str, overwrite: bool) -> Bundle:
+    """The part of `train` that writes. stage: what was asked for."""
+    finish_write(run.out)
+    finish_forgetting(run)
     _refuse_what_is_there(run, stages, overwrite)
-    _ = pictures.small  # built here: a fault in the data is said before anything is made
+    _ = run.pictures.small  # built here: a fault in the data is said before anything is made
+    if overwrite and not run.resume and stage == "all":
+        # All at once: a later stage must not be taken for finished when this run is broken off and resumed.
+        forget(run, [n for name in stages for n in (name, objective_of(run.recipe, name).pretraining) if n])
     for name in stages:
         # "all" with --resume goes on where it was: finished stages are kept, the broken-off one continues. Asked now:
         # a text encoder that has trained on takes with it what had learned from the one before.
-        if resume and stage == "all" and finished(run, name):
-            report({"event": "kept", "stage": name})
+        if run.resume and stage == "all" and finished(run, name):
+            run.report({"event": "kept", "stage": name})
             continue
         train_stage(run, name)
-        if stop():
+        if run.stop():
             break
-    return read_bundle(out)
+    return read_bundle(run.out)
 
 
 def _refuse_what_is_there(run: Run, stages: Sequence[str], overwrite: bool) -> None:
@@ -110,11 +127,11 @@ def finished(run: Run, stage: str) -> bool:
         return entry.source == recipe.share[stage]
     if bundle and entry and recipe.stages[stage].copied:
         return bundle.configs[stage] == stage_spec(recipe, stage)[1]
-    if entry is None or not (run.folder(stage) / FACTS).is_file():
+    if bundle is None or entry is None or not run.begun(stage):
         return False
     facts, wanted = run.checkpoint(stage), objective_of(recipe, stage).checkpoint_facts(run, stage)
     same = all(agree(facts.get(key, value), value) for key, value in wanted.items())
-    return same and facts["step"] >= recipe.stages[stage].schedule.steps
+    return same and facts["step"] >= recipe.stages[stage].schedule.steps and is_exported(run, bundle, stage)
 
 
 def train_stage(run: Run, name: str) -> None:
@@ -135,7 +152,7 @@ def train_stage(run: Run, name: str) -> None:
         objective.warm_start()
         if not kind.is_encoder:
             # Now: if the run is broken off in `prepare`, an old checkpoint must not be taken for the new training's.
-            shutil.rmtree(run.folder(name), ignore_errors=True)
+            forget(run, [name])
     if not objective.prepare():
         return None
     state = fit(objective, resume=resume)
@@ -172,7 +189,7 @@ def _start_encoder(run: Run, stage: str) -> Tokenizer:
         n = run.recipe.tokenizer.captions
         run.report({"event": "tokenizer", "stage": stage, "captions": n})
         tokenizer = run.pictures.new_tokenizer(n)
-    shutil.rmtree(folder, ignore_errors=True)
+    forget(run, [stage])
     folder.mkdir(parents=True)
     tokenizer.save(own)
     if run.bundle() is None:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from t2i.errors import InputError
 from t2i.store.bundle import read_bundle
+from t2i.train.state import read_average
 
 LIKE = 0.5  # of a network's parameters, the least share that another must have for a partial start
 
@@ -42,10 +42,10 @@ def load_start(
     report({"event": "warm start", "stage": stage, "path": str(start), "share": round(share, 4)})
 
 
-def load_average(checkpoint: Path, prefix: str, net: nn.Module) -> bool:
-    """Load the averaged weights under `prefix` of a checkpoint into `net`, if it is the same network. Whether it is."""
-    prefix = f"ema/{prefix}"
-    average = {k.removeprefix(prefix): t for k, t in load_file(checkpoint).items() if k.startswith(prefix)}
+def load_average(folder: Path, prefix: str, net: nn.Module) -> bool:
+    """Load the averaged weights under `prefix` of the checkpoint of `folder` into `net`, if it is the same network.
+    Whether it is. Raises InputError for a checkpoint that cannot be read."""
+    average = {k.removeprefix(prefix): t for k, t in read_average(folder).items() if k.startswith(prefix)}
     if {k: t.shape for k, t in average.items()} != {k: t.shape for k, t in net.state_dict().items()}:
         return False
     net.load_state_dict(average)

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Literal
+from typing import Annotated, Literal
 
+from t2i.errors import UsageError
+from t2i.schema import Between, Length
 from t2i.world.graph import POSITIONS, RELATIONS, Group, Item, Relation, Scene, Thing
 from t2i.world.holdout import scene_held_out
 from t2i.world.places import CHANCE, PLACES
@@ -50,6 +52,13 @@ PLATFORMS = ("house", "car", "bus", "elephant", "turtle", "chair", "gift", "book
 """Things that another thing can be on."""
 
 
+Share = Annotated[float, Between(0, 1)]
+Scale = Annotated[float, Between(0.05, 1)]
+Names = Annotated[tuple[str, ...], Length(1, 1000)]
+Chances = tuple[Share, Share, Share, Share]
+DRAWS = 100_000  # most scenes that are drawn in search of one on the wanted side of the split
+
+
 @dataclass(frozen=True)
 class WorldConfig:
     """The settings of the built-in world. Lengths are shares of the canvas side, probabilities are in [0, 1]."""
@@ -59,28 +68,35 @@ class WorldConfig:
     core_weight: int = 1  # how much more often a thing of the vocabulary "core" is drawn than another
     places: tuple[str, ...] = ()  # keys; (): all
     # colours of the background in the place "plain"
-    shades: tuple[str, ...] = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "grey", "black")
-    styles: tuple[str, ...] = ("fluent3d",)
-    say_style: float = 0.0  # probability that the caption names the style
-    say_place: float = 0.9  # probability that the caption names the place
-    empty: float = 0.0  # share of scenes without things; 0 on the held-out side
-    groups: tuple[float, ...] = (0.72, 0.24, 0.03, 0.01)  # probabilities of 1, 2, 3, 4 groups
-    counts: tuple[float, ...] = (0.84, 0.09, 0.04, 0.03)  # probabilities of 1, 2, 3, 4 things in a lone group
-    relations: tuple[str, ...] = RELATIONS
-    related: float = 0.75  # probability that two groups have a relation; else they stand in a row
-    colour: float = 0.3  # probability that a thing has a stated colour
-    size: float = 0.12  # probability that a lone thing has a stated size
-    position: float = 0.12  # probability that a lone thing has a stated position
-    scale: tuple[float, float] = (0.5, 0.7)  # range of the size of a lone thing without a stated size
-    jitter: float = 0.05  # largest shift of a centre; sizes vary by three times as much, at most 6%
-    flip: float = 0.5  # probability of a mirrored thing
-    angle: float = 0.05  # largest tilt, radians
-    light: float = 1.0  # strength of the place's light and haze on the things, [0, 1]
-    chance: float = 1.0  # spread of a place's looks around the middle one, [0, 1]
-    looks: int = 0  # number of looks of each place; 0: unlimited
-    chinese: float = 0.4  # share of Chinese captions
-    forms: tuple[float, float, float] = (0.6, 0.28, 0.12)  # shares of dense, short, telegraphic captions
+    shades: Names = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "grey", "black")
+    styles: Names = ("fluent3d",)
+    say_style: Share = 0.0  # probability that the caption names the style
+    say_place: Share = 0.9  # probability that the caption names the place
+    empty: Share = 0.0  # share of scenes without things; 0 on the held-out side
+    groups: Chances = (0.72, 0.24, 0.03, 0.01)  # probabilities of 1, 2, 3, 4 groups
+    counts: Chances = (0.84, 0.09, 0.04, 0.03)  # probabilities of 1, 2, 3, 4 things in a lone group
+    relations: Names = RELATIONS
+    related: Share = 0.75  # probability that two groups have a relation; else they stand in a row
+    colour: Share = 0.3  # probability that a thing has a stated colour
+    size: Share = 0.12  # probability that a lone thing has a stated size
+    position: Share = 0.12  # probability that a lone thing has a stated position
+    scale: tuple[Scale, Scale] = (0.5, 0.7)  # range of the size of a lone thing without a stated size
+    jitter: Share = 0.05  # largest shift of a centre; sizes vary by three times as much, at most 6%
+    flip: Share = 0.5  # probability of a mirrored thing
+    angle: Annotated[float, Between(0, 3.2)] = 0.05  # largest tilt, radians
+    light: Share = 1.0  # strength of the place's light and haze on the things, [0, 1]
+    chance: Share = 1.0  # spread of a place's looks around the middle one, [0, 1]
+    looks: Annotated[int, Between(0, 1_000_000)] = 0  # number of looks of each place; 0: unlimited
+    chinese: Share = 0.4  # share of Chinese captions
+    forms: tuple[Share, Share, Share] = (0.6, 0.28, 0.12)  # shares of dense, short, telegraphic captions
     side: Literal["train", "held-out", "any"] = "train"  # of the held-out split
+
+    def __post_init__(self) -> None:
+        for name in ("groups", "counts", "forms"):
+            if not sum(getattr(self, name)) > 0:
+                raise ValueError(f"all probabilities of {name} are 0")
+        if unknown := [name for name in self.relations if name not in RELATIONS]:
+            raise ValueError(f"there is no relation {unknown[0]!r}; there are {', '.join(RELATIONS)}")
 
 
 @dataclass(frozen=True)
@@ -98,10 +114,12 @@ class Layout:
         # A generator of its own, so that the other scenes stay the same when `empty` changes.
         if empty and Random(f"{seed}/{index}/empty").random() < empty:
             return self._empty(rng, seed, index)
-        while True:
+        for _ in range(DRAWS):
             scene = self._draw(rng, seed, index)
             if self.config.side == "any" or scene_held_out(scene) == (self.config.side == "held-out"):
                 return scene
+        what = f"this world has no scenes on the side {self.config.side!r} of the split."
+        raise UsageError(what, "Give it more things.", "config")
 
     def compose(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from t2i.train.objectives.base import BaseRecipe, base_loss
 from t2i.train.precision import pick_precision
 from t2i.train.recipe import Recipe, Schedule
 from t2i.train.recipes import load_recipe, recipe_names
+from t2i.train.state import read_facts
 from t2i.train.streams import OFFSETS, examples_seed, first_weights, noise
 from t2i.train.trainer import train
 
@@ -79,7 +79,7 @@ def test_a_precision_chosen_by_a_timing_says_so(micro: str, tmp_path: Path) -> N
     changes = ["clip.precision=auto", "clip.steps=1"]
     train("clip", micro, changes, out=tmp_path / "auto", report=events.append)
     start = next(e for e in events if e["event"] == "start")
-    facts = json.loads((tmp_path / "auto/.train/clip/state.json").read_text())
+    facts = read_facts(tmp_path / "auto/.train/clip")
     assert start["precision_by"] == facts["precision_by"] == "timing" and start["precision"] == facts["precision"]
     chosen, *steps = read_log(tmp_path / "auto/.train/clip/log.jsonl")
     assert chosen["event"] == "precision" and chosen["precision"] == facts["precision"]
@@ -89,7 +89,7 @@ def test_a_precision_chosen_by_a_timing_says_so(micro: str, tmp_path: Path) -> N
     again = [record["event"] for record in read_log(tmp_path / "auto/.train/clip/log.jsonl")]
     assert again == ["precision", "step", "step"]  # chosen once
     train("clip", micro, ["clip.steps=1"], out=tmp_path / "fixed")
-    assert "precision_by" not in json.loads((tmp_path / "fixed/.train/clip/state.json").read_text())
+    assert "precision_by" not in read_facts(tmp_path / "fixed/.train/clip")
 
 
 def test_the_pixels_of_things_weigh_what_the_recipe_says() -> None:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from t2i.errors import InputError
 from t2i.train.log import read_log
-from t2i.train.state import FACTS, TENSORS
+from t2i.train.state import TENSORS, read_facts
 from t2i.train.trainer import train
 
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -52,7 +52,7 @@ def test_killed_and_resumed_equals_straight_to_the_bit(micro: str, tmp_path: Pat
     train("clip", micro, out=straight)
     done = subprocess.run([sys.executable, "-c", SCRIPT, "clip", micro, str(killed), "7"], env=ENV, check=False)
     assert done.returncode == -signal.SIGKILL
-    assert json.loads((killed / ".train/clip" / FACTS).read_text())["step"] == 5
+    assert read_facts(killed / ".train/clip")["step"] == 5
     assert not (killed / "clip").exists()  # no half-trained stage in the bundle
     bundle = train("clip", micro, out=killed, resume=True)
     assert same(checkpoint(straight), checkpoint(killed))
@@ -122,7 +122,7 @@ def test_a_signal_saves_and_ends(number: signal.Signals, code: int, micro: str, 
     assert process.returncode == code, errors
     assert "--resume" in errors
     last = [json.loads(line) for line in rest.splitlines() if "step" in json.loads(line)][-1]
-    assert json.loads((out / ".train/clip" / FACTS).read_text())["step"] == last["step"]
+    assert read_facts(out / ".train/clip")["step"] == last["step"]
     assert not (out / "clip").exists()
 
 

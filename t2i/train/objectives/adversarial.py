@@ -8,7 +8,7 @@ patch critic that learns beside it. The bundle keeps the plain weights; the tune
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +18,12 @@ from torch.func import functional_call
 from t2i.diffusion.process import Flow
 from t2i.nets.critic import PatchCritic, hinge
 from t2i.nets.upsampler import enlarge
+from t2i.schema import Between
 from t2i.store.bundle import read_bundle
 from t2i.store.manifest import StageEntry
 from t2i.train.encoders import Encoders
 from t2i.train.objectives.upsampler import UpsamplerObjective, UpsamplerRecipe
-from t2i.train.recipe import Recipe, Schedule
+from t2i.train.recipe import Recipe, Schedule, Weight
 from t2i.train.run import Run
 from t2i.train.streams import first_weights
 from t2i.train.warm_start import load_start
@@ -32,9 +33,9 @@ from t2i.train.warm_start import load_start
 class AdversarialSchedule(Schedule):
     """Muon is for networks that start from nothing; at a higher learning rate the critic falls behind."""
 
-    steps: int = 0
-    batch: int = 32
-    lr: float = 2e-4
+    steps: Annotated[int, Between(0, 1_000_000_000)] = 0
+    batch: Annotated[int, Between(1, 65_536)] = 32
+    lr: Annotated[float, Between(1e-12, 100)] = 2e-4
     muon: bool = False
 
 
@@ -44,7 +45,7 @@ class AdversarialRecipe(UpsamplerRecipe):
 
     schedule: AdversarialSchedule = field(default_factory=AdversarialSchedule)
     instead_of: str = "upsampler256"
-    adversarial: float = 0.005
+    adversarial: Weight = 0.005
 
 
 class AdversarialObjective(UpsamplerObjective):

@@ -31,10 +31,9 @@ from t2i.train.objective import Objective, Trainable
 from t2i.train.objectives.distill_reader import READING, DistillSchedule, ReaderDistillation, why_not
 from t2i.train.pool import unit
 from t2i.train.prior_augment import augment
-from t2i.train.recipe import Recipe, Schedule, StageRecipe
+from t2i.train.recipe import Pixels, Recipe, Schedule, Share, StageRecipe, Weight
 from t2i.train.run import Run
 from t2i.train.sheets import COLUMNS, averaged, draw_base
-from t2i.train.state import TENSORS
 from t2i.train.streams import examples_seed, first_weights
 from t2i.train.warm_start import load_average, load_start
 
@@ -49,13 +48,13 @@ class BaseRecipe(StageRecipe):
     objective: DenoisingObjective = field(
         default_factory=lambda: DenoisingObjective(levels=Levels(mean=0.4, std=1.0, stratified=True))
     )
-    size: int = 64
-    drop_z: float = 0.1
-    drop_text: float = 0.3
-    masked: float = 0.15  # share of samples in inpainting mode
-    thing_weight: float = 1.0  # weight of the pixels of things in the error, where those of the background have 1
-    z_noise: float = 0.15  # on the embedding, per coordinate in units of 1/sqrt(E)
-    imagined: float = 0.0  # share of embeddings that are redrawn by the prior, which has to be there (prior_augment.py)
+    size: Pixels = 64
+    drop_z: Share = 0.1
+    drop_text: Share = 0.3
+    masked: Share = 0.15  # share of samples in inpainting mode
+    thing_weight: Weight = 1.0  # weight of the pixels of things in the error, where those of the background have 1
+    z_noise: Weight = 0.15  # on the embedding, per coordinate in units of 1/sqrt(E)
+    imagined: Share = 0.0  # share of embeddings that are redrawn by the prior, which has to be there (prior_augment.py)
     warm_start: bool = True  # from the small base that trained with CLIP
 
     @property
@@ -130,9 +129,9 @@ class BaseObjective(Objective):
             if replace(old, blocks=self.net.config.blocks) == self.net.config:
                 self.net.make_identity(old.blocks)
             return None
-        path = self.run.folder("clip") / TENSORS
-        if self.config.warm_start and path.is_file() and load_average(path, "base.", self.net):
-            self.run.report({"event": "warm start", "stage": self.name, "path": str(path)})
+        folder = self.run.folder("clip")
+        if self.config.warm_start and self.run.begun("clip") and load_average(folder, "base.", self.net):
+            self.run.report({"event": "warm start", "stage": self.name, "path": str(folder)})
         return None
 
     @property

@@ -24,7 +24,7 @@ from t2i.train.encoders import Encoders
 from t2i.train.objective import EncoderObjective
 from t2i.train.objectives.base import BaseObjective, BaseRecipe, base_loss
 from t2i.train.pool import unit
-from t2i.train.recipe import Recipe, Schedule, StageRecipe
+from t2i.train.recipe import Pictures, Recipe, Schedule, StageRecipe, Weight
 from t2i.train.run import Run
 from t2i.train.sheets import COLUMNS, averaged, draw_base
 from t2i.train.streams import examples_seed, first_weights
@@ -37,13 +37,13 @@ class ClipRecipe(StageRecipe):
 
     net: ClipConfig = field(default_factory=ClipConfig)
     schedule: Schedule = field(default_factory=Schedule)
-    denoise: float = 1.0  # weight of the base's denoising loss; 0: contrast alone, as in the paper
-    contrast: float = 0.5  # weight of the contrastive loss
+    denoise: Weight = 1.0  # weight of the base's denoising loss; 0: contrast alone, as in the paper
+    contrast: Weight = 0.5  # weight of the contrastive loss
     loss: Literal["sigmoid", "softmax"] = "sigmoid"  # of the contrast: SigLIP's or CLIP's own
     locked: bool = False  # the text tower alone, at the image tower of --start (clip_locked.py)
-    regression: float = 10.0  # weight of 1 - cosine of a text to its own picture, for the text tower alone
-    pool: int = 20_000  # pictures whose embeddings are computed once, where locked
-    z_noise: float = 0.15  # on the embedding that the base sees, per coordinate in units of 1/sqrt(E)
+    regression: Weight = 10.0  # weight of 1 - cosine of a text to its own picture, for the text tower alone
+    pool: Pictures = 20_000  # pictures whose embeddings are computed once, where locked
+    z_noise: Weight = 0.15  # on the embedding that the base sees, per coordinate in units of 1/sqrt(E)
 
     def __post_init__(self) -> None:
         if self.loss == "sigmoid" and self.net.init_logit_bias is None:
@@ -83,11 +83,6 @@ class ClipStage(EncoderObjective):
         n, width, trained = part.net, base.net.cond_dim, name in stages
         return [
             (n.image_size % n.patch == 0, "clip.net.image_size is not a multiple of clip.net.patch"),
-            (
-                n.vision_width % n.vision_head_width == 0,
-                "clip.net.vision_width is not a multiple of its vision_head_width",
-            ),
-            (n.text_width % n.text_heads == 0, "clip.net.text_width is not a multiple of clip.net.text_heads"),
             # the small base that trains with CLIP is the base's own network
             (not trained or width in (0, n.embed_dim), "base.net.cond_dim differs from clip.net.embed_dim"),
             (not trained or bool(width) or not part.denoise, "clip.denoise needs base.net.cond_dim"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -20,11 +20,12 @@ from t2i.nets.clip import Clip
 from t2i.nets.conditioner import Conditioner, UNetCond
 from t2i.nets.reader import CondFeatures, QueryReader
 from t2i.nets.unet_config import UNetConfig
+from t2i.schema import Between
 from t2i.text.encoder import TextEncoder
 from t2i.train import streams
 from t2i.train.objective import Trainable
 from t2i.train.pool import EmbeddingPool
-from t2i.train.recipe import Schedule
+from t2i.train.recipe import Pictures, Schedule
 from t2i.train.run import Run
 
 READING = "reading"
@@ -35,9 +36,9 @@ READING = "reading"
 class DistillSchedule(Schedule):
     """`[base.reading]`: how long the reader is taught. 0 steps: not at all."""
 
-    steps: int = 0
-    batch: int = 256
-    pool: int = 50_000  # pictures whose embeddings are computed once; their captions are drawn anew
+    steps: Annotated[int, Between(0, 1_000_000_000)] = 0
+    batch: Annotated[int, Between(1, 65_536)] = 256
+    pool: Pictures = 50_000  # pictures whose embeddings are computed once; their captions are drawn anew
 
 
 def why_not(teacher: UNetConfig | None, pupil: UNetConfig) -> str:

@@ -6,7 +6,7 @@ It is trained on a pool of scenes that are embedded once; their captions are dra
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from t2i.diffusion.loss import DenoisingObjective, Levels, diffusion_loss
 from t2i.diffusion.process import Flow
 from t2i.nets.prior import PriorCond, PriorConfig, build_prior
+from t2i.schema import Between
 from t2i.store.manifest import StageEntry
 from t2i.train.encoders import Encoders
 from t2i.train.objective import Objective
 from t2i.train.objectives.clip import token_ids
 from t2i.train.pool import EmbeddingPool, unit
-from t2i.train.recipe import Recipe, Schedule, StageRecipe
+from t2i.train.recipe import Pictures, Recipe, Schedule, Share, StageRecipe
 from t2i.train.run import Run
 from t2i.train.streams import first_weights
 
@@ -33,9 +34,10 @@ class PriorRecipe(StageRecipe):
     objective: DenoisingObjective = field(
         default_factory=lambda: DenoisingObjective(judge="x0", levels=Levels(law="uniform", stratified=True))
     )
-    pool: int = 50_000  # pictures whose embeddings are computed once; their captions are drawn anew
-    drop: float = 0.1  # of the text, for guidance
-    draws: int = 1  # noise levels that each pair is shown at: most of a step's time is spent on reading the text
+    pool: Pictures = 50_000  # pictures whose embeddings are computed once; their captions are drawn anew
+    drop: Share = 0.1  # of the text, for guidance
+    # noise levels that each pair is shown at: most of a step's time is spent on reading the text
+    draws: Annotated[int, Between(1, 1024)] = 1
 
     @property
     def kind(self) -> str:

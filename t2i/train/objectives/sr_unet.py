@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from t2i.nets.sr_unet import SRUNet, SRUNetConfig
 from t2i.nets.upsampler import enlarge
 from t2i.pipeline import Conditioning, Pipeline
 from t2i.sampling import SampleRequest
+from t2i.schema import Between
 from t2i.stages.stage import Stage, Start
 from t2i.store.manifest import Manifest, StageEntry
 from t2i.train.encoders import Encoders
@@ -36,7 +37,7 @@ from t2i.train.objective import Objective
 from t2i.train.objectives.base import BaseObjective
 from t2i.train.objectives.prior import PriorObjective
 from t2i.train.pool import unit
-from t2i.train.recipe import Recipe, Schedule, StageRecipe
+from t2i.train.recipe import Pictures, Pixels, Recipe, Schedule, Share, StageRecipe, Weight
 from t2i.train.run import Run
 from t2i.train.sheets import COLUMNS, averaged
 from t2i.train.streams import examples_seed, first_weights, noise
@@ -44,6 +45,7 @@ from t2i.train.streams import examples_seed, first_weights, noise
 BATCH = 16  # pictures that are drawn again together
 THINGS = 4  # of each picture whose place is kept
 FILLED = "filled.json"
+Strength = Annotated[float, Between(1e-6, 1)]
 
 
 @dataclass(frozen=True)
@@ -53,19 +55,19 @@ class SRUNetRecipe(StageRecipe):
     net: SRUNetConfig = field(default_factory=SRUNetConfig)
     schedule: Schedule = field(default_factory=lambda: Schedule(batch=24, lr=1.5e-3, warmup=50, decay=0.4))
     design: str = "sr_unet"
-    size: int = 256
-    crop: int = 160  # side of a crop of the large picture
-    near: float = 0.8  # share of the crops that are cut around a thing, where the source knows where things are
-    pool: int = 16_000  # pictures that are drawn again once, before the first step
-    redrawn: float = 0.45  # share of the inputs that are the base's
-    strength: tuple[float, float] = (0.4, 0.72)  # how far into noise the base goes back for them
-    same: float = 0.02  # mean squared difference of 8 x 8 means above which the base has drawn another picture
-    blur: float = 0.3  # share of the inputs that are blurred, by up to two passes of (1, 2, 1) / 4
-    clean: float = 0.3  # share of the inputs without noise; the others' level is uniform in [0, 1]
-    prior: float = 0.5  # share of the embeddings that are the prior's for the caption, not CLIP's of the picture
-    level: float = 0.3  # of noise on the input when pictures are sampled
-    z_noise: float = 0.15  # on the embedding, per coordinate in units of 1/sqrt(E)
-    drop_z: float = 0.12
+    size: Pixels = 256
+    crop: Pixels = 160  # side of a crop of the large picture
+    near: Share = 0.8  # share of the crops that are cut around a thing, where the source knows where things are
+    pool: Pictures = 16_000  # pictures that are drawn again once, before the first step
+    redrawn: Share = 0.45  # share of the inputs that are the base's
+    strength: tuple[Strength, Strength] = (0.4, 0.72)  # how far into noise the base goes back for them
+    same: Weight = 0.02  # mean squared difference of 8 x 8 means above which the base has drawn another picture
+    blur: Share = 0.3  # share of the inputs that are blurred, by up to two passes of (1, 2, 1) / 4
+    clean: Share = 0.3  # share of the inputs without noise; the others' level is uniform in [0, 1]
+    prior: Share = 0.5  # share of the embeddings that are the prior's for the caption, not CLIP's of the picture
+    level: Share = 0.3  # of noise on the input when pictures are sampled
+    z_noise: Weight = 0.15  # on the embedding, per coordinate in units of 1/sqrt(E)
+    drop_z: Share = 0.12
 
     @property
     def kind(self) -> str:
@@ -214,7 +216,6 @@ class SRUNetObjective(Objective):
         unit = part.net.scale * part.net.multiple
         return [
             (recipe.encoder == "clip", f"{name} reads an image embedding, and [text] takes CLIP's place"),
-            (part.pool >= 1, f"{name}.pool is less than 1"),
             (part.crop <= part.size, f"{name}.crop is larger than its pictures"),
             (part.crop % unit == 0 == part.size % unit, f"{name}.crop and .size are not multiples of {unit}"),
         ]

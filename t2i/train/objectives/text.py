@@ -22,7 +22,7 @@ from t2i.text.t5 import T5Encoder, build_t5, fill_t5, read_t5, t5_config
 from t2i.text.tokenizer import Tokenizer
 from t2i.train.encoders import Encoders
 from t2i.train.objective import EncoderObjective
-from t2i.train.recipe import Recipe, Schedule, StageRecipe
+from t2i.train.recipe import Recipe, Schedule, Share, StageRecipe
 from t2i.train.streams import first_weights
 
 
@@ -35,7 +35,7 @@ class TextRecipe(StageRecipe):
     encoder: Literal["language", "t5"] = "language"
     net: LanguageConfig = field(default_factory=LanguageConfig)
     schedule: Schedule = field(default_factory=lambda: Schedule(steps=0, batch=128))
-    hidden: float = 0.3  # share of the tokens that have to be guessed
+    hidden: Share = 0.3  # share of the tokens that have to be guessed
     folder: str = ""  # of the T5
 
     @property

@@ -7,7 +7,7 @@ Ho 2021 (cascaded diffusion, section 4). Shapes: B crops of `crop` pixels a side
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +17,10 @@ from t2i.data.source import Source
 from t2i.diffusion.loss import DenoisingObjective, Levels, diffusion_loss
 from t2i.diffusion.process import Flow
 from t2i.nets.upsampler import Upsampler, UpsamplerConfig
+from t2i.schema import Between
 from t2i.store.manifest import StageEntry
 from t2i.train.objective import Objective
-from t2i.train.recipe import Recipe, Schedule, StageRecipe
+from t2i.train.recipe import Pixels, Recipe, Schedule, Share, StageRecipe, Weight
 from t2i.train.sheets import COLUMNS, averaged, upsampler_rows
 from t2i.train.streams import examples_seed, first_weights
 
@@ -33,15 +34,15 @@ class UpsamplerRecipe(StageRecipe):
     objective: DenoisingObjective = field(
         default_factory=lambda: DenoisingObjective(levels=Levels(mean=0.0, std=1.2, stratified=True))
     )
-    size: int = 256
-    drawn: int | None = None  # side of the pictures that crops are cut from; None: `size`
-    crop: int = 64  # side of a crop of the large picture
-    crops: int = 4  # taken from each picture
-    blur: float = 0.5  # chance of a Gaussian blur of the input
-    noise: float = 0.25  # the highest level of noise on the input
-    drop_text: float = 0.1  # for an upsampler that reads text (net.pooled_dim)
+    size: Pixels = 256
+    drawn: Pixels | None = None  # side of the pictures that crops are cut from; None: `size`
+    crop: Pixels = 64  # side of a crop of the large picture
+    crops: Annotated[int, Between(1, 4096)] = 4  # taken from each picture
+    blur: Share = 0.5  # chance of a Gaussian blur of the input
+    noise: Share = 0.25  # the highest level of noise on the input
+    drop_text: Share = 0.1  # for an upsampler that reads text (net.pooled_dim)
     instead_of: str = ""  # the upsampler that this one starts from, and can stand in for (adversarial.py)
-    adversarial: float = 0.0  # of such a one: the weight of the critic's verdict beside the mean L1 error
+    adversarial: Weight = 0.0  # of such a one: the weight of the critic's verdict beside the mean L1 error
 
     @property
     def kind(self) -> str:
@@ -88,7 +89,6 @@ class UpsamplerObjective(Objective):
         unit = part.net.unshuffle
         return [
             (bool(part.instead_of) == bool(part.adversarial), f"{name}.instead_of and {name}.adversarial go together"),
-            (part.adversarial >= 0, f"{name}.adversarial is below 0"),
             (part.crop <= (part.drawn or part.size), f"{name}.crop is larger than its pictures"),
             (
                 part.crop % unit == 0 == part.size % unit == (part.drawn or 0) % unit,

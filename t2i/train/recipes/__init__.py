@@ -14,12 +14,13 @@ from dataclasses import field, fields, make_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from t2i.errors import InputError, UsageError, nearest
+from t2i.errors import T2IError, UsageError, nearest
 from t2i.schema import build
 from t2i.train.objectives import DESIGNS, STAGES
 from t2i.train.recipe import Recipe, Schedule, StageRecipe
 
 FOLDER = Path(__file__).parent
+LONGEST = 1 << 20  # bytes of a recipe file
 
 
 def recipe_names() -> list[str]:
@@ -41,13 +42,17 @@ def load_recipe(name: str, overrides: Mapping[str, str] | None = None) -> Recipe
         hint = f"{guess}Recipes are {', '.join(recipe_names())}, or the path of a .toml file."
         raise UsageError(f"there is no recipe {name!r}.", hint, "config")
     try:
+        if path.stat().st_size > LONGEST:
+            raise ValueError("it is too long")
         raw = tomllib.loads(path.read_text("utf-8"))
         for key, text in (overrides or {}).items():
             _set(raw, key, text)
         return _parse({"name": path.stem, **raw})
     except OSError as error:
         raise UsageError(f"the recipe {name!r} cannot be read: {error.strerror}", code="config") from error
-    except InputError as error:  # a network's sizes
+    except RecursionError as error:
+        raise UsageError(f"the recipe {name!r} cannot be used: it is nested too deeply.", code="config") from error
+    except T2IError as error:  # a network's sizes
         raise UsageError(f"the recipe {name!r} cannot be used: {error.message}", error.hint, "config") from error
     except ValueError as error:  # also what tomllib raises
         raise UsageError(f"the recipe {name!r} cannot be used: {error}", code="config") from error
@@ -67,7 +72,7 @@ def _stages(raw: dict[str, Any]) -> dict[str, StageRecipe]:
 
 def file_type(stages: dict[str, StageRecipe]) -> type:
     """A recipe file as a dataclass: the fields of `Recipe`, with one for each stage in the place of `stages`."""
-    hints = get_type_hints(Recipe)
+    hints = get_type_hints(Recipe, include_extras=True)
     tables: list[Any] = []
     for f in fields(Recipe):
         if f.name == "stages":
