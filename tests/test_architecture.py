@@ -27,7 +27,7 @@ ROOMS: dict[str, set[str]] = {
     "train": {"data", "pipeline", "stages", "diffusion", "nets", "text", "store", "world", "media", "ground"},
     "data": {"world", "media", "ground"},
     "api": {"score", "jobs", "edit", "pipeline", "store", "media", "ground"},
-    "score": {"jobs", "nets", "text", "store", "world", "media", "ground"},
+    "score": {"jobs", "stages", "nets", "text", "store", "world", "media", "ground"},
     "jobs": {"open", "edit", "pipeline", "store", "media", "ground"},
     "open": {"edit", "store", "media", "ground"},
     "edit": {"pipeline", "stages", "diffusion", "store", "media", "ground"},

@@ -117,8 +117,8 @@ class UpscaleRequest:
 
     def size(self, source: SourceImage) -> tuple[int, int]:
         """Width and height of the result. Raises InputError for too many pixels."""
-        stages = self.bundle.manifest.of_kind("upsampler")
-        factors = [int(self.bundle.configs[e.name]["net"]["scale"]) for e in stages]
+        widths = [self.bundle.configs[e.name]["widths"] for e in self.bundle.manifest.of_kind("upsampler")]
+        factors = [table["size"] // table["low"] for table in widths]
         return enlarged_size(*source.image.size, self.to, self.scale, factors)
 
     def record(self, job: UpscaleJob, cut: str | None = None) -> Record:

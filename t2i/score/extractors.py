@@ -23,8 +23,9 @@ from torch import Tensor
 from t2i.errors import InputError, UnavailableError
 from t2i.files import explain_os_error, open_regular
 from t2i.media.images import to_tensor
-from t2i.nets.clip import Clip, ClipConfig
+from t2i.nets.clip import Clip
 from t2i.score.recipe import NetworkInfo
+from t2i.stages.loading import load_net
 from t2i.store.bundle import read_bundle
 from t2i.text.tokenizer import Tokenizer
 from t2i.world.judge import SIZE as JUDGE_SIZE
@@ -67,10 +68,9 @@ class ClipExtractor:
         entries = bundle.manifest.of_kind("clip")
         if not entries:
             raise UnavailableError(f"the model in {folder} has no CLIP.", "Choose another --extractor.", "metric")
-        config, state = bundle.load_stage(entries[0].name)
-        self.net = Clip(ClipConfig.from_dict(config["net"]))
-        self.net.load_state_dict(state)
-        self.net.eval().requires_grad_(False).to(device)
+        net = load_net(bundle, entries[0])
+        assert isinstance(net, Clip)
+        self.net = net.eval().requires_grad_(False).to(device)
         self.tokenizer = Tokenizer.parse(bundle.tokenizer_json() or "", str(folder))
         self.side, self.device = self.net.config.image_size, device
         digest = bundle.manifest.digest(entries[0])

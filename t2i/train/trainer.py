@@ -6,6 +6,7 @@ bundle when its training is complete; until then the bundle is as it was.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from t2i.errors import InputError, UsageError, nearest
 from t2i.files import explain_os_error
 from t2i.store.bundle import Bundle, finish_write, read_bundle
 from t2i.text.tokenizer import Tokenizer
+from t2i.train.alone import alone
 from t2i.train.card import command_line
 from t2i.train.encoders import Encoders, encoders_of, train_first
 from t2i.train.export import export_copied, export_shared, export_trained, is_exported, new_bundle
@@ -85,23 +87,29 @@ def train(
 
 def _train_stages(run: Run, stages: Sequence[str], stage: str, overwrite: bool) -> Bundle:
     """The part of `train` that writes. stage: what was asked for."""
-    finish_write(run.out)
-    finish_forgetting(run)
-    _refuse_what_is_there(run, stages, overwrite)
-    _ = run.pictures.small  # built here: a fault in the data is said before anything is made
-    if overwrite and not run.resume and stage == "all":
-        # All at once: a later stage must not be taken for finished when this run is broken off and resumed.
-        forget(run, [n for name in stages for n in (name, objective_of(run.recipe, name).pretraining) if n])
-    for name in stages:
-        # "all" with --resume goes on where it was: finished stages are kept, the broken-off one continues. Asked now:
-        # a text encoder that has trained on takes with it what had learned from the one before.
-        if run.resume and stage == "all" and finished(run, name):
-            run.report({"event": "kept", "stage": name})
-            continue
-        train_stage(run, name)
-        if run.stop():
-            break
-    return read_bundle(run.out)
+    with contextlib.ExitStack() as held:
+        trained_before = (run.out / ".train").is_dir()
+        if trained_before:
+            held.enter_context(alone(run.out))
+        finish_write(run.out)
+        finish_forgetting(run)
+        _refuse_what_is_there(run, stages, overwrite)
+        _ = run.pictures.small  # built here: a fault in the data is said before anything is made
+        if not trained_before:
+            held.enter_context(alone(run.out))
+        if overwrite and not run.resume and stage == "all":
+            # All at once: a later stage must not be taken for finished when this run is broken off and resumed.
+            forget(run, [n for name in stages for n in (name, objective_of(run.recipe, name).pretraining) if n])
+        for name in stages:
+            # "all" with --resume goes on where it was: finished stages are kept, the broken-off one continues. Asked
+            # now: a text encoder that has trained on takes with it what had learned from the one before.
+            if run.resume and stage == "all" and finished(run, name):
+                run.report({"event": "kept", "stage": name})
+                continue
+            train_stage(run, name)
+            if run.stop():
+                break
+        return read_bundle(run.out)
 
 
 def _refuse_what_is_there(run: Run, stages: Sequence[str], overwrite: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,3 +122,16 @@ def test_missing_and_wrong_weights(tmp_path: Path) -> None:
     (tmp_path / "w.bin").write_bytes(b"1")
     with pytest.raises(InputError, match="another file"):
         OpenClipExtractor("ViT-B-32", tmp_path / "w.bin", sha256="0" * 64)
+
+
+def test_a_pickle_of_more_than_tensors_is_refused_in_our_own_words(tmp_path: Path) -> None:
+    """torch's message advises to switch its guard off."""
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (exec, ("raise SystemExit('a pickle was opened')",))
+
+    torch.save({"w": Evil()}, tmp_path / "w.pt")
+    with pytest.raises(InputError, match="was not read") as error:
+        OpenClipExtractor("ViT-B-32", tmp_path / "w.pt")
+    assert "weights_only" not in str(error.value) and "safetensors" in error.value.hint

@@ -237,6 +237,22 @@ def test_a_file_in_the_place_of_a_folder_is_said(
     assert ".train" in said and "Traceback" not in said
 
 
+def test_a_second_training_in_the_same_folder_is_refused(micro: str, finished_clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    shutil.copytree(finished_clip, out)
+    refused = list[str]()
+
+    def report(record: dict[str, Any]) -> None:
+        if record["event"] == "step":
+            with pytest.raises(InputError) as error:
+                train("clip", micro, steps=4, out=out, resume=True)
+            refused.append(error.value.message)
+
+    train("clip", micro, steps=3, out=out, resume=True, report=report)
+    assert refused == [f"another training is at work in {out}."]
+    train("clip", micro, steps=4, out=out, resume=True)  # the lock went with the training
+
+
 # Data that vanish, and a clock that jumps
 
 

@@ -20,7 +20,7 @@ from t2i.nets.clip import Clip
 from t2i.nets.conditioner import UNetCond
 from t2i.nets.unet import UNet
 from t2i.nets.unet_config import UNetConfig
-from t2i.stages.loading import load_net
+from t2i.stages.loading import build_net, load_net
 from t2i.store.bundle import read_bundle
 from t2i.store.manifest import StageEntry
 from t2i.text.cond import TextCond
@@ -125,7 +125,8 @@ class BaseObjective(Objective):
         that trained with CLIP, if it is the same network."""
         if self.run.start:
             load_start(self.run.start, self.name, self.net, self.run.report, partial=True)
-            old = UNetConfig.from_dict(read_bundle(self.run.start).configs[self.name]["net"])
+            start = read_bundle(self.run.start)
+            old: Any = build_net(start, start.manifest.stage(self.name)).config
             if replace(old, blocks=self.net.config.blocks) == self.net.config:
                 self.net.make_identity(old.blocks)
             return None
@@ -150,7 +151,7 @@ class BaseObjective(Objective):
             return None, ""
         start = read_bundle(self.run.start) if self.run.start else None
         clips, bases = (start.manifest.of_kind(kind) if start else [] for kind in ("clip", "base"))
-        teacher = UNetConfig.from_dict(start.configs[bases[0].name]["net"]) if start and bases else None
+        teacher: Any = build_net(start, bases[0]).config if start and bases else None
         if why := why_not(teacher, self.net.config):
             return None, why
         assert start is not None and clips, "an embedding without CLIP"

@@ -11,6 +11,8 @@ Shapes: B crops of `crop` pixels a side, s = net.scale, E width of the embedding
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +27,7 @@ from torch import Tensor
 from t2i.data.source import Source
 from t2i.diffusion.process import Flow
 from t2i.files import write_bytes
+from t2i.jsonl import strict_json
 from t2i.nets.sr_unet import SRUNet, SRUNetConfig
 from t2i.nets.upsampler import enlarge
 from t2i.pipeline import Conditioning, Pipeline
@@ -116,9 +119,7 @@ class RedrawnPool:
         self.folder.mkdir(parents=True, exist_ok=True)
         size, done = self.size, self._filled()
         for name, (shape, dtype) in self.shapes.items():
-            path = self.folder / f"{name}.npy"
-            mode = "r+" if done and path.is_file() else "w+"
-            self.arrays[name] = np.lib.format.open_memmap(path, mode, dtype, (size, *shape))  # type: ignore[no-untyped-call]
+            self.arrays[name] = _array(self.folder / f"{name}.npy", (size, *shape), dtype, new=not done)
         pipeline = self.trained() if done < size else None
         for first in range(done, size, BATCH):
             assert pipeline is not None
@@ -127,6 +128,8 @@ class RedrawnPool:
             rows = self._rows(pipeline, first // BATCH)
             for name, array in self.arrays.items():
                 array[first : first + BATCH] = rows[name][: size - first]
+                assert isinstance(array, np.memmap)
+                array.flush()  # before it is said to be there
             text = json.dumps({"count": min(first + BATCH, size), "of": self.key})
             write_bytes(self.folder / FILLED, text.encode())
             if first // BATCH % 20 == 0:
@@ -137,10 +140,15 @@ class RedrawnPool:
         self.size, self.arrays = BATCH, self._rows(self.untrained(), 0)
 
     def _filled(self) -> int:
-        """How many examples of this very pool are there."""
-        path = self.folder / FILLED
-        told = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        return int(told["count"]) if told.get("of") == self.key else 0
+        """How many examples of this very pool are there. What cannot be read counts as none: it is drawn again."""
+        try:
+            told = strict_json((self.folder / FILLED).read_bytes())
+            count = int(told["count"]) if told["of"] == self.key else 0
+            sizes = [(self.folder / f"{name}.npy").stat().st_size for name in self.shapes]
+        except (OSError, ValueError, LookupError, TypeError):
+            return 0
+        needed = [self.size * math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self.shapes.values()]
+        return count if 0 <= count <= self.size and all(a > b for a, b in zip(sizes, needed)) else 0
 
     @torch.inference_mode()
     def _rows(self, pipeline: Pipeline, step: int) -> dict[str, NDArray[Any]]:
@@ -175,6 +183,16 @@ class RedrawnPool:
     def embeddings(self, name: str, rows: list[int]) -> Tensor:
         """(B, E), of length 1."""
         return unit(torch.from_numpy(self.arrays[name][rows].astype(np.float32)))
+
+
+def _array(path: Path, shape: tuple[int, ...], dtype: str, *, new: bool) -> NDArray[Any]:
+    """An array in a file. Its whole place is taken at once: on a full disk that is an OSError, and later a write to the
+    mapped file would be the program's death."""
+    array: NDArray[Any] = np.lib.format.open_memmap(path, "w+" if new else "r+", dtype, shape)  # type: ignore[no-untyped-call]
+    if new and hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END))
+    return array
 
 
 class SRUNetObjective(Objective):
