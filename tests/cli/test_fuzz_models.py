@@ -27,7 +27,7 @@ from t2i.train.trainer import train
 
 ENDS = {EXIT_OK, EXIT_USAGE, EXIT_INPUT, EXIT_UNAVAILABLE}
 FUZZ = settings(
-    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 FILES = ("bundle.json", "clip/config.json", "prior/config.json", "base/config.json", "upsampler64/config.json")
 WEIGHTS = ("clip/model.safetensors", "base/model.safetensors", "tokenizer.json", "bundle.json")
