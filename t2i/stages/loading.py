@@ -97,16 +97,17 @@ def build_net(bundle: Bundle, entry: StageEntry) -> nn.Module:
     try:
         with torch.device("meta"), Unfilled():
             net = NETS[design](as_table(config.get("net"), "net"))
+        sizes: Any = net.config
         widths = config["widths"]
         for key, own in WIDTHS[design].items():
-            said, is_ = widths.get(key, 0), getattr(net.config, own)
+            said, is_ = widths.get(key, 0), getattr(sizes, own)
             if said != is_:
                 raise ValueError(f"widths.{key} is {shown(said)}, and net.{own} is {is_}")
         size, low = widths.get("size", 0), widths.get("low", 0)
-        if design == "base" and size % net.config.multiple:  # type: ignore[union-attr,operator]
-            raise ValueError(f"widths.size is {size}, and the network draws multiples of {net.config.multiple}")  # type: ignore[union-attr]
-        if low and size != low * net.config.scale:  # type: ignore[union-attr,operator]
-            raise ValueError(f"widths.size is {size}, not {net.config.scale} times widths.low {low}")  # type: ignore[union-attr]
+        if design == "base" and size % sizes.multiple:
+            raise ValueError(f"widths.size is {size}, and the network draws multiples of {sizes.multiple}")
+        if low and size != low * sizes.scale:
+            raise ValueError(f"widths.size is {size}, not {sizes.scale} times widths.low {low}")
     except UnavailableError:
         raise
     except (T2IError, LookupError, TypeError, ValueError, RuntimeError) as error:
