@@ -191,8 +191,8 @@ def score(
         (update_baseline and baseline is None, "--update-baseline replaces nothing.", "Say --baseline FILE."),
         (update_baseline and save_baseline is not None, "--update-baseline writes --baseline.", "Say one of the two."),
         (
-            baseline is None and bool(margin or primary or opt.is_given(ctx, "max_drop")),
-            "--max-drop, --margin and --primary are about --baseline.",
+            baseline is None and before is None and bool(margin or primary or opt.is_given(ctx, "max_drop")),
+            "--max-drop, --margin and --primary are about --baseline or --before.",
             "Say --baseline FILE.",
         ),
         (
@@ -226,12 +226,12 @@ def score(
     from t2i.jobs.output_paths import make_folder
     from t2i.score.before_after import parse_tier
     from t2i.score.gate import MaxDrop, parse_margins
-    from t2i.score.metrics import better, check_metric_names
+    from t2i.score.metric_table import PAIRED, check_metric_names
 
     wanted = _words(metrics)
     check_metric_names([*wanted, *([primary.split(":")[0]] if primary else [])])
-    if primary and not better(primary):
-        raise UsageError(f"{primary!r} cannot lead: it is shown and gates nothing.", "Choose scene or clip.")
+    if primary in PAIRED:
+        raise UsageError(f"{primary!r} cannot lead: it needs the same weights.", "Choose scene or clip.")
     texts = _words(labels)
     if labels is not None and (len(texts) < 2 or len(set(texts)) < len(texts)):
         raise UsageError(f"--labels {labels!r} leaves nothing to choose.", "Name two or more, each once.")
@@ -276,7 +276,7 @@ def score(
         extractor=extractor,
         weights=weights,
         sha256=sha256,
-        gate=GateOptions(baseline, drop, margins, primary, update_baseline) if baseline else None,
+        gate=GateOptions(baseline, drop, margins, primary, update_baseline),
         save_baseline=save_baseline,
         against=against,
         alpha=alpha,

@@ -7,7 +7,7 @@ that.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +18,13 @@ from t2i.errors import InputError
 from t2i.files import explain_os_error, read_bytes, write_bytes
 from t2i.jsonl import strict_json
 from t2i.schema import build
-from t2i.score.metrics import UnitScore, columns, is_share
+from t2i.score.metric_table import is_share
+from t2i.score.metrics import PictureRow, UnitScore, columns
 from t2i.score.recipe import ScoreRecipe, read_recipe
 from t2i.score.statistics import interval
+from t2i.score.thumbnails import decode_thumb
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_HISTORY = 200
 MAX_VALUE = 1e9  # of a metric; the sums of squares of larger ones may leave the range of a float
 
@@ -31,8 +33,9 @@ MAX_VALUE = 1e9  # of a metric; the sums of squares of larger ones may leave the
 class ScoredSet:
     """The score of a set of pictures.
 
-    models: digests of the weights that the pictures name. seeds: of the pictures, where known. history: earlier
-    baselines of the same file, oldest first, each {"date", "pictures", "models", "means"}.
+    rows: the pictures, so that later ones of the same prompt and seed are compared with them. models: digests of the
+    weights that they name. seeds: of the pictures, where known. history: earlier baselines of the same file, oldest
+    first, each {"date", "pictures", "models", "means"}.
     """
 
     recipe: ScoreRecipe
@@ -41,6 +44,7 @@ class ScoredSet:
     date: str = ""
     history: tuple[dict[str, Any], ...] = field(default=(), compare=False)
     seeds: tuple[int, ...] = ()
+    rows: tuple[PictureRow, ...] = ()
 
     @property
     def pictures(self) -> int:
@@ -65,6 +69,7 @@ class ScoredSet:
             "seeds": list(self.seeds),
             "means": self.means(),
             "units": units,
+            "rows": [asdict(row) for row in self.rows],
             "history": list(self.history),
         }
 
@@ -103,11 +108,12 @@ def load_baseline(path: Path) -> ScoredSet:
         recipe = read_recipe(raw.get("recipe"), str(path))
         table: _BaselineTable = build(_BaselineTable, raw)
         _check_units(table.units, table.pictures)
+        _check_rows(table.rows, table.units)
     except ValueError as error:
         raise InputError(f"{path} is not a baseline: {error}.", "Make one with --save-baseline.") from error
     units = tuple(UnitScore(u.unit, u.metrics, u.pictures, u.task) for u in table.units)
     history = tuple(asdict(entry) for entry in table.history)
-    return ScoredSet(recipe, units, table.models, table.date, history, table.seeds)
+    return ScoredSet(recipe, units, table.models, table.date, history, table.seeds, table.rows)
 
 
 @dataclass(frozen=True)
@@ -139,6 +145,7 @@ class _BaselineTable:
     seeds: tuple[int, ...]
     means: dict[str, float]
     units: tuple[_UnitTable, ...]
+    rows: tuple[PictureRow, ...]
     history: tuple[_HistoryEntry, ...]
 
 
@@ -152,15 +159,29 @@ def _check_units(units: Sequence[_UnitTable], pictures: int) -> None:
             raise ValueError(f"it holds {u.unit[:60]!r} twice")
         if not u.metrics:
             raise ValueError(f"it holds no metric of {u.unit[:60]!r}")
-        if odd := [name for name, value in u.metrics.items() if is_share(name) and not 0 <= value <= 1]:
-            raise ValueError(f"{odd[0]} of {u.unit[:60]!r} is no share")
-        if wild := [name for name, value in u.metrics.items() if abs(value) > MAX_VALUE]:
-            raise ValueError(f"{wild[0]} of {u.unit[:60]!r} is too large a number")
+        _check_metrics(u.metrics, u.unit)
         if u.pictures < 1:
             raise ValueError(f"it has no picture of {u.unit[:60]!r}")
         names.add(u.unit)
     if pictures != sum(u.pictures for u in units):
         raise ValueError(f"it says {pictures} pictures, and its prompts have {sum(u.pictures for u in units)}")
+
+
+def _check_rows(rows: Sequence[PictureRow], units: Sequence[_UnitTable]) -> None:
+    """Raise ValueError for a row without a unit, numbers that no metric can have, or a thumbnail that is no picture."""
+    known = {u.unit for u in units}
+    for row in rows:
+        if row.unit not in known:
+            raise ValueError(f"a row is of {row.unit[:60]!r}, which it does not hold")
+        _check_metrics(row.metrics, row.name)
+        decode_thumb(row.thumb)
+
+
+def _check_metrics(metrics: Mapping[str, float], where: str) -> None:
+    if odd := [name for name, value in metrics.items() if is_share(name) and not 0 <= value <= 1]:
+        raise ValueError(f"{odd[0]} of {where[:60]!r} is no share")
+    if wild := [name for name, value in metrics.items() if abs(value) > MAX_VALUE]:
+        raise ValueError(f"{wild[0]} of {where[:60]!r} is too large a number")
 
 
 def missing_units(before: ScoredSet, after: ScoredSet) -> list[str]:

@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
-from t2i.errors import InputError, UsageError
+from t2i.errors import UsageError
 from t2i.media.images import load_image, to_tensor
 from t2i.score.picture_files import PictureFile
 
@@ -56,15 +56,26 @@ def parse_tier(text: str) -> Tier:
     raise UsageError(f"--tier {text!r} is not known.", f"Choose one of {', '.join(TIERS)}.")
 
 
-def match_pictures(
-    before: Sequence[PictureFile], after: Sequence[PictureFile]
-) -> tuple[list[tuple[PictureFile, PictureFile]], list[PictureFile]]:
+class _Picture(Protocol):
+    """What pictures are matched by: a `PictureFile`, or a `PictureRow` of a score."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def prompt(self) -> str | None: ...
+    @property
+    def seed(self) -> int | None: ...
+
+
+P = TypeVar("P", bound=_Picture)
+
+
+def match_pictures(before: Sequence[P], after: Sequence[P]) -> tuple[list[tuple[P, P]], list[P]]:
     """Pairs of pictures, and the pictures of ``before`` without a partner.
 
-    Pairs have the same prompt and seed if that names one picture on each side, else the same file name. Raises
-    InputError if there is no pair.
+    Pairs have the same prompt and seed if that names one picture on each side, else the same file name.
     """
-    by_seed: dict[tuple[str | None, int | None], list[PictureFile]] = defaultdict(list)
+    by_seed: dict[tuple[str | None, int | None], list[P]] = defaultdict(list)
     count: dict[tuple[str | None, int | None], int] = defaultdict(int)
     by_name = {p.name: p for p in after}
     for p in after:
@@ -79,8 +90,6 @@ def match_pictures(
             alone.append(p)
         else:
             pairs.append((p, partner))
-    if not pairs:
-        raise InputError("no picture before has one after: neither prompt and seed nor file names agree.")
     return pairs, alone
 
 

@@ -25,7 +25,7 @@ from t2i.world.reading import Detection, Reading
 
 @dataclass(frozen=True)
 class PictureFeatures:
-    """What was measured in one picture. features: (D,) float32. thumb: (16, 16, 3). reading: by the judge, if it
+    """What was measured in one picture. features: (D,) float32. thumb: (32, 32, 3). reading: by the judge, if it
     ran."""
 
     pixels: PixelStats

@@ -28,7 +28,7 @@ from t2i.world.judge import SIZE as JUDGE_SIZE
 from t2i.world.judge import Judge
 from t2i.world.reading import Reading
 
-CACHE_VERSION = 1  # part of the key: raised when cached features must be computed again
+CACHE_VERSION = 2  # part of the key: raised when cached features must be computed again
 BATCHES_AHEAD = 3  # batches that are decoded before they are needed
 
 

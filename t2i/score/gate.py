@@ -1,23 +1,34 @@
 """The gate: is the model worse than the baseline, prompt by prompt?
 
-One metric leads and decides by its interval. The others are tested too, each against its own margin, and fail the gate
-only if their p-values stay significant after Holm's correction for multiple tests. FD never gates: below 10,000
-pictures it depends more on their number than on their quality.
+Every metric is tested against its own margin, in the direction that is worse, and all together
+(`statistics.sign_flip_test`). The pictures of the same prompt and seed are compared with each other. Changes that may
+well be for the better, "sharper" and "changed", count only where the weights are the baseline's; with other weights
+they are told. FD never gates: below 10,000 pictures it depends more on their number than on their quality.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from t2i.errors import UnavailableError, UsageError
 from t2i.score.baseline import ScoredSet
-from t2i.score.metrics import PRIMARY, better, check_metric_names, columns, is_share
-from t2i.score.statistics import LEVEL, Difference, Verdict, difference, holm
+from t2i.score.before_after import match_pictures
+from t2i.score.metric_table import METRICS, PAIRED, PRIMARY, better, check_metric_names, is_share
+from t2i.score.metrics import average_by_unit, columns
+from t2i.score.statistics import FEWEST, Difference, Verdict, difference, rare_event_test, sign_flip_test
+from t2i.score.thumbnails import OTHER, thumb_distances
 from t2i.world.reading import TASKS
 
 DEFAULT_DROP = "5%"
+ALPHA = 0.04  # how often a model that is at its margins in all metrics may fail, at most; and by "changed":
+ALPHA_CHANGED = 0.01
+FEWEST_OF_TASK = 10  # prompts of a task, below which only the whole suite is tested
+
+CheckVerdict = Literal["pass", "regression", "inconclusive", "shown"]
+_Columns = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -45,35 +56,70 @@ class MaxDrop:
 
 @dataclass(frozen=True)
 class GateCheck:
-    """The comparison of one column. leads: it decides by its interval. p_holm: the corrected p-value of the others."""
+    """The comparison of one column.
+
+    verdict: "regression" if it got worse by more than its margin, by `p`; "pass" if its interval lies on this side of
+    the margin; "shown" if it does not gate these two scores; else "inconclusive". p: corrected for all columns that
+    gate; None where it does not gate. leads: it decides between "pass" and "inconclusive".
+    """
 
     column: str
     before: float
     after: float
     result: Difference
-    verdict: Verdict
+    verdict: CheckVerdict
     leads: bool
-    p_holm: float | None
+    p: float | None
+
+    @property
+    def loss(self) -> float:
+        """By how many margins it got worse; negative where it got better."""
+        return -better(self.column) * self.result.change.mean / max(self.result.margin, 1e-9)
+
+    def sentence(self) -> str:
+        """What happened to the pictures: "pictures are blurrier: sharpness -72%"."""
+        metric = METRICS[self.column.split(":")[0]]
+        if (metric.margin or DEFAULT_DROP).endswith("%") and not is_share(self.column) and self.before:
+            change = f"{100 * self.result.change.mean / abs(self.before):+.0f}%"
+        else:
+            change = f"{self.before:.2f} to {self.after:.2f}"
+        return f"{metric.fell}: {self.column} {change}"
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """All checks, the leading one first. fell: the columns that regressed, worst first. prompts: units compared."""
+    """All checks, the leading one first. fell: the columns that regressed, see `_rank`. told: sentences about what
+    moved beyond its margin and does not gate. prompts: units compared. pairs: pictures with a partner before."""
 
     checks: tuple[GateCheck, ...]
     verdict: Verdict
     fell: tuple[str, ...]
+    told: tuple[str, ...]
     prompts: int
+    pairs: int
+
+    def sentences(self) -> list[str]:
+        """What happened to the pictures, in the order of ``fell``."""
+        by_column = {c.column: c for c in self.checks}
+        return [by_column[column].sentence() for column in self.fell]
 
     def to_json(self) -> dict[str, Any]:
         """Infinite numbers become null."""
         rows = []
         for c in self.checks:
             row = {"metric": c.column, "before": c.before, "after": c.after, "verdict": c.verdict, "leads": c.leads}
-            numbers = {**asdict(c.result.change), "mdd": c.result.mdd, "margin": c.result.margin, "p": c.result.p}
-            row |= {"change": numbers.pop("mean"), **numbers, "p_holm": c.p_holm, "enough": c.result.enough}
+            numbers = {**asdict(c.result.change), "mdd": c.result.mdd, "margin": c.result.margin, "p": c.p}
+            row |= {"change": numbers.pop("mean"), **numbers, "enough": c.result.enough}
             rows.append({k: None if isinstance(v, float) and abs(v) == float("inf") else v for k, v in row.items()})
-        return {"verdict": self.verdict, "fell": list(self.fell), "prompts": self.prompts, "checks": rows}
+        return {
+            "verdict": self.verdict,
+            "fell": list(self.fell),
+            "says": self.sentences(),
+            "told": list(self.told),
+            "prompts": self.prompts,
+            "pairs": self.pairs,
+            "checks": rows,
+        }
 
 
 def parse_margins(text: str | None) -> dict[str, float]:
@@ -91,8 +137,6 @@ def parse_margins(text: str | None) -> dict[str, float]:
         if name in out:
             raise UsageError(f"--margin names {name!r} twice.", "Say one margin for each metric.")
         check_metric_names([name.split(":")[0]])
-        if not better(name):
-            raise UsageError(f"{name!r} has no margin: it is shown and gates nothing.", "Leave it out.")
         out[name] = value
     return out
 
@@ -104,39 +148,92 @@ def run_gate(
     margins: Mapping[str, float] | None = None,
     primary: str | None = None,
 ) -> GateResult:
-    """Compare every column that both scores have and that has a direction.
+    """Compare every column that both scores have.
 
-    drop: the margin of the leading metric, and of all others if it is relative; else they have DEFAULT_DROP. margins:
-    for single columns. primary: the column that leads. Raises UnavailableError if ``primary`` is not in both, or a
-    margin is of a column that is not compared; UsageError for a margin that lets a share fall to 0.
+    drop: the margin of the leading metric, and, if it is relative, of all others without one of their own; else these
+    have DEFAULT_DROP. margins: for single columns. primary: the column that leads. Raises UnavailableError if
+    ``primary`` is not in both, or a margin is of a column that is not compared; UsageError for a margin that lets a
+    share fall to 0.
     """
-    was, now = columns(before.units), columns(after.units)
+    was, now, pairs = compared_columns(before, after)
     margins = margins or {}
-    both = [name for name in now if name in was and better(name)]
-    by_task = any(":" in name for name in both)
-    both = [
-        name for name in both if not (by_task and name in TASKS)
-    ]  # a suite's tasks, or the judge's checks: not both
+    both = [name for name in now if name in was]
+    if any(":" in name for name in both):  # a suite's tasks gate, or the judge's single checks: not both
+        both = [name for name in both if name not in TASKS]
     for name in margins:
         if not any(name in (column, column.split(":")[0]) for column in both):
             what = f"--margin names {name!r}, which is not compared."
             raise UnavailableError(what, f"Compared are {', '.join(both)}.", "metric")
-    leads = primary or next((name for name in PRIMARY if name in both), None)
+    leads = primary or next((name for name in PRIMARY if name in both), both[0] if both else None)
     if leads is None or leads not in both:
-        what = f"{leads!r} is not gated in both scores" if leads else f"none of {', '.join(PRIMARY)} is in both scores"
-        hint = f"In both are {', '.join(both)}." if both else ""
-        raise UnavailableError(f"{what}: nothing can lead the gate.", hint, "metric")
-    both.remove(leads)
-    lead = _compare(leads, was[leads], now[leads], drop, margins)
+        what = f"{leads!r} is not gated in both scores" if leads else "the two scores have no metric in common"
+        raise UnavailableError(f"{what}.", f"In both are {', '.join(both)}." if both else "", "metric")
+    both.sort(key=lambda name: name != leads)
     others_drop = drop if drop.relative else MaxDrop.parse(DEFAULT_DROP)
-    rest = [_compare(name, was[name], now[name], others_drop, margins) for name in both]
-    checks = [GateCheck(leads, *lead, lead[2].verdict, True, None)]
-    for name, compared, p in zip(both, rest, holm([r.p for _, _, r in rest]), strict=True):
-        own: Verdict = "pass" if compared[2].verdict == "pass" else "inconclusive"
-        checks.append(GateCheck(name, *compared, "regression" if p < (1 - LEVEL) / 2 else own, False, p))
-    fell = sorted((c for c in checks if c.verdict == "regression"), key=_effect_size)
-    verdict = "regression" if fell else checks[0].verdict
-    return GateResult(tuple(checks), verdict, tuple(c.column for c in fell), checks[0].result.change.n)
+    same = bool(before.models) and before.models == after.models
+    units = sorted({unit for values in was.values() for unit in values})
+    found = [_compare(name, was[name], now[name], drop if name == leads else others_drop, margins) for name in both]
+    tested = [i for i, name in enumerate(both) if (same or name not in PAIRED) and _is_enough(name, found[i][2])]
+    flipped = [i for i in tested if both[i] != "changed"]
+    gains = [[_gain(both[i], was[both[i]], now[both[i]], unit) for unit in units] for i in flipped]
+    p_of = dict(zip(flipped, sign_flip_test(gains, [found[i][2].margin for i in flipped]), strict=True))
+    for i in tested:
+        if i not in p_of:
+            p_of[i] = rare_event_test(list(now[both[i]].values()), found[i][2].margin, pairs)
+    checks = []
+    for i, (name, compared) in enumerate(zip(both, found, strict=True)):
+        verdict: CheckVerdict = "pass" if compared[2].verdict == "pass" else "inconclusive"
+        if not same and name in PAIRED:
+            verdict = "shown"
+        elif p_of.get(i, 1.0) < (ALPHA_CHANGED if name == "changed" else ALPHA):
+            verdict = "regression"
+        checks.append(GateCheck(name, *compared, verdict, name == leads, p_of.get(i)))
+    fell = sorted((c for c in checks if c.verdict == "regression"), key=lambda c: (_rank(c.column), -round(c.loss, 1)))
+    told = [c.sentence() for c in checks if c.verdict == "shown" and c.result.verdict == "regression"]
+    verdict = "regression" if fell else "pass" if checks[0].verdict == "pass" else "inconclusive"
+    return GateResult(tuple(checks), verdict, tuple(c.column for c in fell), tuple(told), found[0][2].change.n, pairs)
+
+
+def compared_columns(before: ScoredSet, after: ScoredSet) -> tuple[_Columns, _Columns, int]:
+    """Column -> unit -> value of both scores, and the number of pairs.
+
+    A unit that has pictures of the same prompt and seed on both sides is compared by these pictures alone; any other by
+    the means of its pictures. "changed" is there for units with pairs.
+    """
+    pairs, _ = match_pictures(before.rows, after.rows)
+    pairs = [(a, b) for a, b in pairs if a.unit == b.unit]
+    paired = {a.unit for a, _ in pairs}
+    was, now = (
+        columns([*average_by_unit(rows), *(u for u in score.units if u.unit not in paired)])
+        for score, rows in ((before, [a for a, _ in pairs]), (after, [b for _, b in pairs]))
+    )
+    for values in (was, now):
+        if "sharpness" in values:
+            values["sharper"] = values["sharpness"]
+    if pairs:
+        changed: dict[str, list[float]] = defaultdict(list)
+        for (a, _), distance in zip(pairs, thumb_distances(pairs), strict=True):
+            changed[a.unit].append(float(distance > OTHER))
+        was["changed"] = dict.fromkeys(changed, 0.0)
+        now["changed"] = {unit: sum(values) / len(values) for unit, values in changed.items()}
+    return was, now, len(pairs)
+
+
+def _rank(column: str) -> int:
+    """The order in which findings are told: how pictures look, which is often the cause; then what they show; then
+    that they changed."""
+    name = column.split(":")[0]
+    return 2 if name in PAIRED else 0 if METRICS[name].needs in ("", "several") else 1
+
+
+def _is_enough(name: str, result: Difference) -> bool:
+    """Whether a column has the prompts that a verdict needs; tasks, which are tested beside the whole, need more."""
+    return result.change.n >= (FEWEST_OF_TASK if ":" in name else FEWEST)
+
+
+def _gain(name: str, was: Mapping[str, float], now: Mapping[str, float], unit: str) -> float | None:
+    """How much better a unit got; None if one side does not have it."""
+    return better(name) * (now[unit] - was[unit]) if unit in was and unit in now else None
 
 
 def _compare(
@@ -148,13 +245,10 @@ def _compare(
         raise UnavailableError(f"no prompt has {name!r} in both scores.", "", "metric")
     a, b = [was[u] for u in units], [now[u] for u in units]
     mean = sum(a) / len(a)
-    margin = margins.get(name, margins.get(name.split(":")[0], drop.margin(mean)))
+    metric = name.split(":")[0]
+    own = METRICS[metric].margin
+    margin = (MaxDrop.parse(own) if own else drop).margin(mean)
+    margin = margins.get(name, margins.get(metric, margin))
     if margin >= 1 and is_share(name):
         raise UsageError(f"a margin of {margin:g} lets {name!r}, a share, fall to nothing.", "Write 5%, or 0.05.")
-    return mean, sum(b) / len(b), difference(a, b, margin, better(name) or 1)
-
-
-def _effect_size(check: GateCheck) -> float:
-    """The change in standard deviations, negative for a fall; a fall without any deviation comes first."""
-    sd = check.result.change.sd
-    return better(check.column) * check.result.change.mean / sd if sd > 0 else float("-inf")
+    return mean, sum(b) / len(b), difference(a, b, margin, better(name))

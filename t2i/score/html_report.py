@@ -14,11 +14,14 @@ from PIL import Image, ImageChops
 from t2i.errors import T2IError
 from t2i.media.images import load_image
 from t2i.score.before_after import PicturePair
-from t2i.score.metrics import PictureScore, better
+from t2i.score.metric_table import better
+from t2i.score.metrics import PictureScore
+from t2i.score.pair_table import pair_changes
 from t2i.score.report import GATE_HEAD, MEANS_HEAD, Report, number
 
 SIDE = 256  # pixels a side of the pictures in the page, at most
 MAX_CARDS = 24
+MAX_ROWS = 500  # of the table of pairs, which has a thumbnail of each side
 PICTURES_PER_UNIT = 4
 GAIN = 4  # by which differences are brightened, so that a few levels can be seen
 WIDTH, HEIGHT, EDGE = 900, 180, 34  # of the trend, in SVG units
@@ -33,6 +36,10 @@ def html_report(report: Report) -> str:
     )
     environment.filters["number"] = number
     unit_title, units = _worst_units(report)
+    columns, changes = (
+        pair_changes(report.before, report.score, report.gate) if report.before and report.gate else ([], [])
+    )
+    shown = report.pairs[:MAX_CARDS]
     distances = report.distances.numbers() if report.distances else {}
     return environment.get_template("report.html.jinja").render(
         report=report,
@@ -43,7 +50,11 @@ def html_report(report: Report) -> str:
         trend=trend(report),
         distances=[(name, number(value)) for name, value in distances.items()],
         labels=list(report.label_counts().items()),
-        pair_cards=list(_pair_cards(report.pairs[:MAX_CARDS])),
+        change_columns=columns,
+        changes=changes[:MAX_ROWS],
+        more_changes=max(0, len(changes) - MAX_ROWS),
+        card_of={pair.name: i for i, pair in enumerate(shown)},
+        pair_cards=list(_pair_cards(shown)),
         max_cards=MAX_CARDS,
         gain=GAIN,
         unit_title=unit_title,
@@ -133,7 +144,7 @@ def _value_labels(points: list[TrendPoint]) -> Iterator[TrendLabel]:
 
 def _pair_cards(pairs: Sequence[PicturePair]) -> Iterator[dict[str, str]]:
     """Before, after and the difference of each pair."""
-    for p in pairs:
+    for i, p in enumerate(pairs):
         try:
             before, after = load_image(p.before), load_image(p.after)
         except T2IError:
@@ -141,6 +152,7 @@ def _pair_cards(pairs: Sequence[PicturePair]) -> Iterator[dict[str, str]]:
         after = after if before.size == after.size else after.resize(before.size)
         difference = ImageChops.difference(before, after).point(lambda v: min(255, GAIN * v))
         yield {
+            "id": f"pair-{i}",
             "title": p.prompt or p.name,
             "note": _pair_note(p),
             "before": data_uri(before),

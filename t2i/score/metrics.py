@@ -13,53 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from t2i.errors import UnavailableError, UsageError, nearest
+from t2i.errors import UnavailableError
+from t2i.score.metric_table import HINTS, METRICS, NEEDS, PIXEL_METRICS, PRIMARY
 from t2i.score.picture_files import PictureFile
 from t2i.score.pixel_stats import find_duplicates
 from t2i.score.suite import SuitePrompt, scene_keys
 from t2i.score.task_scores import passes
-from t2i.world.reading import TASKS, Expectation, check
+from t2i.score.thumbnails import encode_thumb
+from t2i.world.reading import Expectation, check
 
 if TYPE_CHECKING:
     from t2i.score.extractors import Extractor
     from t2i.score.feature_cache import PictureFeatures
-
-
-@dataclass(frozen=True)
-class Metric:
-    """better: 1 if more is better, -1 if less is, 0 if neither: such a metric is shown and gates nothing.
-
-    needs: a key of NEEDS, or "" for a metric that every picture has. version: raised when its arithmetic changes.
-    """
-
-    what: str
-    better: int
-    needs: str = ""
-    version: int = 1
-
-
-METRICS: dict[str, Metric] = {
-    "scene": Metric("share of pictures that do what the task of their prompt asks, by the judge", 1, "suite"),
-    "clip": Metric("100 x cosine of picture and prompt in the extractor's space", 1, "prompt"),
-    **{name: Metric(f"share of pictures whose {name} is as asked, by the judge", 1, "suite") for name in TASKS},
-    "variety": Metric("mean of 1 - cosine between the pictures of a prompt", 1, "several"),
-    "duplicate": Metric("share of pictures that another picture repeats", -1, ""),
-    "blank": Metric("share of pictures that show nothing", -1, ""),
-    "clipped": Metric("share of pixels that are pure white or black", 0, ""),
-    "sharpness": Metric("standard deviation of the Laplacian of luma, of 255", 0, ""),
-}
-NEEDS = {
-    "suite": "no picture's prompt is in a suite that says what to see",
-    "prompt": "no prompt is known, or the extractor reads no text",
-    "several": "no prompt has two pictures",
-}
-HINTS = {
-    "suite": "Give the suite with --suite.",
-    "prompt": "Give the prompts with --prompts FILE.jsonl, or choose --extractor clip.",
-    "several": "Draw more pictures of each prompt.",
-}
-SHARES = frozenset({"scene", *TASKS, "duplicate", "blank"})  # 0 or 1 per picture
-PRIMARY = ("scene", "clip", "duplicate")  # the first that was measured leads the gate, unless the user names another
 
 
 @dataclass
@@ -89,6 +54,24 @@ class PictureScore:
             **label,
         }
 
+    def row(self) -> PictureRow:
+        """What a score keeps of it."""
+        p, thumb = self.picture, encode_thumb(self.features.thumb)
+        return PictureRow(p.name, p.prompt, p.seed, self.unit, self.task, self.values, thumb)
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """What a score keeps of a picture. thumb: see `thumbnails.encode_thumb`."""
+
+    name: str
+    prompt: str | None
+    seed: int | None
+    unit: str
+    task: str
+    metrics: dict[str, float]
+    thumb: str
+
 
 @dataclass(frozen=True)
 class UnitScore:
@@ -98,15 +81,6 @@ class UnitScore:
     metrics: dict[str, float]
     pictures: int
     task: str = ""
-
-
-def check_metric_names(names: Sequence[str]) -> None:
-    """Raise UsageError for an unknown metric."""
-    for name in names:
-        if name not in METRICS:
-            near = nearest(name, list(METRICS), 1)
-            hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(METRICS)}."
-            raise UsageError(f"there is no metric {name!r}.", hint)
 
 
 def score_pictures(
@@ -124,7 +98,7 @@ def score_pictures(
     rows = []
     for picture, features in found:
         prompt, pixels = prompts.get(picture.prompt or ""), features.pixels
-        values = {"sharpness": pixels.sharpness, "clipped": pixels.clipped, "blank": pixels.blank}
+        values = {name: getattr(pixels, name) for name in PIXEL_METRICS}
         if prompt is not None and features.reading is not None and prompt.expectation != Expectation():
             values["scene"] = float(passes(prompt, features.reading))
             values |= {name: float(ok) for name, ok in check(features.reading, prompt.expectation).items()}
@@ -209,11 +183,11 @@ def _only(rows: list[PictureScore], names: Sequence[str]) -> list[PictureScore]:
     return rows
 
 
-def average_by_unit(rows: Sequence[PictureScore]) -> list[UnitScore]:
+def average_by_unit(rows: Sequence[PictureRow]) -> list[UnitScore]:
     """One value per unit and metric: the mean over each prompt's pictures, then over the unit's prompts. By name."""
-    groups: dict[str, dict[str, list[PictureScore]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[str, dict[str, list[PictureRow]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        groups[row.unit][row.picture.prompt or row.picture.name].append(row)
+        groups[row.unit][row.prompt or row.name].append(row)
     out = []
     for unit in sorted(groups):
         prompts = list(groups[unit].values())
@@ -221,7 +195,7 @@ def average_by_unit(rows: Sequence[PictureScore]) -> list[UnitScore]:
         means: dict[str, list[float]] = defaultdict(list)
         for group in prompts:
             for name in METRICS:
-                values = [row.values[name] for row in group if name in row.values]
+                values = [row.metrics[name] for row in group if name in row.metrics]
                 if values:
                     means[name].append(sum(values) / len(values))
         metrics = {name: sum(values) / len(values) for name, values in means.items()}
@@ -240,16 +214,6 @@ def columns(units: Sequence[UnitScore]) -> dict[str, dict[str, float]]:
             if name == by_task and u.task:
                 out.setdefault(f"{name}: {u.task}", {})[u.unit] = value
     return {name: values for name, values in out.items() if values}
-
-
-def better(column: str) -> int:
-    """`Metric.better` of a column: 1, -1 or 0."""
-    return METRICS[column.split(":")[0]].better
-
-
-def is_share(column: str) -> bool:
-    """Whether the values of a column are shares in [0, 1]."""
-    return column.split(":")[0] in SHARES
 
 
 def metric_versions(rows: Sequence[PictureScore]) -> dict[str, int]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from t2i.score.baseline import ScoredSet
 from t2i.score.before_after import TIERS, PicturePair, Tier
 from t2i.score.gate import GateResult
-from t2i.score.metrics import PictureScore, better, columns, is_share
+from t2i.score.metric_table import better, is_share
+from t2i.score.metrics import PictureScore, columns
 from t2i.score.set_distances import SetDistances
 from t2i.score.statistics import FEWEST, Interval, Verdict, interval, share_interval
 
@@ -93,9 +94,16 @@ class Report:
         return out
 
     def remarks(self) -> list[str]:
-        """The power of the gate, and how many prompts would decide."""
+        """What happened to the pictures, what moved and does not gate, the power of the gate, and how many prompts
+        would decide."""
         if not self.gate:
             return []
+        said = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in self.gate.sentences()]
+        said += [f"Not gated, because the weights are others: {sentence}." for sentence in self.gate.told]
+        return said + self._power()
+
+    def _power(self) -> list[str]:
+        assert self.gate is not None
         lead = self.gate.checks[0]
         r = lead.result
         if r.change.n < FEWEST:
@@ -116,8 +124,8 @@ class Report:
         if not self.gate or not self.before:
             return []
         name = self.gate.checks[0].column
-        was, now = columns(self.before.units)[name], columns(self.score.units)[name]
-        sign = better(name) or 1
+        was, now = (columns(score.units)[name] for score in (self.before, self.score))
+        sign = better(name)
         rows = [(name, u, was[u], now[u]) for u in now if u in was and sign * (now[u] - was[u]) < 0]
         return sorted(rows, key=lambda row: (sign * (row[3] - row[2]), row[1]))[:most]
 

@@ -26,9 +26,10 @@ class DrawOptions:
 
 @dataclass(frozen=True)
 class GateOptions:
-    """The comparison with a baseline. See `gate.run_gate`. update: replace the baseline by this score afterwards."""
+    """The comparison with a baseline, or without one with the pictures of --before. See `gate.run_gate`. update:
+    replace the baseline by this score afterwards."""
 
-    baseline: Path
+    baseline: Path | None = None
     drop: MaxDrop = field(default_factory=lambda: MaxDrop.parse(DEFAULT_DROP))
     margins: dict[str, float] = field(default_factory=dict)
     primary: str | None = None
@@ -56,7 +57,7 @@ class ScoreRequest:
     extractor: str = "clip"
     weights: Path | None = None
     sha256: str | None = None
-    gate: GateOptions | None = None
+    gate: GateOptions = GateOptions()
     save_baseline: Path | None = None
     against: Path | None = None
     alpha: float | None = None

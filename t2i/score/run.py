@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -48,25 +48,27 @@ def run_score(reporter: Reporter, request: ScoreRequest) -> Report:
     Does not write baselines: see `write_baselines`. Raises InputError, UsageError or UnavailableError; a failed gate is
     a verdict of the report, not an error.
     """
-    earlier = load_baseline(request.gate.baseline) if request.gate else None
+    earlier = load_baseline(request.gate.baseline) if request.gate.baseline else None
     prompts = _suite_prompts(reporter, request)
     measurer = _Measurer(reporter, request)
     find = _given_pictures if request.places else _drawn_pictures
     pictures = find(reporter, request, prompts)
     judged = any(p.expectation.objects or p.expectation.place for p in prompts)
-    found, spent = measurer.measure(pictures, judged)
-    rows = score_pictures(found, measurer.extractor, prompts, request.labels, request.metrics)
-    score = _scored_set(rows, measurer.extractor, prompts if judged else [], request.labels)
+    rows, score, spent = measurer.score(pictures, prompts, judged)
     report = Report(score, rows, spent, warnings=collapse_warnings(rows), checks=_suite_checks(rows, prompts))
-    if request.gate is not None and earlier is not None:
+    if earlier is not None:
         where = str(request.gate.baseline)
         require_same_recipe(score.recipe, earlier.recipe, where)
-        report.before = earlier
         for note in comparison_notes(earlier, score, where):
             reporter.note(note)
-        report.gate = run_gate(earlier, score, request.gate.drop, request.gate.margins, request.gate.primary)
     _compare_sets(report, measurer, request)
-    _compare_before(report, reporter, pictures, request)
+    pairs = _compare_before(report, reporter, pictures, request)
+    if earlier is None and pairs:
+        known = [replace(a, name=b.name, prompt=b.prompt, seed=b.seed) for a, b in pairs]
+        earlier = measurer.score(known, prompts, judged)[1]
+    if earlier is not None:
+        report.before = earlier
+        report.gate = run_gate(earlier, score, request.gate.drop, request.gate.margins, request.gate.primary)
     return report
 
 
@@ -76,7 +78,7 @@ def write_baselines(reporter: Reporter, request: ScoreRequest, report: Report) -
         return
     if request.save_baseline is not None:
         save_baseline(request.save_baseline, report.score)
-    if request.gate is not None and request.gate.update:
+    if request.gate.baseline is not None and request.gate.update:
         save_baseline(request.gate.baseline, report.score, report.before)
         reporter.note(f"{request.gate.baseline} is replaced")
 
@@ -137,6 +139,14 @@ class _Measurer:
         if not found:
             raise InputError("none of the pictures can be read.", "See above.", "partial")
         return found, spent
+
+    def score(
+        self, pictures: Sequence[PictureFile], prompts: Sequence[SuitePrompt], judged: bool
+    ) -> tuple[list[PictureScore], ScoredSet, ExtractionTime]:
+        """The metrics of the pictures, and their averages with the recipe."""
+        found, spent = self.measure(pictures, judged)
+        rows = score_pictures(found, self.extractor, prompts, self.request.labels, self.request.metrics)
+        return rows, _scored_set(rows, self.extractor, prompts if judged else [], self.request.labels), spent
 
 
 # Pictures ---------------------------------------------------------------------------------------------------------
@@ -216,7 +226,8 @@ def _scored_set(
     recipe = ScoreRecipe(extractor.info, judge, metric_versions(rows), suite_hash, tuple(labels))
     models = sorted({row.picture.model for row in rows if row.picture.model})
     seeds = sorted({row.picture.seed for row in rows if row.picture.seed is not None})
-    return ScoredSet(recipe, tuple(average_by_unit(rows)), tuple(models), current_date(), seeds=tuple(seeds))
+    kept = tuple(row.row() for row in rows)
+    return ScoredSet(recipe, tuple(average_by_unit(kept)), tuple(models), current_date(), seeds=tuple(seeds), rows=kept)
 
 
 def _suite_checks(rows: Sequence[PictureScore], suite: Sequence[SuitePrompt]) -> dict[str, Interval]:
@@ -251,12 +262,16 @@ def _compare_sets(report: Report, measurer: _Measurer, request: ScoreRequest) ->
         save_stats(request.save_stats, feature_stats(features, network))
 
 
-def _compare_before(report: Report, reporter: Reporter, pictures: Sequence[PictureFile], request: ScoreRequest) -> None:
-    """--before and --tier. With a tier other than "far", every picture must have a partner."""
+def _compare_before(
+    report: Report, reporter: Reporter, pictures: Sequence[PictureFile], request: ScoreRequest
+) -> list[tuple[PictureFile, PictureFile]]:
+    """--before and --tier, and the pairs. With a tier other than "far", every picture must have a partner."""
     if request.before is None:
-        return
+        return []
     earlier = _all_pictures(request.before)
     pairs, alone = match_pictures(earlier, pictures)
+    if not pairs:
+        raise InputError("no picture before has one after: neither prompt and seed nor file names agree.")
     if len(pictures) > len(pairs):
         paired = {after.path for _, after in pairs}
         new = [p.name for p in pictures if p.path not in paired]
@@ -270,6 +285,7 @@ def _compare_before(report: Report, reporter: Reporter, pictures: Sequence[Pictu
             raise InputError(f"{what}: {alone[0].name}.", "Draw the same prompts with the same seeds.")
         reporter.warn(what)
     report.pairs, report.tier = worst_first([compare_pair(before, after) for before, after in pairs]), request.tier
+    return pairs
 
 
 def _all_pictures(place: Path) -> list[PictureFile]:

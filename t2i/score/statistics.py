@@ -11,8 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 LEVEL = 0.95
 POWER = 0.80
+FLIPS = 1 << 12  # of `sign_flip_test`, at most
 MOST = 100_000  # the largest number of prompts that `Difference.enough` suggests
 FEWEST = 5  # with fewer prompts the verdict is "inconclusive": their standard deviation may be 0 by chance
 
@@ -131,10 +135,57 @@ def detectable(sd: float, n: int, df: int | None = None) -> float:
     return (t_quantile((1 + LEVEL) / 2, degrees) + t_quantile(POWER, degrees)) * sd / math.sqrt(n)
 
 
-def holm(ps: Sequence[float]) -> list[float]:
-    """p-values corrected for multiple testing (Holm 1979), in the order given."""
-    out, least = [0.0] * len(ps), 0.0
-    for rank, i in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
-        least = max(least, min(1.0, (len(ps) - rank) * ps[i]))
-        out[i] = least
-    return out
+def sign_flip_test(gains: Sequence[Sequence[float | None]], margins: Sequence[float]) -> list[float]:
+    """For each metric, the p-value of "it did not get worse by more than its margin", corrected for all metrics.
+
+    gains: [metric][prompt], how much better a metric got (None: not measured for this prompt). margins: >= 0.
+
+    Before and after of an unchanged model may be exchanged in each prompt, which flips the sign of its differences in
+    all metrics at once; so the flips give the joint distribution of the statistics, with no assumption about their
+    shape, and the largest statistic over the metrics gives p-values whose family-wise error rate is exact (Westfall and
+    Young 1993, the single-step maxT procedure). At a true change of exactly the margin this asks that the differences
+    be symmetric. All 2^n flips are taken up to FLIPS, else FLIPS random ones, the same in every run.
+
+    The statistic is Student's t with a part of the margin added to the standard deviation,
+    T = √n·(mean + margin) / sqrt(sd² + (margin/4)²): a metric that is nearly constant does not make a large t of a tiny
+    change.
+    """
+    m, n = len(gains), max((len(row) for row in gains), default=0)
+    if not m or not n:
+        return [1.0] * m
+    x = np.array([[np.nan if v is None else v for v in row] for row in gains], np.float64)
+    there = ~np.isnan(x)
+    margin = np.asarray(margins, np.float64)[:, None]
+    x = np.where(there, x + margin, 0.0)
+    counts = np.maximum(there.sum(axis=1), 1)
+    squares, floor = (x**2).sum(axis=1), np.maximum((margin[:, 0] / 4) ** 2, 1e-18)
+
+    def worst(signs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """-T of every flip and metric: (flips, n) -> (flips, m)."""
+        mean = signs @ x.T / counts
+        variance = np.maximum(squares - counts * mean**2, 0.0) / np.maximum(counts - 1, 1)
+        t: NDArray[np.float64] = -mean * np.sqrt(counts / (variance + floor))
+        return t
+
+    if 2**n <= FLIPS:
+        bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+        signs = 1.0 - 2.0 * bits.astype(np.float64)  # the first is the identity
+    else:
+        signs = 2.0 * np.random.default_rng(0).integers(0, 2, (FLIPS, n)).astype(np.float64) - 1.0
+        signs[0] = 1.0
+    found = worst(signs[:1])[0]
+    largest = worst(signs).max(axis=1)
+    slack = 1e-9 * np.maximum(1.0, np.abs(found))  # equal sums that were added in another order
+    return [float((largest >= value).mean()) for value in found - slack]
+
+
+def rare_event_test(shares: Sequence[float], margin: float, pictures: int) -> float:
+    """The p-value of "a picture is hit with a probability of at most ``margin``", by the exact binomial test.
+
+    shares: of each prompt's pictures that were hit. pictures: of all prompts. The trials are the prompts, because
+    the pictures of one are alike; one of k pictures is hit with a probability of at most k·margin.
+    """
+    from scipy.special import bdtrc
+
+    n, hit = len(shares), sum(share > 0 for share in shares)
+    return float(bdtrc(hit - 1, n, min(1.0, margin * pictures / n))) if hit else 1.0

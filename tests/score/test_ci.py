@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageFilter
+from PIL.PngImagePlugin import PngInfo
 
 PAGE = Path(__file__).parents[2] / "docs" / "ci.md"
 
@@ -20,44 +22,75 @@ def block(kind: str) -> str:
     return found[1]
 
 
-def test_the_script_gates_a_model(tiny: Path, tmp_path: Path) -> None:
-    models = tmp_path / "home" / "models"
-    models.mkdir(parents=True)
-    shutil.copytree(tiny, models / "tiny")
-    script = tmp_path / "gate.sh"
-    script.write_text(block("sh"))
-    (tmp_path / "p.txt").write_text("a cat in the snow\ntwo penguins\na red apple\na zebra\na house at night\ntwo cats")
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    (tools / "t2i").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m t2i "$@"\n')
-    (tools / "t2i").chmod(0o755)
-    env = {
-        **os.environ,
-        "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
-        "T2I_HOME": str(tmp_path / "home"),
-        "SUITE": "p.txt",
-        "SIZE": "16",
-        "EXTRACTOR": "clip:tiny",
-        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
-    }
+class Job:
+    """A folder with the script, six prompts, and the model `tiny`, as a CI job sees it."""
 
-    def gate(model: str) -> subprocess.CompletedProcess[str]:
-        command = ["sh", str(script), model]
-        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    def __init__(self, folder: Path, tiny: Path) -> None:
+        self.folder = folder
+        models = folder / "home" / "models"
+        models.mkdir(parents=True)
+        shutil.copytree(tiny, models / "tiny")
+        (folder / "gate.sh").write_text(block("sh"))
+        prompts = "a cat in the snow\ntwo penguins\na red apple\na zebra\na house at night\ntwo cats"
+        (folder / "p.txt").write_text(prompts)
+        tools = folder / "bin"
+        tools.mkdir()
+        (tools / "t2i").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m t2i "$@"\n')
+        (tools / "t2i").chmod(0o755)
+        self.env = {
+            **os.environ,
+            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+            "T2I_HOME": str(folder / "home"),
+            "SUITE": "p.txt",
+            "SIZE": "16",
+            "EXTRACTOR": "clip:tiny",
+            "GITHUB_STEP_SUMMARY": str(folder / "summary.md"),
+        }
+        self.env.pop("CI", None)
 
-    env["CI"] = "true"
-    lost = gate("tiny")
-    assert lost.returncode == 3 and "commit it" in lost.stderr and not (tmp_path / "score" / "baseline.json").exists()
-    del env["CI"]
-    first = gate("tiny")
+    def gate(self, model: str = "tiny", **env: str) -> subprocess.CompletedProcess[str]:
+        command = ["sh", "gate.sh", model]
+        return subprocess.run(
+            command, cwd=self.folder, env={**self.env, **env}, capture_output=True, text=True, check=False
+        )
+
+
+@pytest.fixture
+def job(tiny: Path, tmp_path: Path) -> Job:
+    return Job(tmp_path, tiny)
+
+
+def test_the_script_gates_a_model(job: Job) -> None:
+    lost = job.gate(CI="true")
+    assert lost.returncode == 3 and "commit it" in lost.stderr
+    assert not (job.folder / "score" / "baseline.json").exists()
+    first = job.gate()
     assert first.returncode == 0, first.stderr
-    assert (tmp_path / "score" / "baseline.json").is_file() and "made a baseline" in first.stderr
-    second = gate("tiny")
+    assert (job.folder / "score" / "baseline.json").is_file() and "made a baseline" in first.stderr
+    second = job.gate(CI="true")
     assert second.returncode == 0, second.stderr
     assert "verdict\tpass" in second.stdout
-    assert (tmp_path / "score" / "junit.xml").is_file() and (tmp_path / "score" / "report.html").is_file()
-    assert (tmp_path / "summary.md").read_text("utf-8").count("## t2i score") == 2
-    assert gate("nobody").returncode == 4
+    assert (job.folder / "score" / "junit.xml").is_file() and (job.folder / "score" / "report.html").is_file()
+    assert (job.folder / "summary.md").read_text("utf-8").count("## t2i score") == 2
+    assert job.gate("nobody").returncode == 4
+
+
+def test_a_reseed_passes_and_a_blur_fails(job: Job) -> None:
+    """The same weights with fresh seeds, then their pictures blurred, as a broken upsampler would draw them."""
+    assert job.gate().returncode == 0
+    reseeded = job.gate(SEED="100")
+    assert reseeded.returncode == 0, reseeded.stdout + reseeded.stderr
+    for path in (job.folder / "score" / "pictures").glob("*.png"):
+        with Image.open(path) as image:
+            image.load()
+        texts = PngInfo()
+        for name, text in image.text.items():
+            texts.add_itxt(name, text)
+        image.filter(ImageFilter.GaussianBlur(1)).save(path, pnginfo=texts)
+    blurred = job.gate()
+    assert blurred.returncode == 1, blurred.stdout + blurred.stderr
+    assert "Pictures are blurrier: sharpness -" in blurred.stderr
+    assert "Pictures are blurrier" in (job.folder / "summary.md").read_text("utf-8")
 
 
 def test_the_job_runs_the_script() -> None:

@@ -44,7 +44,7 @@ def test_order_and_batches_do_not_matter(clip: ClipExtractor, pictures: list[Pic
         assert p == q and a.pixels == b.pixels
         assert np.allclose(a.features, b.features, atol=1e-5)
         assert float(np.linalg.norm(a.features)) == pytest.approx(1, abs=1e-5)
-    units = [average_by_unit(score_pictures(seen, clip)) for seen in (one, two)]
+    units = [average_by_unit([row.row() for row in score_pictures(seen, clip)]) for seen in (one, two)]
     for u, v in zip(*units, strict=True):
         assert u.unit == v.unit and u.metrics == pytest.approx(v.metrics, abs=1e-3)
     assert 0 < clock.share <= 1 and clock.pictures == 9
@@ -93,7 +93,7 @@ def test_prompts_variety_duplicates_and_labels(clip: ClipExtractor, pictures: li
         assert r.values["clip"] == pytest.approx(100 * float(text @ r.features.features), abs=1e-4)
     cats = [r.features.features.astype(np.float64) for r in rows if r.picture.prompt == "a cat in the snow"]
     mean = np.mean([1 - a @ b for i, a in enumerate(cats) for j, b in enumerate(cats) if i != j])
-    by_name = {u.unit: u for u in average_by_unit(rows)}
+    by_name = {u.unit: u for u in average_by_unit([row.row() for row in rows])}
     assert by_name["a cat in the snow"].metrics["variety"] == pytest.approx(mean, rel=1e-5)
     with pytest.raises(UnavailableError, match="scene"):
         score_pictures(seen, clip, names=["scene"])
@@ -103,7 +103,9 @@ def test_a_prompt_and_its_translation_are_one_unit(clip: ClipExtractor, pictures
     cat = Expectation((Wanted("cat"),), "snow")
     suite = [SuitePrompt("a cat in the snow", cat), SuitePrompt("two penguins in the snow", cat, "zh")]
     seen, _ = extract_features(pictures, ScoringNetworks(clip), FeatureCache(None))
-    assert [u.unit for u in average_by_unit(score_pictures(seen, clip, suite))] == ["a cat in the snow"]
+    assert [u.unit for u in average_by_unit([row.row() for row in score_pictures(seen, clip, suite)])] == [
+        "a cat in the snow"
+    ]
 
 
 def test_the_judges_features(tmp_path: Path) -> None:

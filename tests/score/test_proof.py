@@ -64,7 +64,7 @@ class Lab:
     def score(self, rows: Sequence[PictureScore]) -> ScoredSet:
         return ScoredSet(
             ScoreRecipe(self.extractor.info, self.networks.judge_info, metric_versions(rows)),
-            tuple(average_by_unit(rows)),
+            tuple(average_by_unit([row.row() for row in rows])),
         )
 
     def deal(self, seed: int) -> tuple[ScoredSet, ScoredSet]:

@@ -55,7 +55,7 @@ def rows(pictures: Sequence[PictureFile], fall: float) -> list[PictureScore]:
 
 
 def score(made: list[PictureScore], date: str) -> ScoredSet:
-    return ScoredSet(RECIPE, tuple(average_by_unit(made)), ("w",), date)
+    return ScoredSet(RECIPE, tuple(average_by_unit([row.row() for row in made])), ("w",), date)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from t2i.score.statistics import FEWEST, detectable, difference, holm, interval, t_cdf, t_quantile
+from t2i.score.statistics import FEWEST, detectable, difference, interval, sign_flip_test, t_cdf, t_quantile
 
 RUNS, PROMPTS, SEEDS = 500, 100, 4
 
@@ -90,10 +90,33 @@ def test_enough_prompts_would_decide() -> None:
     assert detectable(r.change.sd, r.enough, PROMPTS - 1) <= 0.1 < detectable(r.change.sd, r.enough - 2, PROMPTS - 1)
 
 
-def test_holm() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([]) == []
-    assert holm([0.5, 0.9]) == [1.0, 1.0]
+def flips(seed: int, metrics: int = 12, prompts: int = 8, fall: float = 0.0) -> list[float]:
+    """p-values of metrics that share half of their variance; the first falls by ``fall`` standard deviations."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_t(3, (metrics, prompts)) + rng.standard_t(3, prompts)
+    x[0] -= fall * x[0].std()
+    return sign_flip_test(x.tolist(), [0.0] * metrics)
+
+
+def test_flips_of_an_unchanged_model_fail_it_in_one_of_twenty() -> None:
+    """Twelve correlated metrics of long tails, eight prompts: the rate of any false alarm is the level."""
+    assert 0.03 <= sum(min(flips(seed)) < 0.05 for seed in range(RUNS)) / RUNS <= 0.07
+
+
+def test_flips_find_what_fell_and_name_it() -> None:
+    found = [flips(seed, fall=4.0) for seed in range(100)]
+    assert sum(ps[0] < 0.05 for ps in found) >= 95
+    assert sum(min(ps[1:]) < 0.05 for ps in found) <= 8
+
+
+def test_flips_of_one_metric_are_counted_by_hand() -> None:
+    """Three prompts have eight flips: all of -1, -2, -3 fell, and no other flip is as low."""
+    assert sign_flip_test([[-1.0, -2.0, -3.0]], [0.0]) == [1 / 8]
+    assert sign_flip_test([[-1.0, -2.0, -3.0]], [3.0]) == [1.0]
+    assert sign_flip_test([[-3.0, 1.0, -3.0]], [0.0]) == [2 / 8]
+    assert sign_flip_test([[-1.0, None, -3.0]], [0.0]) == [2 / 8]  # the flip of a prompt without a value counts twice
+    assert sign_flip_test([[0.0] * 8, [0.0] * 8], [0.1, 0.0]) == [1.0, 1.0]
+    assert sign_flip_test([], []) == []
 
 
 def test_what_would_decide_is_more_than_what_did_not() -> None:

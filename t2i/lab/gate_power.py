@@ -1,0 +1,279 @@
+"""What the gate of `t2i score` finds: planted damage, false alarms, and the least change that it sees.
+
+    python -m t2i.lab.gate_power prompts --n 32 > pool/prompts.txt
+    for m in small imagen-small; do
+      t2i sample -f pool/prompts.txt -m $m -n 4 --seed 0 -o pool/$m/healthy
+      t2i sample -f pool/prompts.txt -m $m -n 2 --seed 0 --steps 1 -o pool/$m/one-step
+      t2i sample -f pool/prompts.txt -m $m -n 2 --seed 0 --guidance 1 -o pool/$m/no-guidance
+    done
+    python -m t2i.lab.gate_power table --pool pool --markdown gate.md
+
+Pictures are drawn once. Each trial takes some of their prompts, with seeds 0 and 1 as the baseline, and compares it
+with the same pictures damaged (`lab/planted_damage.py`), or with seeds dealt anew. What the networks find in a picture
+is kept in pool/features.sqlite.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from t2i.files import read_text, write_bytes
+from t2i.lab.gate_pool import PAIR, GatePool, KeptTexts, Seen, Told
+from t2i.lab.planted_damage import EVERY_PICTURE, OTHER_PICTURES, REPLACED, SHARES
+from t2i.score.extractors import ClipExtractor, judge_info
+from t2i.score.features import ScoringNetworks
+from t2i.score.gate import ALPHA, GateResult, MaxDrop, compared_columns, run_gate
+from t2i.score.metric_table import better
+from t2i.score.statistics import sign_flip_test
+from t2i.score.suite import SuitePrompt, read_suite, scene_keys, shipped_suite
+from t2i.score.thumbnails import thumb_distances
+from t2i.store.registry import resolve, resolve_judge
+from t2i.world.judge import Judge
+
+DROP = MaxDrop.parse("5%")
+SIZES = (16, 64)  # pictures of a trial, two of each prompt
+UNLIKE = 0.05  # 1 - SSIM: one step, and no guidance, count where the pictures differ by more, on average
+STEPS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)  # falls to try, in margins
+
+# Planted damage ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A damage of one strength. share: of the pictures. seen: the damaged pictures; None where pictures of the baseline
+    change places (shuffled prompts, one object)."""
+
+    name: str
+    strength: int
+    label: str
+    share: float
+    seen: dict[tuple[str, int], Seen] | None
+
+
+def all_damage(pool: GatePool) -> Iterator[Planted]:
+    for damage in EVERY_PICTURE:
+        for i, strength in enumerate(damage.strengths):
+            made = pool.damaged(f"{damage.name}-{strength:g}", partial(damage.apply, strength=strength))
+            yield Planted(damage.name, i, f"{strength:g}", 1.0, made)
+    others = {name: pool.damaged(name, change) for name, change in REPLACED.items()}
+    for name in ("one step", "no guidance"):
+        others[name] = pool.measured(name.replace(" ", "-"))
+    for name in (*REPLACED, *OTHER_PICTURES):
+        for i, share in enumerate(SHARES):
+            yield Planted(name, i, f"{100 * share:.0f}%", share, others.get(name))
+
+
+def plant(pool: GatePool, planted: Planted, prompts: Sequence[str], rng: np.random.Generator) -> list[Told]:
+    """The pictures of these prompts, damaged."""
+    whole = pool.whole(prompts)
+    hit = sorted(rng.permutation(len(whole))[: round(planted.share * len(whole))])
+    if planted.seen is not None:
+        for i in hit:
+            prompt, seed, _ = whole[i]
+            whole[i] = (prompt, seed, planted.seen[prompt, seed][1])
+        return whole
+    before = list(whole)
+    for k, i in enumerate(hit):
+        # shuffled: a picture of another prompt; one object: the pictures of the first prompt again and again
+        source = (
+            before[hit[(k + len(PAIR)) % len(hit)]] if planted.name.startswith("shuffled") else before[k % len(PAIR)]
+        )
+        whole[i] = (whole[i][0], whole[i][1], source[2])
+    return whole
+
+
+@dataclass
+class Rate:
+    """How often a planted damage was found: with the weights of the baseline, and with others. says: the sentences of
+    the first finding, and how often each."""
+
+    planted: Planted
+    size: int
+    trials: int = 0
+    same: int = 0
+    other: int = 0
+    says: Counter[str] = field(default_factory=Counter)
+    example: dict[str, str] = field(default_factory=dict)
+
+
+def detection(pool: GatePool, planted: Planted, size: int, trials: int) -> Rate:
+    rate = Rate(planted, size)
+    for trial in range(trials):
+        rng = np.random.default_rng([trial, size, planted.strength])
+        prompts = pool.some_prompts(rng, size)
+        before = pool.score(pool.whole(prompts), ("w",))
+        after = pool.score(plant(pool, planted, prompts, rng), ("w",))
+        same, other = run_gate(before, after, DROP), run_gate(before, replace(after, models=("v",)), DROP)
+        rate.trials += 1
+        rate.same += same.verdict == "regression"
+        rate.other += other.verdict == "regression"
+        for outcome in (other, same):
+            if outcome.fell:
+                rate.says[outcome.fell[0]] += 1
+                rate.example.setdefault(outcome.fell[0], outcome.sentences()[0])
+                break
+        if len(prompts) == len(pool.prompts) and planted.share == 1:
+            break  # every trial would be this one
+    return rate
+
+
+def differs(pool: GatePool, name: str) -> float:
+    """Mean 1 - SSIM of the thumbnails of the pictures of this folder and of the healthy ones."""
+    other = pool.measured(name)
+    keys = [k for k in other if k in pool.healthy]
+    sides = [pool.score([(p, s, side[p, s][1]) for p, s in keys], ("w",)).rows for side in (pool.healthy, other)]
+    return float(np.mean(thumb_distances(list(zip(*sides, strict=True)))))
+
+
+# False alarms and power -------------------------------------------------------------------------------------------
+
+
+def false_alarms(pool: GatePool, size: int, trials: int) -> tuple[int, Counter[str]]:
+    """How many of the trials fail a model with fresh seeds, and by what."""
+    failed, by = 0, Counter[str]()
+    for trial in range(trials):
+        rng = np.random.default_rng([trial, size])
+        outcome: GateResult = run_gate(*pool.dealt(rng, pool.some_prompts(rng, size)), DROP)
+        failed += outcome.verdict == "regression"
+        by.update(outcome.fell)
+    return failed, by
+
+
+def least_changes(
+    pool: GatePool, prompts: Sequence[int], trials: int, deals: int
+) -> list[tuple[str, float, list[str]]]:
+    """For each metric: its mean, and for each number of prompts the least fall that four of five trials find.
+
+    Differences between fresh seeds are drawn with replacement from those of the pool, and one metric falls in all of
+    them by the same amount.
+    """
+    base: dict[str, list[float]] = {}
+    gains: dict[str, list[list[float]]] = {}
+    for deal in range(deals):
+        was, now, _ = compared_columns(*pool.dealt(np.random.default_rng([7, deal]), pool.prompts))
+        units = sorted(was["sharpness"])
+        for name in was:
+            if (
+                ":" in name
+                or name in ("sharper", "changed")
+                or any(u not in was[name] or u not in now[name] for u in units)
+            ):
+                continue
+            base.setdefault(name, []).extend(was[name].values())
+            gains.setdefault(name, []).append([better(name) * (now[name][u] - was[name][u]) for u in units])
+    names = list(gains)
+    x = np.array([np.concatenate(gains[name]) for name in names])  # (metrics, deals * units)
+    result = run_gate(*pool.dealt(np.random.default_rng(0), pool.prompts), DROP)
+    margins = [next(c.result.margin for c in result.checks if c.column == name) for name in names]
+    rows = []
+    for j, name in enumerate(names):
+        found = []
+        for n in prompts:
+            found.append(
+                next((f"{k * margins[j]:.3g}" for k in STEPS if _found(x, margins, j, k, n, trials) >= 0.8), "-")
+            )
+        rows.append((name, float(np.mean(base[name])), found))
+    return rows
+
+
+def _found(x: np.ndarray, margins: Sequence[float], j: int, k: float, n: int, trials: int) -> float:
+    """The share of trials with n prompts that find metric j, fallen by k margins."""
+    hits = 0
+    for trial in range(trials):
+        picked = x[:, np.random.default_rng([trial, n]).integers(0, x.shape[1], n)]
+        picked[j] -= k * margins[j]
+        hits += sign_flip_test(picked.tolist(), margins)[j] < ALPHA
+    return hits / trials
+
+
+# The tables -------------------------------------------------------------------------------------------------------
+
+
+def prompts_of_pool(n: int) -> list[str]:
+    """n prompts of the shipped suite, spread over its tasks; the languages take turns."""
+    suite = read_suite(shipped_suite())
+    scenes: dict[object, dict[str, SuitePrompt]] = {}
+    for key, prompt in zip(scene_keys(suite), suite, strict=True):
+        scenes.setdefault(key, {})[prompt.lang] = prompt
+    tasks: dict[str, list[dict[str, SuitePrompt]]] = {}
+    for by_lang in scenes.values():
+        tasks.setdefault(next(iter(by_lang.values())).task, []).append(by_lang)
+    each = max(1, n // len(tasks))
+    picked = [group[i * len(group) // each] for group in tasks.values() for i in range(each)]
+    return [by_lang[("en", "zh")[i % 2]].text for i, by_lang in enumerate(picked)]
+
+
+def tables(folder: Path, models: Sequence[str], trials: int) -> str:
+    """All tables, as Markdown."""
+    extractor, judge = KeptTexts(ClipExtractor(resolve("small"))), resolve_judge()
+    networks = ScoringNetworks(extractor, Judge.load(judge), judge_info(judge))  # type: ignore[arg-type]
+    texts = set(read_text(folder / "prompts.txt").splitlines())
+    suite = [p for p in read_suite(shipped_suite()) if p.text in texts]
+    out = []
+    for model in models:
+        pool = GatePool(folder / model, suite, networks, folder / "features.sqlite")
+        say(f"{model}: {len(pool.healthy)} pictures of {len(pool.prompts)} prompts")
+        out += [
+            f"**{model}**",
+            "",
+            "| damage | strength | "
+            + " | ".join(f"{n}, {w}" for n in SIZES for w in ("same weights", "others"))
+            + " | the report says |",
+            "|" + "---|" * 7,
+        ]
+        unlike = {name: differs(pool, name.replace(" ", "-")) for name in ("one step", "no guidance")}
+        for planted in all_damage(pool):
+            rates = [detection(pool, planted, size, trials) for size in SIZES]
+            cells = [f"{hits / r.trials:.2f}" for r in rates for hits in (r.same, r.other)]
+            first = rates[-1].says.most_common(1) or rates[0].says.most_common(1)
+            said = rates[-1].example.get(first[0][0]) or rates[0].example[first[0][0]] if first else "nothing"
+            note = "" if unlike.get(planted.name, 1.0) > UNLIKE else " (hardly differs)"
+            out.append(f"| {planted.name}{note} | {planted.label} | {' | '.join(cells)} | {said} |")
+            say(out[-1])
+        out += ["", *(f"{n}: mean 1 - SSIM to the pair {d:.3f}." for n, d in unlike.items()), ""]
+        for size in SIZES:
+            n = 5 * trials
+            failed, by = false_alarms(pool, size, n)
+            out.append(f"Fresh seeds, {size} pictures: {failed} of {n} trials fail ({dict(by.most_common(3))}).")
+            say(out[-1])
+        out += ["", "| metric | mean | 8 prompts | 40 prompts | 200 prompts |", "|---|---|---|---|---|"]
+        for name, mean, found in least_changes(pool, (8, 40, 200), max(20, trials // 2), 5):
+            out.append(f"| {name} | {mean:.3g} | {' | '.join(found)} |")
+            say(out[-1])
+        out.append("")
+    return "\n".join(out)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("prompts", "table"))
+    parser.add_argument("--n", type=int, default=32, help="prompts of the pool")
+    parser.add_argument("--pool", type=Path, default=Path("pool"))
+    parser.add_argument("--models", default="small,imagen-small")
+    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--markdown", type=Path)
+    args = parser.parse_args()
+    if args.what == "prompts":
+        print("\n".join(prompts_of_pool(args.n)))
+        return
+    text = tables(args.pool, args.models.split(","), args.trials)
+    if args.markdown:
+        write_bytes(args.markdown, (text + "\n").encode())
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""What each metric is, which way is worse, and how far it may get worse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from t2i.errors import UsageError, nearest
+from t2i.world.reading import TASKS
+
+
+@dataclass(frozen=True)
+class Metric:
+    """better: 1 if more is better, -1 if less is. fell: what a change for the worse means for the pictures. needs: a
+    key of NEEDS, or "" for a metric that every picture has. margin: how far it may get worse, a share of the baseline's
+    mean (10%) or an amount (0.5); "" for that of `--max-drop`. version: raised when its arithmetic changes.
+    """
+
+    what: str
+    better: int
+    fell: str
+    needs: str = ""
+    margin: str = ""
+    version: int = 1
+
+
+METRICS: dict[str, Metric] = {
+    "scene": Metric(
+        "share of pictures that do what the task of their prompt asks, by the judge",
+        1,
+        "fewer pictures show what was asked",
+        "suite",
+    ),
+    "clip": Metric(
+        "100 x cosine of picture and prompt in the extractor's space", 1, "pictures fit their prompts less", "prompt"
+    ),
+    **{
+        name: Metric(
+            f"share of pictures whose {name} is as asked, by the judge",
+            1,
+            f"fewer pictures have the {name} asked for",
+            "suite",
+        )
+        for name in TASKS
+    },
+    "variety": Metric(
+        "mean of 1 - cosine between the pictures of a prompt",
+        1,
+        "pictures of a prompt are more alike",
+        "several",
+        "20%",
+    ),
+    "duplicate": Metric("share of pictures that repeat another", -1, "more pictures repeat another", "", "0.02"),
+    "blank": Metric("share of pictures that show nothing", -1, "more pictures show nothing", "", "0.02"),
+    "clipped": Metric(
+        "share of pixels that are pure white or black", -1, "more pixels are pure white or black", "", "0.02"
+    ),
+    "contrast": Metric("standard deviation of luma, of 255", 1, "pictures have less contrast", "", "10%"),
+    "saturation": Metric("mean of the largest minus the smallest channel, of 255", 1, "colours are paler", "", "10%"),
+    "sharpness": Metric("standard deviation of the Laplacian of luma, of 255", 1, "pictures are blurrier", "", "10%"),
+    "noise": Metric("standard deviation of noise in flat parts, of 255", -1, "pictures are noisier", "", "0.5"),
+    "lattice": Metric("strength of a pattern of 8 pixels, of 255", -1, "pictures show a lattice or blocks", "", "0.5"),
+    "sharper": Metric(
+        "sharpness again, as a change that the same weights do not make", -1, "pictures are sharper", "pair", "10%"
+    ),
+    "changed": Metric(
+        "share of pictures that are another one than for the same prompt and seed before",
+        -1,
+        "pictures are not those of before",
+        "pair",
+        "0.002",
+    ),
+}
+PAIRED = ("sharper", "changed")  # measured between two scores, and gated only where the weights are the same
+NEEDS = {
+    "suite": "no picture's prompt is in a suite that says what to see",
+    "prompt": "no prompt is known, or the extractor reads no text",
+    "several": "no prompt has two pictures",
+    "pair": "it is measured between two scores",
+}
+HINTS = {
+    "suite": "Give the suite with --suite.",
+    "prompt": "Give the prompts with --prompts FILE.jsonl, or choose --extractor clip.",
+    "several": "Draw more pictures of each prompt.",
+    "pair": "Compare with --baseline or --before.",
+}
+PIXEL_METRICS = ("blank", "clipped", "contrast", "saturation", "sharpness", "noise", "lattice")
+SHARES = frozenset({"scene", *TASKS, "duplicate", "blank", "changed"})  # 0 or 1 per picture
+PRIMARY = ("scene", "clip", "duplicate")  # the first that was measured leads the gate, unless the user names another
+
+
+def check_metric_names(names: Sequence[str]) -> None:
+    """Raise UsageError for an unknown metric."""
+    for name in names:
+        if name not in METRICS:
+            near = nearest(name, list(METRICS), 1)
+            hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(METRICS)}."
+            raise UsageError(f"there is no metric {name!r}.", hint)
+
+
+def better(column: str) -> int:
+    """`Metric.better` of a column: 1 or -1."""
+    return METRICS[column.split(":")[0]].better
+
+
+def is_share(column: str) -> bool:
+    """Whether the values of a column are shares in [0, 1]."""
+    return column.split(":")[0] in SHARES
