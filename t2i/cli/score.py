@@ -115,7 +115,7 @@ def score(
         typer.Option("--update-baseline", help="Compare, then replace --baseline anyway.", rich_help_panel=Panel.GATE),
     ] = False,
     max_drop: Annotated[
-        str, typer.Option(metavar="X%|X", help="How far the leading metric may fall.", rich_help_panel=Panel.GATE)
+        str, typer.Option(metavar="X%|X", help="How far scene and clip may fall.", rich_help_panel=Panel.GATE)
     ] = "5%",
     margin: Annotated[
         str | None,
@@ -151,7 +151,7 @@ def score(
     ] = None,
     before: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Pixel by pixel: the same prompts and seeds.", rich_help_panel=Panel.COMPARE),
+        typer.Option(metavar="DIR", help="A gate: the same prompts and seeds before.", rich_help_panel=Panel.COMPARE),
     ] = None,
     tier: Annotated[
         str,

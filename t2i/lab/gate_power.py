@@ -6,7 +6,7 @@
       t2i sample -f pool/prompts.txt -m $m -n 2 --seed 0 --steps 1 -o pool/$m/one-step
       t2i sample -f pool/prompts.txt -m $m -n 2 --seed 0 --guidance 1 -o pool/$m/no-guidance
     done
-    python -m t2i.lab.gate_power table --pool pool --markdown gate.md
+    for what in damage alarms power; do python -m t2i.lab.gate_power $what --pool pool; done
 
 Pictures are drawn once. Each trial takes some of their prompts, with seeds 0 and 1 as the baseline, and compares it
 with the same pictures damaged (`lab/planted_damage.py`), or with seeds dealt anew. What the networks find in a picture
@@ -16,19 +16,20 @@ is kept in pool/features.sqlite.
 from __future__ import annotations
 
 import argparse
-import sys
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
-from t2i.files import read_text, write_bytes
+from t2i.files import read_text
 from t2i.lab.gate_pool import PAIR, GatePool, KeptTexts, Seen, Told
-from t2i.lab.planted_damage import EVERY_PICTURE, OTHER_PICTURES, REPLACED, SHARES
-from t2i.score.extractors import ClipExtractor, judge_info
+from t2i.lab.planted_damage import DRAWN_ANEW, EVERY_PICTURE, MOVED, REPLACED, SHARES
+from t2i.score.extractors import ClipExtractor, Extractor, judge_info
 from t2i.score.features import ScoringNetworks
 from t2i.score.gate import ALPHA, GateResult, MaxDrop, compared_columns, run_gate
 from t2i.score.metric_table import better
@@ -40,7 +41,6 @@ from t2i.world.judge import Judge
 
 DROP = MaxDrop.parse("5%")
 SIZES = (16, 64)  # pictures of a trial, two of each prompt
-UNLIKE = 0.05  # 1 - SSIM: one step, and no guidance, count where the pictures differ by more, on average
 STEPS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)  # falls to try, in margins
 
 # Planted damage ---------------------------------------------------------------------------------------------------
@@ -58,17 +58,22 @@ class Planted:
     seen: dict[tuple[str, int], Seen] | None
 
 
-def all_damage(pool: GatePool) -> Iterator[Planted]:
+def all_damage(pool: GatePool, strengths: Sequence[int]) -> Iterator[Planted]:
+    """Every damage at these strengths (0 to 2). Pictures of the pool that were not drawn are left out."""
     for damage in EVERY_PICTURE:
-        for i, strength in enumerate(damage.strengths):
+        for i in strengths:
+            strength = damage.strengths[i]
             made = pool.damaged(f"{damage.name}-{strength:g}", partial(damage.apply, strength=strength))
             yield Planted(damage.name, i, f"{strength:g}", 1.0, made)
-    others = {name: pool.damaged(name, change) for name, change in REPLACED.items()}
-    for name in ("one step", "no guidance"):
-        others[name] = pool.measured(name.replace(" ", "-"))
-    for name in (*REPLACED, *OTHER_PICTURES):
-        for i, share in enumerate(SHARES):
-            yield Planted(name, i, f"{100 * share:.0f}%", share, others.get(name))
+    others: dict[str, dict[tuple[str, int], Seen] | None] = {
+        name: pool.damaged(name, change) for name, change in REPLACED.items()
+    }
+    others |= dict.fromkeys(MOVED)
+    drawn = [name for name in DRAWN_ANEW if (pool.folder / name.replace(" ", "-")).is_dir()]
+    others |= {name: pool.measured(name.replace(" ", "-")) for name in drawn}
+    for name, seen in others.items():
+        for i in strengths:
+            yield Planted(name, i, f"{100 * SHARES[i]:.0f}%", SHARES[i], seen)
 
 
 def plant(pool: GatePool, planted: Planted, prompts: Sequence[str], rng: np.random.Generator) -> list[Told]:
@@ -177,9 +182,8 @@ def least_changes(
     for j, name in enumerate(names):
         found = []
         for n in prompts:
-            found.append(
-                next((f"{k * margins[j]:.3g}" for k in STEPS if _found(x, margins, j, k, n, trials) >= 0.8), "-")
-            )
+            k = bisect_left(STEPS, 0.8, key=lambda k, j=j, n=n: _found(x, margins, j, k, n, trials))
+            found.append(f"{STEPS[k] * margins[j]:.3g}" if k < len(STEPS) else "-")
         rows.append((name, float(np.mean(base[name])), found))
     return rows
 
@@ -211,68 +215,66 @@ def prompts_of_pool(n: int) -> list[str]:
     return [by_lang[("en", "zh")[i % 2]].text for i, by_lang in enumerate(picked)]
 
 
-def tables(folder: Path, models: Sequence[str], trials: int) -> str:
-    """All tables, as Markdown."""
+def open_pools(folder: Path, models: Sequence[str]) -> dict[str, GatePool]:
+    """Model -> its pictures."""
     extractor, judge = KeptTexts(ClipExtractor(resolve("small"))), resolve_judge()
-    networks = ScoringNetworks(extractor, Judge.load(judge), judge_info(judge))  # type: ignore[arg-type]
+    networks = ScoringNetworks(cast(Extractor, extractor), Judge.load(judge), judge_info(judge))
     texts = set(read_text(folder / "prompts.txt").splitlines())
     suite = [p for p in read_suite(shipped_suite()) if p.text in texts]
-    out = []
-    for model in models:
-        pool = GatePool(folder / model, suite, networks, folder / "features.sqlite")
-        say(f"{model}: {len(pool.healthy)} pictures of {len(pool.prompts)} prompts")
-        out += [
-            f"**{model}**",
-            "",
-            "| damage | strength | "
-            + " | ".join(f"{n}, {w}" for n in SIZES for w in ("same weights", "others"))
-            + " | the report says |",
-            "|" + "---|" * 7,
-        ]
-        unlike = {name: differs(pool, name.replace(" ", "-")) for name in ("one step", "no guidance")}
-        for planted in all_damage(pool):
-            rates = [detection(pool, planted, size, trials) for size in SIZES]
-            cells = [f"{hits / r.trials:.2f}" for r in rates for hits in (r.same, r.other)]
-            first = rates[-1].says.most_common(1) or rates[0].says.most_common(1)
-            said = rates[-1].example.get(first[0][0]) or rates[0].example[first[0][0]] if first else "nothing"
-            note = "" if unlike.get(planted.name, 1.0) > UNLIKE else " (hardly differs)"
-            out.append(f"| {planted.name}{note} | {planted.label} | {' | '.join(cells)} | {said} |")
-            say(out[-1])
-        out += ["", *(f"{n}: mean 1 - SSIM to the pair {d:.3f}." for n, d in unlike.items()), ""]
-        for size in SIZES:
-            n = 5 * trials
-            failed, by = false_alarms(pool, size, n)
-            out.append(f"Fresh seeds, {size} pictures: {failed} of {n} trials fail ({dict(by.most_common(3))}).")
-            say(out[-1])
-        out += ["", "| metric | mean | 8 prompts | 40 prompts | 200 prompts |", "|---|---|---|---|---|"]
-        for name, mean, found in least_changes(pool, (8, 40, 200), max(20, trials // 2), 5):
-            out.append(f"| {name} | {mean:.3g} | {' | '.join(found)} |")
-            say(out[-1])
-        out.append("")
-    return "\n".join(out)
+    return {model: GatePool(folder / model, suite, networks, folder / "features.sqlite") for model in models}
 
 
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def damage_table(pool: GatePool, trials: int, strengths: Sequence[int]) -> Iterator[str]:
+    """A row of Markdown for each damage and strength."""
+    ways = [f"{n}, {weights}" for n in SIZES for weights in ("same weights", "others")]
+    yield f"| damage | strength | {' | '.join(ways)} | the report says |"
+    yield "|" + "---|" * 7
+    for planted in all_damage(pool, strengths):
+        rates = [detection(pool, planted, size, trials) for size in SIZES]
+        cells = [f"{hits / r.trials:.2f}" for r in rates for hits in (r.same, r.other)]
+        said = next((r.example[r.says.most_common(1)[0][0]] for r in reversed(rates) if r.says), "nothing")
+        yield f"| {planted.name} | {planted.label} | {' | '.join(cells)} | {said} |"
+    yield ""
+    for name in DRAWN_ANEW:
+        if (pool.folder / name.replace(" ", "-")).is_dir():
+            yield f"{name}: mean 1 - SSIM of the thumbnails to the pair {differs(pool, name.replace(' ', '-')):.3f}."
+
+
+def alarm_lines(pool: GatePool, trials: int) -> Iterator[str]:
+    for size in SIZES:
+        failed, by = false_alarms(pool, size, trials)
+        yield f"{size} pictures: {failed} of {trials} trials fail {dict(by)}"
+
+
+def power_table(pool: GatePool, trials: int) -> Iterator[str]:
+    """A row of Markdown for each metric."""
+    yield "| metric | mean | 8 prompts | 40 prompts | 200 prompts |"
+    yield "|---|---|---|---|---|"
+    for name, mean, found in least_changes(pool, (8, 40, 200), trials, 5):
+        yield f"| {name} | {mean:.3g} | {' | '.join(found)} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("prompts", "table"))
+    parser.add_argument("what", choices=("prompts", "damage", "alarms", "power"))
     parser.add_argument("--n", type=int, default=32, help="prompts of the pool")
     parser.add_argument("--pool", type=Path, default=Path("pool"))
     parser.add_argument("--models", default="small,imagen-small")
     parser.add_argument("--trials", type=int, default=100)
-    parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--middle", action="store_true", help="only the middle strengths")
     args = parser.parse_args()
     if args.what == "prompts":
         print("\n".join(prompts_of_pool(args.n)))
         return
-    text = tables(args.pool, args.models.split(","), args.trials)
-    if args.markdown:
-        write_bytes(args.markdown, (text + "\n").encode())
-    else:
-        print(text)
+    for model, pool in open_pools(args.pool, args.models.split(",")).items():
+        print(f"\n**{model}**: {len(pool.healthy)} pictures of {len(pool.prompts)} prompts\n", flush=True)
+        rows = {
+            "damage": lambda pool=pool: damage_table(pool, args.trials, (1,) if args.middle else (0, 1, 2)),
+            "alarms": lambda pool=pool: alarm_lines(pool, args.trials),
+            "power": lambda pool=pool: power_table(pool, args.trials),
+        }[args.what]()
+        for row in rows:
+            print(row, flush=True)
 
 
 if __name__ == "__main__":

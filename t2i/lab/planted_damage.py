@@ -83,8 +83,9 @@ EVERY_PICTURE = (
 )
 REPLACED = {"colour swap": colour_swap, "black frames": black}
 """Name -> the picture that stands in for another one, on SHARES of the pictures."""
-OTHER_PICTURES = ("shuffled prompts", "one object", "one step", "no guidance")
-"""On SHARES of the pictures, too; these are exchanged for others of the pool."""
+MOVED = ("shuffled prompts", "one object")
+DRAWN_ANEW = ("one step", "no guidance")
+"""On SHARES of the pictures, too: the pictures of other prompts, and pictures that the model drew in a worse way."""
 
 
 def _levels(image: Image.Image) -> NDArray[np.float64]:
