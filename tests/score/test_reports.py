@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -55,7 +56,8 @@ def rows(pictures: Sequence[PictureFile], fall: float) -> list[PictureScore]:
 
 
 def score(made: list[PictureScore], date: str) -> ScoredSet:
-    return ScoredSet(RECIPE, tuple(average_by_unit([row.row() for row in made])), ("w",), date)
+    kept = tuple(row.row() for row in made)
+    return ScoredSet(RECIPE, tuple(average_by_unit(kept)), ("w",), date, rows=kept)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     was, now = draw(tmp / "before", 0), draw(tmp / "after", 5)
     before = score(rows(was, 0), "2026-11-20T00:00:00")
     old = [{**before.history_entry(), "date": f"2026-11-1{i}", "means": {"clip": 63.0 + i}} for i in range(4)]
-    before = ScoredSet(before.recipe, before.units, before.models, before.date, tuple(old))
+    before = replace(before, history=tuple(old))
     made = rows(now, 30)
     after = score(made, "2026-11-22T00:00:00")
     out = Report(after, made, ExtractionTime(10.0, 9.0, 12, 0), before)
@@ -108,6 +110,23 @@ def test_the_summary_cannot_be_broken_by_a_prompt(report: Report, tmp_path: Path
     assert path.read_text() == "before\n" + text
 
 
+def test_the_page_lists_each_picture_by_what_fell_most(report: Report) -> None:
+    """Without scripts the order is right already; with them each heading is a button that sorts."""
+    text = html_report(report)
+    table = text[text.index('<table id="changes">') :]
+    table = table[: table.index("</table>")]
+    head, *lines = table.split("<tr>")[1:]
+    assert head.count("<button") == head.count("aria-sort") == 4 and 'aria-sort="descending"' in head  # clip, changed
+    losses = [float(line.split('<td data-sort="')[1].split('"')[0]) for line in lines]
+    assert len(losses) == 12 and losses == sorted(losses, reverse=True) and losses[0] > 1 > losses[-1]
+    assert all(line.count("data:image/webp;base64,") == 2 for line in lines)
+    assert (
+        [f'href="#pair-{i}"' in table for i in range(12)]
+        == [f'id="pair-{i}"' in text for i in range(12)]
+        == [True] * 12
+    )
+
+
 class Tags(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
@@ -125,7 +144,7 @@ def test_the_page_needs_nothing_else(report: Report) -> None:
     assert kinds.count("script") == 1 and not {"link", "iframe", "object"} & set(kinds)
     for tag, attributes in tags.found:
         for name in ("src", "href"):
-            assert (attributes.get(name) or "data:").startswith("data:"), tag
+            assert (attributes.get(name) or "data:").startswith(("data:", "#")), tag
         if tag == "img":
             assert attributes.get("alt")
         if tag == "input":
