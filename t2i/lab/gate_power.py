@@ -182,13 +182,13 @@ def least_changes(
     for j, name in enumerate(names):
         found = []
         for n in prompts:
-            k = bisect_left(STEPS, 0.8, key=lambda k, j=j, n=n: _found(x, margins, j, k, n, trials))
+            k = bisect_left(STEPS, 0.8, key=partial(_found, x, margins, trials, j, n))
             found.append(f"{STEPS[k] * margins[j]:.3g}" if k < len(STEPS) else "-")
         rows.append((name, float(np.mean(base[name])), found))
     return rows
 
 
-def _found(x: np.ndarray, margins: Sequence[float], j: int, k: float, n: int, trials: int) -> float:
+def _found(x: np.ndarray, margins: Sequence[float], trials: int, j: int, n: int, k: float) -> float:
     """The share of trials with n prompts that find metric j, fallen by k margins."""
     hits = 0
     for trial in range(trials):
