@@ -7,7 +7,16 @@ import math
 import numpy as np
 import pytest
 
-from t2i.score.statistics import FEWEST, detectable, difference, interval, sign_flip_test, t_cdf, t_quantile
+from t2i.score.statistics import (
+    FEWEST,
+    detectable,
+    difference,
+    interval,
+    rare_event_test,
+    sign_flip_test,
+    t_cdf,
+    t_quantile,
+)
 
 RUNS, PROMPTS, SEEDS = 500, 100, 4
 
@@ -117,6 +126,14 @@ def test_flips_of_one_metric_are_counted_by_hand() -> None:
     assert sign_flip_test([[-1.0, None, -3.0]], [0.0]) == [2 / 8]  # the flip of a prompt without a value counts twice
     assert sign_flip_test([[0.0] * 8, [0.0] * 8], [0.1, 0.0]) == [1.0, 1.0]
     assert sign_flip_test([], []) == []
+
+
+def test_what_never_happens_by_chance() -> None:
+    """Eight prompts of two pictures, each hit with a probability of .002: of a prompt, .004."""
+    assert rare_event_test([0.0] * 8, 0.002, 16) == 1.0
+    assert rare_event_test([0.5] + [0.0] * 7, 0.002, 16) == pytest.approx(1 - 0.996**8)
+    two = 1 - 0.996**8 - 8 * 0.004 * 0.996**7
+    assert rare_event_test([0.5, 1.0] + [0.0] * 6, 0.002, 16) == pytest.approx(two)
 
 
 def test_what_would_decide_is_more_than_what_did_not() -> None:
