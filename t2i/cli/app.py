@@ -15,7 +15,7 @@ import typer
 
 from t2i import __version__
 from t2i.batching import out_of_memory
-from t2i.cli import info, inpaint, models, sample, score, train, upscale, vary
+from t2i.cli import capabilities, info, inpaint, models, sample, score, train, upscale, vary
 from t2i.cli.panels import PanelCommand
 from t2i.cli.streams import drop_stdout, prepare_streams
 from t2i.cli.ui import UI, ReaderGone, unwritten
@@ -64,6 +64,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, str]] = {
     "train": (train.train, train.EPILOG, "Train a model, or one stage of it."),
     "score": (score.score, score.EPILOG, "Score pictures, and compare models by them."),
     "info": (info.info, info.EPILOG, "Show how a picture was made."),
+    "capabilities": (capabilities.capabilities, capabilities.EPILOG, "Show what this version offers, for scripts."),
 }
 for _name, (_function, _epilog, _short) in COMMANDS.items():
     app.command(_name, cls=PanelCommand, epilog=_epilog, short_help=_short)(_function)
