@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from t2i.cli import export, pull
 from t2i.cli import options as opt
-from t2i.cli import pull
 from t2i.cli.model_page import show_bundle, show_folder
 from t2i.cli.panels import PanelCommand
 from t2i.cli.ui import UI
@@ -153,3 +153,4 @@ def verify(
 
 app.command("pull", cls=PanelCommand, epilog=pull.PULL_EPILOG)(pull.pull)
 app.command("rm", cls=PanelCommand, epilog=pull.RM_EPILOG)(pull.rm)
+app.command("export", cls=PanelCommand, epilog=export.EPILOG)(export.export)
