@@ -36,6 +36,7 @@ def open_regular(path: Path | str) -> BufferedReader:
 
 
 def _open_regular(path: Path | str, flags: int) -> int:
+    """A descriptor of a regular file, made where it is missing and the flags say so. Raises OSError."""
     try:
         # not to block on a pipe; what it is is asked of the open file, for the name may soon mean another
         fd = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0), 0o666)
@@ -120,6 +121,11 @@ def _claim(temp: Path, path: Path) -> None:
         os.replace(temp, path)
     else:
         temp.unlink()
+
+
+def check_appendable(path: Path) -> None:
+    """Raise OSError unless the regular file at ``path`` can be written to."""
+    os.close(_open_regular(path, os.O_WRONLY | os.O_APPEND))
 
 
 def clear_stale(folder: Path) -> None:

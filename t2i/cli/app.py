@@ -24,6 +24,7 @@ from t2i.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_PIPE,
+    EXIT_TERMINATED,
     InputError,
     InternalError,
     T2IError,
@@ -70,6 +71,7 @@ for _name, (_function, _epilog, _short) in COMMANDS.items():
     app.command(_name, cls=PanelCommand, epilog=_epilog, short_help=_short)(_function)
 app.add_typer(models.app, name="models")
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # click's UsageError; Typer brings its own click, and this name is public in every version
 ParserFault: type[Exception] = typer.BadParameter.__bases__[0]
 
@@ -100,16 +102,28 @@ def main() -> NoReturn:
     except BaseException:
         traceback.print_exc()
         code = EXIT_INTERNAL
+    _ignore_signals()  # the code is known: nothing may change it any more
     sys.exit(code)
 
 
 def run(args: list[str]) -> int:
     """Run the command line on ``args`` and return the exit code. No exception leaves it."""
     prepare_streams()
-    ui = UI.from_args(args)
+    found = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        return _run(args, UI.from_args(args))
+    finally:
+        for number, handler in found.items():
+            if handler is not None:  # None: not Python's
+                signal.signal(number, handler)
+
+
+def _run(args: list[str], ui: UI) -> int:
     code, error = EXIT_OK, None
     try:
         code, error = _invoke(args, ui)
+        if code in (EXIT_INTERRUPTED, EXIT_TERMINATED):
+            _ignore_signals()  # while it is told
         if error is not None:
             if ui.debug:
                 traceback.print_exception(error)
@@ -131,7 +145,7 @@ def _invoke(args: list[str], ui: UI) -> tuple[int, T2IError | None]:
     def terminate(number: int, frame: FrameType | None) -> None:
         raise Stopped(number)  # an exception, so that temporary files are removed on the way out
 
-    previous = signal.signal(signal.SIGTERM, terminate)
+    signal.signal(signal.SIGTERM, terminate)
     try:
         _check_folder()
         code = app(args, prog_name="t2i", standalone_mode=False, obj=ui)
@@ -157,8 +171,11 @@ def _invoke(args: list[str], ui: UI) -> tuple[int, T2IError | None]:
         memory = UnavailableError("there is not enough memory for this.", "Try a smaller -n or --size.", "memory")
         memory.__cause__ = error
         return memory.exit_code, memory
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+
+
+def _ignore_signals() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _check_folder() -> None:

@@ -176,9 +176,9 @@ def inpaint(
     jobs = [Job(text, s, i, i, settings, title) for i, s in enumerate(opt.seeds_or(seeds, fallback, n))]
     for folder in paths.folders(jobs):
         check_writable(folder)
+    opt.environment(offline, deterministic, device)
     if seeds is None:
         ui.note(f"seed {fallback}")
-    opt.environment(offline, deterministic)
     if show_mask:
         edit = replace(edit, beside=paths.path(jobs[0]).parent / f"{picture.stem}.mask.png")
     request = DrawRequest(

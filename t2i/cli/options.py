@@ -11,6 +11,7 @@ import typer
 
 from t2i.cli.panels import Panel
 from t2i.errors import UsageError
+from t2i.jobs.device import pick_device
 from t2i.jobs.parsing import DTYPES
 from t2i.sampling import SAMPLERS
 
@@ -175,8 +176,11 @@ def read_signer(cert: Path | None, key: Path | None) -> Signer | None:
     return Signer.load(cert, key)
 
 
-def environment(offline: bool, deterministic: bool) -> None:
-    """Set what has to be set before the libraries are imported."""
+def environment(offline: bool, deterministic: bool, device: str = "auto") -> None:
+    """Set what has to be set before the libraries are imported, and look for a device that was named.
+
+    Raises UnavailableError (code ``device``).
+    """
     if offline:
         os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
     if deterministic:
@@ -186,3 +190,5 @@ def environment(offline: bool, deterministic: bool) -> None:
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    if device not in ("auto", "cpu"):
+        pick_device(device)

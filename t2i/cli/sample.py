@@ -184,9 +184,9 @@ def sample(
         )
     for folder in paths.folders(jobs):
         check_writable(folder)
+    opt.environment(offline, deterministic, device)
     if seeds is None and fallback is not None:
         ui.note(f"seed {fallback}")
-    opt.environment(offline, deterministic)
     ui.screen = Screen.wanted(ui, show, preview)
     request = DrawRequest(
         stored, paths.path, keep_stages=keep_stages, overwrite=overwrite, manifest=not paths.single,

@@ -154,7 +154,7 @@ class UI:
             if signals:
                 before[number](number, frame)  # what it would have done without us: raise
             signals.append(number)
-            self.warn("stopping after this step; once more to stop at once")
+            self.warn("stopping as soon as this is saved; once more to stop at once")
 
         # a signal that is ignored, as in the background of a script, stays ignored
         found = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -115,7 +115,7 @@ def upscale(
         raise UnavailableError(f"the model {name!r} has no upsampler.", hint)
     counts = per_stage("steps", steps, bundle.manifest, 1, 1000, whole=True, kinds=("upsampler",), bare="upsampler")
     check_writable(Path(output))
-    opt.environment(offline, deterministic)
+    opt.environment(offline, deterministic, device)
     request = UpscaleRequest(
         ui, bundle, Path(output), to, scale, text, seed, {k: int(v) for k, v in counts.items()}, tile,
         not trust, dtype, overwrite, strict, no_prompt_metadata, signer, sharp,

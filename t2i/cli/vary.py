@@ -129,9 +129,9 @@ def vary(
     )
     for folder in paths.folders(jobs):
         check_writable(folder)
+    opt.environment(offline, deterministic, device)
     if seeds is None:
         ui.note(f"seed {fallback}")
-    opt.environment(offline, deterministic)
     ui.screen = Screen.wanted(ui, show, preview)
     request = DrawRequest(
         stored, paths.path, command="vary", keep_stages=keep_stages, overwrite=overwrite, manifest=not paths.single,

@@ -12,6 +12,8 @@ from t2i.stages.upsampler import Box
 CONTEXT = 1.6
 """Side of a window as a multiple of the mask's: in the training pictures a thing fills about that share."""
 
+MAX_WINDOWS = 400  # squares that are painted for one mask
+
 
 def box(height: int, width: int, x: int, y: int, w: int, h: int) -> Tensor:
     """The mask of a rectangle, in pixels. Raises UsageError if it lies outside of the picture."""
@@ -70,7 +72,8 @@ def windows(mask: Tensor, least: int) -> list[Box]:
     """Squares that cover the mask and some context, in the order in which to paint them.
 
     One square if the mask fits; else a grid that overlaps by half, the squares with the most known pixels first.
-    least: least side of a square, the model's own size, where the picture is large enough.
+    least: least side of a square, the model's own size, where the picture is large enough. Raises UsageError for more
+    than `MAX_WINDOWS`: along the edge of a picture that is very narrow.
     """
     height, width = mask.shape[1:]
     short, b = min(height, width), bounds(mask)
@@ -78,6 +81,10 @@ def windows(mask: Tensor, least: int) -> list[Box]:
     side = min(short, max(least, round(CONTEXT * longest)))
     tops = _starts(b.top, b.bottom, side, height)
     lefts = _starts(b.left, b.right, side, width)
+    count = len(tops) * len(lefts)
+    if count > MAX_WINDOWS:
+        what = f"the mask is so long, and the picture so narrow, that it takes {count} squares to paint."
+        raise UsageError(what, f"At most {MAX_WINDOWS} are painted: mask less, or crop the picture.")
     waiting = [Box(t, x, t + side, x + side) for t in tops for x in lefts]
     unknown = (mask > 0.5).float()
     order: list[Box] = []
@@ -98,5 +105,5 @@ def _starts(first: int, last: int, side: int, length: int) -> list[int]:
     # half a square of context where there is as much
     first, last = max(first - side // 2, 0), min(last + side // 2, length)
     reach = last - first - side
-    count = -(-reach // (side // 2)) + 1
+    count = -(-reach // max(side // 2, 1)) + 1
     return [first + round(i * reach / (count - 1)) for i in range(count)]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2i.errors import InputError, UsageError
-from t2i.files import explain_os_error, variant
+from t2i.files import check_appendable, explain_os_error, variant
 
 if TYPE_CHECKING:
     from t2i.jobs.job import Job
@@ -43,7 +43,7 @@ class OutputPaths:
             raise UsageError("-o names no folder.", "Write -o out/")  # one path a line: no line breaks
         is_template = "{" in output or output.lower().endswith(SUFFIXES)
         template = output if is_template else str(Path(output) / "{slug}-{seed}.png")
-        if not template.lower().endswith(SUFFIXES):
+        if Path(template).suffix.lower() not in SUFFIXES:  # also for a name that is nothing but an ending
             raise UsageError(f"-o {output!r} does not end in .png, .jpg or .webp.", "Write {slug}-{seed}.png")
         self.model = slug(model)
         self.parts = re.split(r"(\{[^{}]*\})", template if is_template else "{slug}-{seed}.png")
@@ -121,11 +121,8 @@ def check_file(option: str, path: Path) -> None:
     hint = f"Choose another file with {option}."
     check_writable(path.parent, hint)
     try:
-        if path.is_dir():
-            raise IsADirectoryError(21, "it is a folder", str(path))
         if path.exists():
-            with path.open("ab"):
-                pass
+            check_appendable(path)
     except (OSError, ValueError) as error:
         what = explain_os_error(error) if isinstance(error, OSError) else str(error)
         raise InputError(f"cannot write {path}: {what}.", hint, "output") from error

@@ -47,8 +47,7 @@ class Reporter(Protocol):
         """A file with several pictures of the run on it."""
 
     def finishing(self) -> AbstractContextManager[list[int]]:
-        """A block that a first SIGINT or SIGTERM does not break: its number is in the list from then on, for the block
-        to end soon, without losing anything."""
+        """A block that a first SIGINT or SIGTERM does not break: its number is in the list from then on."""
 
     def progress(self, what: str, done: int = 0, total: int = 0) -> AbstractContextManager[OnStep]:
         """A callback for the steps of a batch; ``done`` of ``total`` pictures are finished."""

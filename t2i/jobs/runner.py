@@ -182,19 +182,19 @@ class Runner(Generic[J]):
             self._entered.add(folder)
 
     def _draw_and_save(self, jobs: list[J]) -> None:
-        """A signal ends it at the next step; pictures that are drawn are saved first."""
+        """A signal ends the drawing at once; what is drawn is saved first."""
         first, last = jobs[0].index + 1, jobs[-1].index + 1
         span = f"picture {first}" if first == last else f"pictures {first}-{last}"
         try:
+            with self.reporter.progress(f"{span} of {len(self.jobs)}", self._done, len(self.jobs)) as on_step:
+                parts = self._draw(jobs, on_step)
             with self.reporter.finishing() as signals:
-                with self.reporter.progress(f"{span} of {len(self.jobs)}", self._done, len(self.jobs)) as on_step:
-                    parts = self._draw(jobs, _stoppable(on_step, signals))
                 for some, (samples, timer) in parts:
                     for i, job in enumerate(some):
                         self._save(job, samples, i, timer.table(len(some)))
             if signals:
                 raise Stopped(signals[0])
-        except Stopped:
+        except (Stopped, KeyboardInterrupt):
             for index in sorted(self._ready):  # drawn ahead of their turn
                 self._tell(self._ready.pop(index))
             raise
@@ -229,9 +229,10 @@ class Runner(Generic[J]):
                 if pixels.ndim == 4:  # not the prior's embeddings
                     stages[name] = str(_write_stage(path, name, pixels[i], record))
         except InternalError as error:
-            self._fail(job, error)
+            dtype = record.settings.get("dtype", "float32")
+            hint = "Its weights or these settings are at fault." if dtype == "float32" else "Try --dtype float32."
+            self._fail(job, InternalError(error.message, hint))
             if len(self.failures) >= PATIENCE and not self._drawn:
-                hint = "The model, or its numbers in this --dtype, cannot draw this."
                 raise InputError(f"the first {PATIENCE} pictures all failed.", hint, "partial") from error
             return
         self._drawn[job.place, record.key] = str(path)
@@ -288,17 +289,6 @@ class Runner(Generic[J]):
                 found = self._index.find(path, record.key)
                 if found is not None:
                     return found[0], False
-
-
-def _stoppable(on_step: OnStep, signals: list[int]) -> OnStep:
-    """The same callback, which raises Stopped at the first step after a signal."""
-
-    def step(stage: str, number: int, total: int, x0_hat: Any) -> None:
-        if signals:
-            raise Stopped(signals[0])
-        on_step(stage, number, total, x0_hat)
-
-    return step
 
 
 def _same(path: Path, other: Path | None) -> bool:

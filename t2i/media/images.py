@@ -56,7 +56,7 @@ def to_pil(pixels: Tensor) -> Image.Image:
     assert pixels.ndim == 3 and pixels.shape[0] == 3
     values = pixels.detach().to("cpu", torch.float32)
     if not bool(torch.isfinite(values).all()):
-        raise InternalError("the picture holds values that are not numbers and was not saved.", "Try --dtype float32.")
+        raise InternalError("the picture holds values that are not numbers and was not saved.")
     levels = ((values.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
 

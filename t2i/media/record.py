@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 SCHEMA = 1  # version of the record
+MAX_RECORD = 1 << 20  # characters; ours have a few thousand
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def _without_prompts(table: dict[str, Any]) -> dict[str, Any]:
 
 def parse_record(text: str | None) -> dict[str, Any] | None:
     """A record from its JSON; None for anything else, since a file may hold anything."""
-    if not text:
+    if not text or len(text) > MAX_RECORD:
         return None
     try:
         value = strict_json(text)

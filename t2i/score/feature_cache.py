@@ -44,6 +44,8 @@ class FeatureCache:
     def open(self) -> None:
         if self.path is None or self._db is not None:
             return
+        if self.path.exists() and not self.path.is_file():  # a pipe would block
+            return
         with suppress(OSError, sqlite3.Error):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=5)

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -125,7 +126,7 @@ def extract_features(
             else:
                 out[i] = cached
         done = spent.cached = len(out)
-        with ThreadPoolExecutor(max(1, networks.threads)) as pool:
+        with _pool(networks.threads) as pool:
             for part in _decode_ahead(pool, [(i, key, pictures[i]) for i, key in todo], networks):
                 ready: list[tuple[int, str, _Decoded]] = []
                 for i, key, future in part:
@@ -145,6 +146,16 @@ def extract_features(
         cache.close()
     spent.total, spent.pictures = time.perf_counter() - started, len(out)
     return [(pictures[i], out[i]) for i in sorted(out)], spent
+
+
+@contextmanager
+def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that do not finish what waits where an exception, such as a signal's, ends the block."""
+    pool = ThreadPoolExecutor(max(1, threads))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _decode_ahead(

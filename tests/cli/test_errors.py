@@ -76,6 +76,8 @@ CASES: dict[str, tuple[int, tuple[str | bytes, ...], str]] = {
     "steps": (2, ("sample", "a", *TOY, "--steps", "0"), "from 1 to 1000"),
     "guidance": (2, ("sample", "a", *TOY, "--guidance", "nan"), "from 0 to 100"),
     "template": (2, ("sample", "a", *TOY, "-o", "{p.__class__}.png"), "is not a field"),
+    "nothing but an ending": (2, ("sample", "a", *TOY, "-o", ".png"), "does not end in"),
+    "no such device": (4, ("sample", "a", *TOY, "--device", "cuda:99"), "there is no device"),
     "template ending": (2, ("sample", "a", *TOY, "-o", "{slug}.gif"), "does not end in"),
     "unknown model": (4, ("sample", "a", "--model", "smoll"), "there is no model 'smoll'"),
     "no such folder": (4, ("sample", "a", "--model", "./nowhere"), "there is no model './nowhere'"),

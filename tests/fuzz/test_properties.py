@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from t2i.edit.masks import bounds, windows
+from t2i.edit.masks import MAX_WINDOWS, bounds, windows
 from t2i.errors import InputError, T2IError, UsageError
 from t2i.jobs.masks import boxes_mask, parse_box, parse_outpaint
 from t2i.jobs.parsing import parse_seeds, parse_thresholds
@@ -27,7 +27,7 @@ from t2i.prompts import MAX_EXPANSION, expand
 from t2i.score.suite import read_suite
 
 settings.register_profile(
-    "t2i", deadline=None, derandomize=True, max_examples=100, suppress_health_check=[HealthCheck.too_slow]
+    "t2i", deadline=None, derandomize=True, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("t2i")
 
@@ -117,7 +117,7 @@ FOLDER = Path()
     st.lists(st.tuples(st.integers(0, 2000), st.binary(max_size=8)), max_size=4),
     st.integers(0, 2000),
 )
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_any_damage_to_a_picture_is_an_error_of_the_picture(
     ending: str, changes: list[tuple[int, bytes]], length: int
 ) -> None:
@@ -159,7 +159,7 @@ def test_any_option_is_read_or_refused(text: str, width: int, height: int) -> No
             continue
 
 
-SIDES = st.integers(1, 40) | st.sampled_from([599, 60_000])
+SIDES = st.integers(1, 40) | st.sampled_from([599, 6_000])
 
 
 @given(SIDES, SIDES.filter(lambda side: side < 41), st.data())
@@ -170,8 +170,13 @@ def test_windows_cover_any_mask_of_any_picture(long: int, short: int, data: st.D
     for _ in range(data.draw(st.integers(1, 3))):
         y, x = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
         mask[0, y : y + data.draw(st.integers(1, 50)), x : x + data.draw(st.integers(1, 50))] = 1
+    try:
+        squares = windows(mask, data.draw(st.sampled_from([1, 16, 64])))
+    except UsageError:
+        assert max(height, width) > MAX_WINDOWS / 2 * min(height, width)
+        return
     covered = torch.zeros_like(mask)
-    for box in windows(mask, data.draw(st.sampled_from([1, 16, 64]))):
+    for box in squares:
         assert 0 <= box.top < box.bottom <= height and 0 <= box.left < box.right <= width
         assert box.bottom - box.top == box.right - box.left
         covered[box.slices] = 1
