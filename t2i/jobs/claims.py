@@ -13,9 +13,10 @@ LOCK = ".t2i-lock"
 class Claims:
     """A claim is a lock on one byte of the file `LOCK` in the picture's folder, at an offset hashed from name and key.
 
-    So a folder needs one file for any number of pictures, and the system takes the claims of a process back however it
-    ends. Where there are no locks everything can be claimed; two runs may then draw a picture twice, and keep one.
-    (The locks are POSIX's, which belong to a process: two runs in threads of one do not exclude each other.)
+    So a folder needs one file for any number of pictures, where the library filelock would leave one for each, and the
+    system takes the claims of a process back however it ends. Where there are no locks everything can be claimed; two
+    runs may then draw a picture twice, and keep one. (The locks are POSIX's, which belong to a process: two runs in
+    threads of one do not exclude each other.)
     """
 
     def __init__(self, wanted: bool = True) -> None:
@@ -25,10 +26,7 @@ class Claims:
 
     def take(self, path: Path, key: str, wait: bool = False) -> bool:
         """Claim the picture with ``key`` under ``path``; False if another run has. wait: until that run is done."""
-        place = (
-            path.parent,
-            int.from_bytes(hashlib.sha256(f"{path.name}\0{key}".encode(errors="surrogateescape")).digest()[:7], "big"),
-        )
+        place = path.parent, _offset(path.name, key)
         if not self.wanted or place in self._held:
             return True
         try:

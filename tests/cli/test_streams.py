@@ -96,3 +96,11 @@ def test_libraries_that_do_not_fit_into_memory(studio: Path, megabytes: int) -> 
     done = subprocess.run(command, preexec_fn=tight, capture_output=True, text=True, check=False)
     assert done.returncode == 4, done.stderr
     assert "not enough memory" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_program_that_cannot_be_loaded_is_no_verdict(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise ImportError('no such library')\n")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-m", "t2i", "--help"], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert "no such library" in done.stderr and "Traceback" not in done.stderr
