@@ -180,7 +180,7 @@ def test_twenty_random_kills_change_nothing(
         shutil.copytree(finished_model, straight)
     changes = [f"{stage}.save_every=3", f"{stage}.sample_every=1000"]
     began = time.monotonic()
-    assert ended(in_child(lambda: train(stage, recipe, changes, steps=200, out=straight, overwrite=True))) == 0
+    assert ended(in_child(lambda: train(stage, recipe, changes, steps=60, out=straight, overwrite=True))) == 0
     whole = time.monotonic() - began
     if stage != "text":
         shutil.copytree(finished_model, killed)
@@ -191,7 +191,7 @@ def test_twenty_random_kills_change_nothing(
         return (killed / ".train" / stage / TENSORS).is_file()
 
     def go() -> object:
-        return train(stage, recipe, changes, steps=200, out=killed, resume=begun(), overwrite=not begun())
+        return train(stage, recipe, changes, steps=60, out=killed, resume=begun(), overwrite=not begun())
 
     while kills < 20:
         before = begun()
@@ -200,7 +200,7 @@ def test_twenty_random_kills_change_nothing(
         kills, saved = kills + 1, saved + before
     go()
     print(f"{stage}: {kills} kills, {saved} of them after a checkpoint")
-    assert kills >= 5 and saved >= 3
+    assert kills >= 5 and saved >= 3  # else nothing was proved
     assert same(killed / ".train" / stage / TENSORS, straight / ".train" / stage / TENSORS)
     weights = f"{stage}/model.safetensors"
     assert (killed / weights).read_bytes() == (straight / weights).read_bytes()
