@@ -59,7 +59,11 @@ def inpaint(
     feather: Annotated[
         int | None,
         typer.Option(
-            metavar="PX", min=0, max=4096, help="Blend so far outside.  [default: by size]", rich_help_panel=Panel.MASK
+            metavar="PX",
+            min=0,
+            max=4096,
+            help="Fit colours so far inside.  [default: by size]",
+            rich_help_panel=Panel.MASK,
         ),
     ] = None,
     mask_mode: Annotated[
@@ -119,7 +123,7 @@ def inpaint(
     """Repaint a part of a picture, or paint around it.
 
     The part is given by --mask, --box, --mask-text, --outpaint, or the picture's own transparency; several are joined.
-    The model paints the square around it. Outside of the mask and its feather every pixel of a PNG stays as it was.
+    The model paints the square around it. Outside of the mask every pixel of a PNG stays as it was.
     The path of each picture goes to stdout, one a line.
     """
     ui: UI = ctx.obj
@@ -158,7 +162,7 @@ def inpaint(
 
     source = read_source(ui, picture, strict)
     white = read_mask(ui, mask, source.image.size, mask_mode, strict) if mask is not None else None
-    painted, margins = join_masks(source, white, boxes, outpaint)
+    painted, margins = join_masks(ui, source, white, boxes, outpaint)
     if painted is None and looked_for is None:
         raise UsageError("nothing says what to repaint.", 'Add --mask, --box, --mask-text "the cat" or --outpaint 25%.')
     if painted is not None and looked_for is None:

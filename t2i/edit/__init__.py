@@ -5,7 +5,7 @@ a `t2i.sampling.SampleRequest` (None: the bundle's defaults), `on_step` as in `P
 of (weights, prompt, request, seed, input); row i depends on `prompts[i]` and `seeds[i]` alone.
 
     inpaint.inpaint(pipeline, image, mask, prompts, seeds, request=None, *, feather=None, on_step=None)
-        -> (B, 3, H, W), equal to `image` bit by bit where the mask and its feather are 0
+        -> (B, 3, H, W), equal to `image` bit by bit where the mask is 0
     masks.extend(image, left=0, top=0, right=0, bottom=0) -> (image, mask) of a larger canvas; masks.box(…) -> mask
     textmask.text_mask(pipeline, image, what, *, seed=0, grow_by=0.0, threshold=None, boxed=False)
         -> mask (1, H, W) of 0 and 1

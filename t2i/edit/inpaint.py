@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.edit.repaint import repaint
+from t2i.edit.surface import smooth_fill
 from t2i.edit.upscaling import upscale
 from t2i.engine import OnStep, of_all
 from t2i.media.images import resize
@@ -22,7 +23,6 @@ from t2i.stages.stage import InpaintCond, Start
 
 REMOVAL = 0.6
 """Share of the base's steps that a removal takes, starting from the smooth surface."""
-SWEEPS = 20  # Jacobi iterations of `smooth_fill` at each scale
 CANDIDATES = 32  # embeddings that the prior draws for inpainting
 
 
@@ -43,15 +43,15 @@ def inpaint(
     prompts: None removes what is there. The base then starts from a smooth surface that continues the surroundings, and
         from its embedding. With prompts, of CANDIDATES embeddings of the prior the one nearest to the surface's is
         taken: the text leaves light and weather open, the surroundings do not.
-    feather: width in pixels of the blend outside of the mask (None: 1/32 of the square that goes through the model).
-        Farther away the result equals `image`.
+    feather: width in pixels of the rim, inside the mask, in which colours are fitted to the surroundings (None: 1/8 of
+        the square that goes through the model; 0: no fitting).
 
-    The mask must be neither empty nor full.
+    Outside the mask the result equals `image`. The mask must be neither empty nor full.
     """
     request = request or SampleRequest()
 
-    def paint(part: Tensor, wide: Tensor, number: int, count: int) -> Tensor:
-        return _paint(pipeline, part, wide, prompts, seeds, request, number, of_all(on_step, number, count))
+    def paint(part: Tensor, here: Tensor, number: int, count: int) -> Tensor:
+        return _paint(pipeline, part, here, prompts, seeds, request, number, of_all(on_step, number, count))
 
     return repaint(image, mask, seeds, pipeline.manifest.sizes[0], paint, feather)
 
@@ -106,24 +106,3 @@ def _known(part: Tensor, mask: Tensor, size: int) -> InpaintCond:
     else:
         m = F.interpolate(m, size=(size, size), mode="nearest")
     return InpaintCond(resize(part, size, size), m)
-
-
-def smooth_fill(x0: Tensor, mask: Tensor) -> Tensor:
-    """Pictures (B, 3, S, S) whose masked part (mask (B, 1, S, S)) is a smooth surface between its edges.
-
-    A solution of Laplace's equation, computed from coarse to fine.
-    """
-    size, known = x0.shape[-1], 1 - mask
-    if size > 4 and size % 2 == 0:
-        weight = F.avg_pool2d(known, 2)
-        coarse = F.avg_pool2d(x0 * known, 2) / weight.clamp_min(1e-6)
-        below = smooth_fill(coarse, (weight == 0).to(x0))
-        filled = F.interpolate(below, scale_factor=2.0, mode="bilinear", align_corners=False)
-    else:
-        total, weight = (x0 * known).sum((2, 3), keepdim=True), known.sum((2, 3), keepdim=True)
-        filled = (total / weight.clamp_min(1e-6)).expand_as(x0)
-    filled = torch.lerp(x0, filled, mask)
-    for _ in range(SWEEPS):
-        around = F.avg_pool2d(F.pad(filled, (1, 1, 1, 1), mode="replicate"), 3, 1)
-        filled = torch.lerp(x0, around, mask)
-    return filled

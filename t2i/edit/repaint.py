@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from t2i.edit.masks import feathered, grow, windows
+from t2i.edit.masks import rim, windows
+from t2i.edit.surface import border_error
 
 #: (squares (B, 3, S, S), mask (1, S, S) of 0 and 1, number of the square, of how many) -> the squares, painted
 Paint = Callable[[Tensor, Tensor, int, int], Tensor]
@@ -18,8 +19,9 @@ def repaint(
 ) -> Tensor:
     """`image` (3, H, W) repainted where `mask` (1, H, W) is above 0.5: (B, 3, H, W), one picture per seed.
 
-    least: side of the squares that the model was made for. feather: width in pixels of the blend outside of the mask
-    (None: 1/32 of the square). Farther away the result equals `image`. The mask must be neither empty nor full.
+    least: side of the squares that the model was made for. feather: width in pixels of the rim, inside the mask, in
+    which colours are fitted to the surroundings (None: 1/8 of the square). Outside the mask the result equals `image`.
+    The mask must be neither empty nor full.
     """
     assert image.shape[1:] == mask.shape[1:], (tuple(image.shape), tuple(mask.shape))
     hard = (mask > 0.5).float()
@@ -28,14 +30,10 @@ def repaint(
     left = hard.clone()
     squares = list(windows(hard, least))
     for number, window in enumerate(squares):
-        here = left[window.slices]
-        width = feather if feather is not None else (window.bottom - window.top) // 32
-        wide = grow(here, width)  # the feather is painted too, to have something to blend with
-        wide = wide if float(wide.mean()) < 1 else here
-        made = paint(done[window.slices], wide, number, len(squares))
-        soft = feathered(here, width)
-        # blend over what an earlier window painted, but over original pixels only near the mask
-        soft = torch.minimum(soft, feathered(hard, width)[window.slices])
-        done[window.slices] = torch.where(soft > 0, torch.lerp(done[window.slices], made, soft), done[window.slices])
+        here, part = left[window.slices], done[window.slices]
+        made = paint(part, here, number, len(squares))
+        width = feather if feather is not None else here.shape[-1] // 8
+        made = made + rim(here, width) * border_error(part, made, here)
+        done[window.slices] = torch.where(here > 0, made, part)
         left[window.slices] = 0
     return done.clamp(-1, 1)

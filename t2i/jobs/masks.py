@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MODES = ("replace", "keep")
 MAX_GROWTH = 8  # sides of the picture that --outpaint may add: each takes several squares to draw
+GREY = 24  # channels of a grey pixel differ by at most so much, of 255: JPEG colours the edges of a mask a little
+MAX_COLOURED = 0.01
 SIDES = ("left", "top", "right", "bottom")
 
 
@@ -27,8 +29,8 @@ def read_mask(
 ) -> Image:
     """A mask file as L, 255 = repaint. mode: "replace" repaints white, "keep" keeps it. Transparent parts are black.
 
-    Raises UsageError for a mask that is not as large as ``size``, InputError (code ``image``) for a damaged one, and
-    under ``strict`` for an animation.
+    Raises UsageError for a mask that is not as large as ``size`` or is in colour, InputError (code ``image``) for a
+    damaged one, and under ``strict`` for an animation.
     """
     from PIL import ImageChops
 
@@ -40,7 +42,21 @@ def read_mask(
     if mask.size != size:
         what = f"the mask {path} is {mask.width}x{mask.height}, and the picture is {size[0]}x{size[1]}."
         raise UsageError(what, "Make the mask as large as the picture.")
+    if (share := coloured(picture.image)) > MAX_COLOURED:
+        what = f"{path} is no mask: {share:.0%} of it is in colour."
+        raise UsageError(what, "A mask is black and white; white is what is repainted.")
     return ImageChops.invert(mask) if mode == "keep" else mask
+
+
+def coloured(image: Image) -> float:
+    """Share of pixels whose channels differ by more than `GREY`."""
+    from PIL import ImageChops
+
+    red, green, blue = image.convert("RGB").split()
+    spread = ImageChops.subtract(
+        ImageChops.lighter(ImageChops.lighter(red, green), blue), ImageChops.darker(ImageChops.darker(red, green), blue)
+    )
+    return sum(spread.histogram()[GREY + 1 :]) / (image.width * image.height)
 
 
 def parse_box(text: str) -> tuple[int, int, int, int]:
@@ -82,15 +98,22 @@ def parse_outpaint(text: str, size: tuple[int, int]) -> tuple[int, int, int, int
     return left, top, right, bottom
 
 
-def boxes_mask(size: tuple[int, int], boxes: list[tuple[int, int, int, int]]) -> Image:
-    """Rectangles (x, y, w, h) as a mask: L, 255 inside. Raises UsageError for one outside of the picture."""
+def boxes_mask(reporter: Reporter, size: tuple[int, int], boxes: list[tuple[int, int, int, int]]) -> Image:
+    """Rectangles (x, y, w, h) as a mask: L, 255 inside. Warns of one that is partly outside of the picture, raises
+    UsageError for one that is outside."""
     from PIL import Image
 
     mask = Image.new("L", size, 0)
     for x, y, w, h in boxes:
         if x >= size[0] or y >= size[1]:
             raise UsageError(f"--box {x},{y},{w},{h} lies outside of the picture, which is {size[0]}x{size[1]}.")
-        mask.paste(255, (x, y, min(x + w, size[0]), min(y + h, size[1])))
+        right, bottom = min(x + w, size[0]), min(y + h, size[1])
+        if (right, bottom) != (x + w, y + h):
+            inside = f"{x},{y},{right - x},{bottom - y}"
+            reporter.warn(
+                f"--box {x},{y},{w},{h} reaches beyond the {size[0]}x{size[1]} picture; {inside} is repainted"
+            )
+        mask.paste(255, (x, y, right, bottom))
     return mask
 
 
@@ -105,7 +128,11 @@ def check_mask(mask: Image) -> None:
 
 
 def join_masks(
-    source: SourceImage, mask: Image | None, boxes: list[tuple[int, int, int, int]], outpaint: str | None
+    reporter: Reporter,
+    source: SourceImage,
+    mask: Image | None,
+    boxes: list[tuple[int, int, int, int]],
+    outpaint: str | None,
 ) -> tuple[Image | None, tuple[int, int, int, int]]:
     """Join everything that says what to repaint; without mask and boxes, the picture's own transparency counts.
 
@@ -119,7 +146,7 @@ def join_masks(
     if mask is not None:
         parts.append(mask)
     if boxes:
-        parts.append(boxes_mask(size, boxes))
+        parts.append(boxes_mask(reporter, size, boxes))
     if source.picture.alpha is not None and not parts:
         parts.append(ImageChops.invert(source.picture.alpha))
     margins = parse_outpaint(outpaint, size) if outpaint is not None else (0, 0, 0, 0)

@@ -109,7 +109,14 @@ class VaryRequest:
         return replace(changed, group=settings.group) if self.points else changed
 
     def jobs(self, prompt: str, seeds: Sequence[int], read: Settings) -> list[Job]:
-        """A job for each seed, or for each seed and point. Files are named after the sources."""
+        """A job for each seed, or for each seed and point. Files are named after the sources.
+
+        Raises UsageError for several seeds where they would draw the same frames.
+        """
+        if self.points and not self.strength and len(seeds) > 1:
+            what = f"{len(seeds)} seeds would draw the same {len(self.points)} frames {len(seeds)} times."
+            hint = f"For {len(seeds)} pictures --frames {len(seeds)}; for a series of frames a seed --strength 0.3."
+            raise UsageError(what, hint)
         stems = " ".join(source.path.stem for source in self.sources)
         words = stems if self.kind == "blend" else " ".join([stems, *self.texts, prompt])
         if not self.points:

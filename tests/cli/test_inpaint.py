@@ -69,12 +69,26 @@ def test_pixels_outside_of_the_mask_are_the_same_bytes(place: Path, capsys: pyte
     assert [Path(path).stat().st_mtime_ns for path in out] == times
 
 
-def test_a_feather_reaches_as_far_as_it_says(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (path,), _ = inpaint(capsys, "photo.png", CAT, "--box", "10,8,12,9", "--feather", "4", "--seed", "7")
-    different = changed(path, photo())
-    reach = np.asarray(white((6, 4, 20, 17))) > 0
-    assert not different[~reach].any()
-    assert different[reach & ~(np.asarray(white((10, 8, 12, 9))) > 0)].any()
+@pytest.mark.parametrize("feather", [(), ("--feather", "4")])
+def test_a_feather_stays_inside_of_the_mask(
+    place: Path, capsys: pytest.CaptureFixture[str], feather: tuple[str, ...]
+) -> None:
+    (path,), _ = inpaint(capsys, "photo.png", CAT, "--mask", "mask.png", *feather, "--seed", "7")
+    (hard,), _ = inpaint(capsys, "photo.png", CAT, "--mask", "mask.png", "--feather", "0", "--seed", "7", "-o", "hard")
+    assert not changed(path, photo())[np.asarray(Image.open("mask.png")) == 0].any()
+    assert changed(path, load_image(hard)).any()
+
+
+def test_a_box_that_is_cut_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path,), err = inpaint(capsys, "photo.png", CAT, "--box", "30,20,20,5", "--seed", "7")
+    assert "--box 30,20,20,5 reaches beyond the 40x30 picture; 30,20,10,5 is repainted" in err
+    assert not changed(path, photo())[np.asarray(white((30, 20, 10, 5))) == 0].any()
+
+
+def test_a_mask_may_be_a_little_coloured_by_jpeg(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.open("mask.png").convert("RGB").save("mask.jpg", quality=80)
+    (path,), _ = inpaint(capsys, "photo.png", CAT, "--mask", "mask.jpg", "--seed", "7")
+    assert changed(path, photo()).any()
 
 
 def test_the_modes_of_a_mask(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,6 +165,7 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
     "blank": (["photo.png", CAT, "--mask", "black.png"], 2, "the mask is blank"),
     "full": (["photo.png", CAT, "--mask", "black.png", "--mask-mode", "keep"], 2, "covers the whole picture"),
     "other size": (["photo.png", CAT, "--mask", "small.png"], 2, "the mask small.png is 5x5"),
+    "photograph": (["photo.png", CAT, "--mask", "photo.png"], 2, "photo.png is no mask: "),
     "no mask": (["photo.png", CAT, "--mask", "no.png"], 3, "cannot read no.png"),
     "no picture": (["no.png", CAT, "--mask", "mask.png"], 3, "cannot read no.png"),
     "text": (["text.png", CAT, "--mask", "mask.png"], 3, "text.png is not a PNG"),

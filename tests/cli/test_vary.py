@@ -75,6 +75,13 @@ def test_a_blend_and_its_animation(place: Path, vary: Draw) -> None:
     assert [json.loads(line)["skipped"] for line in out[:5]] == [True] * 5
 
 
+def test_seeds_that_would_draw_the_same_frames_are_refused(place: Path, vary: Draw) -> None:
+    _, err = vary("a.png", "--to", "b.png", "-n", "3", code=2)
+    assert "3 seeds would draw the same 9 frames 3 times" in err and "--frames 3" in err
+    out, _ = vary("a.png", "--to", "b.png", "-n", "2", "--frames", "2", "--strength", "0.5", "--size", "16")
+    assert len({pixels(path) for path in out}) == 4
+
+
 def test_a_text_diff(place: Path, vary: Draw) -> None:
     args = (
         "a.png",

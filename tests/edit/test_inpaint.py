@@ -32,14 +32,11 @@ def picture(height: int = 40, width: int = 50) -> Tensor:
 
 @pytest.mark.parametrize("size", [(16, 16), (40, 50), (50, 23), (9, 12), (150, 140)])
 @pytest.mark.parametrize("feather", [0, 4, None])
-def test_nothing_outside_of_mask_and_feather_changes(
-    pipeline: Pipeline, size: tuple[int, int], feather: int | None
-) -> None:
+def test_nothing_outside_of_the_mask_changes(pipeline: Pipeline, size: tuple[int, int], feather: int | None) -> None:
     image = picture(*size)
     mask = box(*size, 4, 3, 4, 5)
     made = inpaint(pipeline, image, mask, ["a cat in the snow"], [7], feather=feather)[0]
-    reach = feather if feather is not None else max(size) // 32
-    outside = (grow(mask, reach) == 0).expand_as(image)
+    outside = (mask == 0).expand_as(image)
     assert torch.equal(made[outside], image[outside])
     assert float((made - image)[:, 3:8, 4:8].abs().mean()) > 0.01
     assert float(made.abs().max()) <= 1

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from t2i.edit.inpaint import smooth_fill
-from t2i.edit.masks import bounds, box, extend, feathered, grow, windows
+from t2i.edit.surface import border_error, smooth_fill
+from t2i.edit.masks import bounds, box, extend, grow, rim, windows
 from t2i.errors import UsageError
 
 
@@ -31,16 +31,18 @@ def test_growing_and_narrowing() -> None:
     assert torch.equal(grow(spot(), 0), spot())
 
 
-@pytest.mark.parametrize("feather", [0, 1, 2, 5, 8])
-def test_a_feather_is_one_inside_and_nothing_far_outside(feather: int) -> None:
+@pytest.mark.parametrize("width", [0, 1, 2, 5])
+def test_a_rim_lies_inside_and_falls_to_nothing(width: int) -> None:
     mask = spot()
-    soft = feathered(mask, feather)
-    assert bool((soft[mask > 0] == 1).all())
-    assert bool((soft[grow(mask, feather) == 0] == 0).all())
-    if feather >= 4:
-        line = soft[0, 13, 29 : 29 + feather]
-        assert bool((line[1:] <= line[:-1]).all())
-        assert 0 < float(line[0]) < 1
+    weight = rim(mask, width)
+    assert bool((weight[mask == 0] == 0).all())
+    line = weight[0, 13, 20:25].tolist()  # from the left border to the middle; the mask is 7 pixels high
+    assert line == pytest.approx([max(0.0, 1 - depth / width) if width else 0.0 for depth in (0, 1, 2, 3, 3)])
+
+
+def test_the_edge_of_the_picture_is_no_border() -> None:
+    mask = box(10, 10, 0, 0, 4, 10)
+    assert rim(mask, 2)[0, :, :4].tolist() == [[0.0, 0.0, 0.5, 1.0]] * 10
 
 
 def test_extending_keeps_what_was_there() -> None:
@@ -88,3 +90,12 @@ def test_a_smooth_fill_continues_a_ramp() -> None:
     assert float((filled - ramp).abs().max()) < 0.05
     nothing_known = smooth_fill(ramp, torch.ones(1, 1, 32, 32))
     assert bool(torch.isfinite(nothing_known).all())
+
+
+@pytest.mark.parametrize("side", [31, 32, 45])
+def test_a_step_at_the_border_is_taken_away(side: int) -> None:
+    """A picture painted in other colours, each off by a constant, agrees with its surroundings again."""
+    ramp = torch.linspace(-0.5, 0.5, side).expand(1, 3, side, side).clone()
+    mask = box(side, side, 10, 10, 12, 12)
+    made = ramp + torch.tensor([0.3, -0.2, 0.1]).view(1, 3, 1, 1)
+    assert torch.allclose(made + border_error(ramp, made, mask), ramp, atol=1e-4)
