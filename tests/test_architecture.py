@@ -30,7 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "score": {"jobs", "stages", "nets", "text", "store", "world", "media", "ground"},
     "jobs": {"open", "edit", "pipeline", "store", "media", "ground"},
     "open": {"edit", "store", "media", "ground"},
-    "edit": {"pipeline", "stages", "diffusion", "store", "media", "ground"},
+    "edit": {"pipeline", "stages", "diffusion", "store", "world", "media", "ground"},
     "pipeline": {"stages", "nets", "text", "store", "media", "ground"},
     "stages": {"diffusion", "nets", "text", "store", "ground"},
     "diffusion": {"ground"},

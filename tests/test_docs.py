@@ -75,11 +75,23 @@ def test_every_command_of_the_manual_is_understood(page: str, words: list[str]) 
 
 
 def test_commands_of_the_modules_are_understood() -> None:
-    from t2i.lab import compare_papers, edit_measures, judge_train, scenes, scenes_suite, sprites, timings
+    from t2i.lab import (
+        compare_papers,
+        edit_measures,
+        judge_train,
+        mask_measures,
+        scenes,
+        scenes_suite,
+        sprites,
+        timings,
+    )
     from t2i.lab.evaluate import program as evaluate
 
     seen = 0
-    for program in (compare_papers, edit_measures, evaluate, judge_train, scenes, scenes_suite, sprites, timings):
+    programs = (
+        compare_papers, edit_measures, evaluate, judge_train, mask_measures, scenes, scenes_suite, sprites, timings,
+    )  # fmt: skip
+    for program in programs:
         name = program.__name__.removesuffix(".program")
         for page in PAGES:
             for words in commands(page.read_text("utf-8"), f"python -m {name}"):

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from t2i.engine import Engine, Samples
-    from t2i.pipeline import Pipeline
     from t2i.sampling import SampleRequest
 
 MAX_SHARE = 0.9
 """The largest share of a picture that --mask-text may find: what is everywhere was not found."""
+
+GUESS = "what stands out is masked, look at it with --show-mask"
 
 
 @dataclass
@@ -92,24 +93,33 @@ class InpaintRequest:
             mask = torch.maximum(mask, (white > 0).float())
         if self.text is not None:
             inside = (..., slice(top, top + image.shape[1]), slice(left, left + image.shape[2]))
-            mask[inside] = torch.maximum(mask[inside], self.find(own_pipeline(engine), self.text))
+            mask[inside] = torch.maximum(mask[inside], self.find(engine, self.text))
         if self.beside is not None:
             make_folder(self.beside.parent)
             save_image(to_pil(mask.expand(3, -1, -1) * 2 - 1), self.beside)
             self.reporter.note(f"mask: {self.beside}, {float(mask.mean()):.0%} of the picture")
         return canvas, mask
 
-    def find(self, pipeline: Pipeline, text: str) -> Tensor:
+    def find(self, engine: Engine, text: str) -> Tensor:
         """Where the text is in the picture: (1, H, W). Raises InputError where it is nowhere, or everywhere."""
         from t2i.edit.textmask import text_mask
+        from t2i.edit.things import named_things, shipped_judge, things_mask
 
-        for word in pipeline.words.unknown(text):
-            self.reporter.warn(f"--mask-text: the model has never read {shorten(word)!r}")
-        boxed = self.shape == "box"
-        mask = text_mask(pipeline, self.source.tensor, text, grow_by=self.grow, threshold=self.threshold, boxed=boxed)
-        share = float(mask.mean())
-        if not 0 < share < MAX_SHARE:
-            what = "nothing stands out" if not share else "it seems to be everywhere"
+        options: dict[str, Any] = {"grow_by": self.grow, "threshold": self.threshold, "boxed": self.shape == "box"}
+        judge = shipped_judge()
+        if named := named_things(text, judge.config.things):
+            found = things_mask(judge, self.source.tensor, named, **options)
+            mask, seen = found.mask, found.names
+            what = f"the picture shows {seen}" if seen else "no thing is seen in the picture"
+            hint = "Name a thing that is there, or give a --box or a --mask."
+        else:
+            pipeline = own_pipeline(engine)
+            for word in pipeline.words.unknown(text):
+                self.reporter.warn(f"--mask-text: the model has never read {shorten(word)!r}")
+            self.reporter.warn(f"--mask-text: {shorten(text)!r} names no thing that can be told from others; {GUESS}")
+            mask = text_mask(pipeline, self.source.tensor, text, **options)
+            what = "nothing stands out" if not bool(mask.any()) else "it seems to be everywhere"
             hint = "Say it otherwise, try --mask-threshold, or give a --box."
+        if not 0 < float(mask.mean()) < MAX_SHARE:
             raise InputError(f"{shorten(text)!r} was not found in {self.source.path}: {what}.", hint)
         return mask

@@ -1,6 +1,5 @@
 """Measures the editing commands on held-out scenes of the built-in world.
 
-    python -m t2i.lab.edit_measures mask --sprites sprites/       IoU of --mask-text with the true masks
     python -m t2i.lab.edit_measures repaint --sprites sprites/    objects removed and replaced, by the judge
     python -m t2i.lab.edit_measures upscale --sprites sprites/    PSNR, SSIM and GMSD against Lanczos, and the seams
     python -m t2i.lab.edit_measures photos [picture.jpg ...]      the same on other pictures, made smaller
@@ -26,7 +25,6 @@ from torch import Tensor
 
 from t2i.edit.inpaint import inpaint
 from t2i.edit.masks import bounds, grow
-from t2i.edit.textmask import text_mask
 from t2i.edit.upscaling import upscale
 from t2i.media.images import lanczos, load_image, resize, to_tensor
 from t2i.pipeline import Pipeline
@@ -41,7 +39,7 @@ from t2i.world.judge import Judge
 
 PLACES = ("snow", "beach", "forest", "desert", "night", "city", "room", "sunset", "mountains", "field", "sky", "garden")
 SEED = 90_001  # scenes that no recipe draws
-SCENES = {"mask": 40, "repaint": 40, "upscale": 12, "photos": 8}
+SCENES = {"repaint": 40, "upscale": 12, "photos": 8}
 """Number of scenes (of synthetic pictures for `photos`): about two minutes each on two CPU cores."""
 
 
@@ -63,24 +61,6 @@ def single_objects(sprites: Path) -> World:
         chance=0.8, colour=0, size=0, position=0, say_place=1, chinese=0, side="any",
     )  # fmt: skip
     return World(config, sprites=sprites, resolution=256)
-
-
-def mask(task: Task) -> None:
-    """IoU of the mask of `--mask-text "the <thing>"` with the true mask of the thing."""
-    assert task.world is not None
-    values, boxes = [], []
-    for i in range(task.n):
-        batch = task.world.batch(SEED, [i], 64, masks=True)
-        assert batch.masks is not None
-        truth = batch.masks[0].amax(0) > 0.5
-        name = task.world.things[batch.scenes[0].groups[0].thing].en
-        found = text_mask(task.pipeline, batch.pixels[0], f"the {name}", seed=i)[0] > 0
-        values.append(iou(found, truth))
-        if found.any() and truth.any():
-            boxes.append(iou(_filled(found), _filled(truth)))
-        note(f"  {i} the {name} in the {batch.scenes[0].place}: {values[-1]:.2f}")
-    tell("mask-text IoU", values)
-    tell("mask-text IoU of the boxes", boxes)
 
 
 def repaint(task: Task) -> None:
@@ -275,13 +255,7 @@ def _luma(picture: Tensor) -> Tensor:
     return ((picture + 1) / 2 * weights).sum(0)[None, None]
 
 
-def _filled(found: Tensor) -> Tensor:
-    box = torch.zeros_like(found)
-    box[bounds(found.float()[None]).slices] = True
-    return box
-
-
-TASKS: dict[str, Callable[[Task], None]] = {"mask": mask, "repaint": repaint, "upscale": enlarge, "photos": photos}
+TASKS: dict[str, Callable[[Task], None]] = {"repaint": repaint, "upscale": enlarge, "photos": photos}
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -137,14 +137,22 @@ def test_without_a_prompt_something_is_removed(place: Path, capsys: pytest.Captu
     assert read_metadata(path)["t2i"]["prompt"] == ""
 
 
-def test_a_mask_from_text(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    args = ("--mask-text", "zebra", "--mask-shape", "exact", "--mask-grow", "0", "--show-mask")
+def test_a_mask_from_text_that_names_no_thing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ("--mask-text", "the noise", "--mask-shape", "exact", "--mask-grow", "0", "--show-mask")
     out, err = inpaint(capsys, "photo.png", CAT, *args, "--seed", "7", "--json")
+    assert "'the noise' names no thing that can be told from others" in err
     assert "mask: out/photo.mask.png" in err
     mask = np.asarray(Image.open("out/photo.mask.png").convert("L"))
     assert set(np.unique(mask)) == {0, 255}
     record = json.loads(out[0])
-    assert record["settings"]["inpaint"]["text"] == "zebra"
+    assert record["settings"]["inpaint"]["text"] == "the noise"
+
+
+def test_a_thing_that_is_not_there_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (40, 30), (90, 140, 220)).save("sky.png")
+    out, err = inpaint(capsys, "sky.png", CAT, "--mask-text", "the dog", code=3)
+    assert not out
+    assert "'the dog' was not found in sky.png: no thing is seen in the picture" in err
 
 
 def test_what_the_picture_says_of_itself(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Masks are plain geometry: grown, feathered, cut into windows."""
+"""Masks are plain geometry: grown, rimmed, cut into windows; and surfaces continue what is around them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from t2i.edit.surface import border_error, smooth_fill
 from t2i.edit.masks import bounds, box, extend, grow, rim, windows
+from t2i.edit.surface import border_error, smooth_fill
 from t2i.errors import UsageError
 
 

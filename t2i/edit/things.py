@@ -1,0 +1,162 @@
+"""Things that a text names, found in a picture by the judge: which is which, and the outline of each.
+
+The judge's boxes say where the things are. In a box, the thing is what differs from a smooth surface that continues the
+surroundings of all boxes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from t2i.edit.masks import bounds, grow
+from t2i.edit.surface import smooth_fill
+from t2i.edit.textmask import blur, otsu
+from t2i.store.registry import resolve_judge
+from t2i.world.captions.english import article
+from t2i.world.judge import Judge
+from t2i.world.reading import OWN, Detection
+from t2i.world.vocabulary import COLOURS, index, things
+
+SIDE = 128
+"""Side of the picture in which outlines are found."""
+MARGIN = 0.02
+"""By how much a box is widened, as a share of the picture's side: the judge's boxes are a little tight."""
+SHARE = 0.7
+"""Of Otsu's threshold: parts of a thing that are nearly as light as the background belong to it."""
+
+
+SPELLINGS = {word: key for key, (chinese, _) in COLOURS.items() for word in (key, chinese[0])} | {"gray": "grey"}
+"""Colour words; of a Chinese one the first character, which is enough."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """A thing that a text names: its key, and the colour word before it, or None."""
+
+    thing: str
+    colour: str | None = None
+
+    def fits(self, seen: Detection) -> bool:
+        """Whether it is this thing, in this colour where one is named."""
+        colour = things()[seen.thing].colour if seen.colour == OWN else seen.colour
+        return seen.thing == self.thing and self.colour in (None, colour)
+
+
+@dataclass(frozen=True)
+class FoundThings:
+    """mask (1, H, W) of 0 and 1, all 0 if what is named is not there; seen: all things in the picture."""
+
+    mask: Tensor
+    seen: tuple[Detection, ...]
+
+    @property
+    def names(self) -> str:
+        """What is seen, in words: "a red car and a dog"; "" if nothing is."""
+        colours = ["" if thing.colour == OWN else f"{thing.colour} " for thing in self.seen]
+        several = [article(colour + things()[t.thing].en) for colour, t in zip(colours, self.seen, strict=True)]
+        return " and ".join(filter(None, [", ".join(several[:-1]), *several[-1:]]))
+
+
+def shipped_judge() -> Judge:
+    """The judge that comes with the models. Raises UnavailableError where it is not installed."""
+    return Judge.load(resolve_judge())
+
+
+@torch.inference_mode()
+def things_mask(
+    judge: Judge,
+    image: Tensor,
+    named: Sequence[Named],
+    *,
+    grow_by: float = 0.0,
+    threshold: float | None = None,
+    boxed: bool = False,
+) -> FoundThings:
+    """Where the named things are in `image` (3, H, W).
+
+    grow_by, threshold and boxed: as in `textmask.text_mask`. Other things that the judge sees are left out, also of a
+    bounding box.
+    """
+    (reading,) = judge.read(image[None].float())
+    seen, (height, width) = reading.objects, image.shape[1:]
+    wanted = [any(name.fits(thing) for name in named) for thing in seen]
+    mask, others = torch.zeros(1, height, width), torch.zeros(1, height, width)
+    if not any(wanted):
+        return FoundThings(mask, seen)
+    for outline, is_wanted in zip(outlines(image, seen, threshold), wanted, strict=True):
+        if not is_wanted:
+            others = torch.maximum(others, outline)
+        elif boxed and bool(outline.any()):
+            mask[bounds(outline).slices] = 1
+        else:
+            mask = torch.maximum(mask, outline)
+    return FoundThings(grow(mask, round(grow_by * min(height, width))) * (1 - others), seen)
+
+
+def outlines(image: Tensor, seen: Sequence[Detection], threshold: float | None = None) -> list[Tensor]:
+    """The outline of each thing that is seen in `image` (3, H, W): (1, H, W) of 0 and 1."""
+    from scipy.ndimage import binary_fill_holes  # slow to import: only where it is asked for
+
+    if not seen:
+        return []
+    height, width = image.shape[1:]
+    small = F.interpolate(image[None].float(), (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+    boxes = torch.stack([in_box(thing, SIDE, SIDE) <= 1 for thing in seen])
+    surface = smooth_fill(small, boxes.any(0).to(small)[None, None])
+    contrast = blur((small - surface).abs().amax(1)[0])
+    large = F.interpolate(contrast[None, None], (height, width), mode="bicubic", align_corners=False)[0, 0]
+    # Where boxes overlap, a pixel belongs to the thing in whose box it lies deepest.
+    depth = torch.stack([in_box(thing, height, width) for thing in seen])
+    owner = depth.argmin(0)
+    found = []
+    for k, box in enumerate(boxes):
+        inside = contrast[box]
+        level = SHARE * otsu(inside) if threshold is None else threshold * float(torch.quantile(inside, 0.98))
+        own = (depth[k] <= 1) & (owner == k)
+        filled = torch.from_numpy(binary_fill_holes(((large > level) & own).numpy()))
+        found.append((filled & own).float()[None])
+    return found
+
+
+def in_box(thing: Detection, height: int, width: int) -> Tensor:
+    """(H, W): 0 in the middle of the thing's box, 1 at the border of the box with its margin, more outside."""
+    y, x = ((torch.arange(n) + 0.5) / n for n in (height, width))
+    across, down = (x - thing.x).abs() / (thing.w / 2 + MARGIN), (y - thing.y).abs() / (thing.h / 2 + MARGIN)
+    return torch.maximum(across[None, :], down[:, None])
+
+
+def named_things(text: str, known: Iterable[str]) -> list[Named]:
+    """The things among `known` (keys) that a text names: the first of each part that "and" or a comma separates.
+
+    "the red car and the dog in the snow" names a car, if it is red, and a dog. An empty list: nothing is named.
+    """
+    keys = set(known)
+    parts = re.split(r",|，|、|\band\b|和|与", text.lower())
+    return list(dict.fromkeys(name for part in parts if (name := first_named(part, keys))))
+
+
+def first_named(text: str, known: set[str]) -> Named | None:
+    """The first thing that a text names, with the colour word before it. "orange" before another thing is a colour."""
+    words, colour = re.findall(r"[a-z][a-z'-]*|[\u3400-\u9fff]", text), None
+    for i, word in enumerate(words):
+        key = name_at(words, i, known)
+        if key is not None and not (word in SPELLINGS and name_at(words, i + 1, known)):
+            return Named(key, colour)
+        colour = SPELLINGS.get(word, colour)
+    return None
+
+
+def name_at(words: Sequence[str], i: int, known: set[str]) -> str | None:
+    """The key of the thing whose name, the longest that fits, begins at word i; Chinese words are single characters."""
+    english, chinese = index("en"), index("zh")
+    for end in range(len(words), i, -1):
+        key = english.get(" ".join(words[i:end])) or chinese.get("".join(words[i:end]))
+        if key in known:
+            return key
+    return None

@@ -1,0 +1,80 @@
+"""Words to things, and things to outlines."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from t2i.edit.things import FoundThings, Named, named_things, outlines, shipped_judge, things_mask
+from t2i.world.reading import OWN, Detection
+
+KNOWN = ("cat", "dog", "car", "orange", "teddy_bear", "bear", "tree", "snowman")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("the cat", [Named("cat")]),
+        ("The red car", [Named("car", "red")]),
+        ("the kitten in the snow", [Named("cat")]),
+        ("a teddy bear", [Named("teddy_bear")]),
+        ("the orange", [Named("orange")]),
+        ("an orange cat", [Named("cat", "orange")]),
+        ("the gray cat and the dog", [Named("cat", "grey"), Named("dog")]),
+        ("the cat next to the dog", [Named("cat")]),
+        ("猫", [Named("cat")]),
+        ("红色的汽车和狗", [Named("car", "red"), Named("dog")]),
+        ("the snow", []),
+        ("the elephant", []),  # not among the known things
+    ],
+)
+def test_what_a_text_names(text: str, named: list[Named]) -> None:
+    assert named_things(text, KNOWN) == named
+
+
+def test_a_colour_may_be_a_thing_s_own() -> None:
+    seen = Detection("tree", 0.5, 0.5, 0.9, OWN, 0.2, 0.2)
+    assert Named("tree", "green").fits(seen)
+    assert Named("tree").fits(seen)
+    assert not Named("tree", "blue").fits(seen)
+
+
+def two_squares() -> tuple[Tensor, list[Detection]]:
+    """A blue ramp with a red square on the left and a yellow one, with a blue hole, on the right."""
+    image = torch.linspace(-0.4, 0.1, 128).expand(3, 128, 128) + torch.tensor([-0.4, 0.0, 0.6]).view(3, 1, 1)
+    image = image.clone()
+    image[:, 40:80, 20:50] = torch.tensor([0.9, -0.8, -0.8]).view(3, 1, 1)
+    hole = image[:, 56:64, 86:94].clone()
+    image[:, 44:76, 74:106] = torch.tensor([0.9, 0.8, -0.8]).view(3, 1, 1)
+    image[:, 56:64, 86:94] = hole
+    left = Detection("car", 35 / 128, 60 / 128, 0.9, "red", 30 / 128, 40 / 128)
+    right = Detection("dog", 90 / 128, 60 / 128, 0.9, "yellow", 32 / 128, 32 / 128)
+    return image, [left, right]
+
+
+def test_outlines_are_those_of_the_things() -> None:
+    image, seen = two_squares()
+    for size in (128, 200):
+        large = torch.nn.functional.interpolate(image[None], (size, size), mode="nearest")[0]
+        left, right = (outline[0] > 0 for outline in outlines(large, seen))
+        for found, (top, bottom, start, end) in ((left, (40, 80, 20, 50)), (right, (44, 76, 74, 106))):
+            truth = torch.zeros(128, 128)
+            truth[top:bottom, start:end] = 1  # the hole is filled
+            truth = torch.nn.functional.interpolate(truth[None, None], (size, size), mode="nearest")[0, 0] > 0
+            assert float((found & truth).sum() / (found | truth).sum()) > 0.85
+        assert not bool((left & right).any())
+    assert outlines(image, []) == []
+
+
+def test_what_is_seen_is_said() -> None:
+    _, seen = two_squares()
+    assert FoundThings(torch.zeros(1, 2, 2), tuple(seen)).names == "a red car and a yellow dog"
+    assert FoundThings(torch.zeros(1, 2, 2), ()).names == ""
+
+
+def test_a_plain_picture_holds_no_thing() -> None:
+    judge = shipped_judge()
+    found = things_mask(judge, torch.zeros(3, 40, 56), named_things("the dog", judge.config.things))
+    assert found.mask.shape == (1, 40, 56)
+    assert not bool(found.mask.any())
