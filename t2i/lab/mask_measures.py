@@ -38,7 +38,7 @@ def world_of(sprites: Path, groups: tuple[float, ...]) -> World:
 
 def measure(judge: Judge, world: World, n: int, label: str) -> None:
     """Print the measures of `n` scenes."""
-    found_iou, other_iou, boxed_other, refused = [], [], [], []
+    found_iou, other_iou, refused = [], [], []
     for i in range(n):
         scene = world.scene(SEED, i)
         pixels, masks = world.draw([scene], SIZE, masks=True)
@@ -54,21 +54,18 @@ def measure(judge: Judge, world: World, n: int, label: str) -> None:
         others = [truth for j, truth in enumerate(truths) if j != k]
         found_iou.append(iou(found.mask[0] > 0, truths[k]))
         other_iou += [iou(found.mask[0] > 0, truth) for truth in others]
-        box = find(judge, pixels[0], name, boxed=True)
-        boxed_other += [iou(box.mask[0] > 0, truth) for truth in others]
         absent = world.things[rng.choice(absent_things(world, scene))].en
         refused.append(float(not find(judge, pixels[0], absent).mask.any()))
         note(f"  {i} the {name}: {found_iou[-1]:.2f}; the {absent}; seen: {found.names}")
     tell(f"{label}: IoU of the named thing", found_iou)
     if other_iou:
         tell(f"{label}: IoU with each other thing", other_iou)
-        tell(f"{label}: IoU of the box with each other thing", boxed_other)
     tell(f"{label}: an absent thing refused", refused)
 
 
-def find(judge: Judge, image: Tensor, name: str, *, boxed: bool = False) -> FoundThings:
+def find(judge: Judge, image: Tensor, name: str) -> FoundThings:
     """What `--mask-text "the <name>"` finds."""
-    return things_mask(judge, image, named_things(f"the {name}", judge.config.things), boxed=boxed)
+    return things_mask(judge, image, named_things(f"the {name}", judge.config.things))
 
 
 def absent_things(world: World, scene: Scene) -> list[str]:
