@@ -27,7 +27,7 @@ LEAST = 0.005
 """Least share of the picture that is visible of a thing that is looked for: some are hidden by others."""
 
 
-def world_of(sprites: Path, groups: tuple[float, ...]) -> World:
+def world_of(sprites: Path, groups: tuple[float, float, float, float]) -> World:
     """Scenes like the shipped recipe's. groups: the probabilities of 1, 2, 3, 4 things."""
     config = WorldConfig(
         groups=groups, counts=(1, 0, 0, 0), places=PLACES, angle=0.03, jitter=0.02, scale=(0.54, 0.68), chance=0.9,
