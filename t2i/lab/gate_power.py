@@ -160,24 +160,20 @@ def least_changes(
     Differences between fresh seeds are drawn with replacement from those of the pool, and one metric falls in all of
     them by the same amount.
     """
+    gate = run_gate(*pool.dealt(np.random.default_rng(0), pool.prompts), DROP)
+    margin_of = {c.column: c.result.margin for c in gate.checks if ":" not in c.column and c.column != "sharper"}
     base: dict[str, list[float]] = {}
     gains: dict[str, list[list[float]]] = {}
     for deal in range(deals):
         was, now, _ = compared_columns(*pool.dealt(np.random.default_rng([7, deal]), pool.prompts))
         units = sorted(was["sharpness"])
-        for name in was:
-            if (
-                ":" in name
-                or name in ("sharper", "changed")
-                or any(u not in was[name] or u not in now[name] for u in units)
-            ):
-                continue
-            base.setdefault(name, []).extend(was[name].values())
-            gains.setdefault(name, []).append([better(name) * (now[name][u] - was[name][u]) for u in units])
+        for name in margin_of:
+            if all(u in was[name] and u in now[name] for u in units):
+                base.setdefault(name, []).extend(was[name].values())
+                gains.setdefault(name, []).append([better(name) * (now[name][u] - was[name][u]) for u in units])
     names = list(gains)
     x = np.array([np.concatenate(gains[name]) for name in names])  # (metrics, deals * units)
-    result = run_gate(*pool.dealt(np.random.default_rng(0), pool.prompts), DROP)
-    margins = [next(c.result.margin for c in result.checks if c.column == name) for name in names]
+    margins = [margin_of[name] for name in names]
     rows = []
     for j, name in enumerate(names):
         found = []
