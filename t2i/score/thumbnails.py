@@ -37,7 +37,7 @@ def decode_thumb(text: str) -> NDArray[np.uint8]:
             if image.size != (THUMB, THUMB):
                 raise ValueError(f"a thumbnail has {image.width} x {image.height} pixels")
             return np.asarray(image.convert("RGB"))
-    except (binascii.Error, UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (binascii.Error, UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
         raise ValueError("a thumbnail is no picture") from error
 
 
