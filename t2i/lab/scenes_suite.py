@@ -4,8 +4,11 @@
 
 The tasks are those of GenEval (2310.11513), single object, two objects, counting, colours, position and attribute
 binding, and also background and style. The prompts are captions of the world. Each scene is described in English and,
-on the next line, in Chinese, with the same expectation. The world is that of the recipe `first`: 74 things, 22 places,
-one style.
+on the next line, in Chinese, with the same expectation. There are 22 places and one style.
+
+The suite has two parts. The scenes of the vocabulary "core" ask for its 74 things, which every model of the sprites
+knows. Those of the vocabulary "all" ask for the other 304 things, alone and with one another. `vocabulary` says which
+one a model needs to know.
 
 Held out. `t2i.world.holdout` hashes every combination. A training scene with one of the held-out tenth is drawn again,
 so no training has seen it. Each prompt of the suite contains at least one held-out combination, if possible the one
@@ -33,7 +36,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from t2i.files import atomic_file
 from t2i.score.suite import shipped_suite
@@ -46,13 +49,19 @@ from t2i.world.places import PLACES
 from t2i.world.reading import Expectation, expectation_of
 from t2i.world.vocabulary import Lang, is_shape, things
 
+Vocabulary = Literal["core", "all"]
+
 SEED = 1
 STYLE = "fluent3d"
-COUNTS = {
+COUNTS: dict[Vocabulary, dict[str, int]] = {"core": {
     "single object": 48, "two objects": 48, "counting": 48, "colours": 48, "position": 48, "attribute binding": 48,
     "background": 44, "style": 16,
-}  # fmt: skip
+}, "all": {
+    "single object": 76, "two objects": 56, "counting": 48, "colours": 40, "position": 48, "attribute binding": 32,
+    "background": 22,
+}}  # fmt: skip
 """Scenes of each task; twice as many prompts, one in each language."""
+MOST = 4000  # candidates that are looked at for a task of the vocabulary "all"
 
 LANGS: tuple[Lang, ...] = ("en", "zh")
 RELATIONS = ("left", "right", "above", "below", "next", "behind", "on")
@@ -63,6 +72,15 @@ SHOWS: dict[str, tuple[str, ...]] = {
     "sun": ("sunset", "beach", "snow", "field", "desert", "sky", "jungle"),
     "palm": ("beach", "jungle"), "cactus": ("desert",), "house": ("city", "road"), "boat": ("beach",),
     "tree": ("forest", "autumn", "jungle", "garden", "river", "mountains", "snow", "field", "road"),
+    "pine": ("forest", "snow", "mountains"), "christmas_tree": ("forest", "snow"), "maple_leaf": ("autumn",),
+    "mountain": ("mountains", "volcano", "river", "snow"), "volcano": ("volcano", "mountains"),
+    "fire": ("volcano",), "rock": ("desert", "mountains", "underwater", "volcano"), "island": ("beach", "sunset"),
+    "cloud": ("sky", "field", "river", "garden", "mountains", "road", "beach", "rain"),
+    "drop": ("rain",), "wave": ("beach", "underwater", "river", "sunset"), "snowflake": ("snow",),
+    "rainbow": ("rain", "sky"), "lightning": ("rain",), "planet": ("space",), "earth": ("space",),
+    "full_moon": ("night", "space"), "coral": ("underwater",), "satellite": ("space",), "ship": ("beach",),
+    "tower": ("city",), "window": ("room",), "bed": ("room",), "sofa": ("room",), "lantern": ("stage",),
+    "hibiscus": ("garden",), "hyacinth": ("garden",), "seedling": ("garden", "field"),
 }  # fmt: skip
 """Things that some pictures of a place show as part of the background."""
 
@@ -100,11 +118,13 @@ def held_out_parts(expectation: Expectation) -> list[tuple[str, ...]]:
 
 class Builder:
     """Enumerates and chooses contents. held: on the held-out side; False makes a suite of the same kind of which
-    no prompt says a held-out combination, to compare with."""
+    no prompt says a held-out combination, to compare with. vocabulary: the part, as in `COUNTS`."""
 
-    def __init__(self, seed: int = SEED, held: bool = True) -> None:
-        self.seed, self.held = seed, held
-        self.table: dict[str, Thing] = {k: t for k, t in things().items() if t.core and not is_shape(t)}
+    def __init__(self, seed: int = SEED, held: bool = True, vocabulary: Vocabulary = "core") -> None:
+        self.seed, self.held, self.vocabulary = seed, held, vocabulary
+        core = vocabulary == "core"
+        self.table: dict[str, Thing] = {k: t for k, t in things().items() if t.core == core and not is_shape(t)}
+        self.told: Counter[str] = Counter()  # how often the earlier tasks of the vocabulary "all" ask for a thing
         self.places = tuple(PLACES)
         self.shades = WorldConfig.shades
 
@@ -160,10 +180,19 @@ class Builder:
                     yield key, place
 
     def choose(self, task: str, candidates: Iterable[Content], n: int, chosen: Sequence[Content] = ()) -> list[Content]:
-        """n candidates, each next one of the features that were used least; ties as the seed shuffles them."""
-        pool = [c for c in dict.fromkeys(candidates) if self.clean(c)]
-        self.rng("choose", task, len(chosen)).shuffle(pool)
+        """n candidates, each next one of the features that were used least; ties as the seed shuffles them.
+
+        Of the 304 things of the vocabulary "all", those that no earlier task asks for come first, so that all are asked
+        for.
+        """
+        pool = list(dict.fromkeys(candidates))
+        rng = self.rng("choose", task, len(chosen))
+        if self.vocabulary == "all" and len(pool) > MOST:
+            pool = rng.sample(pool, MOST)
+        pool = [c for c in pool if self.clean(c)]
+        rng.shuffle(pool)
         used = Counter(feature for c in chosen for feature in c.features())
+        used.update(self.told)
         out: list[Content] = []
         assert len(pool) >= n, f"the world has {len(pool)} prompts for {task!r}, and {n} are asked for"
         for _ in range(n):
@@ -171,6 +200,8 @@ class Builder:
             pool.remove(best)
             used.update(best.features())
             out.append(best)
+        if self.vocabulary == "all":
+            self.told.update(feature for c in out for feature in c.features() if feature.startswith("thing"))
         return out
 
     def contents(self, task: str, n: int) -> list[Content]:
@@ -242,16 +273,16 @@ class Builder:
                 return text
             take += 1
 
-    def lines(self) -> Iterator[dict[str, Any]]:
-        """The rows of the suite, English and Chinese in turn, task after task."""
-        taken: set[str] = set()
+    def lines(self, taken: set[str]) -> Iterator[dict[str, Any]]:
+        """The rows of this part, English and Chinese in turn, task after task. taken: grows by their prompts."""
         side = "held-out" if self.held else "train"
-        for task, n in COUNTS.items():
+        for task, n in COUNTS[self.vocabulary].items():
             for number, content in enumerate(self.contents(task, n)):
                 expect = as_row(expectation(content, count=task == "counting"))
                 for lang in LANGS:
                     prompt = self.words(task, number, content, lang, taken)
-                    yield {"prompt": prompt, "lang": lang, "task": task, "side": side, "expect": expect}
+                    about = {"lang": lang, "task": task, "vocabulary": self.vocabulary, "side": side}
+                    yield {"prompt": prompt, **about, "expect": expect}
 
 
 def expectation(content: Content, count: bool = False) -> Expectation:
@@ -274,7 +305,9 @@ def as_row(expectation: Expectation) -> dict[str, Any]:
 
 def text(seed: int = SEED, held: bool = True) -> str:
     """The whole file."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in Builder(seed, held).lines())
+    taken: set[str] = set()
+    rows = [row for part in COUNTS for row in Builder(seed, held, part).lines(taken)]
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def build_parser() -> argparse.ArgumentParser:

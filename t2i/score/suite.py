@@ -37,13 +37,17 @@ MAX_COUNT = 1000  # of one kind of object in a picture
 
 @dataclass(frozen=True)
 class SuitePrompt:
-    """One prompt, and what a judge should see in its pictures (an empty expectation: nothing is known)."""
+    """One prompt, and what a judge should see in its pictures (an empty expectation: nothing is known).
+
+    vocabulary: the vocabulary of the built-in world that the prompt is from, "core" or "all"; "" for another list.
+    """
 
     text: str
     expectation: Expectation
     lang: str = "en"
     task: str = ""
     side: str = "train"
+    vocabulary: str = ""
 
 
 def shipped_suite() -> Path:
@@ -97,6 +101,7 @@ class _JudgedRow:
     lang: str = "en"
     task: str = ""
     side: str = "train"
+    vocabulary: str = ""
 
 
 def _judged_prompt(path: Path, number: int, raw: Mapping[str, Any]) -> SuitePrompt:
@@ -106,7 +111,8 @@ def _judged_prompt(path: Path, number: int, raw: Mapping[str, Any]) -> SuiteProm
         _check_words(row.expect)
     except ValueError as error:
         raise InputError(f"{where} is not a prompt of a suite: {error}.") from error
-    return SuitePrompt(check_prompt(row.prompt, f"the prompt in {where}"), row.expect, row.lang, row.task, row.side)
+    text = check_prompt(row.prompt, f"the prompt in {where}")
+    return SuitePrompt(text, row.expect, row.lang, row.task, row.side, row.vocabulary)
 
 
 def _check_words(expected: Expectation) -> None:

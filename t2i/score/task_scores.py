@@ -103,12 +103,16 @@ def check_scores(prompts: Sequence[SuitePrompt], readings: Iterable[Sequence[Rea
     """Check -> mean share of pictures that pass it, over scenes, with its 95% interval.
 
     Keys are the names of `reading.check`, and each of them by side ("count (held-out)") and by language ("count [zh]")
-    where the suite has more than one. ``readings`` as in `task_scores`.
+    where the suite has more than one. A suite of more than one vocabulary also has the share of pictures that pass
+    their task for each ("scene, vocabulary core"). ``readings`` as in `task_scores`.
     """
     rows: dict[str, dict[Hashable, list[float]]] = defaultdict(lambda: defaultdict(list))
     mixed_sides = len({p.side for p in prompts}) > 1
     mixed_langs = len({p.lang for p in prompts}) > 1
+    mixed_vocabularies = len({p.vocabulary for p in prompts}) > 1
     for scene, prompt, pictures in zip(scene_keys(prompts), prompts, readings, strict=True):
+        if mixed_vocabularies:
+            rows[f"scene, vocabulary {prompt.vocabulary}"][scene].append(pass_share(prompt, pictures))
         checks = [check(reading, prompt.expectation) for reading in pictures]
         for name in checks[0]:
             value = sum(c[name] for c in checks) / len(checks)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections import Counter
 from functools import cache
@@ -22,6 +24,9 @@ from t2i.world.reading import Detection, Expectation, Reading, Wanted
 from t2i.world.vocabulary import COLOURS, is_shape, things
 
 CORE = tuple(key for key, thing in things().items() if thing.core and not is_shape(thing))
+ALL = tuple(key for key, thing in things().items() if not is_shape(thing))
+OLD = "7c784c0118003c167364a6b97904adb2cc5a3da956bcbcef15848dc68749845b"
+"""sha256 of the 348 scenes that came first, without the key `vocabulary`."""
 MIRROR = {"left": "right", "right": "left", "above": "below", "below": "above", "next": "next"}
 CENTRE = {"single object": "place", "background": "place", "style": "place", "two objects": "pair",
           "attribute binding": "pair"}  # fmt: skip
@@ -34,7 +39,7 @@ def suite() -> tuple[SuitePrompt, ...]:
 
 @cache
 def layout() -> Layout:
-    return Layout(WorldConfig(), things(), CORE, tuple(PLACES))
+    return Layout(WorldConfig(vocabulary="all"), things(), ALL, tuple(PLACES))
 
 
 def kinds(expectation: Expectation) -> set[str]:
@@ -47,17 +52,28 @@ def test_the_shipped_file_is_what_the_generator_writes() -> None:
 
 def test_counts_and_mirrored_languages() -> None:
     prompts = suite()
-    assert Counter(p.task for p in prompts if p.lang == "en") == COUNTS
-    assert (
-        sum(COUNTS[task] for task in GENEVAL_TASKS) == 288
-        and sum(COUNTS.values()) >= 300
-        and set(COUNTS) == set(TASK_CHECKS)
-    )
+    for part, counts in COUNTS.items():
+        assert Counter(p.task for p in prompts if p.lang == "en" and p.vocabulary == part) == counts
+        assert set(GENEVAL_TASKS) <= set(counts) <= set(TASK_CHECKS)
+    assert len(prompts) >= 2 * 600 and {p.vocabulary for p in prompts} == set(COUNTS)
     assert len({p.text for p in prompts}) == len(prompts)
     for en, zh in zip(prompts[::2], prompts[1::2], strict=True):
         assert (en.lang, zh.lang) == ("en", "zh")
         assert en.task == zh.task and en.expectation == zh.expectation
         assert en.text.isascii() and not any("a" <= c <= "z" for c in zh.text)
+
+
+def test_the_first_scenes_never_change() -> None:
+    rows = [json.loads(line) for line in shipped_suite().read_text("utf-8").splitlines()[:696]]
+    assert all(row.pop("vocabulary") == "core" for row in rows)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    assert hashlib.sha256(text.encode()).hexdigest() == OLD
+
+
+def test_each_part_asks_for_all_of_its_things() -> None:
+    for part, keys in (("core", set(CORE)), ("all", set(ALL) - set(CORE))):
+        asked = Counter(w.thing for p in suite() if p.vocabulary == part for w in p.expectation.objects)
+        assert set(asked) == keys and max(asked.values()) <= 24, part
 
 
 def test_numbers_from_one_to_four_alike() -> None:
@@ -83,7 +99,7 @@ def test_every_line_is_held_out() -> None:
         else:
             assert found & {"count", "colour", "place"}, p
             halves[p.task][bool(found & {"count", "colour"})] += 1
-    assert min(halves["counting"][True], halves["colours"][True]) >= 36  # of 96 each
+    assert min(halves["counting"][True] / 192, halves["colours"][True] / 176) >= 0.35
 
 
 def test_training_cannot_draw_what_a_line_says() -> None:
@@ -103,7 +119,7 @@ def test_only_what_the_world_can_show() -> None:
         assert p.task not in ("colours", "attribute binding") or len(hues) == len(e.objects)
         assert len(set(hues)) == len(hues), "two of one colour bind nothing"
         for w in e.objects:
-            assert w.thing in CORE and e.place not in SHOWS.get(w.thing, ()), p
+            assert w.thing in ALL and e.place not in SHOWS.get(w.thing, ()), p
             assert w.colour is None or w.colour in (*table[w.thing].colours, table[w.thing].colour), p
             assert e.shade is None or e.shade not in (w.colour, table[w.thing].colour), p
         assert (e.place == "plain") == (e.shade is not None)
@@ -137,7 +153,9 @@ def test_every_word_is_one_that_training_captions_say() -> None:
 
 def test_the_other_side_makes_a_suite_of_trained_combinations() -> None:
     lines = text(held=False).splitlines()
-    assert len(lines) == 2 * sum(COUNTS.values()) and not set(lines) & set(text().splitlines())
+    assert len(lines) == 2 * sum(sum(counts.values()) for counts in COUNTS.values()) and not set(lines) & set(
+        text().splitlines()
+    )
     assert '"side": "train"' in lines[0]
 
 
@@ -192,7 +210,8 @@ def test_scores_pair_the_languages() -> None:
 def test_a_sample_keeps_tasks_and_translations() -> None:
     prompts = list(suite())
     few = subsample(prompts, 80)
-    assert {p.task for p in few} == set(COUNTS) and 64 <= len(few) <= 96
+    assert {p.task for p in few} == set(TASK_CHECKS) and 64 <= len(few) <= 96
+    assert {p.vocabulary for p in few} == set(COUNTS)
     assert [p.lang for p in few] == ["en", "zh"] * (len(few) // 2)
     assert all(a.expectation == b.expectation for a, b in zip(few[::2], few[1::2], strict=True))
     assert subsample(prompts, 10**6) == prompts

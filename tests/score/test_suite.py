@@ -131,3 +131,15 @@ def test_a_table_with_a_huge_field_is_named(tmp_path: Path, ending: str) -> None
     path.write_text("prompt\na cat\n" + "x" * 140_000 + "\n")
     with pytest.raises(InputError, match=rf"line 3 of .*suite\.{ending}"):
         read_suite(path)
+
+
+def test_a_suite_of_two_vocabularies_has_a_score_for_each() -> None:
+    cat, dog = Expectation((Wanted("cat"),)), Expectation((Wanted("dog"),))
+    prompts = [
+        SuitePrompt("a cat", cat, task="single object", vocabulary="core"),
+        SuitePrompt("a dog", dog, task="single object", vocabulary="all"),
+    ]
+    seen = Reading((Detection("cat", 0.5, 0.5, 0.9, "own"),), "snow", 0.9, None)
+    scores = check_scores(prompts, [[seen], [seen]])
+    assert scores["scene, vocabulary core"].mean == 1.0 and scores["scene, vocabulary all"].mean == 0.0
+    assert not any("vocabulary" in name for name in check_scores(prompts[:1], [[seen]]))

@@ -46,8 +46,14 @@ def renders(bench: Workbench) -> dict[str, Any]:
 def suite_summary(prompts: Sequence[SuitePrompt], readings: Sequence[Sequence[Reading]]) -> dict[str, Any]:
     """The scores by task, GenEval's mean of six tasks, and Chinese minus English over all tasks.
 
-    readings: the pictures of each prompt, in the order of ``prompts``.
+    readings: the pictures of each prompt, in the order of ``prompts``. "parts": the same for each vocabulary, if the
+    prompts are of more than one.
     """
+    parts = {}
+    if len(names := dict.fromkeys(p.vocabulary for p in prompts)) > 1:
+        for name in names:
+            chosen = [i for i, p in enumerate(prompts) if p.vocabulary == name]
+            parts[name] = suite_summary([prompts[i] for i in chosen], [readings[i] for i in chosen])
     table = task_scores(prompts, readings)
     six = geneval_score(table)
     # the suite lists the English and the Chinese prompt of one scene after the other
@@ -66,6 +72,7 @@ def suite_summary(prompts: Sequence[SuitePrompt], readings: Sequence[Sequence[Re
         "zh - en": gap,
         "prompts": len(prompts),
         "pictures": sum(map(len, readings)),
+        **({"parts": parts} if parts else {}),
     }
 
 

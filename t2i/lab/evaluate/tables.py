@@ -53,6 +53,14 @@ def points(m: Row | None) -> str:
 def _suite(report: Mapping[str, Any]) -> list[str]:
     made: Row | None = report.get("suite")
     ceiling: Row | None = report.get("renders")
+    out = ["## Suite", *_suite_table(made, ceiling)]
+    for name in (made or ceiling or {}).get("parts", {}):
+        part, real = (m.get("parts", {}).get(name) if m else None for m in (made, ceiling))
+        out += [f"Vocabulary {name}:", *_suite_table(part, real)]
+    return out
+
+
+def _suite_table(made: Row | None, ceiling: Row | None) -> list[str]:
     tasks = (made or ceiling or {"tasks": {}})["tasks"]
     rows = []
     for task in [*tasks, "mean of the six", "all prompts"]:
@@ -64,7 +72,7 @@ def _suite(report: Mapping[str, Any]) -> list[str]:
         cells += [share(langs.get("en")), share(langs.get("zh")), points(gap), share(real)]
         rows.append(cells)
     head = ["task", "share", "95% interval", "scenes", "English", "Chinese", "Chinese - English, points", "renders"]
-    out = ["## Suite", table(head, rows)]
+    out = [table(head, rows)]
     if made:
         out.append(f"{made['prompts']} prompts, {made['pictures']} pictures.")
     return out

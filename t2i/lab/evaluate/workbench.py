@@ -71,8 +71,8 @@ class Workbench:
     def judge(self) -> Judge:
         """Raises UnavailableError or InputError if it cannot be used, UsageError for a world that it does not know."""
         judge = Judge.load(resolve_judge())
-        if self.config.vocabulary != "core" or not set(self.config.places) <= set(judge.config.places):
-            raise UsageError("the judge does not know the world of this recipe.", "Choose one of the vocabulary core.")
+        if self.config.vocabulary == "shapes" or not set(self.config.places) <= set(judge.config.places):
+            raise UsageError("the judge does not know the world of this recipe.", "Choose one that has sprites.")
         return judge
 
     # Messages ------------------------------------------------------------------------------------------------------
@@ -96,8 +96,8 @@ class Workbench:
     # Drawing ---------------------------------------------------------------------------------------------------
 
     def suite(self, n: int | None = None) -> list[SuitePrompt]:
-        """The shipped suite, or about n prompts of it."""
-        prompts = read_suite(shipped_suite())
+        """The prompts of the shipped suite that are of the recipe's vocabulary, or about n of them."""
+        prompts = [p for p in read_suite(shipped_suite()) if p.vocabulary == "core" or self.config.vocabulary == "all"]
         return subsample(prompts, n) if n else prompts
 
     def samples(
