@@ -77,6 +77,10 @@ def score(
     sha256: Annotated[
         str | None, typer.Option(metavar="HEX", help="What the weights must hash to.", rich_help_panel=Panel.METRICS)
     ] = None,
+    sprites: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The sprite library, for fidelity.", rich_help_panel=Panel.METRICS),
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Measure again what was measured before.", rich_help_panel=Panel.METRICS)
     ] = False,
@@ -276,6 +280,7 @@ def score(
         extractor=extractor,
         weights=weights,
         sha256=sha256,
+        sprites=sprites,
         gate=GateOptions(baseline, drop, margins, primary, update_baseline),
         save_baseline=save_baseline,
         against=against,

@@ -24,6 +24,8 @@ def print_report(ui: UI, report: Report, suite: str | None, wanted: Sequence[str
     checks = {name: m for name, m in report.checks.items() if not wanted or name.split(" ")[0] in wanted}
     for warning in report.warnings:
         ui.warn(warning)
+    for note in report.notes:
+        ui.note(note)
     if ui.json:
         for row in report.rows:
             ui.picture(row.picture.path, row.to_json())

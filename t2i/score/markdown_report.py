@@ -35,6 +35,7 @@ def markdown_report(report: Report) -> str:
         lines += ["", *_distances(report.distances)]
     if report.pairs:
         lines += ["", report.tier_counts()]
+    lines += [line for note in report.notes for line in ("", f"{note}.")]
     return "\n".join(lines) + "\n"
 
 

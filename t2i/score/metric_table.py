@@ -43,6 +43,12 @@ METRICS: dict[str, Metric] = {
         )
         for name in TASKS
     },
+    "fidelity": Metric(
+        "SSIM of a thing and the render that fits it best, in the thing's box",
+        1,
+        "things are less like those of the sprite library",
+        "sprites",
+    ),
     "variety": Metric(
         "mean of 1 - cosine between the pictures of a prompt",
         1,
@@ -76,12 +82,14 @@ NEEDS = {
     "suite": "no picture's prompt is in a suite that says what to see",
     "prompt": "no prompt is known, or the extractor reads no text",
     "several": "no prompt has two pictures",
+    "sprites": "it needs the sprite library, and pictures of one thing in its own colours on a plain background",
     "pair": "it is measured between two scores",
 }
 HINTS = {
     "suite": "Give the suite with --suite.",
     "prompt": "Give the prompts with --prompts FILE.jsonl, or choose --extractor clip.",
     "several": "Draw more pictures of each prompt.",
+    "sprites": "Name the library with --sprites DIR.",
     "pair": "Compare with --baseline or --before.",
 }
 PIXEL_METRICS = ("blank", "clipped", "contrast", "saturation", "sharpness", "noise", "lattice")

@@ -17,12 +17,15 @@ from t2i.errors import UnavailableError
 from t2i.score.metric_table import HINTS, METRICS, NEEDS, PIXEL_METRICS, PRIMARY
 from t2i.score.picture_files import PictureFile
 from t2i.score.pixel_stats import find_duplicates
+from t2i.score.sprite_fidelity import add_fidelity, lone_things
 from t2i.score.suite import SuitePrompt, scene_keys
 from t2i.score.task_scores import passes
 from t2i.score.thumbnails import encode_thumb
 from t2i.world.reading import Expectation, check
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from t2i.score.extractors import Extractor
     from t2i.score.feature_cache import PictureFeatures
 
@@ -89,10 +92,12 @@ def score_pictures(
     suite: Sequence[SuitePrompt] = (),
     labels: Sequence[str] = (),
     names: Sequence[str] = (),
+    sprites: Path | None = None,
 ) -> list[PictureScore]:
     """One row of metrics per picture, in the order given.
 
-    names: only these metrics. Raises UnavailableError (code ``metric``) for one that these pictures cannot have.
+    sprites: the sprite library, for fidelity. names: only these metrics. Raises UnavailableError (code ``metric``) for
+    one that these pictures cannot have.
     """
     prompts, units = {p.text: p for p in suite}, scene_units(suite)
     rows = []
@@ -108,6 +113,8 @@ def score_pictures(
     _add_duplicate(rows)
     _add_variety(rows)
     _add_clip(rows, extractor)
+    if sprites is not None and (not names or "fidelity" in names):
+        add_fidelity(rows, lone_things(suite), sprites)
     if labels:
         _add_labels(rows, extractor, labels)
     return _only(rows, names)

@@ -30,7 +30,7 @@ class Report:
 
     checks: `task_scores.check_scores` of the suite. before, gate: the baseline and the comparison with it. distances,
     set_verdict: the comparison with another set, and whether its KID passes --alpha. pairs, tier: pictures before and
-    after, worst first, and the tier that all must reach.
+    after, worst first, and the tier that all must reach. notes: what could not be measured, as sentences.
     """
 
     score: ScoredSet
@@ -43,6 +43,7 @@ class Report:
     pairs: Sequence[PicturePair] = ()
     tier: Tier = "far"
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     checks: dict[str, Interval] = field(default_factory=dict)
 
     @property
@@ -155,6 +156,7 @@ class Report:
             "pairs": [p.to_json() for p in self.pairs],
             "labels": self.label_counts(),
             "warnings": self.warnings,
+            "notes": self.notes,
             "time": {
                 "seconds": t.total,
                 "networks": t.networks,

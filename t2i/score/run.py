@@ -23,6 +23,7 @@ from t2i.score.extractors import ClipExtractor, Extractor, JudgeExtractor, OpenC
 from t2i.score.feature_cache import FeatureCache, PictureFeatures
 from t2i.score.features import ExtractionTime, ScoringNetworks, extract_features
 from t2i.score.gate import run_gate
+from t2i.score.metric_table import NEEDS
 from t2i.score.metrics import PictureScore, average_by_unit, metric_versions, score_pictures
 from t2i.score.picture_files import PictureFile, find_pictures, read_prompts
 from t2i.score.recipe import ScoreRecipe, require_same_recipe
@@ -36,7 +37,7 @@ from t2i.store.models import read_model
 from t2i.store.registry import resolve, resolve_judge
 from t2i.store.search_path import home
 from t2i.world.judge import Judge
-from t2i.world.reading import Reading
+from t2i.world.reading import Expectation, Reading
 
 CACHE = "score.sqlite"
 NOTE_EVERY = 5.0  # seconds between lines of progress
@@ -49,13 +50,15 @@ def run_score(reporter: Reporter, request: ScoreRequest) -> Report:
     a verdict of the report, not an error.
     """
     earlier = load_baseline(request.gate.baseline) if request.gate.baseline else None
-    prompts = _suite_prompts(reporter, request)
+    prompts = _judgeable(reporter, _suite_prompts(reporter, request))
     measurer = _Measurer(reporter, request)
     find = _given_pictures if request.places else _drawn_pictures
     pictures = find(reporter, request, prompts)
     judged = any(p.expectation.objects or p.expectation.place for p in prompts)
     rows, score, spent = measurer.score(pictures, prompts, judged)
     report = Report(score, rows, spent, warnings=collapse_warnings(rows), checks=_suite_checks(rows, prompts))
+    if judged and not request.metrics and not any("fidelity" in row.values for row in rows):
+        report.notes.append(f"fidelity is unavailable: {NEEDS['sprites']}")
     if earlier is not None:
         where = str(request.gate.baseline)
         require_same_recipe(score.recipe, earlier.recipe, where)
@@ -145,7 +148,8 @@ class _Measurer:
     ) -> tuple[list[PictureScore], ScoredSet, ExtractionTime]:
         """The metrics of the pictures, and their averages with the recipe."""
         found, spent = self.measure(pictures, judged)
-        rows = score_pictures(found, self.extractor, prompts, self.request.labels, self.request.metrics)
+        request = self.request
+        rows = score_pictures(found, self.extractor, prompts, request.labels, request.metrics, request.sprites)
         return rows, _scored_set(rows, self.extractor, prompts if judged else [], self.request.labels), spent
 
 
@@ -163,6 +167,24 @@ def _suite_prompts(reporter: Reporter, request: ScoreRequest) -> list[SuitePromp
     if request.limit is None or request.limit >= len(prompts):
         return prompts
     return subsample(prompts, request.limit)
+
+
+def _judgeable(reporter: Reporter, prompts: list[SuitePrompt]) -> list[SuitePrompt]:
+    """The prompts; those that ask for a thing which the judge does not know have no expectation any more."""
+    if not any(p.expectation.objects for p in prompts):
+        return prompts
+    known = Judge.load(resolve_judge()).config.things
+    unknown = {w.thing for p in prompts for w in p.expectation.objects} - set(known)
+    if not unknown:
+        return prompts
+    out = [
+        replace(p, expectation=Expectation()) if any(w.thing in unknown for w in p.expectation.objects) else p
+        for p in prompts
+    ]
+    n = sum(a is not b for a, b in zip(out, prompts, strict=True))
+    what = f"{n} of {len(prompts)} prompts are not judged: they ask for {len(unknown)} things that the judge"
+    reporter.warn(f"{what} does not know, such as {min(unknown)}")
+    return out
 
 
 def _given_pictures(reporter: Reporter, request: ScoreRequest, suite: Sequence[SuitePrompt]) -> list[PictureFile]:
