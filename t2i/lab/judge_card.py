@@ -37,6 +37,14 @@ much, so it is the ceiling of every score by this judge.
 
 {table}
 
+A person does not name a thing that is blurred beyond recognition, and neither should a judge. It was trained with
+smeared things, and with what a generator made of renders; where too little was left, the answer was "nothing". Share of
+lone objects that are still found after a Gaussian blur, in percent, by its standard deviation in pixels of 256:
+
+| blur | {radii} |
+|{rules}
+| found | {found} |
+
 Median error of a lone object's centre: {centre:.1f} % of the canvas side. Threshold {threshold}.
 
 ## Made by
@@ -48,8 +56,11 @@ others.
 """
 
 
-def card(judge: Judge, report: Mapping[str, Mapping[str, float]], command: str, how: str) -> str:
-    """The README as Markdown. report: name of a set of renders -> the result of `judge_train.measure`."""
+def card(
+    judge: Judge, report: Mapping[str, Mapping[str, float]], blurred: Mapping[str, float], command: str, how: str
+) -> str:
+    """The README as Markdown. report: name of a set of renders -> the result of `judge_train.measure`. blurred: the
+    result of `judge_train.missed`."""
     rows = [f"| renders | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
     for name, numbers in report.items():
         cells = " | ".join(f"{100 * numbers[key]:.1f}" if key in numbers else "" for key in COLUMNS)
@@ -65,6 +76,9 @@ def card(judge: Judge, report: Mapping[str, Mapping[str, float]], command: str, 
         table="\n".join(rows),
         centre=100 * next(iter(report.values()))["centre"],
         threshold=config.threshold,
+        radii=" | ".join(blurred),
+        rules="---|" * (len(blurred) + 1),
+        found=" | ".join(f"{100 * share:.1f}" for share in blurred.values()),
         command=command,
         how=how,
     )

@@ -19,7 +19,8 @@ from t2i.world.judge import GRID, JudgeConfig, Maps
 @dataclass(frozen=True, slots=True)
 class Mark:
     """One object of a training picture. Names are from the judge's config; centre and size are shares of the canvas
-    side."""
+    side. taught: False for a thing that is too clear to be nothing and not clear enough to be one: its cells teach
+    neither."""
 
     thing: str
     colour: str
@@ -27,6 +28,7 @@ class Mark:
     y: float
     w: float
     h: float
+    taught: bool = True
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Truth:
 @dataclass(frozen=True)
 class Targets:
     centre: Tensor  # (B, G, G) in [0, 1], 1 at each object's cell
+    known: Tensor  # (B, G, G): 1 where `centre` is to be learned, 0 around things that teach nothing
     weight: Tensor  # (B, G, G): how much a cell teaches the choice of thing, colour and box
     thing: Tensor  # (B, G, G) int64
     colour: Tensor  # (B, G, G) int64
@@ -55,7 +58,7 @@ def targets(truths: Sequence[Truth], config: JudgeConfig) -> Targets:
     thing_at = {name: i for i, name in enumerate(config.things)}
     colour_at = {name: i for i, name in enumerate(config.colours)}
     b = len(truths)
-    centre, weight = torch.zeros(b, GRID, GRID), torch.zeros(b, GRID, GRID)
+    centre, weight, known = torch.zeros(b, GRID, GRID), torch.zeros(b, GRID, GRID), torch.ones(b, GRID, GRID)
     thing, colour = torch.zeros(b, GRID, GRID, dtype=torch.long), torch.zeros(b, GRID, GRID, dtype=torch.long)
     box = torch.full((b, 4, GRID, GRID), 0.5)
     cells = torch.arange(GRID, dtype=torch.float32)
@@ -66,6 +69,9 @@ def targets(truths: Sequence[Truth], config: JudgeConfig) -> Targets:
             sigma = 0.5 + 0.06 * GRID * max(mark.w, mark.h)
             far2 = (cells - column).square()[None, :] + (cells - row).square()[:, None]
             bump = torch.exp(-far2 / (2 * sigma * sigma))
+            if not mark.taught:
+                known[i] *= bump < 0.1
+                continue
             mine = bump > torch.maximum(centre[i], torch.tensor(0.3))
             centre[i] = torch.maximum(centre[i], bump)
             weight[i][mine] = bump[mine] ** 2
@@ -78,15 +84,19 @@ def targets(truths: Sequence[Truth], config: JudgeConfig) -> Targets:
             box[i, 3][mine] = dy[:, None].expand(GRID, GRID)[mine]
     place = torch.tensor([config.places.index(t.place) for t in truths])
     shade = torch.tensor([-100 if t.shade is None else config.shades.index(t.shade) for t in truths])
-    return Targets(centre, weight, thing, colour, box, place, shade)
+    return Targets(centre, known, weight, thing, colour, box, place, shade)
 
 
-def focal(logits: Tensor, target: Tensor) -> Tensor:
-    """Focal loss per object (CenterNet, eq. 1, alpha 2, beta 4): logits and Gaussian targets (B, G, G) -> scalar."""
+def focal(logits: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
+    """Focal loss per object (CenterNet, eq. 1, alpha 2, beta 4): logits and Gaussian targets (B, G, G) -> scalar.
+
+    known (B, G, G): weights of the cells that hold no centre."""
     p = logits.sigmoid()
     positive = target >= 0.999
     hit = (1 - p).square() * F.logsigmoid(logits) * positive
     miss = (1 - target) ** 4 * p.square() * F.logsigmoid(-logits) * ~positive
+    if known is not None:
+        miss = miss * known
     return -(hit + miss).sum() / positive.sum().clamp_min(1)
 
 
@@ -94,7 +104,7 @@ def loss(maps: Maps, t: Targets) -> tuple[Tensor, dict[str, float]]:
     """The sum of the losses of all heads, and each of them by name."""
     w = t.weight / t.weight.sum().clamp_min(1e-6)
     parts = {
-        "centre": focal(maps.centre, t.centre),
+        "centre": focal(maps.centre, t.centre, t.known),
         "thing": (F.cross_entropy(maps.thing, t.thing, reduction="none", label_smoothing=0.02) * w).sum(),
         "colour": (F.cross_entropy(maps.colour, t.colour, reduction="none") * w).sum(),
         "box": 2.0 * ((maps.box - t.box).abs().mean(1) * w).sum(),
@@ -125,8 +135,10 @@ def _jpeg_like(x: Tensor, strength: Tensor) -> Tensor:
     return (basis.T @ coefficients @ basis).transpose(3, 4).reshape(n, c, h, w)
 
 
-def damage(pixels: Tensor, rng: torch.Generator) -> Tensor:
+def damage(pixels: Tensor, rng: torch.Generator, soft: float = 0.3) -> Tensor:
     """Random blur, JPEG-like blocks, noise and colour jitter: (B, 3, 64, 64) in [-1, 1] -> the same.
+
+    soft: the share of pictures that are blurred, by an amount that hides nothing.
 
     Generated pictures are slightly soft, noisy and off in colour, and a judge trained on clean renders only would
     penalise that. The jitter is too small to turn one colour word into another.
@@ -140,11 +152,11 @@ def damage(pixels: Tensor, rng: torch.Generator) -> Tensor:
         return (torch.rand(b, generator=rng) < share).nonzero()[:, 0]
 
     x = pixels.clone()
-    soft = some(0.3)
-    if len(soft):
-        small = int(torch.randint(28, 57, (1,), generator=rng))
-        reduced = F.interpolate(x[soft], (small, small), mode="bilinear", antialias=True)
-        x[soft] = F.interpolate(reduced, (side, side), mode="bilinear")
+    blurred = some(soft)
+    if len(blurred):
+        small = int(torch.randint(34, 57, (1,), generator=rng))
+        reduced = F.interpolate(x[blurred], (small, small), mode="bilinear", antialias=True)
+        x[blurred] = F.interpolate(reduced, (side, side), mode="bilinear")
     blocky = some(0.2)
     if len(blocky):
         x[blocky] = _jpeg_like(x[blocky], uniform(0.05, 0.4, len(blocky)))

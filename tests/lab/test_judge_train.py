@@ -8,8 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from t2i.errors import UsageError
+from t2i.lab.judge_batches import Batches, as_seen, mirrored
 from t2i.lab.judge_loss import loss, targets
-from t2i.lab.judge_train import judge_config, main, measure, train, truth_of
+from t2i.lab.judge_measure import measure
+from t2i.lab.judge_train import grown, judge_config, main, train
+from t2i.lab.judge_world import judge_world, truth_of
+from t2i.lab.smears import SMEARED, WAYS, clarity, smear
+from t2i.lab.smudges import Smudges, compare
 from t2i.world import Group, World, WorldConfig
 from t2i.world.judge import Judge, JudgeNet
 from t2i.world.reading import OWN
@@ -47,7 +53,8 @@ def test_training_is_repeatable_and_lowers_the_loss(world: World) -> None:
     lines: list[str] = []
     config = judge_config(world)
     nets = [
-        train(world, config, steps=3, minutes=5, batch=8, rate=1e-3, bf16=False, say=lines.append) for _ in range(2)
+        train(Batches(world, 1, 8), config, steps=3, minutes=5, rate=1e-3, bf16=False, say=lines.append)
+        for _ in range(2)
     ]
     for a, b in zip(nets[0].state_dict().values(), nets[1].state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -55,7 +62,7 @@ def test_training_is_repeatable_and_lowers_the_loss(world: World) -> None:
 
 
 def test_the_measurement_of_an_untrained_judge_is_poor(world: World) -> None:
-    net = train(world, judge_config(world), steps=1, minutes=5, batch=8, bf16=False)
+    net = train(Batches(world, 1, 8), judge_config(world), steps=1, minutes=5, bf16=False)
     numbers = measure(Judge(net), world, seed=5, n=32)
     assert numbers["n"] == 32 and numbers["exact"] < 0.2
     assert {"single", "object", "count", "background", "swapped"} <= set(numbers)
@@ -75,7 +82,9 @@ def test_the_command_writes_a_judge_with_its_card(tmp_path: Path, capsys: pytest
         "16",
     ]
     assert main(argv) == 0
-    assert set(json.loads(capsys.readouterr().out)) == {
+    out = json.loads(capsys.readouterr().out)
+    assert set(out["blurred"]) == {"0", "1.5", "3", "6", "10", "14"}
+    assert set(out["renders"]) == {
         "train",
         "train, damaged",
         "held-out",
@@ -97,3 +106,77 @@ def test_an_empty_place_teaches_and_measures(world: World) -> None:
     assert torch.isfinite(total)
     scores = measure(Judge(net.eval()), bare, seed=0, n=4)
     assert "object" not in scores and 0 <= scores["background"] <= 1
+
+
+# What nobody would name --------------------------------------------------------------------------------------------
+
+
+def test_a_render_is_clear_and_loses_clarity_with_blur(world: World) -> None:
+    scenes = [world.scene(4, i) for i in range(16)]
+    renders, masks = world.draw(scenes, 64, masks=True)
+    assert masks is not None
+    there = torch.tensor([[k < len(scene.items) for k in range(masks.shape[1])] for scene in scenes])
+    rng = torch.Generator().manual_seed(0)
+    levels = [clarity(WAYS[0](renders, strength, rng), renders, masks)[there].mean() for strength in (0.0, 0.3, 1.0)]
+    assert torch.allclose(clarity(renders, renders, masks)[there], torch.tensor(1.0), atol=1e-4)
+    assert levels[0] > SMEARED[1] and levels[0] > levels[1] > levels[2] and levels[2] < SMEARED[0]
+
+
+def test_smears_are_repeatable_and_leave_the_other_things_alone(world: World) -> None:
+    scene = world.layout.compose((Group(world.keys[0]), Group(world.keys[1])), "snow")
+    renders, masks = world.draw([scene] * 24, 64, masks=True)
+    assert masks is not None
+    a, b = (smear(renders, masks, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(a, b)
+    found = clarity(a, renders, masks)
+    assert bool(((found.amin(1) < 0.3) & (found.amax(1) > 0.9)).any()), "one of two things was smeared"
+
+
+def test_what_is_not_clear_is_not_there_and_what_is_in_between_teaches_nothing(world: World) -> None:
+    scene = world.layout.compose((Group(world.keys[0], 3),), "snow")
+    truth = truth_of(scene, world)
+    seen = as_seen(truth, torch.tensor([0.9, 0.2, 0.05]), SMEARED)
+    assert [mark.taught for mark in seen.marks] == [True, False]
+    t = targets([seen], judge_config(world))
+    assert int((t.centre >= 0.999).sum()) == 1, "one object"
+    row, column = int(seen.marks[1].y * 16), int(seen.marks[1].x * 16)
+    assert float(t.known[0, row, column]) == 0 and float(t.known.mean()) > 0.3
+    assert mirrored(truth).marks[0].x == pytest.approx(1 - truth.marks[0].x)
+
+
+def test_smudges_are_stored_and_mixed_in(world: World, tmp_path: Path) -> None:
+    scenes = [world.scene(6, i) for i in range(8)]
+    renders, _ = world.draw(scenes, 64)
+    grey = renders.mean((2, 3), keepdim=True).expand_as(renders)
+    mixed = torch.cat([renders[:4], grey[4:]])
+    compare(mixed, scenes, world).save(tmp_path / "s.npz")
+    stored = Smudges.load([tmp_path / "s.npz", tmp_path / "s.npz"])
+    assert len(stored.truths) == 16 and stored.truths[0] == truth_of(scenes[0], world)
+    assert bool((stored.clarity[:4, 0] > 0.95).all()) and bool((stored.clarity[4:8].abs() < 0.05).all())
+    pixels, truths = Batches(world, 1, 16, stored, shares=(0.25, 0.5))(0, torch.Generator().manual_seed(0))
+    assert pixels.shape == (16, 3, 64, 64) and len(truths) == 16
+    assert any(not truth.marks for truth in truths[8:]) and any(truth.marks for truth in truths[8:])
+
+
+def test_a_judge_that_learns_more_things_keeps_the_old_ones(world: World) -> None:
+    few = replace(judge_config(world), things=judge_config(world).things[2:5])
+    net = JudgeNet(few).eval()
+    more = grown(net, judge_config(world)).eval()
+    x = world.draw([world.scene(7, i) for i in range(4)], 64)[0]
+    with torch.no_grad():
+        ours, theirs = more(x), net(x)
+    for name in ("centre", "colour", "box", "place", "shade"):
+        assert torch.allclose(getattr(ours, name), getattr(theirs, name), atol=1e-5), name
+    assert torch.allclose(ours.thing[:, 2:5], theirs.thing, atol=1e-5)
+    with pytest.raises(UsageError):
+        grown(more, few)
+
+
+def test_core_things_are_drawn_three_times_as_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    from t2i.lab import judge_world as module
+
+    seen = []
+    monkeypatch.setattr(module, "World", lambda config, sprites: seen.append(config))
+    judge_world("all")
+    keys = seen[0].things
+    assert keys.count("cat") == 3 and keys.count("wolf") == 1 and len(set(keys)) == 378
