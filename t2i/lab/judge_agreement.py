@@ -52,7 +52,8 @@ def agreement(judge: Sequence[bool], reader: Sequence[bool]) -> Agreement:
 
 def readers_of(folder: Path) -> tuple[list[Expectation], dict[str, list[list[bool]]]]:
     """What each prompt asks for; set -> reader -> verdicts. Raises InputError."""
-    rows = [row for _, row in read_jsonl(folder / "readings.jsonl", "the readings")]
+    path = folder / "readings.jsonl"
+    rows = [row for _, row in read_jsonl(path, f"the readings {path}")]
     expectations = [build(Expectation, row["expect"]) for row in rows]
     sets = [name for name in rows[0] if name not in ("prompt", "expect")]
     return expectations, {
