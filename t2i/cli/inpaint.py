@@ -135,8 +135,7 @@ def inpaint(
     from t2i.jobs.request import DrawRequest
     from t2i.jobs.runner import Runner
     from t2i.jobs.settings import check_options, read_settings
-    from t2i.store.models import read_model
-    from t2i.store.registry import resolve
+    from t2i.store.models import find_model
 
     check_count(n)
     check_choice("mask-mode", mask_mode, MODES)
@@ -168,7 +167,7 @@ def inpaint(
     if painted is not None and looked_for is None:
         check_mask(painted)
 
-    stored = read_model(resolve(model))
+    stored = find_model(model)
     stored.check_can("t2i inpaint" if text else "t2i inpaint without a prompt")
     if looked_for is not None:
         stored.check_can("--mask-text")

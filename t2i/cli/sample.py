@@ -139,8 +139,7 @@ def sample(
     from t2i.jobs.settings import check_options, read_settings
     from t2i.jobs.sheets import write_sheets
     from t2i.jobs.sweep import parse_sweep
-    from t2i.store.models import read_model
-    from t2i.store.registry import resolve
+    from t2i.store.models import find_model
 
     check_count(n)
     check_choice("dtype", dtype, DTYPES)
@@ -170,7 +169,8 @@ def sample(
     lines = [PromptLine(check_prompt(prompt))] if prompt is not None else read_lines(file or "-")
     signer = edit.signer(opt.read_signer(sign_cert, sign_key))
 
-    stored = read_model(resolve(model))
+    stored = find_model(model)
+    stored.check_can("t2i sample")
     stored.check_options(options)
     edit.check_model(stored)
     paths = OutputPaths(output, stored.manifest.name)

@@ -85,10 +85,9 @@ def upscale(
     from t2i.jobs.output_paths import SUFFIXES
     from t2i.jobs.runner import Runner
     from t2i.jobs.upscale import UpscaleJob, UpscaleRequest
-    from t2i.store.bundle import read_bundle
-    from t2i.store.completeness import check_complete
+    from t2i.store.bundle import Bundle
     from t2i.store.manifest import sharpened
-    from t2i.store.registry import resolve
+    from t2i.store.models import find_model
 
     if (to is None) == (scale is None):
         what = "nothing says how large." if to is None else "--to and --scale both say how large."
@@ -102,23 +101,27 @@ def upscale(
     signer = opt.read_signer(sign_cert, sign_key)
     files = expand_paths(pictures)
 
-    bundle = read_bundle(resolve(model))
-    check_complete(bundle.manifest, bundle.configs)
-    name, upsamplers = bundle.manifest.name, bundle.manifest.of_kind("upsampler")
+    stored = find_model(model)
+    stored.check_can("t2i upscale")
+    stored.check_options({})
+    name, upsamplers = stored.manifest.name, stored.manifest.of_kind("upsampler")
+    if not isinstance(stored, Bundle) and opt.is_given(ctx, "tile"):
+        raise UsageError(f"--tile: {name} enlarges a picture as a whole.", "Leave it out.")
     if sharp:
-        if not bundle.manifest.of_kind("sharp"):
+        if not isinstance(stored, Bundle) or not stored.manifest.of_kind("sharp"):
             hint = "Leave --sharp out, or train one: t2i train sharp256 --out …"
             raise UnavailableError(f"the model {name!r} has no sharp upsampler.", hint)
-        bundle = replace(bundle, manifest=sharpened(bundle.manifest))
+        stored = replace(stored, manifest=sharpened(stored.manifest))
     if not upsamplers:
         hint = "Train one: t2i train upsampler256 --out …"
         raise UnavailableError(f"the model {name!r} has no upsampler.", hint)
-    counts = per_stage("steps", steps, bundle.manifest, 1, 1000, whole=True, kinds=("upsampler",), bare="upsampler")
+    counts = per_stage("steps", steps, stored.manifest, 1, 1000, whole=True, kinds=("upsampler",), bare="upsampler")
     check_writable(Path(output))
+    measured = isinstance(stored, Bundle) and not trust  # of a model that redraws a picture, detail cannot be
     opt.environment(offline, deterministic, device)
     request = UpscaleRequest(
-        ui, bundle, Path(output), to, scale, text, seed, {k: int(v) for k, v in counts.items()}, tile,
-        not trust, dtype, overwrite, strict, no_prompt_metadata, signer, sharp,
+        ui, stored, Path(output), to, scale, text, seed, {k: int(v) for k, v in counts.items()}, tile,
+        measured, dtype, overwrite, strict, no_prompt_metadata, signer, sharp,
     )  # fmt: skip
     if text and not request.reads_text:
         ui.warn(f"the upsampler of {name!r} reads no text: --prompt only goes into the record")

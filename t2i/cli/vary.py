@@ -98,8 +98,7 @@ def vary(
     from t2i.jobs.settings import check_options, read_settings
     from t2i.jobs.sheets import write_sheets
     from t2i.jobs.vary import VaryRequest, write_animations
-    from t2i.store.models import read_model
-    from t2i.store.registry import resolve
+    from t2i.store.models import find_model
 
     check_count(n)
     check_choice("dtype", dtype, DTYPES)
@@ -119,7 +118,7 @@ def vary(
     check_options(options)
     signer = edit.signer(opt.read_signer(sign_cert, sign_key))
 
-    stored = read_model(resolve(model))
+    stored = find_model(model)
     stored.check_options(options)
     edit.check_model(stored)
     paths = OutputPaths(output, stored.manifest.name)

@@ -130,14 +130,13 @@ def _read(path: Path, record: dict[str, Any], prompt: str | None) -> _Recorded:
 
 
 def _model(path: Path, record: dict[str, Any], model: str | None) -> StoredModel:
-    from t2i.store.models import read_model
-    from t2i.store.registry import resolve
+    from t2i.store.models import find_model
 
     name = model if model is not None else record.get("model")
     if not isinstance(name, str) or (model is None and ("/" in name or "\\" in name or name in ("", ".", ".."))):
         # a record may name a model, never a place on this machine
         raise InputError(f"{path} names no model.", "Name it with --model.", "image")
-    return read_model(resolve(name))
+    return find_model(name)
 
 
 def _difference(a: Image, b: Image) -> tuple[int, float, float]:

@@ -21,7 +21,7 @@ from t2i.media.record import Record, carried, edited_source_type
 if TYPE_CHECKING:
     from t2i.engine import Engine, Upscaled
     from t2i.media.c2pa import Signer
-    from t2i.store.bundle import Bundle
+    from t2i.store.models import StoredModel
 
 
 def enlarged_size(
@@ -78,7 +78,7 @@ class UpscaleRequest:
     """
 
     reporter: Reporter
-    bundle: Bundle
+    model: StoredModel
     folder: Path
     to: int | None
     scale: float | None
@@ -102,8 +102,8 @@ class UpscaleRequest:
     @property
     def reads_text(self) -> bool:
         """Whether an upsampler of the model reads the prompt."""
-        stages = self.bundle.manifest.of_kind("upsampler")
-        return any(self.bundle.configs[e.name]["widths"].get("text_dim") for e in stages)
+        stages = self.model.manifest.of_kind("upsampler")
+        return any(self.model.configs[e.name]["widths"].get("text_dim") for e in stages)
 
     def path(self, job: UpscaleJob) -> Path:
         """See `Request`."""
@@ -117,7 +117,7 @@ class UpscaleRequest:
 
     def size(self, source: SourceImage) -> tuple[int, int]:
         """Width and height of the result. Raises InputError for too many pixels."""
-        widths = [self.bundle.configs[e.name]["widths"] for e in self.bundle.manifest.of_kind("upsampler")]
+        widths = [self.model.configs[e.name]["widths"] for e in self.model.manifest.of_kind("upsampler")]
         factors = [table["size"] // table["low"] for table in widths]
         return enlarged_size(*source.image.size, self.to, self.scale, factors)
 
@@ -132,7 +132,7 @@ class UpscaleRequest:
 
     def _record(self, source: SourceImage) -> Record:
         size = self.size(source)
-        manifest, tags = self.bundle.manifest, source.tags
+        manifest, tags = self.model.manifest, source.tags
         stages = {
             e.name: {"steps": self.steps.get(e.name, e.defaults.steps), "sampler": e.defaults.sampler}
             for e in manifest.of_kind("upsampler")
@@ -145,24 +145,24 @@ class UpscaleRequest:
         }
         prompt = self.prompt or str((tags.get("t2i") or {}).get("prompt") or "")
         return Record(
-            key=content_key(self.bundle.digest, prompt, "", self.seed, settings),
+            key=content_key(self.model.digest, prompt, "", self.seed, settings),
             command="upscale",
             prompt=prompt,
             seed=self.seed,
             model=manifest.name,
-            weights=self.bundle.digest,
+            weights=self.model.digest,
             size=size,
             settings=settings,
             source_type=edited_source_type(tags, "upscale"),
             private=self.private,
-            files={entry.name: manifest.digest(entry) for entry in manifest.of_kind("upsampler")},
+            files=self.model.weights(list(stages), text=False),
             source=carried(tags),
             signer=source.signer(self.signer),
         )
 
     def load(self, job: UpscaleJob, device: str) -> Engine:
         """See `Request`."""
-        return load_engine(self.bundle, device, self.dtype, sharp=self.sharp)
+        return load_engine(self.model, device, self.dtype, sharp=self.sharp)
 
     def draw(self, engine: Engine, jobs: list[UpscaleJob], on_step: OnStep) -> Samples:
         """See `Request`. Raises UnavailableError (code ``memory``)."""
@@ -201,13 +201,15 @@ class UpscaleRequest:
     def facts(self, job: UpscaleJob, timing: dict[str, Any]) -> dict[str, Any]:
         """How much of the model's detail was kept; told on stderr, too."""
         assert self._result is not None
-        self.reporter.note(f"{shorten(str(job.path))}: {_sentence(self._result)}")
+        self.reporter.note(f"{shorten(str(job.path))}: {_sentence(self._result, self.gate)}")
         return {"detail": round(self._result.share, 3)}
 
 
-def _sentence(result: Upscaled) -> str:
+def _sentence(result: Upscaled, measured: bool) -> str:
     if not result.factors:
         return "nothing to enlarge; resized by Lanczos"
+    if not measured:
+        return "all of the model's detail kept, unmeasured"
     if result.share < 0.02:
         return "the model's detail did not beat Lanczos on it, so this is Lanczos"
     return f"{result.share:.0%} of the model's detail kept, measured on the picture itself"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 from t2i.batching import out_of_memory
 from t2i.errors import InputError, T2IError, UnavailableError
 from t2i.store.diffusers_folder import Component, DiffusersFolder
-from t2i.store.weights_files import HINT, unusable
+from t2i.store.pipeline_classes import INDEX
+from t2i.store.weights_files import HINT, file_hash, unusable
 
 #: classes that every loadable part is derived from, in diffusers and in transformers
 ROOTS = ("ModelMixin", "SchedulerMixin", "PreTrainedModel", "PreTrainedTokenizerBase", "ProcessorMixin") + (
@@ -33,21 +35,33 @@ PLACES = {
 }
 
 
-def load_parts(folder: DiffusersFolder, dtype: str) -> dict[str, Any]:
-    """The parts of the pipeline by name, on the CPU, null parts as None.
+def load_parts(folder: DiffusersFolder, dtype: str, shared: dict[tuple[str, ...], Any]) -> dict[str, Any]:
+    """The parts of the pipeline by name, on the CPU.
+
+    shared: networks that were loaded already, by the sha256 of their files; the stages of IF have one text encoder.
 
     Raises InputError (code ``bundle``) for a class that does not exist, for weights that do not belong to their config,
     UnavailableError without diffusers or transformers.
     """
     quiet()
-    return {name: _load(folder.path / name, part, dtype) for name, part in folder.components.items()}
+    parts = {}
+    for name, part in folder.components.items():
+        key = (part.cls, *map(file_hash, part.files)) if part.kind == "network" else (str(folder.path), name)
+        if key not in shared:
+            shared[key] = _load(folder.path / name, part, dtype)
+        parts[name] = shared[key]
+    return parts
 
 
 def build(cls: type, parts: dict[str, Any], extras: dict[str, Any], where: Path) -> Any:
     """A pipeline of this class. Parts that it does not know are left out, those that it may lack are None."""
     takes = inspect.signature(cls).parameters
     given = {name: value for name, value in {**extras, **parts}.items() if name in takes}
-    given |= {n: None for n, p in takes.items() if n not in given and p.default is inspect.Parameter.empty}
+    needed = [n for n, p in takes.items() if n not in given and p.default is inspect.Parameter.empty]
+    for name in needed:
+        if name not in getattr(cls, "_optional_components", ()):
+            raise unusable(where / INDEX, f"it names no {name!r}, and a {cls.__name__} needs one")
+        given[name] = None
     with _explained(where):
         pipeline = cls(**given)
     pipeline.set_progress_bar_config(disable=True)
@@ -113,10 +127,19 @@ def _load(place: Path, part: Component, dtype: str) -> Any:
 
 
 @contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """Keep advice to programmers, about arguments and configs that will change, off the terminal."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
 def _explained(place: Path) -> Iterator[None]:
     """Turn what the libraries raise for a damaged folder into an InputError that names it."""
     try:
-        yield
+        with without_warnings():
+            yield
     except (T2IError, MemoryError):
         raise
     except Exception as error:

@@ -33,7 +33,7 @@ from t2i.score.set_distances import compare_sets, feature_stats, load_stats, sav
 from t2i.score.statistics import Interval
 from t2i.score.suite import SuitePrompt, read_suite, suite_path
 from t2i.score.task_scores import check_scores, subsample
-from t2i.store.models import read_model
+from t2i.store.models import find_model
 from t2i.store.registry import resolve, resolve_judge
 from t2i.store.search_path import home
 from t2i.world.judge import Judge
@@ -228,7 +228,8 @@ def _drawn_pictures(reporter: Reporter, request: ScoreRequest, suite: Sequence[S
     """The pictures of the suite, drawn where they do not exist yet."""
     assert request.suite is not None, "neither pictures nor a suite"
     draw = request.draw
-    model = read_model(resolve(draw.model))
+    model = find_model(draw.model)
+    model.check_can("t2i sample")
     folder = draw.folder or Path("out") / "score" / f"{Path(request.suite).stem}-{model.manifest.name}"
     check_writable(folder)
     order = SuiteOrder(model, suite, draw.n, draw.seed, draw.settings, folder, request.batch, request.device)

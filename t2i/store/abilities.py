@@ -22,14 +22,14 @@ NEEDS = {
 
 
 def abilities(model: StoredModel) -> list[str]:
-    """The commands, and options of them, that a model can be used with: `t2i sample` and members of `FEATURES`; none
+    """The commands, and options of them, that a model can be used with: members of `FEATURES`; none
     of a bundle that is unfinished."""
     if isinstance(model, Bundle):
         if missing_stages(model.manifest, model.configs):
             return []
         kinds = {entry.kind for entry in model.manifest.stages}
-        return ["t2i sample", *(name for name in FEATURES if name not in NEEDS or NEEDS[name] in kinds)]
-    can = ["t2i sample"]
+        return [name for name in FEATURES if name not in NEEDS or NEEDS[name] in kinds]
+    can = []
     for name in FEATURES:
         with suppress(UsageError):
             model.check_can(name)

@@ -99,9 +99,10 @@ class Bundle:
             return None
         return _text(_read(self.path, self.manifest.tokenizer, self.manifest.files), self.path / TOKENIZER)
 
-    def weights(self, stages: list[str]) -> dict[str, str]:
-        """sha256 of the weights of the text encoder and of `stages`, by name."""
-        used = [entry for entry in self.manifest.stages if entry.kind in ENCODERS or entry.name in stages]
+    def weights(self, stages: list[str], *, text: bool = True) -> dict[str, str]:
+        """sha256 of the weights of `stages`, by name, and of the text encoder unless no text is read."""
+        kinds = ENCODERS if text else ()
+        used = [entry for entry in self.manifest.stages if entry.kind in kinds or entry.name in stages]
         return {entry.name: self.manifest.digest(entry) for entry in used}
 
     def read_size(self, text: str) -> Size:

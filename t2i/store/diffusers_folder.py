@@ -32,6 +32,10 @@ CONFIGS = {
     "processor": "preprocessor_config.json",
     "network": "config.json",
 }
+#: the part that says the size of the pictures: the last of unCLIP, then the one of all others
+PAINTERS = ("super_res_last", "unet", "transformer")
+MAX_SIDE, MAX_SCALE = 8192, 64  # of a picture in pixels, and of a latent cell
+LATENT = 128  # cells a side of the latents, for networks that do not say theirs
 OWN_CODE = "it asks for code of its own, and none is run"
 
 
@@ -68,6 +72,43 @@ class DiffusersFolder:
         """What its pipeline takes."""
         return PIPELINES[self.cls]
 
+    @property
+    def steps(self) -> int:
+        """Sampling steps unless told otherwise: FLUX without a guidance embedding is distilled to few."""
+        return 4 if self._is_distilled else self.takes.steps
+
+    @property
+    def guidance(self) -> float | None:
+        """Guidance unless told otherwise; None: it takes none."""
+        return None if self._is_distilled else self.takes.guidance
+
+    @property
+    def _is_distilled(self) -> bool:
+        return self.cls == "FluxPipeline" and not self.components["transformer"].config.get("guidance_embeds")
+
+    @property
+    def scale(self) -> int:
+        """Pixels a side of one latent cell; 1 for a model that draws pixels themselves."""
+        vae = self.components.get("vae") or self.components.get("movq")
+        if vae is None:
+            return 1
+        if "temperal_downsample" in vae.config:
+            return 2 ** len(vae.config["temperal_downsample"])
+        return 2 ** (len(vae.config.get("encoder_block_out_channels") or vae.config["block_out_channels"]) - 1)
+
+    @property
+    def side(self) -> int:
+        """Side in pixels of the pictures that its network is made for."""
+        net = next((self.components[name] for name in PAINTERS if name in self.components), None)
+        cells = net.config.get("sample_size") if net else None
+        return (cells if isinstance(cells, int) else LATENT) * self.scale
+
+    @property
+    def binned(self) -> bool:
+        """Whether its pipeline may draw at the nearest size of its training and resize: it knows such sides only."""
+        net = self.components.get("transformer")
+        return net is not None and net.config.get("sample_size") in (32, 64, 128)
+
     def digests(self) -> dict[str, str]:
         """File, relative to the folder -> sha256, of every file that is read."""
         files = [self.path / INDEX, *(file for part in self.components.values() for file in part.files)]
@@ -90,7 +131,14 @@ def read_diffusers_folder(folder: Path) -> DiffusersFolder:
             extras[name] = value
         elif value != [None, None]:
             components[name] = _component(folder, name, value)
-    return DiffusersFolder(folder, cls, components, extras)
+    found = DiffusersFolder(folder, cls, components, extras)
+    try:
+        sound = 0 < found.side <= MAX_SIDE and 0 < found.scale <= MAX_SCALE and found.steps > 0
+    except (LookupError, TypeError, ValueError, AttributeError):
+        sound = False
+    if not sound:
+        raise unusable(folder, "the configs of its networks do not say what size of pictures they make")
+    return found
 
 
 def _component(folder: Path, name: str, value: list[Any]) -> Component:

@@ -1,7 +1,7 @@
 """A model that is not ours, seen as a bundle is: stages with defaults, sizes, a digest.
 
 The commands read `manifest`, `configs`, `digest` and what else the two have in common of a `Bundle` and of an
-`OpenModel` alike; see `t2i/store/models.py`.
+`OpenModel` alike; see `t2i/store/models.py`. A cascade that is published in several folders is one model here.
 """
 
 from __future__ import annotations
@@ -9,21 +9,23 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from t2i.errors import UsageError
-from t2i.sampling import SamplingConfig, Size
-from t2i.store.diffusers_folder import DiffusersFolder, read_diffusers_folder
+from t2i.sampling import SAMPLERS, SamplingConfig, Size
+from t2i.store.diffusers_folder import MAX_SIDE, DiffusersFolder, read_diffusers_folder
 from t2i.store.manifest import Manifest, StageEntry
 from t2i.store.pulled import check_lock
 
 FAMILY = "diffusers"
-MAX_SIDE = 8192
+UNCLIP, IF_SUPER = "UnCLIPPipeline", "IFSuperResolutionPipeline"
 #: option or command -> what it takes a model to do
 FEATURES = {
+    "t2i sample": "draw from prompts",
     "--init": "start from a picture",
     "t2i inpaint": "repaint a part of a picture",
     "t2i inpaint without a prompt": "remove what is masked without being told what to paint",
@@ -34,104 +36,175 @@ FEATURES = {
     "--prior": "draw without its prior",
     "--prior-best-of": "choose among embeddings",
 }
-LATENT = 128  # cells a side of the latents, for networks that do not say theirs
 
 
 @dataclass(frozen=True)
 class OpenModel:
-    """A checkpoint in diffusers' layout. name: what it is called in records and file names."""
+    """A checkpoint in diffusers' layout, in one folder or several. name: what it is called in records and file names.
 
-    path: Path
+    prior: makes the image embedding that `base` reads, where there is one. base: None for a model that only enlarges.
+    """
+
     name: str
-    folder: DiffusersFolder
+    prior: DiffusersFolder | None
+    base: DiffusersFolder | None
+    upsamplers: tuple[DiffusersFolder, ...]
+
+    @property
+    def folders(self) -> dict[str, DiffusersFolder]:
+        """Stage -> the folder that makes it, in the order in which they run. unCLIP has all its stages in one."""
+        found = {"prior": self.prior, "base": self.base}
+        ups = dict(zip(self.upsampler_names, self.upsamplers, strict=True))
+        return {name: folder for name, folder in found.items() if folder} | ups
+
+    @property
+    def main(self) -> DiffusersFolder:
+        """The base, or the first upsampler of a model that only enlarges."""
+        return self.base or self.upsamplers[0]
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Sides in pixels: of the base, and after each upsampler; without a base, of no picture."""
+        if self.base is None:
+            return ()
+        sides = [self.base.side]
+        for folder in self.upsamplers:
+            sides.append(sides[-1] * folder.takes.scale)
+        return tuple(sides)
+
+    @property
+    def upsampler_names(self) -> list[str]:
+        """upsampler256 and so on, by the side of what each makes; upsampler, upsampler2 … without a base."""
+        if self.base is None:
+            return [f"upsampler{i or ''}" for i in range(len(self.upsamplers))]
+        return [f"upsampler{side}" for side in self.sizes[1:]]
 
     @cached_property
     def manifest(self) -> Manifest:
-        """Its stages, with the defaults of its pipeline: a text encoder and a base."""
-        takes = self.folder.takes
-        base = SamplingConfig(steps=takes.steps, guidance=takes.guidance)
-        stages = (StageEntry("text", "text", "text"), StageEntry("base", "base", "base", base))
-        return Manifest(FAMILY, self.name, stages, (self.side,), tokenizer=None, tool=FAMILY)
+        """Its stages, with the defaults of their pipelines."""
+        stages = [StageEntry("text", "text", "text")]
+        for name, folder in self.folders.items():
+            kind = "upsampler" if name.startswith("upsampler") else name
+            defaults = SamplingConfig(folder.steps, folder.guidance)
+            if folder.cls == UNCLIP:
+                stages.append(StageEntry("prior", "prior", "prior", SamplingConfig(25, 4.0)))
+            stages.append(StageEntry(name, kind, name, defaults))
+            if folder.cls == UNCLIP:
+                stages.append(StageEntry("upsampler", "upsampler", "upsampler", SamplingConfig(7)))
+        return Manifest(FAMILY, self.name, tuple(stages), self.sizes, tokenizer=None, tool=FAMILY)
 
     @property
     def configs(self) -> dict[str, dict[str, Any]]:
-        """What `Bundle.configs` says of the same stages: their widths."""
-        return {"text": {"widths": {}}, "base": {"widths": {"text_dim": 1}}}
+        """What `Bundle.configs` says of the same stages: their widths, and the sizes of what upsamplers read and make."""
+        configs: dict[str, dict[str, Any]] = {entry.name: {"widths": {"text_dim": 1}} for entry in self.manifest.stages}
+        for i, (name, folder) in enumerate(zip(self.upsampler_names, self.upsamplers, strict=True)):
+            low = self.sizes[i] if self.base else 1
+            size = self.sizes[i + 1] if self.base else folder.takes.scale
+            configs[name]["widths"] |= {"low": low, "size": size}
+        return configs
 
     @cached_property
     def files(self) -> dict[str, str]:
-        """File, relative to the folder -> sha256. The first call reads every file.
+        """File, relative to its folder -> sha256; of several folders, after the stage. The first call reads them.
 
         Raises InputError (code ``bundle``) for a model of the hub whose files are not those that were pulled.
         """
-        digests = self.folder.digests()
-        check_lock(self.path, digests)
-        return digests
+        found: dict[str, str] = {}
+        for stage, folder in self.folders.items():
+            digests = folder.digests()
+            check_lock(folder.path, digests)
+            found |= digests if len(self.folders) == 1 else {f"{stage}/{name}": d for name, d in digests.items()}
+        return found
 
     @cached_property
     def digest(self) -> str:
         """Identifies weights, configs and tokenizers: sha256 over the sorted hashes of the files."""
         return hashlib.sha256(json.dumps(sorted(self.files.items())).encode()).hexdigest()
 
-    def weights(self, stages: list[str]) -> dict[str, str]:
-        """sha256 of the weights that take part, by file."""
-        return {name: digest for name, digest in self.files.items() if name.endswith(".safetensors")}
+    def weights(self, stages: list[str], *, text: bool = True) -> dict[str, str]:
+        """sha256 of the weights of `stages`, by file. Each stage has its own text encoder."""
+        several = len(self.folders) > 1
+        return {
+            name: digest
+            for name, digest in self.files.items()
+            if name.endswith(".safetensors") and (not several or name.split("/")[0] in stages)
+        }
 
     @property
-    def scale(self) -> int:
-        """Pixels a side of one latent cell; 1 for a model that draws pixels themselves."""
-        vae = self.folder.components.get("vae")
-        if vae is None:
-            return 1
-        if "temperal_downsample" in vae.config:
-            return 2 ** len(vae.config["temperal_downsample"])
-        return 2 ** (len(vae.config.get("encoder_block_out_channels") or vae.config["block_out_channels"]) - 1)
-
-    @property
-    def side(self) -> int:
-        """Side in pixels of the pictures if no size is asked for."""
-        net = self.folder.components.get("unet") or self.folder.components.get("transformer")
-        cells = net.config.get("sample_size") if net else None
-        return (cells if isinstance(cells, int) else LATENT) * self.scale
-
-    @property
-    def binned(self) -> bool:
-        """Whether its pipeline may draw at the nearest size of its training and resize: it knows such sides only."""
-        net = self.folder.components.get("transformer")
-        return net is not None and net.config.get("sample_size") in (32, 64, 128)
+    def samplers(self) -> tuple[str, ...]:
+        """The samplers that can take the place of the base's own."""
+        scheduler = self.main.components.get("scheduler")
+        if scheduler is None or self.base is None:
+            return ()
+        if scheduler.cls.startswith("FlowMatch"):
+            return ("euler", "heun") if self.base.cls == "StableDiffusion3Pipeline" else ("euler",)
+        return ("dpmpp_2m", "unipc") if scheduler.config.get("use_flow_sigmas") else SAMPLERS
 
     def read_size(self, text: str) -> Size:
         """``512`` or ``768x512`` as a size. Raises UsageError for one that the model cannot draw."""
+        if text in map(str, self.sizes):
+            return int(text)
+        if len(self.folders) > 1 + (self.prior is not None) or self.base is None or self.base.cls == UNCLIP:
+            made = ", ".join(map(str, self.sizes))
+            raise UsageError(f"--size {text}: the model {self.name!r} stops at {made}.", "Choose one of these.")
         found = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text, re.ASCII)
         if not found:
             raise UsageError(f"--size {text!r} is no size.", "Write 512, or 768x512: width, then height.")
         width, height = int(found[1]), int(found[2] or found[1])
-        step = max(8, self.scale * self.folder.takes.patch)
+        step = max(8, self.base.scale * self.base.takes.patch)
         if width % step or height % step or not 0 < min(width, height) <= max(width, height) <= MAX_SIDE:
             what = f"--size {text}: the sides of a picture of {self.name!r} are multiples of {step} up to {MAX_SIDE}."
-            raise UsageError(what, f"It was made for {self.side}.")
+            raise UsageError(what, f"It was made for {self.sizes[0]}.")
         return width if width == height else (width, height)
 
     def check_options(self, options: dict[str, str]) -> None:
-        """Raise UsageError for a setting that its pipeline does not take."""
-        takes = self.folder.takes
-        dials = ["size", "steps", "sampler"]
-        dials += ["guidance"] if takes.guidance is not None else []
-        dials += ["negative"] if takes.negative else []
+        """Raise UsageError for a setting that its pipelines do not take."""
+        dials = ["size", "steps"]
+        dials += ["sampler"] if self.samplers else []
+        dials += ["guidance"] if self.main.guidance is not None else []
+        dials += ["negative"] if self.main.takes.negative else []
+        can = ", ".join(f"--{dial}" for dial in dials)
         for name, value in options.items():
             if value and name not in dials:
-                can = ", ".join(f"--{dial}" for dial in dials)
-                raise UsageError(f"--{name.replace('_', '-')}: {takes.family} takes none.", f"{self.name} takes {can}.")
+                what = f"--{name.replace('_', '-')}: {self.main.takes.family} takes none."
+                raise UsageError(what, f"{self.name} takes {can}.")
+        if options.get("sampler") and options["sampler"] not in self.samplers:
+            what = f"--sampler {options['sampler']}: {self.main.takes.family} cannot be sampled with it."
+            raise UsageError(what, f"{self.name} takes {', '.join(self.samplers)}.")
 
     def check_can(self, feature: str) -> None:
         """Raise UsageError unless the model can do it. feature: an option or a command, a key of `FEATURES`."""
-        takes = self.folder.takes
-        offers = {"--init": takes.init, "t2i inpaint": takes.inpaint}
+        offers = {
+            "t2i sample": self.base is not None and self.base.takes.role == "base",
+            "--init": self.base is not None and self.base.takes.init is not None,
+            "t2i inpaint": self.base is not None and self.base.takes.inpaint is not None,
+            "t2i upscale": bool(self.upsamplers),
+        }
         if not offers.get(feature):
-            can = ["draw from prompts", *(FEATURES[name] for name, offered in offers.items() if offered)]
-            raise UsageError(f"{feature}: {takes.family} cannot {FEATURES[feature]}.", f"It can {' and '.join(can)}.")
+            can = " and ".join(FEATURES[name] for name, offered in offers.items() if offered)
+            raise UsageError(f"{feature}: {self.name} cannot {FEATURES[feature]}.", f"It can {can}.")
 
 
-def read_open_model(path: Path, name: str = "") -> OpenModel:
-    """Check a folder. name: None to take the folder's. Raises InputError (code ``bundle``)."""
-    return OpenModel(path, name or path.resolve().name, read_diffusers_folder(path))
+def read_open_model(paths: Sequence[Path], name: str = "") -> OpenModel:
+    """Check one folder, or those of a cascade in any order. name: by default the folders'.
+
+    Raises InputError (code ``bundle``), UsageError for folders that make no model together.
+    """
+    folders = [read_diffusers_folder(path) for path in paths]
+    name = name or "+".join(path.resolve().name for path in paths)
+    of_role = {
+        role: [folder for folder in folders if folder.takes.role in roles]
+        for role, roles in {"prior": ("prior",), "base": ("base", "inpaint"), "upsampler": ("upsampler",)}.items()
+    }
+    for role in ("prior", "base"):
+        if len(of_role[role]) > 1:
+            raise UsageError(f"{name} are two models.", "Name them one at a time; + joins the parts of a cascade.")
+    prior, base = (of_role[role][0] if of_role[role] else None for role in ("prior", "base"))
+    if base is not None and base.takes.embedded and prior is None:
+        what = f"{base.takes.family} draws from image embeddings, and {name} has no prior to make them."
+        raise UsageError(what, f"Name its prior, too: --model PRIOR+{name}")
+    if prior is not None and (base is None or not base.takes.embedded):
+        what = f"{name} has a prior and nothing that draws from its embeddings."
+        raise UsageError(what, "Name the decoder, too: --model PRIOR+DECODER")
+    ups = sorted(of_role["upsampler"], key=lambda folder: folder.cls != IF_SUPER)  # IF's own before those for any
+    return OpenModel(name, prior, base, tuple(ups))

@@ -20,6 +20,9 @@ class PipelineClass:
     classes, made of the same parts, that start from a picture and that repaint a part of one. patch: latent cells a
     side that the network reads as one. blank: the negative prompt where none is given, for a pipeline that guides only
     with one.
+    role: "base" draws from a prompt, "prior" makes an image embedding of one, "decoder" draws from that embedding,
+    "upsampler" enlarges a picture, "inpaint" repaints and draws nothing else. embedded: whether it needs a prior.
+    scale: of an upsampler, by how much it enlarges.
     """
 
     family: str
@@ -31,6 +34,9 @@ class PipelineClass:
     inpaint: str | None = None
     patch: int = 1
     blank: str | None = None
+    role: str = "base"
+    embedded: bool = False
+    scale: int = 1
 
 
 #: class in model_index.json -> what it takes
@@ -38,20 +44,19 @@ PIPELINES: dict[str, PipelineClass] = {
     "StableDiffusionPipeline": PipelineClass(
         "Stable Diffusion", 50, 7.5, init="StableDiffusionImg2ImgPipeline", inpaint="StableDiffusionInpaintPipeline"
     ),
+    "StableDiffusionInpaintPipeline": PipelineClass(
+        "Stable Diffusion inpainting", 50, 7.5, inpaint="StableDiffusionInpaintPipeline", role="inpaint"
+    ),
     "StableDiffusionXLPipeline": PipelineClass(
-        "Stable Diffusion XL",
-        50,
-        5.0,
-        init="StableDiffusionXLImg2ImgPipeline",
+        "Stable Diffusion XL", 50, 5.0, init="StableDiffusionXLImg2ImgPipeline",
         inpaint="StableDiffusionXLInpaintPipeline",
     ),
+    "StableDiffusionXLInpaintPipeline": PipelineClass(
+        "Stable Diffusion XL inpainting", 50, 7.5, inpaint="StableDiffusionXLInpaintPipeline", role="inpaint"
+    ),
     "StableDiffusion3Pipeline": PipelineClass(
-        "Stable Diffusion 3",
-        28,
-        7.0,
-        init="StableDiffusion3Img2ImgPipeline",
-        inpaint="StableDiffusion3InpaintPipeline",
-        patch=2,
+        "Stable Diffusion 3", 28, 7.0, init="StableDiffusion3Img2ImgPipeline",
+        inpaint="StableDiffusion3InpaintPipeline", patch=2,
     ),
     "FluxPipeline": PipelineClass(
         "FLUX", 28, 3.5, negative=False, init="FluxImg2ImgPipeline", inpaint="FluxInpaintPipeline", patch=2
@@ -64,17 +69,25 @@ PIPELINES: dict[str, PipelineClass] = {
         "Z-Image", 50, 5.0, init="ZImageImg2ImgPipeline", inpaint="ZImageInpaintPipeline", patch=2
     ),
     "QwenImagePipeline": PipelineClass(
-        "Qwen-Image",
-        50,
-        4.0,
-        "true_cfg_scale",
-        blank=" ",
-        init="QwenImageImg2ImgPipeline",
-        inpaint="QwenImageInpaintPipeline",
-        patch=2,
+        "Qwen-Image", 50, 4.0, "true_cfg_scale", init="QwenImageImg2ImgPipeline", inpaint="QwenImageInpaintPipeline",
+        patch=2, blank=" ",
     ),
     "AuraFlowPipeline": PipelineClass("AuraFlow", 50, 3.5, patch=2),
     "LatentConsistencyModelPipeline": PipelineClass(
         "LCM", 4, 8.5, negative=False, init="LatentConsistencyModelImg2ImgPipeline"
     ),
-}
+    "UnCLIPPipeline": PipelineClass("unCLIP (Karlo)", 25, 8.0, negative=False),
+    "KandinskyV22PriorPipeline": PipelineClass("the prior of Kandinsky 2.2", 25, 4.0, role="prior"),
+    "KandinskyV22Pipeline": PipelineClass(
+        "Kandinsky 2.2", 100, 4.0, init="KandinskyV22Img2ImgPipeline", patch=8, embedded=True
+    ),
+    "KandinskyV22InpaintPipeline": PipelineClass(
+        "Kandinsky 2.2 inpainting", 100, 4.0, inpaint="KandinskyV22InpaintPipeline", patch=8, role="inpaint",
+        embedded=True,
+    ),
+    "IFPipeline": PipelineClass("DeepFloyd IF", 100, 7.0, init="IFImg2ImgPipeline", inpaint="IFInpaintingPipeline"),
+    "IFSuperResolutionPipeline": PipelineClass("DeepFloyd IF II", 50, 4.0, role="upsampler", scale=4),
+    "StableDiffusionUpscalePipeline": PipelineClass(
+        "Stable Diffusion x4 upscaler", 75, 9.0, role="upsampler", scale=4
+    ),
+}  # fmt: skip

@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from checkpoints import write_folder
 
 from t2i.cli.app import run
+from t2i.open.engine import DiffusersEngine
+from t2i.store.open_model import read_open_model
 
 Command = Callable[..., tuple[list[str], str]]
 
@@ -30,6 +32,19 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
         return known[family]
 
     return checkpoint
+
+
+@pytest.fixture(scope="session")
+def engine(checkpoint: Callable[[str], Path]) -> Callable[[str], DiffusersEngine]:
+    """The loaded engine of a family, or of A+B, once."""
+    known: dict[str, DiffusersEngine] = {}
+
+    def engine(name: str) -> DiffusersEngine:
+        if name not in known:
+            known[name] = DiffusersEngine.load(read_open_model([checkpoint(part) for part in name.split("+")]))
+        return known[name]
+
+    return engine
 
 
 @pytest.fixture

@@ -1,0 +1,38 @@
+"""What the table of pipelines says, against the installed diffusers and the page."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import diffusers
+import pytest
+
+from t2i.open.table import families_table
+from t2i.store.pipeline_classes import PIPELINES
+
+PAGE = Path(__file__).parents[2] / "docs" / "open-checkpoints.md"
+
+
+def parameters(name: str) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(getattr(diffusers, name).__call__).parameters)
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_the_library_takes_what_the_table_says(name: str) -> None:
+    takes, there = PIPELINES[name], parameters(name)
+    stem = "decoder_" if name == "UnCLIPPipeline" else ""  # its stages have arguments of their own
+    assert there[f"{stem}num_inference_steps"].default == takes.steps
+    if takes.guidance is not None:
+        assert there[f"{stem}{takes.weight}"].default == takes.guidance
+    if takes.negative and not takes.embedded:  # a decoder's is read by its prior
+        assert "negative_prompt" in there
+    assert "generator" in there
+    if takes.init is not None:
+        assert {"image", "strength"} <= set(parameters(takes.init))
+    if takes.inpaint is not None:
+        assert {"image", "mask_image"} <= set(parameters(takes.inpaint))
+
+
+def test_the_page_has_the_table() -> None:
+    assert families_table() in PAGE.read_text("utf-8")
