@@ -95,7 +95,7 @@ class OpenModel:
 
     @property
     def configs(self) -> dict[str, dict[str, Any]]:
-        """What `Bundle.configs` says of the same stages: their widths, and the sizes of what upsamplers read and make."""
+        """What `Bundle.configs` says of the same stages: widths, and the sizes that upsamplers read and make."""
         configs: dict[str, dict[str, Any]] = {entry.name: {"widths": {"text_dim": 1}} for entry in self.manifest.stages}
         for i, (name, folder) in enumerate(zip(self.upsampler_names, self.upsamplers, strict=True)):
             low = self.sizes[i] if self.base else 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,14 @@ from t2i.open.engine import DiffusersEngine
 from t2i.store.open_model import read_open_model
 
 Command = Callable[..., tuple[list[str], str]]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _small_pictures() -> Iterator[None]:
+    """64 pixels also where a network does not say its size, as FLUX's; 1024 would take minutes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("t2i.store.diffusers_folder.LATENT", 8)
+        yield
 
 
 @pytest.fixture(scope="session")
