@@ -181,9 +181,9 @@ def _request(pipeline: Pipeline, settings: dict[str, Any]) -> SampleRequest:
     from t2i.jobs.stage_options import STAGE_OPTIONS
     from t2i.sampling import SampleRequest, by_stage
 
-    #: name -> the field of SamplingConfig, and the kind of stage that a bare value is for
+    #: name -> the field of SamplingConfig, and the kinds of stage that a bare value is for
     options = {name: (option.field, option.bare) for name, option in STAGE_OPTIONS.items()} | {
-        "best_of": ("best_of", "prior")
+        "best_of": ("best_of", ("prior",))
     }
     whole = [f.name for f in fields(SampleRequest) if f.name not in ("keep_stages", "stages")]
     known = [*whole, *options]
@@ -193,8 +193,8 @@ def _request(pipeline: Pipeline, settings: dict[str, Any]) -> SampleRequest:
             near = nearest(name, known, 1) or known
             raise _usage(f"there is no setting {name!r}.", f"Did you mean {', '.join(near)}?")
         if name in options and value is not None:
-            field, kind = options[name]
-            stages = [entry.name for entry in pipeline.manifest.of_kind(kind)]
+            field, kinds = options[name]
+            stages = [entry.name for entry in pipeline.manifest.stages if entry.kind in kinds]
             tables[field] = value if isinstance(value, Mapping) else dict.fromkeys(stages, value)
     return SampleRequest(**{k: v for k, v in settings.items() if k in whole}, stages=by_stage(**tables))
 

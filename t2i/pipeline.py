@@ -183,12 +183,12 @@ class Pipeline:
         `sample_prior`.
         """
         text, cut = self.encode(prompts)
-        z = self.sample_prior(text, seeds, request, on_step, key=key, near=near)
-        if request.negative is None or not request.negative.strip():
-            return Conditioning(text, z), cut
-        negative = self.encode([request.negative] * len(prompts))[0]
-        reads_text = bool(self.base[1].config.text_dim)  # then z is the same on both sides of guidance: see `guided`
-        z_negative = None if reads_text else self.sample_prior(negative, seeds, request, key=key)
+        negative, z_negative = None, None
+        if request.negative and request.negative.strip():
+            negative = self.encode([request.negative] * len(prompts))[0]
+            if request.prior == "none":
+                z_negative = self.sample_prior(negative, seeds, request)
+        z = self.sample_prior(text, seeds, request, on_step, key=key, near=near, negative=negative)
         return Conditioning(text, z, negative, z_negative), cut
 
     @torch.inference_mode()
@@ -201,11 +201,12 @@ class Pipeline:
         *,
         key: str = "",
         near: Tensor | None = None,
+        negative: TextCond | None = None,
     ) -> Tensor | None:
         """Unit image embeddings (B, E) of encoded prompts; None without a prior.
 
         key: gives several draws for the same seeds different noise. near (B, E): keep the candidates nearest to these
-        embeddings instead of those nearest to the texts.
+        embeddings instead of those nearest to the texts. negative: encoded prompts of what not to draw.
         """
         if request.prior == "none":
             reads_text = bool(self.base[1].config.text_dim)
@@ -213,7 +214,9 @@ class Pipeline:
         if self.prior is None:
             return None
         entry, stage = self.prior
-        return sample_prior(stage, text, seeds, self.sampling(entry, request), on_step, key=key, near=near)
+        return sample_prior(
+            stage, text, seeds, self.sampling(entry, request), on_step, key=key, near=near, negative=negative
+        )
 
     @torch.inference_mode()
     def embed(self, pixels: Tensor) -> Tensor:
@@ -235,8 +238,8 @@ class Pipeline:
         entries = self.manifest.of_kind("prior")
         return (entries[0], self.stages[entries[0].name]) if entries else None
 
-    def conds(self, conditioning: Conditioning) -> tuple[UNetCond, UNetCond]:
-        """(cond, uncond) of the base, from what the base can read: see `t2i.stages.base.guided`."""
+    def conds(self, conditioning: Conditioning) -> tuple[UNetCond, UNetCond, UNetCond | None]:
+        """(cond, uncond, negative) of the base, from what the base can read: see `t2i.stages.base.guided`."""
         config = self.base[1].config
         texts = (conditioning.text, conditioning.negative) if config.text_dim else (None, None)
         zs = (conditioning.z, conditioning.z_negative) if config.cond_dim else (None, None)
@@ -256,11 +259,13 @@ class Pipeline:
     ) -> Tensor:
         """The base's pictures (B, 3, S, S) in [-1, 1]. key, start, known: as in `Stage.run`."""
         entry, stage = self.base
-        cond, uncond = self.conds(conditioning)
+        cond, uncond, negative = self.conds(conditioning)
         low = self.manifest.sizes[0]
         with_text = conditioning.text is not None or conditioning.negative is not None
         sampling = self.sampling(entry, request, with_text=with_text)
-        return sample_base(stage, low, cond, uncond, seeds, sampling, on_step, key=key, start=start, known=known)
+        return sample_base(
+            stage, low, cond, uncond, seeds, sampling, on_step, negative=negative, key=key, start=start, known=known
+        )
 
     @torch.inference_mode()
     def upsample(

@@ -81,8 +81,8 @@ class SamplingConfig:
 class SampleRequest:
     """What is asked of a whole cascade, beside prompts and seeds.
 
-    size: where the cascade stops, None for the model's own. negative: what not to draw; it takes the
-    place of "no text" in guidance. prior: "diffusion", or "none": the base then reads the text alone, or, if it reads
+    size: where the cascade stops, None for the model's own. negative: what not to draw, for every stage that is guided
+    by text. prior: "diffusion", or "none": the base then reads the text alone, or, if it reads
     none, the text's embedding in the place of an image's (Ramesh 2022, section 5.1). keep_stages: whether what each
     stage made is kept. stages: stage name -> what differs from the stage's defaults.
     """

@@ -44,7 +44,7 @@ def test_the_same_pixels_as_the_command(
     monkeypatch.chdir(tmp_path)
     args = ["--model", str(tiny), "--device", "cpu", "--seed", "7", "-n", "3", "--negative", "a dog", "--guidance", "2"]
     assert run(["sample", CAT, *args, "-q"]) == 0
-    pictures = model.sample(CAT, n=3, seed=7, negative="a dog", guidance={"base": 2.0})
+    pictures = model.sample(CAT, n=3, seed=7, negative="a dog", guidance=2.0)
     for seed, picture in zip((7, 8, 9), pictures, strict=True):
         assert load_image(f"out/a-cat-in-the-snow-{seed}.png").tobytes() == picture.tobytes()
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,23 +91,38 @@ def test_settings_change_nothing_else(pipeline: Pipeline) -> None:
     named = {"steps": {"base": 4, "prior": 3}, "guidance": {"base": 2.0}, "sampler": {"base": "dpmpp_2m"}}
     assert torch.equal(cat(pipeline, **named).images, plain.images)
     assert torch.equal(cat(pipeline, guidance={"upsampler64": 9.0}).images, plain.images)  # it reads no text
-    bare = {"guidance": {"base": 1.0}}  # no guidance: there is nothing to lead away from
-    assert torch.equal(cat(pipeline, **bare, negative="a dog").images, cat(pipeline, **bare).images)
 
 
 def test_guidance_leads_away_from_no_text_at_the_same_embedding(pipeline: Pipeline) -> None:
     text, _ = pipeline.encode([CAT])
     z = pipeline.sample_prior(text, [7], SampleRequest())
-    cond, uncond = pipeline.conds(Conditioning(text, z))
+    cond, uncond, negative = pipeline.conds(Conditioning(text, z))
+    assert negative is None
     assert cond.z_keep is not None and uncond.z_keep is not None
     assert bool(cond.z_keep.all()) and bool(uncond.z_keep.all())
     assert cond.tokens_keep is not None and uncond.tokens_keep is not None
     assert bool(cond.tokens_keep.all()) and not bool(uncond.tokens_keep.any())
     away = pipeline.encode(["a dog"])[0]
-    _, from_dog = pipeline.conds(Conditioning(text, z, away))  # a negative prompt takes the place of no text
-    assert from_dog.tokens is away.tokens and from_dog.z is z and bool(from_dog.z_keep.all())
-    _, from_nothing = pipeline.conds(Conditioning(None, z))  # without any text, guidance leads away from no embedding
+    _, same, from_dog = pipeline.conds(Conditioning(text, z, away))
+    assert same.tokens_keep is not None and not bool(same.tokens_keep.any())
+    assert from_dog is not None and from_dog.tokens is away.tokens and from_dog.z is z and bool(from_dog.z_keep.all())
+    _, from_nothing, _ = pipeline.conds(
+        Conditioning(None, z)
+    )  # without any text, guidance leads away from no embedding
     assert from_nothing.z_keep is not None and not bool(from_nothing.z_keep.any())
+
+
+def test_a_negative_prompt_acts_on_the_prior_and_on_the_base_at_any_guidance(pipeline: Pipeline) -> None:
+    request = SampleRequest(stages=by_stage(guidance={"prior": 1.0, "base": 1.0}))
+    plain, _ = pipeline.condition([CAT], [7], request)
+    away, _ = pipeline.condition([CAT], [7], replace(request, negative="a dog"))
+    assert plain.z is not None and away.z is not None and not torch.allclose(plain.z, away.z)
+    assert away.z_negative is None and away.negative is not None
+    both = replace(away, z=plain.z)  # the same embedding: what differs is the base's part
+    images = [pipeline.sample_base(c, [7], request) for c in (plain, both)]
+    assert not torch.allclose(images[0], images[1], atol=1e-3)
+    spaces = pipeline.condition([CAT], [7], replace(request, negative="  "))[0]
+    assert torch.equal(spaces.z if spaces.z is not None else plain.z, plain.z)
 
 
 def test_thresholding_keeps_strong_guidance_from_saturating(pipeline: Pipeline) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
 
 import torch
@@ -60,42 +61,49 @@ def classifier_free(
     scale: float,
     interval: tuple[float, float] | None = None,
     *,
+    negative: Any | None = None,
     batched: bool = True,
 ) -> Denoiser:
     """x0_hat = D(uncond) + scale (D(cond) - D(uncond)) (Ho 2022, arXiv 2207.12598; Saharia 2022, eq. 2).
 
     x0_hat is linear in eps, so this equals the papers' guidance of eps. scale 1 is no guidance, with one pass; scale 0
     is unconditional. ``uncond``: of the condition's structure and batch B or 1. ``interval`` = (lo, hi): guide only
-    where lo < sigma <= hi, and save the second pass elsewhere (Kynkäänniemi 2024, arXiv 2404.07724). ``batched``: one
-    call of 2B rows; otherwise two calls of B, for half the memory.
+    where lo < sigma <= hi, and save the other passes elsewhere (Kynkäänniemi 2024, arXiv 2404.07724).
+
+    ``negative``: a condition like ``uncond``, of what is not to be drawn. x0_hat = D(uncond) + scale (D(cond) -
+    D(negative)), with three passes: negation by composition (Liu 2022, arXiv 2206.01714, section 4.2), with one weight
+    for both. What ``cond`` and ``negative`` share cancels. In D(negative) + scale (D(cond) - D(negative)), as other
+    tools have it, it stays: snow cannot be taken out of "a cat in the snow".
+
+    ``batched``: one call of all rows; otherwise calls of B rows, for less memory.
     """
     lo, hi = interval or (-1.0, float("inf"))
-    if scale == 1.0:
+    if scale == 1.0 and negative is None:
         return denoiser
 
     def guided(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         inside = (sigma > lo) & (sigma <= hi)
         if not bool(inside.any()):
             return denoiser(x, sigma, cond)
-        null = expand_cond(uncond, x.shape[0])
+        conds = [cond, *(expand_cond(c, x.shape[0]) for c in (uncond, negative) if c is not None)]
         if batched:
-            both = cat_cond(cond, null)
-            x0_cond, x0_uncond = denoiser(torch.cat([x, x]), torch.cat([sigma, sigma]), both).chunk(2)
+            n = len(conds)
+            parts = denoiser(torch.cat([x] * n), torch.cat([sigma] * n), reduce(cat_cond, conds)).chunk(n)
         else:
-            x0_cond, x0_uncond = denoiser(x, sigma, cond), denoiser(x, sigma, null)
-        w = torch.where(inside, scale, 1.0)
-        return x0_uncond + expand(w, x) * (x0_cond - x0_uncond)
+            parts = tuple(denoiser(x, sigma, c) for c in conds)
+        x0_cond, x0_uncond, x0_away = parts[0], parts[1], parts[-1]
+        return torch.where(expand(inside, x).bool(), x0_uncond + scale * (x0_cond - x0_away), x0_cond)
 
     return guided
 
 
 def percentile_abs(x: Tensor, percentile: float) -> Tensor:
-    """The ``percentile`` (0 to 100) of |x| in each row, (B, ...) -> (B,), linear between ranks as in numpy.
+    """The ``percentile``, in (0, 1], of |x| in each row, (B, ...) -> (B,), linear between ranks as in numpy.
 
     torch.quantile refuses more than 16M numbers; six RGB pictures of 1024 x 1024 have more.
     """
     v = x.flatten(1).abs()
-    rank = (v.shape[1] - 1) * percentile / 100
+    rank = (v.shape[1] - 1) * percentile
     k = int(rank)
     low = v.kthvalue(k + 1, dim=1).values
     if rank == k:
@@ -103,13 +111,13 @@ def percentile_abs(x: Tensor, percentile: float) -> Tensor:
     return torch.lerp(low, v.kthvalue(k + 2, dim=1).values, rank - k)
 
 
-def dynamic_threshold(denoiser: Denoiser, percentile: float = 99.5, cap: float = float("inf")) -> Denoiser:
+def dynamic_threshold(denoiser: Denoiser, percentile: float = 0.995, cap: float = float("inf")) -> Denoiser:
     """Dynamic thresholding (Saharia 2022, section 2.3): keeps pixels in [-1, 1] and prevents saturation.
 
     For each picture, s is the ``percentile`` of |x0_hat|, but at least 1; x0_hat = clip(x0_hat, -s, s) / s. ``cap``
     limits s from above, as in DeepFloyd IF: outliers beyond it are clipped and do not darken the picture further.
     """
-    assert 0 < percentile <= 100 and cap >= 1, (percentile, cap)
+    assert 0 < percentile <= 1 and cap >= 1, (percentile, cap)
 
     def thresholded(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         x0_hat = denoiser(x, sigma, cond)

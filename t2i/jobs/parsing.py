@@ -61,11 +61,12 @@ def per_stage(
     *,
     whole: bool = False,
     kinds: tuple[str, ...] = ("prior", "base", "upsampler"),
-    bare: str = "base",
+    bare: tuple[str, ...] = ("base",),
 ) -> dict[str, float]:
     """``8`` or ``base=8,up=2`` as {stage name: number}.
 
-    A stage may be named by its kind or by the beginning of either; a number without a name is for ``bare``. Raises
+    A stage may be named by its kind or by the beginning of either; a number without a name is for the kinds
+    ``bare``, as far as the model has them. Raises
     UsageError for unknown stages, stages that are not of these ``kinds``, and numbers outside [low, high].
     """
     out: dict[str, float] = {}
@@ -82,7 +83,9 @@ def per_stage(
             named = ",".join(f"{e.name}=…" for e in [e for e in manifest.stages if e.kind in kinds][:2])
             bounds = f"Write a {number} from {low:g} to {high:g}" + (f", or {named}" if named else "")
             raise UsageError(f"--{option} {text!r} cannot be read.", bounds)
-        for entry in _stages_named(option, name.strip() or bare, manifest, kinds):
+        said = name.strip()
+        plain = [entry for entry in manifest.stages if entry.kind in bare and entry.kind in kinds]
+        for entry in plain if plain and not said else _stages_named(option, said or bare[-1], manifest, kinds):
             out[entry.name] = value
     return out
 

@@ -21,18 +21,22 @@ Read = Callable[[str, str, "StoredModel"], Mapping[str, Any]]
 Write = Callable[[Mapping[str, Any]], str | None]
 
 
+GUIDED = ("prior", "base")
+"""What a guidance without a stage's name is for: the text acts on the picture through both."""
+
+
 @dataclass(frozen=True)
 class StageOption:
     """How a field of `SamplingConfig` is written.
 
-    read, write: from and to the text of the option. bare: the kind of stage that a value without a stage's name is for.
+    read, write: from and to the text of the option. bare: the kinds of stage that a value without a name is for.
     staged: whether the option can hold a value for each stage.
     """
 
     field: str
     read: Read
     write: Write
-    bare: str = "base"
+    bare: tuple[str, ...] = ("base",)
     staged: bool = True
 
 
@@ -53,7 +57,7 @@ def _numbers(low: float, high: float, *, whole: bool = False, kind: str = "") ->
 
     def read(option: str, text: str, model: StoredModel) -> Mapping[str, Any]:
         kinds = (kind,) if kind else ("prior", "base", "upsampler")
-        values = per_stage(option, text, model.manifest, low, high, whole=whole, kinds=kinds, bare=kind or "base")
+        values = per_stage(option, text, model.manifest, low, high, whole=whole, kinds=kinds, bare=(kind or "base",))
         return {stage: int(value) for stage, value in values.items()} if whole else values
 
     return read
@@ -63,7 +67,7 @@ def _read_guidance(option: str, text: str, model: StoredModel) -> Mapping[str, A
     """Upsamplers take guidance only where they read text."""
     reads_text = any(model.configs[e.name]["widths"].get("text_dim") for e in model.manifest.of_kind("upsampler"))
     kinds = ("prior", "base", *(("upsampler",) if reads_text else ()))
-    return per_stage(option, text, model.manifest, 0, 100, kinds=kinds)
+    return per_stage(option, text, model.manifest, 0, 100, kinds=kinds, bare=GUIDED)
 
 
 def _read_sampler(option: str, text: str, model: StoredModel) -> Mapping[str, Any]:
@@ -91,8 +95,8 @@ def _write_threshold(values: Mapping[str, Any]) -> str | None:
 #: option, as it is called in a jobs file and in a sweep -> how it is read and written
 STAGE_OPTIONS: dict[str, StageOption] = {
     "steps": StageOption("steps", _numbers(1, 1000, whole=True), numbers_text),
-    "guidance": StageOption("guidance", _read_guidance, numbers_text),
+    "guidance": StageOption("guidance", _read_guidance, numbers_text, bare=GUIDED),
     "sampler": StageOption("sampler", _read_sampler, _write_sampler, staged=False),
     "threshold": StageOption("threshold", _read_threshold, _write_threshold),
-    "sr_noise": StageOption("noise", _numbers(0, 1, kind="upsampler"), numbers_text, bare="upsampler"),
+    "sr_noise": StageOption("noise", _numbers(0, 1, kind="upsampler"), numbers_text, bare=("upsampler",)),
 }

@@ -44,23 +44,22 @@ def base_cond(
 
 def guided(
     text: TextCond | None, z: Tensor | None, negative: TextCond | None = None, z_negative: Tensor | None = None
-) -> tuple[UNetCond, UNetCond]:
-    """(cond, uncond): the condition, and what guidance leads away from, the negative prompt or the learned null.
+) -> tuple[UNetCond, UNetCond, UNetCond | None]:
+    """(cond, uncond, negative) of `classifier_free`: the condition, the learned null, and the negative prompt if any.
 
-    With a text and an embedding z, z is on both sides: z is the prior's guess, and guiding away from "no z" would
+    With a text and an embedding z, z is in all of them: z is the prior's guess, and guiding away from "no z" would
     amplify its errors. Guiding away from "no text" adds what the guess has missed.
     """
-    if z is not None and (text is not None or negative is not None):
-        z_negative = z
     like_text, like_z = (text if text is not None else negative), (z if z is not None else z_negative)
+    same_z = z is not None and like_text is not None
     cond = base_cond(like_text, like_z, keep_text=text is not None, keep_z=z is not None)
-    uncond = base_cond(
-        negative if negative is not None else like_text,
-        z_negative if z_negative is not None else like_z,
-        keep_text=negative is not None,
-        keep_z=z_negative is not None,
-    )
-    return cond, uncond
+    uncond = base_cond(like_text, like_z, keep_text=False, keep_z=same_z)
+    if negative is None and z_negative is None:
+        return cond, uncond, None
+    away_z = like_z if same_z or z_negative is None else z_negative
+    keep_text, keep_z = negative is not None, same_z or z_negative is not None
+    away = base_cond(negative if negative is not None else like_text, away_z, keep_text=keep_text, keep_z=keep_z)
+    return cond, uncond, away
 
 
 def reads_masks(stage: Stage) -> bool:
@@ -79,7 +78,7 @@ def bound_net(stage: Stage, known: InpaintCond | None = None) -> Net:
             x_t = torch.cat([x_t, blank], dim=1)
         elif extra and known is not None:
             shown = torch.cat([known.mask, known.x0 * (1 - known.mask)], dim=1).to(x_t)
-            # guidance doubles the batch
+            # guidance repeats the batch
             x_t = torch.cat([x_t, shown.repeat(x_t.shape[0] // shown.shape[0], 1, 1, 1)], dim=1)
         out: Tensor = stage.net(x_t, t, cond)
         return out
@@ -102,19 +101,23 @@ def sample_base(
     sampling: SamplingConfig,
     on_step: OnStep | None = None,
     *,
+    negative: UNetCond | None = None,
     key: str = "",
     start: Start | None = None,
     known: InpaintCond | None = None,
 ) -> Tensor:
     """Pictures (B, 3, size, size) in [-1, 1], one a seed.
 
-    key, start: as in `Stage.run`. known: what to keep, by RePaint, whatever `sampling.sampler` says.
+    cond, uncond, negative, key, start: as in `Stage.run`. known: what to keep, by RePaint, whatever `sampling.sampler`
+    says.
     """
     cond, uncond = typed_cond(stage, cond), typed_cond(stage, uncond)
+    negative = None if negative is None else typed_cond(stage, negative)
     resamples = 0 if known is None else RESAMPLES_SEEN if reads_masks(stage) else RESAMPLES
     net = bound_net(stage, known)
     shape = (3, size, size)
     made = stage.run(
-        net, shape, cond, uncond, sampling, seeds, on_step, key=key, start=start, known=known, resamples=resamples
-    )
+        net, shape, cond, uncond, sampling, seeds, on_step,
+        negative=negative, key=key, start=start, known=known, resamples=resamples,
+    )  # fmt: skip
     return made.clamp(-1, 1)

@@ -25,21 +25,31 @@ def sample_prior(
     *,
     key: str = "",
     near: Tensor | None = None,
+    negative: TextCond | None = None,
 ) -> Tensor:
     """Unit image embeddings (B, E) for B encoded prompts, one a seed.
 
     `sampling.best_of` candidates are drawn for each, and the one with the largest dot product with the text embedding
     is kept (the paper draws two). near (B, E): embeddings to compare with instead. key: gives several draws for the
-    same seeds different noise.
+    same seeds different noise. negative: B encoded prompts of what the pictures should not show.
     """
     best_of = given(sampling.best_of, 1)
-    shape, keep = text.pooled.shape[1:], torch.ones(best_of * len(text), dtype=torch.bool, device=text.mask.device)
-    tokens, mask, pooled = (x.repeat(best_of, *[1] * (x.ndim - 1)) for x in (text.tokens, text.mask, text.pooled))
-    cond, null = (PriorCond(tokens, mask, pooled, k) for k in (keep, ~keep))
+    shape = text.pooled.shape[1:]
+    cond, null = (repeated(text, best_of, keep) for keep in (True, False))
+    away = None if negative is None else repeated(negative, best_of, True)
     eps = torch.cat([noise(seeds, f"{stage.name}{key}/{take}", 0, shape) for take in range(best_of)])
-    z = stage.run(stage.net, shape, cond, null, sampling, [*seeds] * best_of, on_step, key=key, start=Start(eps=eps))
+    z = stage.run(
+        stage.net, shape, cond, null, sampling, [*seeds] * best_of, on_step,
+        negative=away, key=key, start=Start(eps=eps),
+    )  # fmt: skip
     draws = F.normalize(z, dim=-1).unflatten(0, (best_of, len(text)))
     return pick_best(draws, text.pooled if near is None else near)
+
+
+def repeated(text: TextCond, n: int, keep: bool) -> PriorCond:
+    """The condition of n draws for each of B texts, (n * B) rows; with keep=False the learned null in its shape."""
+    tokens, mask, pooled = (x.repeat(n, *[1] * (x.ndim - 1)) for x in (text.tokens, text.mask, text.pooled))
+    return PriorCond(tokens, mask, pooled, torch.full_like(mask[:, 0], keep))
 
 
 def pick_best(draws: Tensor, near: Tensor) -> Tensor:

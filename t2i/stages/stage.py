@@ -84,10 +84,10 @@ class Stage:
         levels = schedule.sigmas(given(sampling.schedule, "uniform_t"), self.process, given(sampling.steps, 8))
         return schedule.stop_at(levels, self.process, given(sampling.t_end, 0.0))
 
-    def denoiser(self, net: Net, uncond: Any, sampling: SamplingConfig) -> Denoiser:
+    def denoiser(self, net: Net, uncond: Any, sampling: SamplingConfig, negative: Any = None) -> Denoiser:
         """`net` as a denoiser with guidance and thresholding.
 
-        net: the stage's network with its fixed inputs bound. uncond: the condition that guidance leads away from.
+        net: the stage's network with its fixed inputs bound. uncond, negative: as in `classifier_free`.
         """
         dtype = self.dtype
 
@@ -95,12 +95,14 @@ class Stage:
             return net(x_t.to(dtype), t, cond)
 
         denoiser: Denoiser = NetDenoiser(typed, self.process, self.prediction)
-        denoiser = classifier_free(denoiser, uncond, given(sampling.guidance, 1.0), sampling.interval)
+        denoiser = classifier_free(
+            denoiser, uncond, given(sampling.guidance, 1.0), sampling.interval, negative=negative
+        )
         if sampling.threshold == "static":
             denoiser = static_threshold(denoiser)
         elif sampling.threshold and sampling.threshold != "none":
             percentile, cap = sampling.threshold
-            denoiser = dynamic_threshold(denoiser, percentile * 100, cap)
+            denoiser = dynamic_threshold(denoiser, percentile, cap)
         return denoiser
 
     def run(
@@ -113,6 +115,7 @@ class Stage:
         seeds: Sequence[int],
         on_step: OnStep | None = None,
         *,
+        negative: Any = None,
         key: str = "",
         start: Start | None = None,
         known: InpaintCond | None = None,
@@ -120,9 +123,10 @@ class Stage:
     ) -> Tensor:
         """Sample x_0 (B, *shape), float32. Row i depends on seeds[i] and cond[i] alone.
 
-        net: the stage's network with its fixed inputs bound. cond, uncond: the condition, and what guidance leads away
-        from. key: gives several draws of one stage different noise. start: where to start, if not at noise.
-        known: what to keep; with `resamples` > 0 by RePaint, whatever the sampler, else by replacing the estimate.
+        net: the stage's network with its fixed inputs bound. cond, uncond: the condition, and the null. negative: what
+        guidance leads away from, the null if None. key: gives several draws of one stage different noise. start: where
+        to start, if not at noise. known: what to keep; with `resamples` > 0 by RePaint, whatever the sampler, else by
+        replacing the estimate.
         """
         name = self.name + key
         start = start or Start()
@@ -133,7 +137,7 @@ class Stage:
         else:
             sigmas = schedule.start_at(sigmas, start.strength)
             x = start.x0.to(self.device) + sigmas[0] * eps
-        denoiser, source = self.denoiser(net, uncond, sampling), SeededNoise(tuple(seeds), name)
+        denoiser, source = self.denoiser(net, uncond, sampling, negative), SeededNoise(tuple(seeds), name)
 
         def tell(step: int, n: int, x: Tensor, x0_hat: Tensor) -> None:
             if on_step:

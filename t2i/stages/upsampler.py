@@ -35,8 +35,8 @@ def sample_upsampler(
 
     `sampling.noise` is the level of noise conditioning augmentation: the input is noised by it, and the network is
     told.
-    pooled, negative (B, E): text vectors for a network that reads text, and those that guidance leads away from (None:
-    no text). Without text there is no guidance.
+    pooled, negative (B, E): text vectors for a network that reads text, and those of what the picture should not show.
+    Without text there is no guidance.
     z (B, E): image embeddings for a network that reads them (`SRUNet`); None: its null.
     tile: run the network on overlapping tiles of at most this many small pixels a side, 0 for the whole picture at
     once. The noise is that of the whole picture.
@@ -49,11 +49,11 @@ def sample_upsampler(
     if level:
         low = low + level * noise(seeds, f"{stage.name}{key}/augment", 0, low.shape[1:]).to(low.device)
     cond: tuple[Tensor, ...] = (low, torch.full((low.shape[0],), level, device=low.device))
-    uncond = cond
+    uncond, away = cond, None
     keep = torch.ones(len(low), dtype=torch.bool, device=low.device)
     if reads_text(stage) and pooled is not None:
-        away = pooled if negative is None else negative
-        cond, uncond = (*cond, pooled, keep), (*cond, away, keep if negative is not None else ~keep)
+        away = None if negative is None else (*cond, negative, keep)
+        cond, uncond = (*cond, pooled, keep), (*cond, pooled, ~keep)
     else:
         sampling = replace(sampling, guidance=1.0)
         if reads_image(stage) and z is not None:
@@ -81,7 +81,7 @@ def sample_upsampler(
         return out
 
     net = tiled if tile and max(low.shape[2:]) > tile else whole
-    made = stage.run(net, shape, cond, uncond, sampling, seeds, on_step, key=key, known=known)
+    made = stage.run(net, shape, cond, uncond, sampling, seeds, on_step, negative=away, key=key, known=known)
     return made[:, :, : height * scale, : width * scale].clamp(-1, 1)
 
 

@@ -41,7 +41,7 @@ def draw_base(
     sampling = sampling if text is not None else sampling.without_text
     stage = Stage("sheet", base, Flow(), prediction)
     rows = len(z) if z is not None else len(text or ())
-    cond, uncond = guided(text, z)
+    cond, uncond, _ = guided(text, z)
     return sample_base(stage, size, cond, uncond, range(rows), sampling)
 
 

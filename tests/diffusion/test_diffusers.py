@@ -230,7 +230,7 @@ def test_dynamic_thresholding_agrees(eps0: Tensor) -> None:
 
     sch = diffusers.DDPMScheduler(thresholding=True, dynamic_thresholding_ratio=0.95, sample_max_value=1.5)
     x0 = 2 * eps0
-    mine = dynamic_threshold(lambda x, s, c: x0, 95.0, cap=1.5)(x0, torch.ones(2), None)
+    mine = dynamic_threshold(lambda x, s, c: x0, 0.95, cap=1.5)(x0, torch.ones(2), None)
     torch.testing.assert_close(mine, sch._threshold_sample(x0))
 
 

@@ -51,6 +51,30 @@ def test_guidance_by_hand(batched: bool) -> None:
     assert d.calls == ([4] if batched else [2, 2])
 
 
+@pytest.mark.parametrize("batched", [True, False])
+def test_negation_by_hand(batched: bool) -> None:
+    d, away = Counting(), Cond(torch.tensor([7.0]))
+    out = classifier_free(d, UNCOND, 3.0, negative=away, batched=batched)(X, SIGMA, COND)
+    # 4 + 3 (10 - 7) = 13 and 4 + 3 (20 - 7) = 43, and the sigma of 1 in all passes
+    assert out[:, 0].tolist() == [14.0, 44.0]
+    assert d.calls == ([6] if batched else [2, 2, 2])
+    assert classifier_free(d, UNCOND, 1.0, negative=away)(X, SIGMA, COND)[:, 0].tolist() == [8.0, 18.0]
+    outside = classifier_free(d, UNCOND, 3.0, (2.0, 3.0), negative=away)(X, SIGMA, COND)
+    assert outside[:, 0].tolist() == [11.0, 21.0]
+
+
+def test_what_the_prompt_and_the_negative_share_cancels() -> None:
+    """A denoiser that is additive in (cat, snow): of "cat, snow" without "snow" the cat is left, at full strength."""
+
+    def additive(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+        return cond.tokens
+
+    cat_in_snow, snow, null = (Cond(torch.tensor([v])) for v in ([1.0, 1.0], [0.0, 1.0], [0.0, 0.0]))
+    for scale in (1.0, 2.0, 5.0):
+        guided = classifier_free(additive, null, scale, negative=snow)
+        assert guided(torch.zeros(1, 2), torch.ones(1), cat_in_snow).tolist() == [[scale, 0.0]]
+
+
 def test_scale_one_is_one_conditional_pass_and_scale_zero_is_unconditional() -> None:
     d = Counting()
     assert classifier_free(d, UNCOND, 1.0)(X, SIGMA, COND)[:, 0].tolist() == [11.0, 21.0]
@@ -109,22 +133,22 @@ def run(d: Any, x0: Tensor) -> Tensor:
 def test_dynamic_thresholding_by_hand() -> None:
     # |x| sorted: 0, .5, 1, 2, 4; the 75th percentile is 2, so clip to [-2, 2] and halve
     x0 = torch.tensor([[0.0, 0.5, -1.0, 2.0, -4.0]]).reshape(1, 1, 1, 5)
-    out = run(dynamic_threshold(fixed(x0), percentile=75.0), x0)
+    out = run(dynamic_threshold(fixed(x0), percentile=0.75), x0)
     assert out.flatten().tolist() == [0.0, 0.25, -0.5, 1.0, -1.0]
     # between ranks: the 90th percentile is 2 + .6 * 2 = 3.2
-    out = run(dynamic_threshold(fixed(x0), percentile=90.0), x0)
+    out = run(dynamic_threshold(fixed(x0), percentile=0.9), x0)
     assert out.flatten().tolist() == pytest.approx([0.0, 0.5 / 3.2, -1 / 3.2, 2 / 3.2, -1.0])
 
 
 def test_dynamic_thresholding_never_brightens() -> None:
     x0 = torch.tensor([[0.0, 0.1, -0.2, 0.3, -1.5]])
     # s = max(.3, 1) = 1: static clipping
-    assert run(dynamic_threshold(fixed(x0), 75.0), x0)[0].tolist() == pytest.approx([0, 0.1, -0.2, 0.3, -1.0])
+    assert run(dynamic_threshold(fixed(x0), 0.75), x0)[0].tolist() == pytest.approx([0, 0.1, -0.2, 0.3, -1.0])
 
 
 def test_the_cap_limits_s() -> None:
     x0 = torch.tensor([[3.0, -6.0, 1.5, 0.75]])
-    out = run(dynamic_threshold(fixed(x0), 100.0, cap=1.5), x0)
+    out = run(dynamic_threshold(fixed(x0), 1.0, cap=1.5), x0)
     assert out[0].tolist() == [1.0, -1.0, 1.0, 0.5]
 
 
@@ -137,14 +161,14 @@ def test_each_picture_has_its_own_threshold(g: torch.Generator) -> None:
     assert out.abs().max() <= 1
 
 
-@pytest.mark.parametrize("p", [0.01, 37.0, 50.0, 99.5, 100.0])
+@pytest.mark.parametrize("p", [0.0001, 0.37, 0.5, 0.995, 1.0])
 def test_percentile_is_numpys(p: float, g: torch.Generator) -> None:
     x = torch.randn(3, 3, 17, 5, generator=g)
-    expected = np.percentile(x.abs().flatten(1).numpy(), p, axis=1)
+    expected = np.percentile(x.abs().flatten(1).numpy(), 100 * p, axis=1)
     assert percentile_abs(x, p).tolist() == pytest.approx(expected.tolist(), rel=1e-5)
 
 
 def test_thresholds_by_hand() -> None:
     x0 = torch.tensor([[2.0, -0.5]])
     assert run(static_threshold(fixed(x0)), x0).tolist() == [[1.0, -0.5]]
-    assert math.isclose(float(run(dynamic_threshold(fixed(x0), percentile=100.0), x0)[0, 1]), -0.25)
+    assert math.isclose(float(run(dynamic_threshold(fixed(x0), percentile=1.0), x0)[0, 1]), -0.25)
