@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 EXIT_OK = 0
-EXIT_GATE = 1  # a quality gate failed; nothing else exits 1
+EXIT_GATE = 1  # a quality gate failed, or a replay came out different; nothing else exits 1
 EXIT_USAGE = 2
 EXIT_INPUT = 3
 EXIT_UNAVAILABLE = 4
@@ -21,7 +21,7 @@ EXIT_TERMINATED = 143
 
 #: code -> (exit code, meaning). A test checks that every code used in the package is listed.
 CODES: dict[str, tuple[int, str]] = {
-    "gate": (EXIT_GATE, "a quality gate failed; nothing else exits 1"),
+    "gate": (EXIT_GATE, "a quality gate failed, or a replay is different; nothing else exits 1"),
     "inconclusive": (EXIT_INCONCLUSIVE, "a gate could not decide, under `--strict`"),
     "usage": (EXIT_USAGE, "an option or argument makes no sense"),
     "config": (EXIT_USAGE, "a recipe or an override has an unknown key or a value of the wrong type"),
@@ -71,7 +71,7 @@ class T2IError(Exception):
 
 
 class GateError(T2IError):
-    """A quality gate failed (exit 1)."""
+    """A quality gate failed, or a replay came out different (exit 1)."""
 
     exit_code = EXIT_GATE
     default_code = "gate"

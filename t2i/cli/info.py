@@ -43,7 +43,7 @@ def info(
         return
     ui.line(f"{safe(str(image))}: {facts['format']}, {facts['width']}x{facts['height']}")
     for name, value in (facts["t2i"] or facts["generator"] or {}).items():
-        if value not in ("", None, {}):
+        if value not in ("", None, {}) and (name != "source_type" or not facts["digital_source_type"]):  # told below
             ui.line(f"  {safe(str(name))}: {safe(_text(value))}")
     if facts["t2i"] is None and facts["generator"] is None and facts["parameters"]:
         ui.line(f"  parameters: {safe(facts['parameters'])}")

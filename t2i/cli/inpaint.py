@@ -12,9 +12,7 @@ from t2i.cli import options as opt
 from t2i.cli.panels import Panel
 from t2i.cli.ui import UI
 from t2i.errors import UsageError
-from t2i.jobs.device import check_device
-from t2i.jobs.output_paths import check_writable
-from t2i.jobs.parsing import DTYPES, check_choice, check_count, parse_seeds
+from t2i.jobs.parsing import check_choice, parse_seeds
 from t2i.prompts import check_prompt, random_seed
 
 if TYPE_CHECKING:
@@ -137,11 +135,9 @@ def inpaint(
     from t2i.jobs.settings import check_options, read_settings
     from t2i.store.models import find_model
 
-    check_count(n)
+    opt.check_run(n, dtype, device)
     check_choice("mask-mode", mask_mode, MODES)
     check_choice("mask-shape", mask_shape, ("box", "exact"))
-    check_choice("dtype", dtype, DTYPES)
-    check_device(device)
     if prompt is not None and not prompt.strip():
         raise UsageError("the prompt is empty.", "Leave it out to remove what is masked, or say what to paint.")
     for needed, there, dependent in (
@@ -173,19 +169,15 @@ def inpaint(
         stored.check_can("--mask-text")
     paths = OutputPaths(output, stored.manifest.name)
     edit = InpaintRequest(ui, source, painted, margins, feather, looked_for, mask_shape, mask_grow, mask_threshold)
-    settings = read_settings(stored, dtype, options, bool(text)).adding({"inpaint": edit.facts()})
+    settings = edit.apply(read_settings(stored, dtype, options, bool(text)))
     fallback = random_seed()
     title = f"{picture.stem} {text or 'removed'}"
     jobs = [Job(text, s, i, i, settings, title) for i, s in enumerate(opt.seeds_or(seeds, fallback, n))]
-    for folder in paths.folders(jobs):
-        check_writable(folder)
-    opt.environment(offline, deterministic, device)
-    if seeds is None:
-        ui.note(f"seed {fallback}")
+    opt.begin(ui, paths, jobs, None if seeds else fallback, offline, deterministic, device)
     if show_mask:
         edit = replace(edit, beside=paths.path(jobs[0]).parent / f"{picture.stem}.mask.png")
     request = DrawRequest(
-        stored, paths.path, command="inpaint", overwrite=overwrite, manifest=not paths.single,
+        stored, paths.names, command="inpaint", overwrite=overwrite, manifest=not paths.single,
         private=no_prompt_metadata, signer=source.signer(signer), edited=source, size=edit.size, draw_jobs=edit.draw,
     )  # fmt: skip
     runner = Runner(ui, request, jobs, device, batch)

@@ -11,11 +11,15 @@ import typer
 
 from t2i.cli.panels import Panel
 from t2i.errors import UsageError
-from t2i.jobs.device import pick_device
-from t2i.jobs.parsing import DTYPES
+from t2i.jobs.device import check_device, pick_device
+from t2i.jobs.output_paths import check_writable
+from t2i.jobs.parsing import DTYPES, check_choice, check_count
 from t2i.sampling import SAMPLERS
 
 if TYPE_CHECKING:
+    from t2i.cli.ui import UI
+    from t2i.jobs.job import Job
+    from t2i.jobs.output_paths import OutputPaths
     from t2i.media.c2pa import Signer
 
 
@@ -174,6 +178,26 @@ def read_signer(cert: Path | None, key: Path | None) -> Signer | None:
     from t2i.media.c2pa import Signer
 
     return Signer.load(cert, key)
+
+
+def check_run(n: int | None, dtype: str, device: str) -> None:
+    """Raise UsageError for a number of pictures or a number format that makes no sense, UnavailableError for a device
+    that is not here."""
+    check_count(n)
+    check_choice("dtype", dtype, DTYPES)
+    check_device(device)
+
+
+def begin(
+    ui: UI, paths: OutputPaths, jobs: list[Job], seed: int | None, offline: bool, deterministic: bool, device: str
+) -> None:
+    """The last step before a model is loaded: checks that the pictures can be written, tells the seed that was drawn at
+    random (None: it was given), and sets the environment."""
+    for folder in paths.folders(jobs):
+        check_writable(folder)
+    environment(offline, deterministic, device)
+    if seed is not None:
+        ui.note(f"seed {seed}")
 
 
 def environment(offline: bool, deterministic: bool, device: str = "auto") -> None:

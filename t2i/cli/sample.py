@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +11,8 @@ import typer
 from t2i.cli import options as opt
 from t2i.cli.panels import Panel
 from t2i.cli.ui import UI
-from t2i.errors import UsageError
-from t2i.jobs.device import check_device
-from t2i.jobs.output_paths import check_writable
-from t2i.jobs.parsing import DTYPES, check_choice, check_count, parse_seeds
+from t2i.errors import GateError, UsageError
+from t2i.jobs.parsing import parse_seeds
 from t2i.prompts import check_prompt, random_seed
 
 EPILOG = """Examples:
@@ -28,7 +27,7 @@ EPILOG = """Examples:
   t2i sample "a {red|blue} {apple|cat}" --seed 1,2,3 --grid
   t2i sample "a cat" --seed 1..4 --sweep guidance=1,2,4
   t2i sample "a castle" --init sketch.png --strength 0.8
-  t2i sample --replay out/a-cat-7.png  # says identical, or how far off
+  t2i sample --replay out/a-cat-7.png  # identical, equal or different
   generate-prompts | t2i sample -f - --json > done.jsonl
 
 \b
@@ -80,6 +79,16 @@ def sample(
         typer.Option(
             metavar="IMAGE",
             help="Draw a picture again and compare.",
+            show_default=False,
+            rich_help_panel=Panel.FROM_PICTURE,
+        ),
+    ] = None,
+    from_: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from",
+            metavar="IMAGE",
+            help="Of --replay: what it was made from.",
             show_default=False,
             rich_help_panel=Panel.FROM_PICTURE,
         ),
@@ -141,16 +150,17 @@ def sample(
     from t2i.jobs.sweep import parse_sweep
     from t2i.store.models import find_model
 
-    check_count(n)
-    check_choice("dtype", dtype, DTYPES)
-    check_device(device)
+    opt.check_run(n, dtype, device)
     if replay is not None:
         opt.check_alone(
-            ctx, "--replay", "replay", "prompt", "model", "device", "offline", "deterministic", "json", "quiet", "debug"
-        )
+            ctx, "--replay", "replay", "from_", "prompt", "model", "device", "offline", "deterministic",
+            "json", "quiet", "debug",
+        )  # fmt: skip
         opt.environment(offline, deterministic)
-        _replay(ui, replay, prompt, model if opt.is_given(ctx, "model") else None, device)
+        _replay(ui, replay, prompt, model if opt.is_given(ctx, "model") else None, device, from_ or [])
         return
+    if from_:
+        raise UsageError("--from needs --replay.", "To start from a picture, write --init IMAGE.")
     if init is not None and (file is not None or sweep):
         other = "a prompt file" if file is not None else "--sweep"
         raise UsageError(f"--init and {other} do not go together.", "Run it once for each.")
@@ -182,14 +192,10 @@ def sample(
         jobs = plan(
             lines, n, seeds, options, lambda said: edit.apply(read_settings(stored, dtype, said)), axes, fallback
         )
-    for folder in paths.folders(jobs):
-        check_writable(folder)
-    opt.environment(offline, deterministic, device)
-    if seeds is None and fallback is not None:
-        ui.note(f"seed {fallback}")
+    opt.begin(ui, paths, jobs, None if seeds else fallback, offline, deterministic, device)
     ui.screen = Screen.wanted(ui, show, preview)
     request = DrawRequest(
-        stored, paths.path, keep_stages=keep_stages, overwrite=overwrite, manifest=not paths.single,
+        stored, paths.names, keep_stages=keep_stages, overwrite=overwrite, manifest=not paths.single,
         private=no_prompt_metadata, signer=signer, draw_jobs=edit.draw,
     )  # fmt: skip
     runner = Runner(ui, request, jobs, device, batch, remember=bool(grid or axes))
@@ -198,15 +204,22 @@ def sample(
     runner.finish()
 
 
-def _replay(ui: UI, path: Path, prompt: str | None, model: str | None, device: str) -> None:
+def _replay(ui: UI, path: Path, prompt: str | None, model: str | None, device: str, sources: Sequence[Path]) -> None:
+    """Raises GateError for a picture that comes out different."""
     from t2i.jobs.replay import replay
 
-    result = replay(ui, path, prompt, model, device)
+    result = replay(ui, path, prompt, model, device, sources)
     most, mean, share = result.max_difference, result.mean_difference, result.differing
     if ui.json:
-        table = {"replayed": str(path), "identical": result.identical, "same_weights": result.same_weights}
+        table = {"replayed": str(path), "verdict": result.verdict, "identical": result.identical}
+        table |= {"same_weights": result.same_weights}
         ui.record({**table, "max_difference": most, "mean_difference": round(mean, 4), "differing": round(share, 6)})
     elif result.identical:
         ui.line(f"{path}: identical")
+    elif result.verdict == "equal":
+        ui.line(f"{path}: equal to a level of 255; {share:.1%} of its values differ by one")
     else:
-        ui.line(f"{path}: differs by {mean:.2f} of 255 on average, by {most} at most, in {share:.1%} of its values")
+        ui.line(f"{path}: different, by {mean:.2f} of 255 on average, by {most} at most, in {share:.1%} of its values")
+    if result.verdict == "different":
+        reason = "the same weights" if result.same_weights else "other weights"
+        raise GateError(f"{path} came out different, from {reason}.", "`t2i info` shows what it was made with.")

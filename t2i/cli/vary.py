@@ -10,9 +10,7 @@ import typer
 from t2i.cli import options as opt
 from t2i.cli.panels import Panel
 from t2i.cli.ui import UI
-from t2i.jobs.device import check_device
-from t2i.jobs.output_paths import check_writable
-from t2i.jobs.parsing import DTYPES, check_choice, check_count, parse_seeds
+from t2i.jobs.parsing import check_choice, parse_seeds
 from t2i.prompts import random_seed
 
 EPILOG = """Examples:
@@ -100,9 +98,7 @@ def vary(
     from t2i.jobs.vary import VaryRequest, write_animations
     from t2i.store.models import find_model
 
-    check_count(n)
-    check_choice("dtype", dtype, DTYPES)
-    check_device(device)
+    opt.check_run(n, dtype, device)
     if animate is not None:
         check_choice("animate", animate, ANIMATIONS)
         if to is None and to_text is None:
@@ -126,14 +122,10 @@ def vary(
     jobs = edit.jobs(
         prompt or "", opt.seeds_or(seeds, fallback, n), read_settings(stored, dtype, options, bool(prompt))
     )
-    for folder in paths.folders(jobs):
-        check_writable(folder)
-    opt.environment(offline, deterministic, device)
-    if seeds is None:
-        ui.note(f"seed {fallback}")
+    opt.begin(ui, paths, jobs, None if seeds else fallback, offline, deterministic, device)
     ui.screen = Screen.wanted(ui, show, preview)
     request = DrawRequest(
-        stored, paths.path, command="vary", keep_stages=keep_stages, overwrite=overwrite, manifest=not paths.single,
+        stored, paths.names, command="vary", keep_stages=keep_stages, overwrite=overwrite, manifest=not paths.single,
         private=no_prompt_metadata, signer=signer, draw_jobs=edit.draw,
     )  # fmt: skip
     runner = Runner(ui, request, jobs, device, batch, remember=bool(grid or animate))

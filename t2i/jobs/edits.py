@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2i.engine import OnStep
-from t2i.errors import InputError, UsageError
+from t2i.errors import UsageError
 from t2i.jobs.engine import own_pipeline
 from t2i.jobs.inputs import SourceImage, read_square
 from t2i.jobs.job import Job
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 MAX_CANDIDATES = 1000  # pictures, or embeddings, that compete for one
 STRENGTH = 0.6  # of --init
-#: settings in the records of pictures that were made from others
-FROM_PICTURES = ("like", "blend", "text-diff", "init")
 
 
 @dataclass(frozen=True)
@@ -67,25 +65,6 @@ class EditRequest:
             raise UsageError("--strength 0 changes nothing.", "Write a number above 0 and at most 1.")
         source = read_square(reporter, init) if init is not None else None
         return cls(source, strength, rerank, prior if prior != "diffusion" else None, best_of)
-
-    @classmethod
-    def of_record(cls, path: Path, table: dict[str, Any]) -> EditRequest:
-        """What the record of the picture at ``path`` says was asked for.
-
-        Raises InputError for a picture made from another, which is not in the record, ValueError for values that make
-        no sense: a file may say anything.
-        """
-        made_from = next((kind for kind in FROM_PICTURES if kind in table), None)
-        if made_from:
-            what = f"{path} was made from another picture ({made_from}) and cannot be drawn again without it."
-            raise InputError(what, "Give that picture again, with the settings that `t2i info` shows.", "image")
-        rerank, prior, best_of = (table.get(name) for name in ("rerank", "prior", "prior_best_of"))
-        for number in (rerank, best_of):
-            if number is not None and (type(number) is not int or not 1 <= number <= MAX_CANDIDATES):
-                raise ValueError("no such number")
-        if prior not in (None, "none"):
-            raise ValueError("no such prior")
-        return cls(rerank=rerank, prior=prior, best_of=best_of)
 
     def check_model(self, model: StoredModel) -> None:
         """Raise UsageError for a model without the part that is needed: an image encoder, or a prior."""

@@ -14,6 +14,7 @@ from t2i.jobs.job import Job
 from t2i.jobs.masks import mask_digest
 from t2i.jobs.output_paths import make_folder
 from t2i.jobs.reporter import Reporter, shorten
+from t2i.jobs.settings import Settings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -68,6 +69,10 @@ class InpaintRequest:
             facts |= {"text": self.text, "shape": self.shape, "grow": self.grow}
             facts |= {"threshold": self.threshold} if self.threshold else {}
         return facts
+
+    def apply(self, settings: Settings) -> Settings:
+        """The same settings with what this asks for, for keys and records."""
+        return settings.adding({"inpaint": self.facts()})
 
     def draw(self, engine: Engine, jobs: list[Job], request: SampleRequest, on_step: OnStep) -> Samples:
         """The pictures of jobs with one prompt, "" for a removal. Raises InputError where `text` is not found."""

@@ -13,7 +13,8 @@ from t2i.jobs.settings import Settings
 @dataclass(frozen=True, slots=True)
 class Job:
     """One picture to be made. n: its number within its prompt; index: its number in the run; both from 0. name: takes
-    the prompt's place in file names; label: its values in a sweep; place: equal keys are drawn once for each place."""
+    the prompt's place in file names; label: its values in a sweep; said: the settings that were asked for, for
+    file names; place: equal keys are drawn once for each place."""
 
     prompt: str
     seed: int
@@ -22,6 +23,7 @@ class Job:
     settings: Settings
     name: str = ""
     label: tuple[str, ...] = ()
+    said: str = ""
     place: str = ""
 
     @property

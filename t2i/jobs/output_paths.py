@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from t2i.jobs.job import Job
 
 MAX_SLUG = 150  # bytes: with a seed and an ending a name stays below the 255 that file systems take
+MAX_SAID = 60  # bytes of the settings in a name
 MAX_NAME = 240  # bytes of a file name: a stage's name or "-2" may still be added
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 FIELDS = ("index", "slug", "seed", "model", "n")
@@ -57,8 +58,21 @@ class OutputPaths:
         if self.confined and (Path(template).is_absolute() or ".." in Path(template).parts):
             raise self._leads_out(output)
 
+    def names(self, job: Job) -> list[Path]:
+        """The files that a picture may have, the best first; then come numbered variants of the last.
+
+        In a folder, the name says the settings where the plain name is taken, and always for a point of a sweep:
+        a-cat-7-guidance-3.png.
+        """
+        plain = self.path(job)
+        if self.folder is None or not job.said:
+            return [plain]
+        said = slug(job.said).encode()[:MAX_SAID].decode(errors="ignore").strip("-")
+        telling = plain.with_name(f"{plain.stem}-{said}{plain.suffix}")
+        return [telling] if job.label else [plain, telling]
+
     def path(self, job: Job) -> Path:
-        """The file of a picture, if nothing is there yet."""
+        """The plain name of a picture, which says nothing of its settings."""
         values = {
             "index": job.index,
             "seed": job.seed,

@@ -143,15 +143,15 @@ def plan(
     the seed of a prompt without one; None for a seed derived from its text. Raises UsageError.
     """
     points = list(product(*(axis.points() for axis in axes)))
-    known: dict[str, Settings] = {}
+    known: dict[str, tuple[Settings, str]] = {}
     jobs: list[Job] = []
     seen: Counter[str] = Counter()
 
-    def settings_at(line: PromptLine, point: tuple[SweepPoint, ...]) -> Settings:
+    def settings_at(line: PromptLine, point: tuple[SweepPoint, ...]) -> tuple[Settings, str]:
         said = at_point({**options, **line.options}, point)
         name = json.dumps(said, sort_keys=True)
         if name not in known:
-            known[name] = read(said)
+            known[name] = read(said), " ".join(f"{key} {value}" for key, value in sorted(said.items()) if value)
         return known[name]
 
     for line in lines:
@@ -159,13 +159,13 @@ def plan(
             prompts = expand(line.prompt)
             if not all(prompts):
                 raise UsageError("an alternative leaves an empty prompt.", "Write words beside the {…|…}.", "prompt")
-            settings = [(settings_at(line, point), tuple(p.label for p in point)) for point in points]
+            settings = [(*settings_at(line, point), tuple(p.label for p in point)) for point in points]
         for prompt in prompts:
             first = seed_of(prompt, seen[prompt]) if fallback is None else fallback
             seen[prompt] += 1
             for i, seed in enumerate(_seeds_of(line, n, seeds, first)):
-                for dial, label in settings:
-                    jobs.append(Job(prompt, seed, i, len(jobs), dial, line.name, label))
+                for dial, said, label in settings:
+                    jobs.append(Job(prompt, seed, i, len(jobs), dial, line.name, label, said))
             if len(jobs) > MAX_JOBS:
                 raise UsageError(f"this is more than {MAX_JOBS} pictures.", "Run it in parts.")
     return jobs

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2i.errors import InputError, T2IError, UsageError
 from t2i.jobs.device import pick_device
-from t2i.jobs.edits import EditRequest
 from t2i.jobs.engine import load_engine
 from t2i.jobs.job import Job
 from t2i.jobs.output_paths import OutputPaths
 from t2i.jobs.parsing import DTYPES
+from t2i.jobs.replay_sources import Redrawn, Sources, request_of
 from t2i.jobs.reporter import Reporter
 from t2i.jobs.request import DrawRequest
 from t2i.jobs.settings import from_record, read_settings
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
     from t2i.store.models import StoredModel
 
-HINT = "Only pictures of `t2i sample` can be replayed; `t2i info` shows what this one says."
+HINT = "Pictures of t2i sample, vary and inpaint can be replayed; `t2i info` shows what this one says."
+COMMANDS = ("sample", "vary", "inpaint")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class Replay:
         """Whether every pixel is the same."""
         return self.max_difference == 0
 
+    @property
+    def verdict(self) -> str:
+        """ "identical", "equal" to a level of 255, as another machine or batch size draws, or "different"."""
+        return "identical" if self.identical else "equal" if self.max_difference <= 1 else "different"
+
 
 @dataclass(frozen=True)
 class _Recorded:
@@ -51,27 +58,30 @@ class _Recorded:
     seed: int
     dtype: str
     options: dict[str, str]
-    edit: EditRequest
+    edit: Redrawn
 
 
-def replay(reporter: Reporter, path: Path, prompt: str | None, model: str | None, device: str) -> Replay:
+def replay(
+    reporter: Reporter, path: Path, prompt: str | None, model: str | None, device: str, sources: Sequence[Path] = ()
+) -> Replay:
     """Draw the picture at ``path`` again and compare the pixels; a JPEG or WebP is compared in its own format.
 
     ``prompt`` is for a picture whose record keeps its prompt private, ``model`` for a model that has another name here.
-    Raises UsageError for a list of pictures, InputError for a picture that does not say how it was made.
+    ``sources``: the pictures, and the mask, that it was made from. Raises UsageError for a list of pictures, InputError
+    for a picture that does not say how it was made, or whose sources are missing.
     """
     from t2i.media.images import load_image, read_metadata, to_pil
 
     if path.suffix.lower() in (".jsonl", ".json"):
-        raise UsageError("--replay takes a picture, not a list.", "Name a picture that `t2i sample` drew.")
+        raise UsageError("--replay takes a picture, not a list.", "Name one picture.")
     facts = read_metadata(path)
     record = facts["t2i"]
     old = load_image(path)
-    if record is None or record.get("command") not in ("sample", "vary"):
+    if record is None or record.get("command") not in COMMANDS:
         tool = (facts["generator"] or {}).get("tool")
-        whose = f"was made by {tool}" if tool else "does not say how `t2i sample` made it"
+        whose = f"was made by {tool}" if tool else "does not say how it was made"
         raise InputError(f"{path} {whose}.", HINT, "image")
-    asked = _read(path, record, prompt)
+    asked = _read(path, record, prompt, Sources(reporter, path, sources))
     stored = _model(path, record, model)
     try:
         settings = asked.edit.apply(read_settings(stored, asked.dtype, asked.options))
@@ -81,7 +91,7 @@ def replay(reporter: Reporter, path: Path, prompt: str | None, model: str | None
     same_weights = record.get("weights") == stored.digest
     if not same_weights:
         reporter.warn("the weights here are not those that the picture was made with")
-    elif record.get("key") != DrawRequest(stored, OutputPaths("out", "replay").path).key(job):
+    elif record.get("key") != DrawRequest(stored, OutputPaths("out", "replay").names).key(job):
         reporter.warn("the picture's record does not fit together: it was changed, or the prompt is another")
     with reporter.progress(f"replaying {path.name}") as on_step:
         engine = load_engine(stored, pick_device(device), asked.dtype)
@@ -106,7 +116,7 @@ def _recompressed(image: Image, path: Path, format_: str) -> Image:
     return Pillow.open(data).convert("RGB")
 
 
-def _read(path: Path, record: dict[str, Any], prompt: str | None) -> _Recorded:
+def _read(path: Path, record: dict[str, Any], prompt: str | None, sources: Sources) -> _Recorded:
     """Check a record. A file may say anything."""
     seed, settings = record.get("seed"), record.get("settings")
     text = record.get("prompt")
@@ -119,14 +129,16 @@ def _read(path: Path, record: dict[str, Any], prompt: str | None) -> _Recorded:
     try:
         if type(seed) is not int or not 0 <= seed <= MAX_SEED or not isinstance(settings, dict):
             raise ValueError("no seed")
-        edit = EditRequest.of_record(path, settings)
         if dtype not in DTYPES or not isinstance(negative, str) or not isinstance(text or prompt, str):
             raise ValueError("no settings")
-        text = check_prompt(text if text is not None else str(prompt), f"the prompt of {path}")
+        edited = record.get("command") != "sample"
+        if text or not edited:  # an edit may have no prompt
+            text = check_prompt(text if text is not None else str(prompt), f"the prompt of {path}")
         options = from_record(settings, check_text(negative, f"the negative prompt of {path}"))
+        edit = request_of(settings, sources)
     except ValueError as error:
         raise InputError(f"{path} does not say how it was made.", HINT, "image") from error
-    return _Recorded(text, seed, str(dtype), options, edit)
+    return _Recorded(text or "", seed, str(dtype), options, edit)
 
 
 def _model(path: Path, record: dict[str, Any], model: str | None) -> StoredModel:

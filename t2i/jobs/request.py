@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,8 +53,8 @@ class Request(Protocol[J]):
     @property
     def manifest(self) -> bool: ...
 
-    def path(self, job: J) -> Path:
-        """Where the picture goes if nothing is there yet."""
+    def names(self, job: J) -> Sequence[Path]:
+        """The files that the picture may have, the best first; then come numbered variants of the last."""
 
     def record(self, job: J, cut: str | None = None) -> Record:
         """What the picture will say about itself; ``cut`` is the part of the prompt that the model did not read.
@@ -80,13 +80,13 @@ class Request(Protocol[J]):
 class DrawRequest:
     """The request of `sample`, `vary`, `inpaint` and of a suite that `score` draws.
 
-    path: where the picture of a job goes; private: keep prompts out of the file; edited: the picture that is edited,
-    whose record and colour profile are carried over; size: width and height where they are not those of the settings;
-    draw_jobs: in place of `Engine.sample`.
+    names: the files that the picture of a job may have; private: keep prompts out of the file; edited: the picture that
+    is edited, whose record and colour profile are carried over; size: width and height where they are not those of the
+    settings; draw_jobs: in place of `Engine.sample`.
     """
 
     model: StoredModel
-    path: Callable[[Job], Path]
+    names: Callable[[Job], Sequence[Path]]
     command: str = "sample"
     keep_stages: bool = False
     overwrite: bool = False

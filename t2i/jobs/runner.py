@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -76,6 +78,7 @@ class Runner(Generic[J]):
         self._next = 0  # index of the next picture to report
         self._done = 0
         self._skipped = 0
+        self._folders: dict[Path, None] = {}  # those of the pictures, in order
         self._started = time.monotonic()
 
     def run(self) -> None:
@@ -84,8 +87,6 @@ class Runner(Generic[J]):
         try:
             for job in self.jobs:
                 self._take(job)
-            if self._skipped and len(self.jobs) > 1:
-                self.reporter.note(f"{self._skipped} of {len(self.jobs)} pictures are there already")
             while self._waiting or self._elsewhere:
                 if self._waiting:
                     self._flush(next(iter(self._waiting)))
@@ -93,12 +94,25 @@ class Runner(Generic[J]):
                     self._await()
         finally:
             self._claims.close()
-        if self._drawn:
-            count = f"{len(self._drawn)} picture{'s' * (len(self._drawn) > 1)}"
-            self.reporter.note(f"{count} in {time.monotonic() - self._started:.1f} s")
+        if self._drawn or self._skipped:
+            self.reporter.note(self._summary())
+
+    def _summary(self) -> str:
+        """How many pictures were made, how many were there, and where they are."""
+        made, total = len(self._drawn), len(self.jobs)
+        parts = []
+        if made:
+            parts.append(f"{made} picture{'s' * (made > 1)} in {time.monotonic() - self._started:.1f} s")
+        if self._skipped:
+            parts.append(f"{self._skipped} of {total} {'was' if self._skipped == 1 else 'were'} there already")
+        folders = list(self._folders)
+        where = str(folders[0]) if len(folders) == 1 else f"{len(folders)} folders below {_common(folders)}"
+        return f"{', '.join(parts)}: {where}"
 
     def finish(self) -> None:
-        """Raise InputError (code ``partial``) when pictures failed."""
+        """Raise InputError (code ``partial``) when pictures failed; of one picture its own error, not told before."""
+        if len(self.jobs) == 1 and self.failures and not isinstance(self.failures[0], InternalError):
+            raise self.failures[0]
         if self.failures:
             failed = f"{len(self.failures)} of {len(self.jobs)} pictures failed."
             raise InputError(failed, "See above.", "partial")
@@ -132,7 +146,7 @@ class Runner(Generic[J]):
 
     def _is_there(self, job: J, key: str) -> bool:
         """Report a picture that exists."""
-        found = None if self.request.overwrite else self._index.find(self.request.path(job), key)
+        found = None if self.request.overwrite else self._find(job, key)
         if found is not None:
             self._skip(job, *found)
         return found is not None
@@ -146,7 +160,7 @@ class Runner(Generic[J]):
         """Wait for the run that draws the first of the pictures in `_elsewhere`, and take all of them up again: by now
         they exist, or that run has failed."""
         (_, key), job = next(iter(self._elsewhere.items()))
-        path = self.request.path(job)
+        path = self.request.names(job)[0]
         if not self._claims.take(path, key):
             self.reporter.note(f"waiting for another run, which is drawing {path}")
             self._claims.take(path, key, wait=True)
@@ -163,7 +177,7 @@ class Runner(Generic[J]):
         jobs = []
         try:
             for name, job in waiting.items():
-                path, key = self.request.path(job), name[1]
+                path, key = self.request.names(job)[0], name[1]
                 self._enter(path.parent)
                 if not self._claims.take(path, key):
                     self._elsewhere[name] = job
@@ -255,6 +269,7 @@ class Runner(Generic[J]):
         """Tell the user of a picture once all before it have been told."""
         self._done += 1
         if report is not None:
+            self._folders[report[0].parent] = None
             if self.remember:
                 self.paths[job.index] = report[0]
             if job.label:
@@ -269,30 +284,41 @@ class Runner(Generic[J]):
             self.on_picture(*report)
 
     def _write(self, job: J, image: Image, record: Record) -> tuple[Path, bool]:
-        """Save a picture under its name or the first free variant; -> (file, True). Where another process has drawn the
-        same picture meanwhile: (its file, False)."""
+        """Save a picture under the first name that is free; -> (file, True). Where another process has drawn the same
+        picture meanwhile: (its file, False)."""
         from t2i.media.images import save_image
 
-        path, icc = self.request.path(job), self.request.icc(job)
+        names, icc = self.request.names(job), self.request.icc(job)
         if self.request.overwrite:  # but no picture of this very run, and not what the job reads
             kept = self.request.reads(job)
-            path = next(name for name in variants(path) if str(name) not in self._written and not _same(name, kept))
+            every = chain(names[:-1], variants(names[-1]))
+            path = next(name for name in every if str(name) not in self._written and not _same(name, kept))
             save_image(image, path, record, icc=icc)
             return path, True
         while True:
+            path = next((name for name in names if self._index.free(name) == name), names[-1])
             free = self._index.free(path)
             try:
                 save_image(image, free, record, exclusive=True, icc=icc)
                 self._index.put(path, free, record.key)
                 return free, True
             except FileExistsError:
-                found = self._index.find(path, record.key)
+                found = self._find(job, record.key)
                 if found is not None:
                     return found[0], False
+
+    def _find(self, job: J, key: str) -> tuple[Path, dict[str, Any]] | None:
+        """(file, its record) of the job's picture, if it is there."""
+        return next(filter(None, (self._index.find(name, key) for name in self.request.names(job))), None)
 
 
 def _same(path: Path, other: Path | None) -> bool:
     return other is not None and path.exists() and other.exists() and path.samefile(other)
+
+
+def _common(folders: Sequence[Path]) -> str:
+    """The folder that all of these are in."""
+    return os.path.commonpath([folder.resolve() for folder in folders])
 
 
 def _write_stage(path: Path, stage: str, pixels: Tensor, record: Record) -> Path:

@@ -74,7 +74,7 @@ def _write(
     # named by the pictures on it: the same pictures make the same sheet
     keys = [request.key(job) for job in jobs]
     key = hashlib.sha256("\n".join([kind, *keys]).encode()).hexdigest()[:32]
-    first = request.path(jobs[0])
+    first = request.names(jobs[0])[0]
     record = replace(request.record(jobs[0]), key=f"{key}.{kind}", command=f"{request.command} --{kind}", cut=None)
     for path in variants(first.with_name(f"{kind}-{key[:8]}.png")):
         try:

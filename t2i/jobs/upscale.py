@@ -105,9 +105,9 @@ class UpscaleRequest:
         stages = self.model.manifest.of_kind("upsampler")
         return any(self.model.configs[e.name]["widths"].get("text_dim") for e in stages)
 
-    def path(self, job: UpscaleJob) -> Path:
+    def names(self, job: UpscaleJob) -> Sequence[Path]:
         """See `Request`."""
-        return self.folder / job.below
+        return [self.folder / job.below]
 
     def source(self, job: UpscaleJob) -> SourceImage:
         """The picture of a job, read once."""

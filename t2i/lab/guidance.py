@@ -37,7 +37,8 @@ THINGS = ("cat", "dog", "fox", "owl", "rabbit", "lion", "car", "house")
 PLACES = {"snow": "in the snow", "beach": "on the beach", "forest": "in the forest"}
 PAIRS = (
     ("dog", "soccer ball"), ("cat", "tree"), ("car", "house"), ("rabbit", "apple"), ("lion", "balloon"),
-    ("fox", "chair"), ("dog", "cat"), ("horse", "duck"), ("owl", "umbrella"), ("robot", "car"), ("pig", "cake"), ("bear", "tent"),
+    ("fox", "chair"), ("dog", "cat"), ("horse", "duck"), ("owl", "umbrella"), ("robot", "car"),
+    ("pig", "cake"), ("bear", "tent"),
     ("elephant", "star"), ("penguin", "crown"), ("cow", "rose"), ("boat", "fish"),
 )  # fmt: skip
 ACROSS = 8  # pictures in a row of a sheet

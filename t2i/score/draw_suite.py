@@ -49,10 +49,10 @@ def draw_suite(reporter: Reporter, order: SuiteOrder) -> list[PictureFile]:
     pairs = [(prompt.text, n, seed) for prompt in order.prompts for n, seed in enumerate(seeds)]
     jobs = [Job(text, seed, n, index, settings) for index, (text, n, seed) in enumerate(pairs)]
 
-    def path(job: Job) -> Path:
-        return order.folder / f"{slug(job.prompt)[:SLUG].strip('-')}-{job.seed}-{request.key(job)[:10]}.png"
+    def names(job: Job) -> list[Path]:
+        return [order.folder / f"{slug(job.prompt)[:SLUG].strip('-')}-{job.seed}-{request.key(job)[:10]}.png"]
 
-    request = DrawRequest(order.model, path, command="score", manifest=False)
+    request = DrawRequest(order.model, names, command="score", manifest=False)
     # the pictures are reported with their scores, later
     runner = Runner(reporter, request, jobs, order.device, order.batch, remember=True, on_picture=lambda *told: None)
     runner.run()

@@ -54,6 +54,28 @@ def changed(path: str | Path, before: Image.Image) -> np.ndarray[Any, Any]:
     return different
 
 
+def replay(capsys: pytest.CaptureFixture[str], *args: str, code: int = 0) -> tuple[list[str], str]:
+    got = run(["sample", "--replay", *args, "--model", "tiny", "--device", "cpu"])
+    out, err = capsys.readouterr()
+    assert got == code, err
+    return out.splitlines(), err
+
+
+@pytest.mark.parametrize("more", [["--outpaint", "right=8"], ["--mask-mode", "keep"]])
+def test_replay(place: Path, capsys: pytest.CaptureFixture[str], more: list[str]) -> None:
+    for prompt in ([CAT], []):
+        (path,), _ = inpaint(capsys, "photo.png", *prompt, "--mask", "mask.png", *more, "--seed", "7")
+        given = ["--from", "mask.png", "--from", "photo.png"]
+        assert replay(capsys, path, *given)[0] == [f"{path}: identical"]
+    assert "(inpaint)" in replay(capsys, path, code=3)[1]
+    assert "the mask of" in replay(capsys, path, *given[2:], code=3)[1]
+
+
+def test_replay_needs_no_mask_where_the_margins_say_it(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path,), _ = inpaint(capsys, "photo.png", CAT, "--outpaint", "left=8", "--seed", "7")
+    assert replay(capsys, path, "--from", "photo.png")[0] == [f"{path}: identical"]
+
+
 def test_pixels_outside_of_the_mask_are_the_same_bytes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = ("photo.png", CAT, "--mask", "mask.png", "--feather", "0", "-n", "2", "--seed", "7")
     out, _ = inpaint(capsys, *args)

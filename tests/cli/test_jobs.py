@@ -168,6 +168,32 @@ def test_a_sweep_with_its_sheet(draw: Draw) -> None:
     assert json.loads(alone[0])["skipped"]
 
 
+def test_names_say_the_settings(draw: Draw) -> None:
+    out, err = draw(CAT, "--seed", "1", "--sweep", "guidance=1,2")
+    stem = "out/a-cat-in-the-snow-1"
+    assert out[:2] == [f"{stem}-guidance-1-size-16.png", f"{stem}-guidance-2-size-16.png"]
+    assert "2 pictures in" in err and err.rstrip().splitlines()[-1].endswith(": out")
+    assert draw(CAT, "--seed", "1")[0] == [f"{stem}.png"]
+    assert draw(CAT, "--seed", "1", "--guidance", "2")[0] == [f"{stem}-guidance-2-size-16.png"]  # of the sweep
+    for _ in range(2):
+        assert draw(CAT, "--seed", "1", "--negative", "a dog!")[0] == [f"{stem}-negative-a-dog-size-16.png"]
+    assert draw(CAT, "--seed", "1", "--negative", "a dog", "-o", "x.png")[0] == ["x.png"]
+    assert draw(CAT, "--seed", "1", "--guidance", "3", "-o", "x.png")[0] == ["x-2.png"]
+    # two settings of which the name says the same are still two files
+    assert draw(CAT, "--seed", "1", "--negative", "a dog?")[0] == [f"{stem}-negative-a-dog-size-16-2.png"]
+
+
+def test_a_run_says_what_it_did(draw: Draw) -> None:
+    _, err = draw(CAT, "--seed", "1,2")
+    assert "2 pictures in" in err and "already" not in err
+    _, err = draw(CAT, "--seed", "1..3")
+    assert "1 picture in" in err and ", 2 of 3 were there already: out" in err
+    _, err = draw(CAT, "--seed", "1..3")
+    assert "3 of 3 were there already: out" in err and " in " not in err.splitlines()[-1]
+    _, err = draw(CAT, "--seed", "1..3", "-o", "{seed}/{slug}.png")
+    assert f": 3 folders below {Path.cwd()}" in err
+
+
 def test_every_cell_of_a_sheet_holds_its_picture(draw: Draw) -> None:
     out, _ = draw(CAT, "--seed", "1,2", "--sweep", "steps=1,2,3")
     paths = [Path(path) for path in out[:6]]
@@ -303,6 +329,21 @@ def test_a_picture_is_replayed(draw: Draw, suffix: str) -> None:
     assert draw("--replay", path, "--model", "tiny")[0] == [f"{path}: identical"]
     record = json.loads(draw("--replay", path, "--json")[0][0])  # the model is named in the picture
     assert (record["identical"], record["same_weights"], record["max_difference"]) == (True, True, 0)
+    assert record["verdict"] == "identical"
+
+
+@pytest.mark.parametrize(("by", "verdict", "code"), [(1, "equal", 0), (2, "different", 1)])
+def test_a_level_more_or_less_is_equal(draw: Draw, by: int, verdict: str, code: int) -> None:
+    from t2i.media.images import save_image
+    from t2i.media.record import Record
+
+    (path,), _ = draw(CAT, "--seed", "5")
+    image, record = load_image(path), read_metadata(path)["t2i"]
+    near = image.point(lambda v: v + by if v < 128 else v - by)
+    fields = {key: record[key] for key in ("key", "command", "prompt", "seed", "model", "weights", "settings")}
+    save_image(near, Path("near.png"), Record(**fields, size=(16, 16)))
+    line, *_ = draw("--replay", "near.png", "--json", code=code)[0]
+    assert (json.loads(line)["verdict"], json.loads(line)["max_difference"]) == (verdict, by)
 
 
 def test_a_picture_that_was_changed_is_not_identical(draw: Draw) -> None:
@@ -314,20 +355,21 @@ def test_a_picture_that_was_changed_is_not_identical(draw: Draw) -> None:
     image.putpixel((3, 3), tuple((c + 100) % 256 for c in image.getpixel((3, 3))))  # type: ignore[union-attr]
     fields = {key: record[key] for key in ("key", "command", "prompt", "seed", "model", "weights", "settings")}
     save_image(image, Path("changed.png"), Record(**fields, size=(16, 16)))
-    (line,), _ = draw("--replay", "changed.png")
+    (line,), err = draw("--replay", "changed.png", code=1)
+    assert "changed.png came out different, from the same weights" in err
     assert "--replay and -n do not go together" in draw("--replay", "changed.png", "-n", "3", code=2)[1]
     assert "--replay and --steps" in draw("--replay", "changed.png", "--steps", "1", code=2)[1]
     assert "takes a picture" in draw("--replay", "out/manifest.jsonl", code=2)[1]
-    assert line.startswith("changed.png: differs by ")
+    assert line.startswith("changed.png: different, by ")
     save_image(image, Path("other.png"), Record(**{**fields, "seed": 6}, size=(16, 16)))
-    _, err = draw("--replay", "other.png")
+    _, err = draw("--replay", "other.png", code=1)
     assert "does not fit together" in err
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"command": "inpaint"}, "does not say how `t2i sample` made it"),
+        ({"command": "inpaint"}, "does not say how it was made"),
         ({"seed": -1}, "does not say how it was made"),
         ({"seed": "7"}, "does not say how it was made"),
         ({"settings": {}}, "does not say how it was made"),
@@ -363,4 +405,4 @@ def draw_named(draw: Draw, path: str) -> tuple[list[str], str]:
 def test_a_private_picture_is_replayed_with_its_prompt(draw: Draw) -> None:
     (path,), _ = draw("a secret cat", "--seed", "5", "--no-prompt-metadata", "-o", "x.png")
     assert draw("a secret cat", "--replay", path)[0] == ["x.png: identical"]
-    assert "does not fit together" in draw("another cat", "--replay", path)[1]
+    assert "does not fit together" in draw("another cat", "--replay", path, code=1)[1]

@@ -131,7 +131,16 @@ def test_replaying(place: Path, sample: Draw, vary: Draw) -> None:
     assert sample("--replay", path)[0] == [f"{path}: identical"]
     (path,), _ = vary("a.png", "--seed", "7", "--size", "16")
     _, err = sample("--replay", path, code=3)
-    assert "was made from another picture (like)" in err
+    assert "was made from another picture (like)" in err and "--from" in err
+    assert sample("--replay", path, "--from", "a.png")[0] == [f"{path}: identical"]
+    _, err = sample("--replay", path, "--from", "b.png", code=3)
+    assert "was not made from b.png" in err
+    assert "--from needs --replay" in sample(CAT, "--from", "a.png", code=2)[1]
+    for args in (["--to", "b.png", "--frames", "3"], ["--from-text", CAT, "--to-text", "a dog", "--theta", "0.3"]):
+        paths, _ = vary("a.png", *args, "--seed", "7", "--size", "16", "--strength", "0.4")
+        assert sample("--replay", paths[-1], "--from", "b.png", "--from", "a.png")[0] == [f"{paths[-1]}: identical"]
+    (path,), _ = sample(CAT, "--init", "a.png", "--strength", "0.5", "--seed", "7", "--size", "16")
+    assert sample("--replay", path, "--from", "a.png")[0] == [f"{path}: identical"]
 
 
 def test_thetas() -> None:

@@ -1,0 +1,150 @@
+"""What the record of an edited picture asks for, once the pictures that it was made from are given again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from t2i.engine import OnStep
+from t2i.errors import InputError
+from t2i.jobs.edits import MAX_CANDIDATES, EditRequest
+from t2i.jobs.inpaint import InpaintRequest
+from t2i.jobs.inputs import SourceImage, read_source
+from t2i.jobs.job import Job
+from t2i.jobs.masks import MODES, join_masks, mask_digest, read_mask
+from t2i.jobs.reporter import Reporter
+from t2i.jobs.settings import Settings
+from t2i.jobs.vary import VaryRequest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from t2i.engine import Engine, Samples
+    from t2i.sampling import SampleRequest
+
+KINDS = ("like", "blend", "text-diff")  # of `t2i vary`
+
+
+class Redrawn(Protocol):
+    """What a replay does with a request."""
+
+    def apply(self, settings: Settings) -> Settings:
+        """The settings with what decides the picture besides."""
+
+    def draw(self, engine: Engine, jobs: list[Job], request: SampleRequest, on_step: OnStep) -> Samples:
+        """The pictures of jobs."""
+
+
+class Sources:
+    """The pictures of --from, told apart by their pixels. path: the picture that is drawn again."""
+
+    def __init__(self, reporter: Reporter, path: Path, given: Sequence[Path]) -> None:
+        self.reporter, self.path = reporter, path
+        self.given = [read_source(reporter, file) for file in given]
+
+    def picture(self, digest: Any, kind: str) -> SourceImage:
+        """The one with this digest. Raises InputError."""
+        for source in self.given:
+            if source.digest == digest:
+                return source
+        if self.given:
+            names = " or ".join(str(source.path) for source in self.given)
+            raise InputError(f"{self.path} was not made from {names}.", "Give the very picture, unchanged.", "image")
+        what = f"{self.path} was made from another picture ({kind}), which it does not hold."
+        raise InputError(what, f"Give it, too: t2i sample --replay {self.path} --from PICTURE", "image")
+
+    def mask(self, digest: Any, source: SourceImage, margins: tuple[int, int, int, int]) -> Image:
+        """The mask with this digest: the picture's transparency, its margins, or one of the files. Raises
+        InputError."""
+        for mask in self._masks(source):
+            joined, _ = join_masks(source, mask, [], outpaint_text(margins))
+            if joined is not None and mask_digest(joined) == digest:
+                return joined
+        hint = "Give it, too, with --from; of a box, the file that --show-mask saved."
+        raise InputError(f"the mask of {self.path} is missing.", hint, "image")
+
+    def _masks(self, source: SourceImage) -> Iterator[Image | None]:
+        yield None
+        for other in self.given:
+            if other.image.size == source.image.size:
+                yield from (read_mask(self.reporter, other.path, source.image.size, mode) for mode in MODES)
+
+
+def outpaint_text(margins: tuple[int, int, int, int]) -> str | None:
+    """The margins (left, top, right, bottom) as --outpaint has them."""
+    left, top, right, bottom = margins
+    return f"left={left},top={top},right={right},bottom={bottom}" if any(margins) else None
+
+
+def request_of(settings: dict[str, Any], sources: Sources) -> Redrawn:
+    """What a record asks for.
+
+    Raises InputError where a picture that it needs was not given, ValueError for values that make no sense: a file may
+    say anything.
+    """
+    if "inpaint" in settings:
+        return _inpaint(_table(settings["inpaint"]), sources)
+    for kind in KINDS:
+        if kind in settings:
+            return _vary(kind, _table(settings[kind]), sources)
+    rerank, prior, best_of = (settings.get(name) for name in ("rerank", "prior", "prior_best_of"))
+    for number in (rerank, best_of):
+        if number is not None and (type(number) is not int or not 1 <= number <= MAX_CANDIDATES):
+            raise ValueError("no such number")
+    if prior not in (None, "none"):
+        raise ValueError("no such prior")
+    init, strength = None, None
+    if "init" in settings:
+        table = _table(settings["init"])
+        (init,) = (sources.picture(digest, "init") for digest in _list(table.get("pictures"), 1))
+        strength = _share(table.get("strength"))
+    return EditRequest(init, strength, rerank, prior, best_of)
+
+
+def _vary(kind: str, table: dict[str, Any], sources: Sources) -> VaryRequest:
+    pictures = _list(table.get("pictures"), 2 if kind == "blend" else 1)
+    texts = _list(table.get("texts"), 2) if kind == "text-diff" else ["", ""]
+    at = _share(table.get("at"))
+    if (at is None) != (kind == "like") or not all(isinstance(text, str) for text in texts):
+        raise ValueError("no such point")
+    found = tuple(sources.picture(digest, kind) for digest in pictures)
+    points = () if at is None else (at,)
+    return VaryRequest(kind, found, (texts[0], texts[1]), points, _share(table.get("strength")))
+
+
+def _inpaint(table: dict[str, Any], sources: Sources) -> InpaintRequest:
+    feather, text, shape = table.get("feather"), table.get("text"), table.get("shape", "box")
+    margins = _list(table.get("outpaint"), 4)
+    if not all(type(side) is int and side >= 0 for side in margins):
+        raise ValueError("no such margins")
+    if not (feather is None or type(feather) is int) or not (text is None or isinstance(text, str)):
+        raise ValueError("no such mask")
+    if shape not in ("box", "exact"):
+        raise ValueError("no such shape")
+    around = (margins[0], margins[1], margins[2], margins[3])
+    source = sources.picture(table.get("picture"), "inpaint")
+    mask = None if table.get("mask") is None else sources.mask(table["mask"], source, around)
+    grow, threshold = _share(table.get("grow")), _share(table.get("threshold"))
+    return InpaintRequest(sources.reporter, source, mask, around, feather, text, shape, grow or 0.0, threshold)
+
+
+def _table(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("no table")
+    return value
+
+
+def _list(value: Any, length: int) -> list[Any]:
+    if not isinstance(value, list) or len(value) != length:
+        raise ValueError("no such list")
+    return value
+
+
+def _share(value: Any) -> float | None:
+    """A number in [0, 1], or None."""
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise ValueError("no such number")
+    return float(value)
