@@ -11,7 +11,7 @@ import typer
 from t2i.cli import options as opt
 from t2i.cli.panels import Panel
 from t2i.cli.ui import UI
-from t2i.errors import UnavailableError, UsageError
+from t2i.errors import InputError, UnavailableError, UsageError
 from t2i.jobs.device import check_device
 from t2i.jobs.output_paths import check_writable
 from t2i.jobs.parsing import DTYPES, MAX_SCALE, MAX_SIDE, check_choice, per_stage
@@ -130,4 +130,9 @@ def upscale(
     jobs = [UpscaleJob(path, below, i) for i, (path, below) in enumerate(files)]
     runner = Runner(ui, request, jobs, device, batch=1)
     runner.run()
-    runner.finish()
+    if runner.failures:
+        first = runner.failures[0]
+        if len(jobs) == 1:
+            raise first
+        what = f"{len(runner.failures)} of {len(jobs)} pictures failed; the first: {first.message}"
+        raise InputError(what, first.hint, "partial")

@@ -129,16 +129,16 @@ def _read(path: Path, record: dict[str, Any], prompt: str | None, sources: Sourc
     try:
         if type(seed) is not int or not 0 <= seed <= MAX_SEED or not isinstance(settings, dict):
             raise ValueError("no seed")
-        if dtype not in DTYPES or not isinstance(negative, str) or not isinstance(text or prompt, str):
+        said = prompt if text is None else text
+        if dtype not in DTYPES or not isinstance(negative, str) or not isinstance(said, str):
             raise ValueError("no settings")
-        edited = record.get("command") != "sample"
-        if text or not edited:  # an edit may have no prompt
-            text = check_prompt(text if text is not None else str(prompt), f"the prompt of {path}")
+        if said or record.get("command") == "sample":  # an edit may have no prompt
+            said = check_prompt(said, f"the prompt of {path}")
         options = from_record(settings, check_text(negative, f"the negative prompt of {path}"))
-        edit = request_of(settings, sources)
+        edit = request_of(str(record["command"]), settings, sources)
     except ValueError as error:
         raise InputError(f"{path} does not say how it was made.", HINT, "image") from error
-    return _Recorded(text or "", seed, str(dtype), options, edit)
+    return _Recorded(said, seed, str(dtype), options, edit)
 
 
 def _model(path: Path, record: dict[str, Any], model: str | None) -> StoredModel:

@@ -77,17 +77,17 @@ def outpaint_text(margins: tuple[int, int, int, int]) -> str | None:
     return f"left={left},top={top},right={right},bottom={bottom}" if any(margins) else None
 
 
-def request_of(settings: dict[str, Any], sources: Sources) -> Redrawn:
-    """What a record asks for.
+def request_of(command: str, settings: dict[str, Any], sources: Sources) -> Redrawn:
+    """What the record of a command asks for.
 
     Raises InputError where a picture that it needs was not given, ValueError for values that make no sense: a file may
     say anything.
     """
-    if "inpaint" in settings:
-        return _inpaint(_table(settings["inpaint"]), sources)
-    for kind in KINDS:
-        if kind in settings:
-            return _vary(kind, _table(settings[kind]), sources)
+    if command == "inpaint":
+        return _inpaint(_table(settings.get("inpaint")), sources)
+    if command == "vary":
+        kind = next((kind for kind in KINDS if kind in settings), "")
+        return _vary(kind, _table(settings.get(kind)), sources)
     rerank, prior, best_of = (settings.get(name) for name in ("rerank", "prior", "prior_best_of"))
     for number in (rerank, best_of):
         if number is not None and (type(number) is not int or not 1 <= number <= MAX_CANDIDATES):
