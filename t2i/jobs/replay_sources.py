@@ -58,7 +58,7 @@ class Sources:
         """The mask with this digest: the picture's transparency, its margins, or one of the files. Raises
         InputError."""
         for mask in self._masks(source):
-            joined, _ = join_masks(source, mask, [], outpaint_text(margins))
+            joined, _ = join_masks(self.reporter, source, mask, [], outpaint_text(margins))
             if joined is not None and mask_digest(joined) == digest:
                 return joined
         hint = "Give it, too, with --from; of a box, the file that --show-mask saved."
