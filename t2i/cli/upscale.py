@@ -115,9 +115,7 @@ def upscale(
     if not upsamplers:
         hint = "Train one: t2i train upsampler256 --out …"
         raise UnavailableError(f"the model {name!r} has no upsampler.", hint)
-    counts = per_stage(
-        "steps", steps, stored.manifest, 1, 1000, whole=True, kinds=("upsampler",), bare=("upsampler",)
-    )
+    counts = per_stage("steps", steps, stored.manifest, 1, 1000, whole=True, kinds=("upsampler",), bare=("upsampler",))
     check_writable(Path(output))
     measured = isinstance(stored, Bundle) and not trust  # of a model that redraws a picture, detail cannot be
     opt.environment(offline, deterministic, device)

@@ -287,15 +287,15 @@ def test_a_picture_that_was_damaged_is_told_and_drawn_beside(draw: Draw) -> None
     hurt[hurt.rfind(b"IDAT") + 12] ^= 255
     for damaged in (bytes(hurt), good[: len(good) // 2], b"", b"no picture"):
         Path(path).write_bytes(damaged)
-        Path("out/a-cat-in-the-snow-1-2.png").unlink(missing_ok=True)
+        Path("out/a-cat-in-the-snow-1-size-16.png").unlink(missing_ok=True)
         out, err = draw(CAT, "--seed", "1")
-        assert out == ["out/a-cat-in-the-snow-1-2.png"]
+        assert out == ["out/a-cat-in-the-snow-1-size-16.png"]
         assert "t2i: warning: " in err
         assert "out/a-cat-in-the-snow-1.png" in err
         assert Path(path).read_bytes() == damaged
         assert load_image(out[0]).tobytes() == _decoded(good)
     out, err = draw(CAT, "--seed", "1")
-    assert out == ["out/a-cat-in-the-snow-1-2.png"]
+    assert out == ["out/a-cat-in-the-snow-1-size-16.png"]
 
 
 def _decoded(data: bytes) -> bytes:
