@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from t2i.lab.judge_batches import renders
 from t2i.lab.judge_loss import damage
 from t2i.lab.smears import blur
-from t2i.world import World
+from t2i.world import Scene, World
 from t2i.world.judge import SIZE, Judge, JudgeNet, decode, to_input
 from t2i.world.reading import Expectation, check, expectation_of
 
@@ -77,7 +78,7 @@ def tune_threshold(net: JudgeNet, world: World, *, seed: int, n: int, choices: S
 def missed(judge: Judge, world: World, *, seed: int, n: int) -> dict[str, float]:
     """How often things are found in n renders of one thing each, blurred as a whole: blur radius in pixels of 256
     (standard deviation of a Gaussian) -> share of pictures."""
-    scenes = []
+    scenes: list[Scene] = []
     index = 0
     while len(scenes) < n:
         scene = world.scene(seed, index)
@@ -99,12 +100,12 @@ def measurements(judge: Judge, world: World, sprites: Path | None, *, seed: int,
     where the judge knows both."""
     core = tuple(key for key in judge.config.things if world.things[key].core)
     other = tuple(key for key in judge.config.things if key not in core)
-    sets = {"train": {"side": "train"}, "held-out": {"side": "held-out"}}
+    sets: dict[str, dict[str, Any]] = {"train": {"side": "train"}, "held-out": {"side": "held-out"}}
     if core and other:
         sets |= {"core things": {"things": core}, "other things": {"things": other}}
     report = {}
     for name, change in sets.items():
-        part = World(replace(world.config, **change), sprites)  # type: ignore[arg-type]
+        part = World(replace(world.config, **change), sprites)
         report[name] = measure(judge, part, seed=seed, n=n)
         if name in ("train", "held-out"):
             rng = torch.Generator().manual_seed(7)

@@ -44,7 +44,7 @@ def add_fidelity(rows: Sequence[PictureScore], asked: Mapping[str, str], sprites
 
     Returns how many rows that were. Raises InputError for a library without a sprite that is needed.
     """
-    chosen = [(row, asked[row.picture.prompt]) for row in rows if row.picture.prompt in asked]
+    chosen = [(row, asked[text]) for row in rows if (text := row.picture.prompt or "") in asked]
     if not chosen:
         return 0
     atlas = load_atlas(things(), sorted({key for _, key in chosen}), (STYLE,), sprites, SIZE)
