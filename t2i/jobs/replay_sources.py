@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from t2i.engine import OnStep
-from t2i.errors import InputError
+from t2i.errors import InputError, UsageError
 from t2i.jobs.edits import MAX_CANDIDATES, EditRequest
 from t2i.jobs.inpaint import InpaintRequest
 from t2i.jobs.inputs import SourceImage, read_source
@@ -68,7 +69,8 @@ class Sources:
         yield None
         for other in self.given:
             if other.image.size == source.image.size:
-                yield from (read_mask(self.reporter, other.path, source.image.size, mode) for mode in MODES)
+                with suppress(UsageError):  # a picture, not a mask
+                    yield from (read_mask(self.reporter, other.path, source.image.size, mode) for mode in MODES)
 
 
 def outpaint_text(margins: tuple[int, int, int, int]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from t2i.sampling import SamplingConfig
-from t2i.store.bundle import write_bundle
+from t2i.store.bundle import read_bundle, write_bundle
 from t2i.store.manifest import Manifest, StageEntry
 
 ENTRIES = (
@@ -155,18 +156,24 @@ def test_the_traceback_comes_with_debug_only(place: Path) -> None:
     assert "Traceback" in t2i(place, "sample", "", "--debug").stderr
 
 
-def test_models(place: Path) -> None:
+def test_models(place: Path, tiny: Path) -> None:
     (place / "home" / "models").mkdir(parents=True)
     (place / "toy").rename(place / "home" / "models" / "toy")
+    shutil.copytree(tiny, place / "home" / "models" / "tiny")
     done = t2i(place, "models", "list")
     assert done.returncode == 0
     assert "toy\tunclip\t64" in done.stdout
     records = [json.loads(line) for line in t2i(place, "models", "list", "--json").stdout.splitlines()]
     assert "toy" in [r.get("name") for r in records]
     assert records[-1]["ok"] is True
-    assert "# toy" in t2i(place, "models", "show", "toy").stdout
-    assert json.loads(t2i(place, "models", "show", "toy", "--json").stdout.splitlines()[0])["manifest"]["sizes"] == [64]
-    assert t2i(place, "models", "verify", "toy").stdout == "toy: whole, 6 files\n"
+    assert read_bundle(tiny).card() in t2i(place, "models", "show", "tiny").stdout + "\n"
+    shown = json.loads(t2i(place, "models", "show", "tiny", "--json").stdout.splitlines()[0])["manifest"]
+    assert shown["sizes"] == list(read_bundle(tiny).manifest.sizes)
+    assert t2i(place, "models", "verify", "tiny").stdout.startswith("tiny: whole, ")
+    for verb in ("show", "verify"):  # the weights of toy are no net's
+        done = t2i(place, "models", verb, "toy")
+        assert done.returncode == 3
+        assert "toy/clip/config.json" in done.stderr
 
 
 @pytest.mark.parametrize("args", [(), ("sample",), ("vary",), ("train",), ("info",), ("models",), ("models", "list")])
@@ -202,11 +209,11 @@ def test_the_samplers_offered_are_the_samplers_there_are() -> None:
     assert set(SAMPLERS) == set(samplers.SAMPLERS)
 
 
-def test_a_reader_that_leaves_early_is_no_crash(place: Path) -> None:
+def test_a_reader_that_leaves_early_is_no_crash(place: Path, tiny: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     env = {**os.environ, "T2I_HOME": str(place / "home")}
-    command = [sys.executable, "-m", "t2i", "models", "show", "toy"]
+    command = [sys.executable, "-m", "t2i", "models", "show", str(tiny)]
     done = subprocess.run(command, cwd=place, env=env, stdout=write, stderr=subprocess.PIPE, check=False)
     os.close(write)
     assert done.returncode == 141  # as a program that a SIGPIPE ends

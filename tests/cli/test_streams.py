@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 CAT = "a cat in the snow"
 DRAW = f"sample '{CAT}' --seed 1 --size 16 --model tiny --device cpu"
@@ -76,9 +77,10 @@ def test_a_current_folder_that_was_removed(studio: Path, line: str) -> None:
 
 
 @pytest.mark.parametrize("home", ["~nosuchuser", "~nosuchuser/models"])
-@pytest.mark.parametrize("args", ["models list", DRAW, "score out --extractor clip:tiny"])
+@pytest.mark.parametrize("args", ["models list", DRAW, "score x.png --extractor clip:tiny"])
 def test_a_home_of_nobody(studio: Path, monkeypatch: pytest.MonkeyPatch, home: str, args: str) -> None:
     monkeypatch.setenv("T2I_HOME", home)
+    Image.new("RGB", (16, 16)).save(studio / "x.png")
     done = shell(args)
     assert done.returncode == 2
     assert "T2I_HOME" in done.stderr and "Traceback" not in done.stderr
