@@ -216,17 +216,19 @@ def damaged(tiny: Path, to: Path, change: Callable[[dict[str, Any]], None] | Non
     return to
 
 
+CONFIG = r"base/config\.json cannot be used: "
+MANIFEST = r"bundle\.json cannot be used: "
 STRANGE: dict[str, tuple[Callable[[dict[str, Any]], None] | None, dict[str, Any], str]] = {
     "no clip": (drop("clip"), {}, "it has no clip"),
     "no base": (drop("base", "upsampler64"), {}, "it has no base"),
-    "other net": (None, {"net": {"channels": [16, 64]}}, "base cannot be used: its weights and its config"),
-    "no net": (None, {"net": None}, "base cannot be used: its weights and its config"),
-    "unknown field": (None, {"net": {"chanels": [16]}}, "base cannot be used: its weights and its config"),
-    "no process": (None, {"process": None}, "base cannot be used: its settings"),
-    "strange process": (None, {"process": {"kind": "magic"}}, "base cannot be used: its settings"),
-    "unknown sampler": (default(2, sampler="eular"), {}, "base cannot be used: its settings"),
-    "unknown schedule": (default(2, schedule="never"), {}, "base cannot be used: its settings"),
-    "no steps": (default(2, steps=0), {}, "base cannot be used: its settings"),
+    "other net": (None, {"net": {"channels": [16, 64]}}, CONFIG + "net: channels and blocks differ"),
+    "no net": (None, {"net": None}, CONFIG + "net is not a table"),
+    "unknown field": (None, {"net": {"chanels": [16]}}, CONFIG + r"unknown key 'net\.chanels'"),
+    "no process": (None, {"process": None}, CONFIG + "the key 'process' is missing"),
+    "strange process": (None, {"process": {"kind": "magic"}}, CONFIG + "There is no noise process called 'magic'"),
+    "unknown sampler": (default(2, sampler="eular"), {}, MANIFEST + ".*there is no sampler 'eular'"),
+    "unknown schedule": (default(2, schedule="never"), {}, MANIFEST + ".*There is no schedule called 'never'"),
+    "no steps": (default(2, steps=0), {}, MANIFEST + r"stages\[2\]\.defaults\.steps is 0"),
 }
 
 

@@ -57,17 +57,18 @@ def pass_share(prompt: SuitePrompt, readings: Sequence[Reading]) -> float:
 
 
 def subsample(prompts: Sequence[SuitePrompt], n: int) -> list[SuitePrompt]:
-    """About n prompts, spread evenly over each task; at least one scene per task, translations kept together."""
-    scenes: dict[str, dict[Hashable, list[SuitePrompt]]] = defaultdict(dict)
-    for key, prompt in zip(scene_keys(prompts), prompts, strict=True):
-        scenes[prompt.task].setdefault(key, []).append(prompt)
+    """About n prompts in their order, spread evenly over each task; at least one scene per task, translations kept
+    together."""
+    scenes: dict[str, dict[Hashable, list[int]]] = defaultdict(dict)
+    for index, key in enumerate(scene_keys(prompts)):
+        scenes[prompts[index].task].setdefault(key, []).append(index)
     share = min(1.0, n / len(prompts))
-    out: list[SuitePrompt] = []
+    kept: list[int] = []
     for by_scene in scenes.values():
         groups = list(by_scene.values())
         keep = max(1, round(share * len(groups)))
-        out += [prompt for i in range(keep) for prompt in groups[i * len(groups) // keep]]
-    return out
+        kept += [index for i in range(keep) for index in groups[i * len(groups) // keep]]
+    return [prompts[index] for index in sorted(kept)]
 
 
 def task_scores(prompts: Sequence[SuitePrompt], readings: Iterable[Sequence[Reading]]) -> dict[str, TaskScore]:

@@ -102,7 +102,7 @@ def test_a_prompt_file_is_drawn_resumed_and_replayed(checkpoint: Checkpoint, com
     times = [Path(path).stat().st_mtime_ns for path in out]
     again, err = command(*args)
     assert again == out
-    assert "2 of 2 pictures are there already" in err
+    assert "2 of 2 were there already" in err
     assert [Path(path).stat().st_mtime_ns for path in out] == times
     assert command("sample", "--replay", out[1], "--model", checkpoint("sd"))[0] == [f"{out[1]}: identical"]
 
