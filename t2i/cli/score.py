@@ -49,7 +49,8 @@ def score(
     ctx: typer.Context,
     places: Places = None,
     suite: Annotated[
-        str | None, typer.Option(metavar="scenes|FILE", help="A list of prompts, drawn unless there are pictures.")
+        str | None,
+        typer.Option(metavar="scenes|scenes-all|FILE", help="A list of prompts, drawn unless there are pictures."),
     ] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="About so many prompts of the suite.")] = None,
     metrics: Annotated[

@@ -31,7 +31,7 @@ from t2i.score.report import Report, collapse_warnings
 from t2i.score.request import ScoreRequest
 from t2i.score.set_distances import compare_sets, feature_stats, load_stats, save_stats
 from t2i.score.statistics import Interval
-from t2i.score.suite import SuitePrompt, read_suite, suite_path
+from t2i.score.suite import SuitePrompt, find_suite
 from t2i.score.task_scores import check_scores, subsample
 from t2i.store.models import find_model
 from t2i.store.registry import resolve, resolve_judge
@@ -160,7 +160,7 @@ def _suite_prompts(reporter: Reporter, request: ScoreRequest) -> list[SuitePromp
     """The prompts of the suite, each once; none without a suite."""
     if request.suite is None:
         return []
-    every = read_suite(suite_path(request.suite))
+    every = find_suite(request.suite)
     prompts = list({p.text: p for p in reversed(every)}.values())[::-1]
     if repeats := len(every) - len(prompts):
         reporter.note(f"{repeats} of the {len(every)} prompts of {request.suite} are repeats and are left out")

@@ -30,7 +30,8 @@ from t2i.world.places import PLACES
 from t2i.world.reading import OWN, Expectation
 from t2i.world.vocabulary import COLOURS, things
 
-SHIPPED = "scenes"
+#: name of a shipped suite -> the vocabularies of its prompts
+SHIPPED = {"scenes": ("core",), "scenes-all": ("core", "all")}
 TASK_KEYS = ("task", "tag", "category")
 MAX_COUNT = 1000  # of one kind of object in a picture
 
@@ -51,15 +52,18 @@ class SuitePrompt:
 
 
 def shipped_suite() -> Path:
-    """The shipped suite: held-out scenes of the built-in world."""
+    """The file of the shipped suites: held-out scenes of the built-in world."""
     return Path(__file__).with_name("scenes.jsonl")
 
 
-def suite_path(name: str) -> Path:
-    """The file that ``--suite`` names: "scenes" is the shipped suite unless there is a file of that name."""
-    if name == SHIPPED and not Path(name).is_file():
-        return shipped_suite()
-    return Path(name)
+def find_suite(name: str) -> list[SuitePrompt]:
+    """The prompts that ``--suite`` names: a key of `SHIPPED`, unless there is a file of that name, or a file.
+
+    Raises InputError as `read_suite`.
+    """
+    if name in SHIPPED and not Path(name).is_file():
+        return [p for p in read_suite(shipped_suite()) if p.vocabulary in SHIPPED[name]]
+    return read_suite(Path(name))
 
 
 def read_suite(path: Path) -> list[SuitePrompt]:

@@ -12,7 +12,7 @@ from t2i.errors import InputError
 from t2i.media.images import save_image
 from t2i.media.record import Record
 from t2i.score.picture_files import find_pictures, read_prompts
-from t2i.score.suite import read_suite, suite_path
+from t2i.score.suite import find_suite, read_suite
 from t2i.world.reading import Expectation
 
 
@@ -92,5 +92,7 @@ def test_lists_of_others(tmp_path: Path) -> None:
 
 
 def test_the_shipped_list_is_named_and_read() -> None:
-    prompts = read_suite(suite_path("scenes"))
-    assert len(prompts) >= 300 and all(p.expectation != Expectation() for p in prompts)
+    core, every = find_suite("scenes"), find_suite("scenes-all")
+    assert len(core) == 696 and {p.vocabulary for p in core} == {"core"}
+    assert len(every) == 1340 and every[:696] == core
+    assert all(p.expectation != Expectation() for p in every)

@@ -28,7 +28,7 @@ from t2i.score.gate import GateResult, MaxDrop, run_gate
 from t2i.score.metrics import PictureScore, average_by_unit, metric_versions, score_pictures
 from t2i.score.picture_files import PictureFile
 from t2i.score.recipe import ScoreRecipe
-from t2i.score.suite import SuitePrompt, read_suite, suite_path
+from t2i.score.suite import SuitePrompt, find_suite
 from t2i.score.task_scores import subsample
 from t2i.store.bundle import read_bundle, update_stage
 from t2i.store.registry import resolve, resolve_judge
@@ -44,7 +44,7 @@ class Lab:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.model = folder, resolve("small")
-        every = [p for p in read_suite(suite_path("scenes")) if p.lang == "en"]
+        every = [p for p in find_suite("scenes") if p.lang == "en"]
         self.prompts: list[SuitePrompt] = subsample(every, PROMPTS)
         self.extractor = ClipExtractor(self.model)
         judge = resolve_judge()
