@@ -44,8 +44,9 @@ EPILOG = """Examples:
   t2i info out/a-cat-in-the-snow-7.png
   t2i train --recipe tiny --out my-model
 
-Exit codes: 0 done, 1 a quality gate failed, 2 usage, 3 bad input or output, 4 something needed is not here,
-5 inconclusive, 70 a fault of ours, 130 interrupted, 141 the reader of the results has gone, 143 terminated.
+Exit codes: 0 done, 1 a quality gate failed or a replay is different, 2 usage, 3 bad input or output, 4 something
+needed is not here, 5 inconclusive, 70 a fault of ours, 130 interrupted, 141 the reader of the results has gone,
+143 terminated.
 """
 
 app = typer.Typer(

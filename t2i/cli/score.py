@@ -302,7 +302,7 @@ def score(
     if report.verdict == "regression" and not update_baseline:
         raise GateError(f"a {report.headline()}.", "Look at the pictures of the prompts that fell furthest.")
     if ui.failed:
-        raise InputError(f"{ui.failed} pictures could not be read.", "See above.", "partial")
+        raise InputError(f"{ui.failed} of the pictures could not be read.", "See above.", "partial")
     if strict and report.verdict == "inconclusive":
         remarks = " ".join(report.remarks()[1:])
         raise InconclusiveError("the gate cannot decide.", remarks or "Score more prompts.")

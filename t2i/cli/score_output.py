@@ -12,7 +12,7 @@ from t2i.score.html_report import html_report
 from t2i.score.junit_report import junit_report
 from t2i.score.markdown_report import append_summary, markdown_report
 from t2i.score.metrics import PictureScore
-from t2i.score.report import GATE_HEAD, MEANS_HEAD, Report, interval_text, number
+from t2i.score.report import GATE_HEAD, MEANS_HEAD, Report, count, interval_text, number
 
 MAX_FALLEN = 5  # prompts named under the gate's table
 MAX_PAIRS = 10  # rows of the table of pairs
@@ -57,7 +57,8 @@ def print_report(ui: UI, report: Report, suite: str | None, wanted: Sequence[str
     if report.verdict:
         ui.line(f"verdict\t{report.headline()}")
     t = report.time
-    ui.note(f"{t.pictures} pictures in {t.total:.1f} s, {100 * t.share:.0f}% of it in the networks; {t.cached} known")
+    pictures = count(t.pictures, "picture")
+    ui.note(f"{pictures} in {t.total:.1f} s, {100 * t.share:.0f}% of it in the networks; {t.cached} known")
 
 
 def write_sheet(path: Path, rows: Sequence[PictureScore]) -> None:

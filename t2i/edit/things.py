@@ -78,7 +78,7 @@ def things_mask(
     threshold: float | None = None,
     boxed: bool = False,
 ) -> FoundThings:
-    """Where the named things are in `image` (3, H, W).
+    """Where the named things are in `image` (3, H, W); nowhere if one of them is not seen.
 
     grow_by, threshold and boxed: as in `textmask.text_mask`. Other things that the judge sees are left out, also of a
     bounding box.
@@ -87,7 +87,7 @@ def things_mask(
     seen, (height, width) = reading.objects, image.shape[1:]
     wanted = [any(name.fits(thing) for name in named) for thing in seen]
     mask, others = torch.zeros(1, height, width), torch.zeros(1, height, width)
-    if not any(wanted):
+    if not all(any(name.fits(thing) for thing in seen) for name in named):
         return FoundThings(mask, seen)
     for outline, is_wanted in zip(outlines(image, seen, threshold), wanted, strict=True):
         if not is_wanted:

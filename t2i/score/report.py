@@ -100,7 +100,7 @@ class Report:
         if not self.gate:
             return []
         said = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in self.gate.sentences()]
-        said += [f"Not gated, because the weights are others: {sentence}." for sentence in self.gate.told]
+        said += [f"Not gated, because the weights are others or not known: {sentence}." for sentence in self.gate.told]
         return said + self._power()
 
     def _power(self) -> list[str]:

@@ -195,7 +195,7 @@ def hub_errors(name: HubName, hub: str) -> Iterator[None]:
         raise UnavailableError(f"{hub} answered {status} for {name.repo}.", "Try it again later.") from error
     except errors.HTTPError as error:  # of httpx, under the name that the installed version gives it
         why = str(error).strip().split("\n")[0] or type(error).__name__
-        hint = "What has arrived is kept: the same command goes on from there."
+        hint = "Try it again with a network; a pull goes on where it stopped."
         raise UnavailableError(f"{hub} cannot be reached: {why}.", hint) from error
     except OSError as error:
         if error.errno is None:  # the library's own: fewer bytes than were promised

@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 
 from t2i.edit.things import FoundThings, Named, named_things, outlines, shipped_judge, things_mask
+from t2i.pipeline import Pipeline
+from t2i.sampling import SampleRequest
+from t2i.store.registry import resolve
 from t2i.world.reading import OWN, Detection
 
 KNOWN = ("cat", "dog", "car", "orange", "teddy_bear", "bear", "tree", "snowman")
@@ -78,3 +81,14 @@ def test_a_plain_picture_holds_no_thing() -> None:
     found = things_mask(judge, torch.zeros(3, 40, 56), named_things("the dog", judge.config.things))
     assert found.mask.shape == (1, 40, 56)
     assert not bool(found.mask.any())
+
+
+def test_all_that_is_named_must_be_there() -> None:
+    """A picture by the shipped model: the mask of two things, one of which is not there, is empty."""
+    judge = shipped_judge()
+    (cat,) = Pipeline.load(resolve("small")).sample(["a cat in the snow"], [7], SampleRequest(size=64)).images
+    assert bool(things_mask(judge, cat, named_things("the cat", judge.config.things)).mask.any())
+    for text in ("the cat and the house", "猫和房子"):
+        found = things_mask(judge, cat, named_things(text, judge.config.things))
+        assert not bool(found.mask.any())
+        assert "cat" in found.names

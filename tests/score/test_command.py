@@ -290,5 +290,5 @@ def test_part_of_a_set_that_cannot_be_read_is_exit_3(place: Path, capsys: pytest
     score(capsys, *DRAW, "-o", "a")
     sorted(Path("a").glob("*.png"))[0].write_bytes(b"no picture")
     out, err = score(capsys, "a", "--save-baseline", "b.json", code=3)
-    assert "1 pictures could not be read" in err and any(line.startswith("clip\t") for line in out)
+    assert "1 of the pictures could not be read" in err and any(line.startswith("clip\t") for line in out)
     assert not Path("b.json").exists()
