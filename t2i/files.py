@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import stat
 import tempfile
@@ -55,6 +56,12 @@ def read_bytes(path: Path | str, limit: int = MAX_BYTES) -> bytes:
     """The bytes of a regular file. Raises OSError, also for a file of more than ``limit`` bytes."""
     with open_regular(path) as file:
         return read_stream(file, limit)
+
+
+def hash_file(path: Path | str) -> str:
+    """sha256 of a regular file, in hexadecimal digits. Raises OSError."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_stream(file: IO[bytes], limit: int = MAX_BYTES) -> bytes:

@@ -17,7 +17,7 @@ from t2i.batching import out_of_memory
 from t2i.errors import InputError, T2IError, UnavailableError
 from t2i.store.diffusers_folder import Component, DiffusersFolder
 from t2i.store.pipeline_classes import INDEX
-from t2i.store.weights_files import HINT, file_hash, unusable
+from t2i.store.weights_files import HINT, remembered_hash, unusable
 
 #: classes that every loadable part is derived from, in diffusers and in transformers
 ROOTS = ("ModelMixin", "SchedulerMixin", "PreTrainedModel", "PreTrainedTokenizerBase", "ProcessorMixin") + (
@@ -46,7 +46,7 @@ def load_parts(folder: DiffusersFolder, dtype: str, shared: dict[tuple[str, ...]
     quiet()
     parts = {}
     for name, part in folder.components.items():
-        key = (part.cls, *map(file_hash, part.files)) if part.kind == "network" else (str(folder.path), name)
+        key = (part.cls, *map(remembered_hash, part.files)) if part.kind == "network" else (str(folder.path), name)
         if key not in shared:
             shared[key] = _load(folder.path / name, part, dtype)
         parts[name] = shared[key]

@@ -9,7 +9,6 @@ Features are unit vectors for CLIP, and unnormalised for the judge. Shapes: B pi
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from t2i.errors import InputError, UnavailableError
-from t2i.files import explain_os_error, open_regular
+from t2i.files import explain_os_error, hash_file
 from t2i.media.images import to_tensor
 from t2i.nets.clip import Clip
 from t2i.score.recipe import NetworkInfo
@@ -123,7 +122,7 @@ class OpenClipExtractor:
     """
 
     def __init__(self, arch: str, weights: Path, device: str = "cpu", sha256: str | None = None) -> None:
-        digest = hash_file(weights)
+        digest = weights_hash(weights)
         if sha256 and digest != sha256.lower():
             raise InputError(f"{weights} is another file: its sha256 is {digest}.", "Fetch it again.")
         try:
@@ -179,14 +178,13 @@ def _normalisation(net: Any) -> tuple[Any, Any]:
 
 def judge_info(folder: Path) -> NetworkInfo:
     """The judge in ``folder``, as a recipe names it."""
-    return NetworkInfo("judge", hash_file(folder / "model.safetensors"), JUDGE_SIZE, RESIZE_AREA)
+    return NetworkInfo("judge", weights_hash(folder / "model.safetensors"), JUDGE_SIZE, RESIZE_AREA)
 
 
-def hash_file(path: Path) -> str:
-    """sha256 of a file. Raises UnavailableError (code ``metric``) where it cannot be read."""
+def weights_hash(path: Path) -> str:
+    """sha256 of a network's file. Raises UnavailableError (code ``metric``) where it cannot be read."""
     try:
-        with open_regular(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hash_file(path)
     except OSError as error:
         what = f"the weights {path} cannot be read: {explain_os_error(error)}."
         raise UnavailableError(what, "Fetch them first; nothing is downloaded here.", "metric") from error

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from t2i.errors import T2IError
-from t2i.files import open_regular
+from t2i.files import hash_file
 from t2i.media.images import load_image, to_tensor
 from t2i.score.extractors import Extractor, center_square
 from t2i.score.feature_cache import FeatureCache, PictureFeatures
@@ -176,7 +176,6 @@ def _decode_ahead(
 def _cache_key(path: Path, digest: str) -> str:
     """Hash of the file's bytes and of the networks; empty for a file that cannot be read."""
     try:
-        with open_regular(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() + digest
+        return hash_file(path) + digest
     except OSError:
         return ""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from t2i.store.pipeline_classes import INDEX, PIPELINES, PipelineClass
-from t2i.store.weights_files import file_hash, find_weights, read_table, unusable
+from t2i.store.weights_files import find_weights, read_table, remembered_hash, unusable
 
 #: classes that diffusers keeps beside its pipelines, and that are named by the folder they lie in
 BESIDE = {
@@ -112,7 +112,7 @@ class DiffusersFolder:
     def digests(self) -> dict[str, str]:
         """File, relative to the folder -> sha256, of every file that is read."""
         files = [self.path / INDEX, *(file for part in self.components.values() for file in part.files)]
-        return {file.relative_to(self.path).as_posix(): file_hash(file) for file in files}
+        return {file.relative_to(self.path).as_posix(): remembered_hash(file) for file in files}
 
 
 def read_diffusers_folder(folder: Path) -> DiffusersFolder:

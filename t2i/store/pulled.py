@@ -9,7 +9,6 @@ the network.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -18,7 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from t2i.errors import InputError, T2IError, UnavailableError, UsageError
-from t2i.files import explain_os_error, write_bytes
+from t2i.files import explain_os_error, hash_file, read_bytes, write_bytes
+from t2i.jsonl import strict_json
 from t2i.schema import build
 from t2i.store.hub_names import HubName, parse_hub_name
 from t2i.store.search_path import home
@@ -98,12 +98,12 @@ def read_lock(folder: Path) -> Lock:
     """The lock of a folder. Raises InputError (code ``bundle``)."""
     where = folder / LOCK
     try:
-        lock: Lock = build(Lock, json.loads(where.read_bytes()))
+        lock: Lock = build(Lock, strict_json(read_bytes(where)))
         if lock.schema != LOCK_SCHEMA:
             raise ValueError(f"its schema {lock.schema} is not {LOCK_SCHEMA}")
     except OSError as error:
         raise InputError(f"{where} cannot be read: {explain_os_error(error)}.", "Pull it again.", "bundle") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{where} cannot be used: {error}.", "Pull it again.", "bundle") from error
     return lock
 
@@ -172,8 +172,7 @@ def verify_pulled(model: PulledModel) -> list[str]:
         raise InputError(f"{model.fault}.", f"Go on with `t2i models pull {model.repo}`.", "bundle")
     for path, locked in model.lock.files.items():
         try:
-            with open(model.path / path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hash_file(model.path / path)
         except OSError as error:
             what = f"{model.path / path} cannot be read: {explain_os_error(error)}."
             raise InputError(what, f"Fetch it again with `t2i models pull {model.repo}`.", "bundle") from error

@@ -5,14 +5,13 @@ Only safetensors files are ever opened. A file is checked by its header; its val
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 from t2i.errors import InputError
-from t2i.files import atomic_file, explain_os_error
+from t2i.files import atomic_file, explain_os_error, hash_file
 from t2i.store.search_path import home
 from t2i.store.tensors import FLOATING, MAX_HEADER, check_header
 
@@ -100,7 +99,7 @@ def _check_file(path: Path) -> None:
             raise unusable(path, f"{name[:80]!r} is of the type {dtype}, which weights do not have")
 
 
-def file_hash(path: Path) -> str:
+def remembered_hash(path: Path) -> str:
     """sha256 of a file. Remembered in $T2I_HOME/hashes.json for as long as its size and time stay the same."""
     book, stat = home() / "hashes.json", path.stat()
     name, now = str(path.resolve()), [stat.st_size, stat.st_mtime_ns, stat.st_ino]
@@ -110,8 +109,7 @@ def file_hash(path: Path) -> str:
             return str(known[name][3])
     except (OSError, ValueError, LookupError, TypeError):
         known = {}
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hash_file(path)
     if stat.st_size > 1 << 20:  # small files are read as fast as the book
         _remember(book, {**(known if isinstance(known, dict) else {}), name: [*now, digest]})
     return digest
