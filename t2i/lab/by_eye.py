@@ -14,8 +14,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from t2i.errors import InputError, T2IError
+from t2i.errors import InputError
 from t2i.files import write_bytes
+from t2i.lab.program import reports_errors
 from t2i.media.fonts import find_font
 from t2i.media.images import save_image, to_pil
 from t2i.media.sheet import captioned, contact_sheet, in_rows
@@ -71,21 +72,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    try:
-        prompts = read_prompts(args.prompts)
-        key = [f"{number} {prompt}" for number, prompt in enumerate(prompts, 1)]
-        pictures = draw(Pipeline.load(resolve(args.model)), prompts, args.seed, args.batch)
-        labels = key if args.labels else [str(number) for number in range(1, len(prompts) + 1)]
-        args.out.mkdir(parents=True, exist_ok=True)
-        write_bytes(args.out / "prompts.txt", "".join(f"{line}\n" for line in key).encode())
-        for number, sheet in enumerate(sheets(pictures, labels), 1):
-            save_image(sheet, args.out / f"sheet-{number}.png")
-            print(args.out / f"sheet-{number}.png")
-    except T2IError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
+    prompts = read_prompts(args.prompts)
+    key = [f"{number} {prompt}" for number, prompt in enumerate(prompts, 1)]
+    pictures = draw(Pipeline.load(resolve(args.model)), prompts, args.seed, args.batch)
+    labels = key if args.labels else [str(number) for number in range(1, len(prompts) + 1)]
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_bytes(args.out / "prompts.txt", "".join(f"{line}\n" for line in key).encode())
+    for number, sheet in enumerate(sheets(pictures, labels), 1):
+        save_image(sheet, args.out / f"sheet-{number}.png")
+        print(args.out / f"sheet-{number}.png")
     return 0
 
 

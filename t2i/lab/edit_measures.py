@@ -235,6 +235,11 @@ def iou(a: Tensor, b: Tensor) -> float:
     return float((a & b).sum() / (a | b).sum().clamp_min(1))
 
 
+def tell_head() -> None:
+    """Print the head of the table whose rows `tell` prints."""
+    sys.stdout.write("| measure | mean | 95% interval | n |\n|---|---|---|---|\n")
+
+
 def tell(name: str, values: Sequence[float]) -> None:
     """Print one row of the table: the mean and its 95% interval over pictures, clipped for shares."""
     m: Interval = (share_interval if all(0 <= value <= 1 for value in values) else interval)(values)
@@ -281,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     judge = Judge.load(resolve_judge()) if args.what == "repaint" else None
     n = args.n or SCENES[args.what]
     task = Task(Pipeline.load(resolve(args.model), sharp=args.sharp), world, judge, n, tuple(args.pictures))
-    sys.stdout.write("| measure | mean | 95% interval | n |\n|---|---|---|---|\n")
+    tell_head()
     with torch.no_grad():
         TASKS[args.what](task)
     return 0

@@ -22,9 +22,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from t2i.errors import T2IError, UsageError
+from t2i.errors import UsageError
 from t2i.files import write_bytes
 from t2i.lab.evaluate.program import world_config
+from t2i.lab.program import reports_errors
 from t2i.media.images import save_image, to_pil
 from t2i.media.sheet import contact_sheet
 from t2i.pipeline import Pipeline
@@ -136,37 +137,34 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    try:
-        if args.n < 1:
-            raise UsageError("--n is at least 1.")
-        if args.size < COARSE:
-            raise UsageError(f"--size is at least {COARSE}.")
-        seeds = seeds_from(args.seed, max(args.n, SEEDS) if args.variety else args.n, "--seed ")
-        keys = tuple(key for key in args.things.split(",") if key)
-        if not keys:
-            raise UsageError("--things names no thing.")
-        world = World(replace(world_config(args.recipe), things=keys), args.sprites, resolution=args.size)
-        pipeline = Pipeline.load(resolve(args.model))
-        rows, cells = [], []
-        began = time.monotonic()
-        for thing in keys:
-            row, pictures, renders = measure(pipeline, world, thing, seeds, args.size, args.variety)
-            rows.append(row)
-            cells.append((to_pil(pictures[0]), to_pil(renders[0].pixels)))
-            sys.stderr.write(f"{thing}: SSIM {row.ssim:.3f}, edge energy {row.edges:.2f}\n")
-        sys.stderr.write(f"{time.monotonic() - began:.0f} s\n")
-        print(table(rows), end="")
-        if args.json:
-            write_bytes(args.json, (json.dumps([asdict(row) for row in rows], indent=1) + "\n").encode())
-        if args.sheet:
-            half = math.ceil(len(cells) / 2)
-            parts = (cells[:half], cells[half:])
-            save_image(contact_sheet([[pair[i] for pair in part] for part in parts for i in (0, 1)]), args.sheet)
-    except T2IError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
+    if args.n < 1:
+        raise UsageError("--n is at least 1.")
+    if args.size < COARSE:
+        raise UsageError(f"--size is at least {COARSE}.")
+    seeds = seeds_from(args.seed, max(args.n, SEEDS) if args.variety else args.n, "--seed ")
+    keys = tuple(key for key in args.things.split(",") if key)
+    if not keys:
+        raise UsageError("--things names no thing.")
+    world = World(replace(world_config(args.recipe), things=keys), args.sprites, resolution=args.size)
+    pipeline = Pipeline.load(resolve(args.model))
+    rows, cells = [], []
+    began = time.monotonic()
+    for thing in keys:
+        row, pictures, renders = measure(pipeline, world, thing, seeds, args.size, args.variety)
+        rows.append(row)
+        cells.append((to_pil(pictures[0]), to_pil(renders[0].pixels)))
+        sys.stderr.write(f"{thing}: SSIM {row.ssim:.3f}, edge energy {row.edges:.2f}\n")
+    sys.stderr.write(f"{time.monotonic() - began:.0f} s\n")
+    print(table(rows), end="")
+    if args.json:
+        write_bytes(args.json, (json.dumps([asdict(row) for row in rows], indent=1) + "\n").encode())
+    if args.sheet:
+        half = math.ceil(len(cells) / 2)
+        parts = (cells[:half], cells[half:])
+        save_image(contact_sheet([[pair[i] for pair in part] for part in parts for i in (0, 1)]), args.sheet)
     return 0
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from t2i.errors import T2IError
+from t2i.lab.program import reports_errors
 from t2i.media.images import resize, save_image, to_pil
 from t2i.media.sheet import contact_sheet
 from t2i.pipeline import Pipeline
@@ -154,23 +154,20 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    try:
-        pipeline, judge = Pipeline.load(resolve(args.model)), Judge.load(resolve_judge())
-        draw = drawn(pipeline, args.batch)
-        table, rows = negative(judge, draw, args.size)
-        print(table, flush=True)
-        if args.sheets:
-            write_sheet(args.sheets / f"negative-{pipeline.manifest.name}.png", rows, ["without", "with"])
-        table, rows = guidance(pipeline, judge, draw, args.size, args.prompts)
-        print(f"\n{table}")
-        if args.sheets:
-            left = [f"guidance {value:g}" for value in VALUES]
-            write_sheet(args.sheets / f"guidance-{pipeline.manifest.name}.png", rows, left)
-    except T2IError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
+    pipeline, judge = Pipeline.load(resolve(args.model)), Judge.load(resolve_judge())
+    draw = drawn(pipeline, args.batch)
+    table, rows = negative(judge, draw, args.size)
+    print(table, flush=True)
+    if args.sheets:
+        write_sheet(args.sheets / f"negative-{pipeline.manifest.name}.png", rows, ["without", "with"])
+    table, rows = guidance(pipeline, judge, draw, args.size, args.prompts)
+    print(f"\n{table}")
+    if args.sheets:
+        left = [f"guidance {value:g}" for value in VALUES]
+        write_sheet(args.sheets / f"guidance-{pipeline.manifest.name}.png", rows, left)
     return 0
 
 

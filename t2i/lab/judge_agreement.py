@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 
-from t2i.errors import T2IError
 from t2i.jsonl import read_jsonl
+from t2i.lab.program import reports_errors
 from t2i.media.images import load_image, to_tensor
 from t2i.schema import build
 from t2i.store.registry import resolve_judge
@@ -81,22 +81,19 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     torch.set_num_threads(1)
-    try:
-        judge = Judge.load(args.judge or resolve_judge())
-        expectations, sets = readers_of(args.folder)
-        rows = []
-        for name, readers in sets.items():
-            said = verdicts(judge, args.folder / f"{name}.png", expectations)
-            between = agreement(readers[0], readers[-1]).agree
-            for number, reader in enumerate(readers, 1):
-                found = agreement(said, reader)
-                rows.append((name, number, found.agree, found.judge, found.reader, found.bias, between))
-    except T2IError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
+    judge = Judge.load(args.judge or resolve_judge())
+    expectations, sets = readers_of(args.folder)
+    rows = []
+    for name, readers in sets.items():
+        said = verdicts(judge, args.folder / f"{name}.png", expectations)
+        between = agreement(readers[0], readers[-1]).agree
+        for number, reader in enumerate(readers, 1):
+            found = agreement(said, reader)
+            rows.append((name, number, found.agree, found.judge, found.reader, found.bias, between))
     head = ("pictures", "reading", "agreement", "right by the judge", "right by eye", "bias", "two readings agree")
     if args.json:
         print(json.dumps([dict(zip(head, row, strict=True)) for row in rows], indent=1))

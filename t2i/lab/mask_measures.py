@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from t2i.edit.things import FoundThings, named_things, shipped_judge, things_mask
-from t2i.lab.edit_measures import PLACES, SEED, iou, note, tell
+from t2i.lab.edit_measures import PLACES, SEED, iou, note, tell, tell_head
 from t2i.world import Scene, World, WorldConfig
 from t2i.world.judge import Judge
 
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
     args = build_parser().parse_args(argv)
     judge = shipped_judge()
-    sys.stdout.write("| measure | mean | 95% interval | n |\n|---|---|---|---|\n")
+    tell_head()
     with torch.no_grad():
         measure(judge, world_of(args.sprites, (0, 0.6, 0.4, 0)), args.n, "two and three things")
         measure(judge, world_of(args.sprites, (1, 0, 0, 0)), args.n // 2, "one thing")

@@ -15,8 +15,9 @@ from typing import Literal
 import torch
 from PIL import Image
 
-from t2i.errors import T2IError, UsageError
+from t2i.errors import UsageError
 from t2i.files import atomic_file
+from t2i.lab.program import reports_errors
 from t2i.media.fonts import find_font
 from t2i.media.images import check_suffix, save_image, to_pil
 from t2i.media.sheet import captioned, contact_sheet, in_rows, titled
@@ -118,19 +119,16 @@ def benchmark(world: World, seed: int, batches: int = 4, size: int = 64) -> dict
     return {**spent, "scenes_per_second": 1e6 / sum(spent.values())}
 
 
+@reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    try:
-        if args.benchmark:
-            torch.set_num_threads(1)
-            for name, value in benchmark(make_world(args), args.seed).items():
-                print(f"{name:>20} {value:10.0f}" + ("" if name.startswith("scenes") else " us a scene"))
-        else:
-            for path in write_sheet(args):
-                print(path)
-    except T2IError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
+    if args.benchmark:
+        torch.set_num_threads(1)
+        for name, value in benchmark(make_world(args), args.seed).items():
+            print(f"{name:>20} {value:10.0f}" + ("" if name.startswith("scenes") else " us a scene"))
+    else:
+        for path in write_sheet(args):
+            print(path)
     return 0
 
 

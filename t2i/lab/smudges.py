@@ -25,10 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from t2i.errors import InputError, T2IError
+from t2i.errors import InputError
 from t2i.files import write_bytes
 from t2i.lab.judge_loss import Mark, Truth
 from t2i.lab.judge_world import judge_world, truth_of
+from t2i.lab.program import reports_errors
 from t2i.lab.smears import clarity
 from t2i.pipeline import Conditioning, Pipeline
 from t2i.rng import generator
@@ -132,23 +133,20 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    try:
-        world = judge_world("all", sprites=args.sprites)
-        pipeline = Pipeline.load(resolve(args.model))
-        parts: list[Smudges] = []
-        began = time.monotonic()
-        for first in range(0, args.n, args.batch):
-            n = min(args.batch, args.n - first)
-            parts.append(redraw(pipeline, world, first, n))
-            if first + n == args.n or len(parts) % 20 == 0:
-                join(parts).save(args.out)
-                sys.stderr.write(f"{first + n} of {args.n}, {time.monotonic() - began:.0f} s\n")
-                sys.stderr.flush()
-    except T2IError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
+    world = judge_world("all", sprites=args.sprites)
+    pipeline = Pipeline.load(resolve(args.model))
+    parts: list[Smudges] = []
+    began = time.monotonic()
+    for first in range(0, args.n, args.batch):
+        n = min(args.batch, args.n - first)
+        parts.append(redraw(pipeline, world, first, n))
+        if first + n == args.n or len(parts) % 20 == 0:
+            join(parts).save(args.out)
+            sys.stderr.write(f"{first + n} of {args.n}, {time.monotonic() - began:.0f} s\n")
+            sys.stderr.flush()
     return 0
 
 

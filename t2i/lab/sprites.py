@@ -24,8 +24,9 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from t2i.errors import InputError, T2IError, UnavailableError, UsageError
+from t2i.errors import InputError, UnavailableError, UsageError
 from t2i.files import atomic_file
+from t2i.lab.program import reports_errors
 from t2i.world.vocabulary import is_shape, things
 
 SIDE = 256
@@ -258,24 +259,21 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    try:
-        sets = args.sets.split(",")
-        if unknown := [name for name in sets if name not in SETS]:
-            raise UsageError(f"there is no set {unknown[0]!r}.", f"Sets are {', '.join(SETS)}.")
-        with tempfile.TemporaryDirectory() as scratch:
-            report = build(args.out, sets, args.all, args.sources or Path(scratch))
-        lacking = False
-        for name, (count, missing) in report.items():
-            lacking |= bool(missing)
-            tail = f", lacks {len(missing)} of the vocabulary: {' '.join(missing)}" if missing else ""
-            sys.stdout.write(f"{args.out / name}: {count} sprites{tail}\n")
-        if lacking:
-            raise InputError("the library is incomplete.", "A style that lacks a sprite cannot draw its thing.")
-    except T2IError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
+    sets = args.sets.split(",")
+    if unknown := [name for name in sets if name not in SETS]:
+        raise UsageError(f"there is no set {unknown[0]!r}.", f"Sets are {', '.join(SETS)}.")
+    with tempfile.TemporaryDirectory() as scratch:
+        report = build(args.out, sets, args.all, args.sources or Path(scratch))
+    lacking = False
+    for name, (count, missing) in report.items():
+        lacking |= bool(missing)
+        tail = f", lacks {len(missing)} of the vocabulary: {' '.join(missing)}" if missing else ""
+        sys.stdout.write(f"{args.out / name}: {count} sprites{tail}\n")
+    if lacking:
+        raise InputError("the library is incomplete.", "A style that lacks a sprite cannot draw its thing.")
     return 0
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from t2i.edit.vary import text_diff, variations
-from t2i.lab.edit_measures import PLACES, note, tell
+from t2i.lab.edit_measures import PLACES, note, tell, tell_head
 from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest
 from t2i.store.registry import resolve, resolve_judge
@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
     args = build_parser().parse_args(argv)
     pipeline, judge = Pipeline.load(resolve(args.model)), Judge.load(resolve_judge())
-    sys.stdout.write("| measure | mean | 95% interval | n |\n|---|---|---|---|\n")
+    tell_head()
     for name in TASKS if args.what == "all" else [args.what]:
         TASKS[name](pipeline, judge, args.n)
     return 0

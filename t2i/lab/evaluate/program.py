@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import t2i
-from t2i.errors import InputError, T2IError, UsageError
+from t2i.errors import InputError, UsageError
 from t2i.files import explain_os_error, write_bytes
 from t2i.lab.evaluate.distances import distances
 from t2i.lab.evaluate.embedding import embedding
@@ -38,6 +38,7 @@ from t2i.lab.evaluate.sweeps import sweeps
 from t2i.lab.evaluate.tables import markdown
 from t2i.lab.evaluate.upsampler import upsampler
 from t2i.lab.evaluate.workbench import Workbench
+from t2i.lab.program import reports_errors
 from t2i.schema import build
 from t2i.world import WorldConfig
 
@@ -135,26 +136,23 @@ def read_report(path: Path) -> dict[str, Any] | None:
     return report
 
 
+@reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    try:
-        config = world_config(args.recipe)
-        names = chosen(args, config.vocabulary == "shapes")
-        report = read_report(args.out)
-        bench = Workbench.open(
-            args.model, config, args.sprites, device=args.device, n=args.n, seed=args.seed,
-            prompts=args.prompts, few=args.few, scenes=args.scenes, batch=args.batch, sheets=args.sheets,
-        )  # fmt: skip
-        if not set(names) <= set(UNJUDGED):
-            bench.judge  # noqa: B018 - refuse an unknown world before anything is drawn
-        for name in names:  # written after each part, so that an interrupted run keeps what it measured
-            report = evaluate(bench, [name], report)
-            write_bytes(args.out, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
-        if args.markdown:
-            write_bytes(args.markdown, markdown(report or {}).encode())
-    except T2IError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
+    config = world_config(args.recipe)
+    names = chosen(args, config.vocabulary == "shapes")
+    report = read_report(args.out)
+    bench = Workbench.open(
+        args.model, config, args.sprites, device=args.device, n=args.n, seed=args.seed,
+        prompts=args.prompts, few=args.few, scenes=args.scenes, batch=args.batch, sheets=args.sheets,
+    )  # fmt: skip
+    if not set(names) <= set(UNJUDGED):
+        bench.judge  # noqa: B018 - refuse an unknown world before anything is drawn
+    for name in names:  # written after each part, so that an interrupted run keeps what it measured
+        report = evaluate(bench, [name], report)
+        write_bytes(args.out, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+    if args.markdown:
+        write_bytes(args.markdown, markdown(report or {}).encode())
     for path in (args.out, args.markdown, *bench.written):
         if path:
             sys.stdout.write(f"{path}\n")
