@@ -56,7 +56,7 @@ def json_object(
     try:
         row = strict_json(line, half_characters=half_characters)
     except ValueError as error:
-        raise InputError(f"{where} is not JSON: {error}.", hint, code) from None
+        raise InputError(f"{where} cannot be used as JSON: {error}.", hint, code) from None
     if not isinstance(row, dict):
         raise InputError(f"{where} is not a JSON object.", hint, code)
     return row

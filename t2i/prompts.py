@@ -15,6 +15,7 @@ MAX_EXPANSION = 10_000  # most prompts from one with alternatives
 
 # possessive: without them, thousands of bars that no brace closes would be tried in every way
 _ALTERNATIVES = re.compile(r"(?<!\\)\{([^{}|]*+(?:\|[^{}|]*+)++)\}")
+_UNCLOSED = re.compile(r"(?<!\\)\{[^{}|]*+\|[^{}]*+$")
 
 
 def check_prompt(text: str, where: str = "the prompt") -> str:
@@ -54,8 +55,11 @@ def expand(prompt: str) -> list[str]:
     r"""The prompts that ``a {red|blue} {cat|dog}`` stands for; the last alternative varies fastest.
 
     Braces without a bar are literal, and so is ``\{a|b}``, without its backslash. An alternative may be empty; double
-    spaces are then merged. Raises UsageError (code ``prompt``) for more than MAX_EXPANSION prompts.
+    spaces are then merged. Raises UsageError (code ``prompt``) for more than MAX_EXPANSION prompts, and for
+    alternatives whose brace is never closed.
     """
+    if _UNCLOSED.search(prompt):
+        raise UsageError("a { of the prompt is never closed.", r"Close it, as in {red|blue}, or write \{.", "prompt")
     parts = _ALTERNATIVES.split(prompt)
     if len(parts) == 1:
         return [prompt.replace("\\{", "{")]

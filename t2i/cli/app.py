@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -165,6 +166,10 @@ def _invoke(args: list[str], ui: UI) -> tuple[int, T2IError | None]:
     except SystemExit as error:  # click's own, with code 1, where a pipe is closed
         if isinstance(error.__context__, BrokenPipeError):
             raise ReaderGone from error
+        return _fault(error, ui)
+    except OSError as error:
+        if error.errno == errno.ENOSPC and error.filename is None:  # stdout, in the middle of a --help
+            raise
         return _fault(error, ui)
     except Exception as error:
         if not out_of_memory(error):

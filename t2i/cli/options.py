@@ -43,7 +43,7 @@ Steps = Annotated[
 ]
 Guidance = Annotated[
     str | None,
-    typer.Option(metavar="G|STAGE=G,…", help="Closeness to the text, from 1 (none).", rich_help_panel=Panel.PICTURE),
+    typer.Option(metavar="G|STAGE=G,…", help="Closeness to the text; 1 is none.", rich_help_panel=Panel.PICTURE),
 ]
 Negative = Annotated[
     str, typer.Option(metavar="TEXT", help="What not to draw.", show_default=False, rich_help_panel=Panel.PICTURE)

@@ -20,6 +20,7 @@ MAX_SLUG = 150  # bytes: with a seed and an ending a name stays below the 255 th
 MAX_SAID = 60  # bytes of the settings in a name
 MAX_NAME = 240  # bytes of a file name: a stage's name or "-2" may still be added
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+OTHERS = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jxl", ".jp2", ".svg", ".pdf")  # meant as pictures
 FIELDS = ("index", "slug", "seed", "model", "n")
 
 
@@ -44,7 +45,8 @@ class OutputPaths:
             raise UsageError("-o names no folder.", "Write -o out/")  # one path a line: no line breaks
         is_template = "{" in output or output.lower().endswith(SUFFIXES)
         template = output if is_template else str(Path(output) / "{slug}-{seed}.png")
-        if Path(template).suffix.lower() not in SUFFIXES:  # also for a name that is nothing but an ending
+        meant = not is_template and Path(output).suffix.lower() in OTHERS and not Path(output).is_dir()
+        if meant or Path(template).suffix.lower() not in SUFFIXES:  # also for a name that is nothing but an ending
             raise UsageError(f"-o {output!r} does not end in .png, .jpg or .webp.", "Write {slug}-{seed}.png")
         self.model = slug(model)
         self.parts = re.split(r"(\{[^{}]*\})", template if is_template else "{slug}-{seed}.png")

@@ -101,7 +101,8 @@ def load_baseline(path: Path) -> ScoredSet:
         what = f"cannot read the baseline {path}: {explain_os_error(error)}."
         raise InputError(what, "Make one with --save-baseline.") from error
     except ValueError as error:
-        raise InputError(f"the baseline {path} is not JSON.", "Make it again with --save-baseline.") from error
+        what = f"the baseline {path} cannot be used as JSON: {error}."
+        raise InputError(what, "Make it again with --save-baseline.") from error
     try:
         if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
             raise ValueError(f"it does not say schema {SCHEMA}")

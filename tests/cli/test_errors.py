@@ -78,6 +78,8 @@ CASES: dict[str, tuple[int, tuple[str | bytes, ...], str]] = {
     "guidance": (2, ("sample", "a", *TOY, "--guidance", "nan"), "from 0 to 100"),
     "template": (2, ("sample", "a", *TOY, "-o", "{p.__class__}.png"), "is not a field"),
     "nothing but an ending": (2, ("sample", "a", *TOY, "-o", ".png"), "does not end in"),
+    "another picture format": (2, ("sample", "a", *TOY, "-o", "cat.gif"), "does not end in"),
+    "a brace left open": (2, ("sample", "a {red|blue cat", *TOY), "never closed"),
     "no such device": (4, ("sample", "a", *TOY, "--device", "cuda:99"), "there is no device"),
     "template ending": (2, ("sample", "a", *TOY, "-o", "{slug}.gif"), "does not end in"),
     "unknown model": (4, ("sample", "a", "--model", "smoll"), "there is no model 'smoll'"),

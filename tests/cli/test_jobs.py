@@ -77,12 +77,12 @@ def test_jobs_that_take_turns_share_batches_and_are_told_in_order(draw: Draw) ->
 @pytest.mark.parametrize(
     ("line", "code", "sentence"),
     [
-        ('{"prompt": "a cat"', 3, "line 2 of jobs.jsonl is not JSON"),
+        ('{"prompt": "a cat"', 3, "line 2 of jobs.jsonl cannot be used as JSON"),
         ("[1]", 3, "line 2 of jobs.jsonl is not a JSON object"),
         ('{"prompt": "a", "sede": 1}', 2, "Did you mean 'seed'?"),
         ('{"seed": 1}', 2, "line 2 of jobs.jsonl holds no prompt"),
         ('{"prompt": 7}', 2, "line 2 of jobs.jsonl holds a prompt that is no text"),
-        ('{"prompt": "a", "prompt": "b"}', 3, "line 2 of jobs.jsonl is not JSON"),
+        ('{"prompt": "a", "prompt": "b"}', 3, "line 2 of jobs.jsonl cannot be used as JSON"),
         ('{"prompt": "a", "seed": [1, 1]}', 2, "names a seed twice"),
         ('{"prompt": "a\\u0000b"}', 2, "the prompt in line 2 of jobs.jsonl contains a NUL"),
         ('{"prompt": "a\\ud800b"}', 2, "not valid Unicode"),
@@ -93,7 +93,7 @@ def test_jobs_that_take_turns_share_batches_and_are_told_in_order(draw: Draw) ->
         ('{"prompt": "a", "seed": [1, 2], "n": 3}', 2, "names 2 seeds"),
         ('{"prompt": "a", "steps": {"bsae": 3}}', 2, "line 2 of jobs.jsonl: --steps: the model has no stage 'bsae'"),
         ('{"prompt": "a", "steps": [[]]}', 2, "steps: [[]] cannot be read"),
-        ('{"prompt": "a", "guidance": NaN}', 3, "line 2 of jobs.jsonl is not JSON"),
+        ('{"prompt": "a", "guidance": NaN}', 3, "line 2 of jobs.jsonl cannot be used as JSON"),
         ('{"prompt": "a", "size": 63}', 2, "stops at 16, 64"),
         ('{"prompt": "a", "sampler": "eular"}', 2, "Did you mean euler?"),
         ('{"prompt": "a", "name": 3}', 2, "name: 3 is not text"),

@@ -25,6 +25,7 @@ CASES = {
     "no stdin to read from": ("sample -f - <&-", 3),
     "no stdout, a mistake": ("sample '' >&-", 2),
     "no streams at all": (f"{DRAW} <&- >&- 2>&-", 0),
+    "a full stdout, help": ("--help >/dev/full", 3),
     "a full stdout and stderr": ("models list >/dev/full 2>/dev/full", 3),
     "no reader of stderr": (f"{DRAW} 2> >(true)", 0),
     "no reader of the help": ("--help > >(true)", 141),

@@ -108,7 +108,7 @@ def test_a_baseline_with_no_number_is_refused(place: Path, capsys: pytest.Captur
     table = json.loads(Path("base.json").read_text("utf-8"))
     table["units"][0]["metrics"]["clip"] = float("nan")
     Path("base.json").write_text(json.dumps(table), "utf-8")
-    assert "not JSON" in score(capsys, *DRAW, "--baseline", "base.json", code=3)[1]
+    assert "cannot be used as JSON" in score(capsys, *DRAW, "--baseline", "base.json", code=3)[1]
 
 
 def test_undecided_is_exit_5_only_under_strict(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -119,7 +119,7 @@ def test_a_baseline_is_kept_and_never_lost_by_chance(tmp_path: Path) -> None:
         with pytest.raises(InputError):
             base.load_baseline(path)
     path.write_text("{")
-    with pytest.raises(InputError, match="not JSON"):
+    with pytest.raises(InputError, match="cannot be used as JSON"):
         base.load_baseline(path)
 
 
