@@ -6,14 +6,20 @@ What fails before the command line is there must not exit with 1, Python's own c
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from typing import NoReturn
 
 from t2i.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_UNAVAILABLE
 
 
+SPINS = "20000"  # docs/decisions.md, "a processor that others use too"
+
+
 def main() -> NoReturn:
     """Run the command line on sys.argv and exit with its code."""
+    if "OMP_WAIT_POLICY" not in os.environ:  # libgomp reads these where torch is imported
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     try:
         from t2i.cli.app import main as command_line
     except KeyboardInterrupt:
