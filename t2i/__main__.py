@@ -12,7 +12,6 @@ from typing import NoReturn
 
 from t2i.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_UNAVAILABLE
 
-
 SPINS = "20000"  # docs/decisions.md, "a processor that others use too"
 
 
