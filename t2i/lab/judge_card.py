@@ -14,7 +14,7 @@ COLUMNS = (
 _CARD = """# The judge of the built-in world
 
 A CenterNet-like detector of {params:,} parameters (fp16) that reads pictures at {side} px: {things} kinds of
-object, {colours} colours, {places} backgrounds, {shades} shades of the plain one. It was trained on renders
+object, {colours} colours, {places} backgrounds, {shades} shades of the plain one. It was trained on pictures
 of the built-in world only and shares no weights with any generator.
 
     from t2i.world.judge import Judge

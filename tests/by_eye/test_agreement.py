@@ -16,7 +16,7 @@ from t2i.lab.by_eye import PROMPTS, read_prompts
 from t2i.lab.judge_agreement import Agreement, agreement, main, readers_of
 
 HERE = Path(__file__).parent
-AGREE, BIAS = 0.68, 0.32
+AGREE, BIAS = 0.71, 0.28
 """Bounds of the shipped judge, a little looser than what docs/evaluation.md says of it. The goal is .85 and .05."""
 
 
