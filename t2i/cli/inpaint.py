@@ -182,4 +182,6 @@ def inpaint(
     )  # fmt: skip
     runner = Runner(ui, request, jobs, device, batch)
     runner.run()
+    if show_mask and not runner.failures:  # every picture may have been there already
+        edit.prepare(lambda: runner.engine_for(jobs[0]))
     runner.finish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,15 +77,21 @@ class InpaintRequest:
 
     def draw(self, engine: Engine, jobs: list[Job], request: SampleRequest, on_step: OnStep) -> Samples:
         """The pictures of jobs with one prompt, "" for a removal. Raises InputError where `text` is not found."""
-        if self._prepared is None:
-            self._prepared = self.prepare(engine)
-        canvas, mask = self._prepared
+        canvas, mask = self.prepare(lambda: engine)
         prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
         words = prompts if prompts[0] else None
         return engine.inpaint(canvas, mask, words, seeds, request, feather=self.feather, on_step=on_step)
 
-    def prepare(self, engine: Engine) -> tuple[Tensor, Tensor]:
-        """The picture with its margins (3, H, W) in [-1, 1], and the mask (1, H, W), 1 = repaint."""
+    def prepare(self, engine: Callable[[], Engine]) -> tuple[Tensor, Tensor]:
+        """The picture with its margins (3, H, W) in [-1, 1], and the mask (1, H, W), 1 = repaint; the mask is saved.
+
+        engine: called where a text has to be looked for by a model. The result is kept.
+        """
+        if self._prepared is None:
+            self._prepared = self._prepare(engine)
+        return self._prepared
+
+    def _prepare(self, engine: Callable[[], Engine]) -> tuple[Tensor, Tensor]:
         import torch
 
         from t2i.edit.masks import extend
@@ -105,7 +112,7 @@ class InpaintRequest:
             self.reporter.note(f"mask: {self.beside}, {float(mask.mean()):.0%} of the picture")
         return canvas, mask
 
-    def find(self, engine: Engine, text: str) -> Tensor:
+    def find(self, engine: Callable[[], Engine], text: str) -> Tensor:
         """Where the text is in the picture: (1, H, W). Raises InputError where it is nowhere, or everywhere."""
         from t2i.edit.textmask import text_mask
         from t2i.edit.things import named_things, shipped_judge, things_mask
@@ -118,7 +125,7 @@ class InpaintRequest:
             what = f"the picture shows {seen}" if seen else "no thing is seen in the picture"
             hint = "Name a thing that is there, or give a --box or a --mask."
         else:
-            pipeline = own_pipeline(engine)
+            pipeline = own_pipeline(engine())
             for word in pipeline.words.unknown(text):
                 self.reporter.warn(f"--mask-text: the model has never read {shorten(word)!r}")
             self.reporter.warn(f"--mask-text: {shorten(text)!r} names no thing that can be told from others; {GUESS}")

@@ -172,8 +172,7 @@ class Runner(Generic[J]):
     def _flush(self, group: str) -> None:
         """Draw and save the jobs of a group, without those that another run is drawing, or has drawn meanwhile."""
         waiting = self._waiting.pop(group)
-        if self.engine is None:
-            self.engine = self.request.load(next(iter(waiting.values())), pick_device(self.device))
+        self.engine_for(next(iter(waiting.values())))
         jobs = []
         try:
             for name, job in waiting.items():
@@ -187,6 +186,12 @@ class Runner(Generic[J]):
                 self._draw_and_save(jobs)
         finally:
             self._claims.release()
+
+    def engine_for(self, job: J) -> Engine:
+        """The model that draws a job, loaded at the first call."""
+        if self.engine is None:
+            self.engine = self.request.load(job, pick_device(self.device))
+        return self.engine
 
     def _enter(self, folder: Path) -> None:
         """Make a folder, and clear it of what a killed run has left."""

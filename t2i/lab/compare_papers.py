@@ -27,6 +27,7 @@ from torch import Tensor
 from t2i.lab.evaluate.program import world_config
 from t2i.lab.evaluate.scenes import LANGS, full_caption
 from t2i.lab.evaluate.workbench import RENDERS, mean_row
+from t2i.lab.program import reports_errors
 from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest, SamplingConfig, Threshold, by_stage
 from t2i.score.distances import frechet
@@ -334,9 +335,10 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
+@reports_errors
+def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     names = args.names or list(COMPARISONS)
     if unknown := [name for name in names if name not in COMPARISONS]:
         parser.error(f"there is no comparison {unknown[0]!r}; there are {', '.join(COMPARISONS)}")
@@ -347,7 +349,8 @@ def main() -> None:
             found = comparison.run(args.work, judge) | {"captions": args.n, "renders": judge.score(judge.own)}
             path.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
         plot(name, comparison, json.loads(path.read_text("utf-8"))["points"], path.with_suffix(".png"))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -26,6 +26,8 @@ from torch import Tensor
 from t2i.edit.inpaint import inpaint
 from t2i.edit.masks import bounds, grow
 from t2i.edit.upscaling import upscale
+from t2i.errors import UsageError
+from t2i.lab.program import reports_errors
 from t2i.media.images import lanczos, load_image, resize, to_tensor
 from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest
@@ -212,7 +214,7 @@ def capped_psnr(x: Tensor, y: Tensor) -> float:
 
 def luma_ssim(x: Tensor, y: Tensor) -> float:
     """SSIM of the lumas, in [0, 1], of two pictures (3, H, W) in [-1, 1]."""
-    return float(ssim(_luma(x), _luma(y), data_range=1.0))
+    return float(ssim(luma(x), luma(y), data_range=1.0))
 
 
 def gmsd(a: Tensor, b: Tensor) -> float:
@@ -220,7 +222,7 @@ def gmsd(a: Tensor, b: Tensor) -> float:
 
     Prewitt gradients of the pictures at half size, (3, H, W) in [-1, 1].
     """
-    x, y = (F.avg_pool2d(_luma(v), 2) for v in (a, b))
+    x, y = (F.avg_pool2d(luma(v), 2) for v in (a, b))
     across = torch.tensor([[1.0, 0, -1]] * 3).view(1, 1, 3, 3) / 3
 
     def magnitude(v: Tensor) -> Tensor:
@@ -254,7 +256,7 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
-def _luma(picture: Tensor) -> Tensor:
+def luma(picture: Tensor) -> Tensor:
     """Luma: (3, H, W) in [-1, 1] -> (1, 1, H, W) in [0, 1]."""
     weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
     return ((picture + 1) / 2 * weights).sum(0)[None, None]
@@ -276,12 +278,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print. Returns 2 if a needed option is missing."""
+    """Measure and print."""
     args = build_parser().parse_args(argv)
     if args.what != "photos" and args.sprites is None:
-        note(f"{args.what} needs --sprites")
-        return 2
+        raise UsageError(f"{args.what} needs the sprite library.", "Say where it is: --sprites DIR")
     world = single_objects(args.sprites) if args.sprites else None
     judge = Judge.load(resolve_judge()) if args.what == "repaint" else None
     n = args.n or SCENES[args.what]

@@ -16,6 +16,7 @@ is kept in pool/features.sqlite.
 from __future__ import annotations
 
 import argparse
+import sys
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ import numpy as np
 from t2i.files import read_text
 from t2i.lab.gate_pool import PAIR, GatePool, KeptTexts, Seen, Told
 from t2i.lab.planted_damage import DRAWN_ANEW, EVERY_PICTURE, MOVED, REPLACED, SHARES
+from t2i.lab.program import reports_errors
 from t2i.score.extractors import ClipExtractor, Extractor, judge_info
 from t2i.score.features import ScoringNetworks
 from t2i.score.gate import ALPHA, GateResult, MaxDrop, compared_columns, run_gate
@@ -250,7 +252,8 @@ def power_table(pool: GatePool, trials: int) -> Iterator[str]:
         yield f"| {name} | {mean:.3g} | {' | '.join(found)} |"
 
 
-def main() -> None:
+@reports_errors
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("prompts", "damage", "alarms", "power"))
     parser.add_argument("--n", type=int, default=32, help="prompts of the pool")
@@ -258,10 +261,10 @@ def main() -> None:
     parser.add_argument("--models", default="small,imagen-small")
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--middle", action="store_true", help="only the middle strengths")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.what == "prompts":
         print("\n".join(prompts_of_pool(args.n)))
-        return
+        return 0
     for model, pool in open_pools(args.pool, args.models.split(",")).items():
         print(f"\n**{model}**: {len(pool.healthy)} pictures of {len(pool.prompts)} prompts\n", flush=True)
         rows = {
@@ -271,7 +274,8 @@ def main() -> None:
         }[args.what]()
         for row in rows:
             print(row, flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

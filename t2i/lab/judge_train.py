@@ -32,6 +32,7 @@ from t2i.lab.judge_card import card
 from t2i.lab.judge_loss import loss, targets
 from t2i.lab.judge_measure import measurements, missed, tune_threshold
 from t2i.lab.judge_world import judge_world
+from t2i.lab.program import reports_errors
 from t2i.lab.smudges import Smudges
 from t2i.world import World
 from t2i.world.judge import Judge, JudgeConfig, JudgeNet
@@ -145,6 +146,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from t2i.edit.things import FoundThings, named_things, shipped_judge, things_mask
 from t2i.lab.edit_measures import PLACES, SEED, iou, note, tell, tell_head
+from t2i.lab.program import reports_errors
 from t2i.world import Scene, World, WorldConfig
 from t2i.world.judge import Judge
 
@@ -82,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
     args = build_parser().parse_args(argv)

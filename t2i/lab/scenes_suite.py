@@ -39,6 +39,7 @@ from random import Random
 from typing import Any, Literal
 
 from t2i.files import atomic_file
+from t2i.lab.program import reports_errors
 from t2i.score.suite import shipped_suite
 from t2i.world.captions import caption
 from t2i.world.captions.writer import Form
@@ -318,6 +319,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     with atomic_file(args.out) as file:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from t2i.edit.vary import text_diff, variations
 from t2i.lab.edit_measures import PLACES, note, tell, tell_head
+from t2i.lab.program import reports_errors
 from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest
 from t2i.store.registry import resolve, resolve_judge
@@ -120,6 +121,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
     args = build_parser().parse_args(argv)

@@ -170,6 +170,15 @@ def test_a_mask_from_text_that_names_no_thing(place: Path, capsys: pytest.Captur
     assert record["settings"]["inpaint"]["text"] == "the noise"
 
 
+def test_the_mask_of_a_picture_that_exists_is_saved_too(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ("photo.png", CAT, "--mask", "mask.png", "--seed", "7")
+    inpaint(capsys, *args)
+    _, err = inpaint(capsys, *args, "--show-mask")
+    assert "was there already" in err and "mask: out/photo.mask.png" in err
+    mask = np.asarray(Image.open("out/photo.mask.png").convert("L"))
+    assert np.array_equal(mask > 0, np.asarray(Image.open("mask.png").convert("L")) > 0)
+
+
 def test_a_thing_that_is_not_there_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (40, 30), (90, 140, 220)).save("sky.png")
     out, err = inpaint(capsys, "sky.png", CAT, "--mask-text", "the dog", code=3)
