@@ -31,7 +31,7 @@ from t2i.stages.upsampler import sample_upsampler
 from t2i.store.bundle import read_bundle
 from t2i.store.compatibility import ENCODERS
 from t2i.store.completeness import check_complete
-from t2i.store.manifest import Manifest, StageEntry, sharpened
+from t2i.store.manifest import Manifest, StageEntry
 from t2i.text.cond import TextCond
 from t2i.text.encoder import TextEncoder
 from t2i.text.memory import TextCache
@@ -59,21 +59,18 @@ class Pipeline:
         self.texts = TextCache()
 
     @classmethod
-    def load(cls, path: Path | str, device: str = "cpu", dtype: str = "float32", *, sharp: bool = False) -> Pipeline:
+    def load(cls, path: Path | str, device: str = "cpu", dtype: str = "float32") -> Pipeline:
         """Read a bundle and build its networks. Raises InputError for a damaged or incomplete one.
 
-        dtype: of the stages that make pixels; text encoder and prior are small and stay in float32. sharp: replace the
-        upsamplers by their sharp versions, where the bundle has them.
+        dtype: of the stages that make pixels; text encoder and prior are small and stay in float32.
         """
         bundle = read_bundle(path)
-        manifest = sharpened(bundle.manifest) if sharp else bundle.manifest
+        manifest = bundle.manifest
         check_complete(manifest, bundle.configs)
         nets: dict[str, nn.Module] = {}
         encoder: TextEncoder | None = None
         stages: dict[str, Stage] = {}
         for entry in manifest.stages:
-            if entry.kind == "sharp":
-                continue
             net = load_net(bundle, entry).to(device).eval().requires_grad_(False)
             if entry.kind in PIXELS:
                 net.to(getattr(torch, dtype)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

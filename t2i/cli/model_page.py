@@ -45,7 +45,6 @@ def show_bundle(ui: UI, folder: Path) -> None:
         ui.line(safe(f"  {unfinished_error(manifest.name, lacks).message}"))
     for entry, part in zip(manifest.stages, parts, strict=True):
         defaults: dict[str, Any] = {k: v for k, v in asdict(entry.defaults).items() if v is not None}
-        defaults |= {"instead_of": entry.instead_of} if entry.instead_of else {}
         if isinstance(defaults.get("threshold"), tuple):
             defaults["threshold"] = ",".join(f"{v:g}" for v in defaults["threshold"])  # as --threshold takes it
         kind = f"{entry.kind}, from {entry.source}" if entry.source else entry.kind

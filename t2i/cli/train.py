@@ -31,7 +31,7 @@ EPILOG = """Examples:
   t2i train --recipe tiny --data photos/ --out my-photos
   t2i train --recipe tiny --data "shards/{0000..0003}.tar" --out my-shards
 """
-STAGES = ("all", "clip", "text", "prior", "base", "upsampler256", "upsampler1024", "sharp256")
+STAGES = ("all", "clip", "text", "prior", "base", "upsampler256", "upsampler1024")
 
 
 def train(

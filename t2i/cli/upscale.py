@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -45,10 +44,6 @@ def upscale(
     ] = None,
     output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="Where the pictures go.")] = "out",
     model: opt.Model = "small",
-    sharp: Annotated[
-        bool,
-        typer.Option("--sharp", help="Use the model's sharp upsampler, if it has one.", rich_help_panel=Panel.PICTURE),
-    ] = False,
     trust: Annotated[
         bool,
         typer.Option("--trust", help="Keep all of the model's detail, unmeasured.", rich_help_panel=Panel.PICTURE),
@@ -86,7 +81,6 @@ def upscale(
     from t2i.jobs.runner import Runner
     from t2i.jobs.upscale import UpscaleJob, UpscaleRequest
     from t2i.store.bundle import Bundle
-    from t2i.store.manifest import sharpened
     from t2i.store.models import find_model
 
     if (to is None) == (scale is None):
@@ -107,11 +101,6 @@ def upscale(
     name, upsamplers = stored.manifest.name, stored.manifest.of_kind("upsampler")
     if not isinstance(stored, Bundle) and opt.is_given(ctx, "tile"):
         raise UsageError(f"--tile: {name} enlarges a picture as a whole.", "Leave it out.")
-    if sharp:
-        if not isinstance(stored, Bundle) or not stored.manifest.of_kind("sharp"):
-            hint = "Leave --sharp out, or train one: t2i train sharp256 --out …"
-            raise UnavailableError(f"the model {name!r} has no sharp upsampler.", hint)
-        stored = replace(stored, manifest=sharpened(stored.manifest))
     if not upsamplers:
         hint = "Train one: t2i train upsampler256 --out …"
         raise UnavailableError(f"the model {name!r} has no upsampler.", hint)
@@ -121,7 +110,7 @@ def upscale(
     opt.environment(offline, deterministic, device)
     request = UpscaleRequest(
         ui, stored, Path(output), to, scale, text, seed, {k: int(v) for k, v in counts.items()}, tile,
-        measured, dtype, overwrite, strict, no_prompt_metadata, signer, sharp,
+        measured, dtype, overwrite, strict, no_prompt_metadata, signer,
     )  # fmt: skip
     if text and not request.reads_text:
         ui.warn(f"the upsampler of {name!r} reads no text: --prompt only goes into the record")

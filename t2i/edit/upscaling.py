@@ -27,10 +27,6 @@ WINDOW = 24
 PRIOR = 0.5
 """Weight of the whole picture in the measurement of a neighbourhood, where little detail says little."""
 
-SHARP = 2.0
-"""Factor on the share of a sharp upsampler. A sample from the posterior has twice the squared error of the posterior
-mean (Blau and Michaeli 2018, arXiv 1711.06077, theorem 2), so the measurement gives half of what it should keep."""
-
 
 @torch.inference_mode()
 def upscale(
@@ -74,11 +70,9 @@ def upscale(
 def choose_upsampler(pipeline: Pipeline, side: int) -> StageEntry | None:
     """The upsampler for a picture with this longer side: the last whose trained input is no larger, else the first.
 
-    A sharp one takes precedence. None if the bundle has no upsampler.
+    None if the bundle has no upsampler.
     """
     entries, sizes = pipeline.manifest.of_kind("upsampler"), pipeline.manifest.sizes
-    if sharp := [entry for entry in entries if entry.instead_of]:
-        return sharp[-1]
     fitting = [entry for entry, low in zip(entries, sizes, strict=False) if low <= side]
     return fitting[-1] if fitting else entries[0] if entries else None
 
@@ -118,8 +112,6 @@ def _once(
     truth = low[:, : h * scale, : w * scale]
     base, guess = enlarged(resize(truth[None], h, w)[0], key + "/measure")
     share = earned_share(truth - base, guess)
-    if entry.instead_of:
-        share = (SHARP * share).clamp(max=1)
     share = share * fine_detail(truth)
     share = F.interpolate(share[None, None], size=plain.shape[1:], mode="bilinear", align_corners=False)[0]
     power = detail.square().sum(0)  # weight by detail: most of a picture has none

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from t2i.store.models import StoredModel
 
 
-def load_engine(model: StoredModel, device: str, dtype: str, *, sharp: bool = False) -> Engine:
-    """Load the weights. sharp: with a bundle's sharp upsamplers. Raises InputError for a damaged model."""
+def load_engine(model: StoredModel, device: str, dtype: str) -> Engine:
+    """Load the weights. Raises InputError for a damaged model."""
     if isinstance(model, Bundle):
         from t2i.edit.own_engine import OwnEngine
         from t2i.pipeline import Pipeline
 
-        return OwnEngine(Pipeline.load(model.path, device=device, dtype=dtype, sharp=sharp))
+        return OwnEngine(Pipeline.load(model.path, device=device, dtype=dtype))
     from t2i.open.engine import DiffusersEngine
 
     return DiffusersEngine.load(model, device, dtype)

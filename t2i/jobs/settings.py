@@ -90,7 +90,7 @@ def _table(
     tables: dict[str, Any] = {}
     side = size if isinstance(size, int) else max(size)
     for entry in model.manifest.stages:
-        if entry.kind in (*ENCODERS, "sharp") or model.configs[entry.name]["widths"].get("size", 0) > side:
+        if entry.kind in ENCODERS or model.configs[entry.name]["widths"].get("size", 0) > side:
             continue
         defaults = entry.defaults if has_text else entry.defaults.without_text
         sampling = defaults.override(stages.get(entry.name))

@@ -73,8 +73,7 @@ class UpscaleJob:
 class UpscaleRequest:
     """A checked request. Either `to`, the longer side in pixels, or `scale` is given.
 
-    gate: whether the share of the model's detail is measured on each picture; sharp: whether the bundle's manifest is
-    the one with the sharp upsamplers; strict: whether an animation is refused.
+    gate: whether the share of the model's detail is measured on each picture; strict: whether an animation is refused.
     """
 
     reporter: Reporter
@@ -92,7 +91,6 @@ class UpscaleRequest:
     strict: bool
     private: bool
     signer: Signer | None
-    sharp: bool = False
     keep_stages: bool = field(default=False, init=False)
     manifest: bool = field(default=True, init=False)
     #: the picture at hand, as its job's index, and what became of it; the runner takes one at a time
@@ -162,7 +160,7 @@ class UpscaleRequest:
 
     def load(self, job: UpscaleJob, device: str) -> Engine:
         """See `Request`."""
-        return load_engine(self.model, device, self.dtype, sharp=self.sharp)
+        return load_engine(self.model, device, self.dtype)
 
     def draw(self, engine: Engine, jobs: list[UpscaleJob], on_step: OnStep) -> Samples:
         """See `Request`. Raises UnavailableError (code ``memory``)."""

@@ -272,7 +272,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("pictures", nargs="*", type=Path, help="for photos: PNG, JPEG or WebP files")
     parser.add_argument("--sprites", type=Path, help="the sprite library that the scenes are drawn from")
     parser.add_argument("--model", default="small")
-    parser.add_argument("--sharp", action="store_true", help="the model's sharp upsampler")
     sizes = ", ".join(f"{name} {n}" for name, n in SCENES.items())
     parser.add_argument("-n", type=int, help=f"how many scenes, or pictures by code [default: {sizes}]")
     return parser
@@ -287,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     world = single_objects(args.sprites) if args.sprites else None
     judge = Judge.load(resolve_judge()) if args.what == "repaint" else None
     n = args.n or SCENES[args.what]
-    task = Task(Pipeline.load(resolve(args.model), sharp=args.sharp), world, judge, n, tuple(args.pictures))
+    task = Task(Pipeline.load(resolve(args.model)), world, judge, n, tuple(args.pictures))
     tell_head()
     with torch.no_grad():
         TASKS[args.what](task)

@@ -37,7 +37,6 @@ NETS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "base": lambda config: UNet(UNetConfig.from_dict(config)),
     "upsampler": lambda config: Upsampler(UpsamplerConfig.from_dict(config)),
     "sr_unet": lambda config: SRUNet(SRUNetConfig.from_dict(config)),
-    "sharp": lambda config: Upsampler(UpsamplerConfig.from_dict(config)),
 }
 """How each kind of stage builds its network from its config. A stage of several designs names its own: `encoder` in the
 config of a text stage, `design` in that of an upsampler."""
@@ -70,7 +69,6 @@ WIDTHS: dict[str, dict[str, str]] = {
     "prior": {"embed_dim": "embed_dim", "text_dim": "token_dim"},
     "base": {"cond_dim": "cond_dim", "text_dim": "text_dim"},
     "upsampler": {"text_dim": "pooled_dim"},
-    "sharp": {"text_dim": "pooled_dim"},
     "sr_unet": {"cond_dim": "cond_dim"},
 }
 """Design -> key of the table ``widths`` of config.json -> the key of the network's config that it repeats."""

@@ -7,7 +7,6 @@
                                                        pixels, number of tokens in training
     upsampler  low, size [text_dim, cond_dim]          sides in pixels of input and output, widths of the text vector
                                                        and of the image embedding
-    sharp      low, size [text_dim]                    the same
 
 Keys in [] are optional. A bundle has one text encoder, of kind clip or text. It may be incomplete, since training adds
 one stage after the other; the stages that are there have to fit.
@@ -30,12 +29,10 @@ WIDTHS: dict[str, tuple[str, ...]] = {
     "prior": ("embed_dim", "text_dim"),
     "base": ("cond_dim", "text_dim", "size"),
     "upsampler": ("low", "size"),
-    "sharp": ("low", "size"),
 }
 OPTIONAL: dict[str, tuple[str, ...]] = {
     "base": ("context",),
     "upsampler": ("text_dim", "cond_dim"),
-    "sharp": ("text_dim",),
 }
 ENCODERS = ("clip", "text")
 """The kinds of stage that encode the prompt."""
@@ -89,12 +86,6 @@ def check_compatible(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> 
                 m, n = widths[a.name][key], widths[b.name].get(other_key, 0)
                 if m and n and m != n:
                     raise _mismatch(f"{what} is {m} in stage {a.name!r} and {n} in stage {b.name!r}")
-    for entry in manifest.of_kind("sharp"):
-        other = entry.instead_of
-        if other not in [e.name for e in manifest.of_kind("upsampler")]:
-            raise _mismatch(f"the stage {entry.name!r} stands in for {other!r}, which is no upsampler of the model")
-        if widths[entry.name] != widths[str(other)]:
-            raise _mismatch(f"the stage {entry.name!r} has other widths than {other!r}, for which it stands in")
     sizes = [(e.name, widths[e.name].get("low"), widths[e.name]["size"]) for e in _pixel_stages(manifest)]
     for (name, _, size), (above, low, _) in pairwise(sizes):
         if size != low:

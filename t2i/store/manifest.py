@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ MANIFEST, CONFIG, WEIGHTS, TOKENIZER, CARD = (
     "tokenizer.json",
     "README.md",
 )
-KINDS = ("clip", "text", "prior", "base", "upsampler", "sharp")
+KINDS = ("clip", "text", "prior", "base", "upsampler")
 #: the fields of a SamplingConfig that stand in the table `defaults`; all others stand in `defaults.extra`
 PLAIN_FIELDS = ("steps", "guidance", "sampler", "schedule", "threshold")
 EXTRA_FIELDS = tuple(f.name for f in fields(SamplingConfig) if f.name not in PLAIN_FIELDS)
@@ -26,15 +26,13 @@ EXTRA_FIELDS = tuple(f.name for f in fields(SamplingConfig) if f.name not in PLA
 @dataclass(frozen=True)
 class StageEntry:
     """One stage. kind: one of `KINDS`. folder: a plain name inside the bundle, or, for a shared stage, inside the
-    bundle called `source`. defaults: how it is sampled unless a request says otherwise. instead_of: for a sharp stage,
-    which is no part of the cascade, the upsampler that it can stand in for."""
+    bundle called `source`. defaults: how it is sampled unless a request says otherwise."""
 
     name: str
     kind: str
     folder: str
     defaults: SamplingConfig = field(default_factory=SamplingConfig)
     source: str | None = None
-    instead_of: str | None = None
 
     @property
     def files(self) -> tuple[str, str]:
@@ -83,13 +81,6 @@ class Manifest:
         return self.files.get(entry.files[1], "")
 
 
-def sharpened(manifest: Manifest) -> Manifest:
-    """The manifest with upsamplers replaced by the sharp stages that can stand in for them."""
-    sharp = {e.instead_of: replace(e, kind="upsampler") for e in manifest.of_kind("sharp")}
-    stages = tuple(sharp.get(e.name, e) for e in manifest.stages if e.kind != "sharp")
-    return replace(manifest, stages=stages)
-
-
 def broken(where: Path, what: str) -> InputError:
     """The error for a file of a bundle that cannot be used."""
     return InputError(f"{where} cannot be used: {what}.", "Fetch or train this model again.", "bundle")
@@ -98,7 +89,7 @@ def broken(where: Path, what: str) -> InputError:
 def entry_table(entry: StageEntry) -> dict[str, Any]:
     """A stage as bundle.json has it. `source` stands there only where there is one, as in older bundles."""
     values = asdict(entry.defaults)
-    extra = {name: values[name] for name in EXTRA_FIELDS} | {"instead_of": entry.instead_of}
+    extra = {name: values[name] for name in EXTRA_FIELDS}
     defaults: dict[str, Any] = {name: values[name] for name in PLAIN_FIELDS}
     defaults["extra"] = {name: value for name, value in extra.items() if value is not None}
     table = {"name": entry.name, "kind": entry.kind, "folder": entry.folder, "defaults": defaults}
@@ -107,16 +98,15 @@ def entry_table(entry: StageEntry) -> dict[str, Any]:
 
 def _parse_entry(raw: Any, path: str) -> StageEntry:
     """The inverse of `entry_table`. Raises ValueError naming the key."""
-    from t2i.schema import as_table, convert, values_of
+    from t2i.schema import as_table, values_of
 
     raw, where = dict(as_table(raw, path)), f"{path}.defaults"
     defaults = dict(as_table(raw.pop("defaults", {}), where))
     extra = dict(as_table(defaults.pop("extra", {}), f"{where}.extra"))
-    instead_of = convert(str | None, extra.pop("instead_of", None), f"{where}.extra.instead_of")
     values = values_of(SamplingConfig, defaults, where, PLAIN_FIELDS)
     values |= values_of(SamplingConfig, extra, f"{where}.extra", EXTRA_FIELDS)
     own = values_of(StageEntry, raw, path, ("name", "kind", "folder", "source"))
-    return StageEntry(**own, defaults=SamplingConfig(**values), instead_of=instead_of)
+    return StageEntry(**own, defaults=SamplingConfig(**values))
 
 
 def parse_manifest(raw: dict[str, Any], where: Path) -> Manifest:

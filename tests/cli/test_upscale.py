@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +11,6 @@ from PIL import Image
 
 from t2i.cli.app import run
 from t2i.media.images import load_image, read_metadata
-from t2i.store.bundle import read_bundle, update_stage
-from t2i.store.manifest import StageEntry
 
 
 @pytest.fixture
@@ -117,7 +113,6 @@ def test_sixteen_bits_transparency_and_animation(place: Path, capsys: pytest.Cap
 REFUSED: dict[str, tuple[list[str], int, str]] = {
     "no size": (["photos"], 2, "nothing says how large"),
     "two sizes": (["photos", "--to", "64", "--scale", "2"], 2, "both say how large"),
-    "sharp": (["photos", "--to", "64", "--sharp"], 4, "the model 'tiny' has no sharp upsampler"),
     "not a folder": (["photos", "--to", "64", "-o", "a.png"], 2, "is not a folder"),
     "empty folder": (["nothing", "--to", "64"], 3, "holds no PNG"),
     "no match": (["x*.png", "--to", "64"], 3, "no file is called like x*.png"),
@@ -133,29 +128,3 @@ def test_what_is_refused(place: Path, capsys: pytest.CaptureFixture[str], name: 
     args, code, sentence = REFUSED[name]
     _, err = upscale(capsys, *args, code=code)
     assert sentence in err
-
-
-def test_the_sharp_upsampler_is_used_on_request(
-    place: Path, tiny: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    both = tmp_path / "both"
-    shutil.copytree(tiny, both)
-    bundle = read_bundle(both)
-    plain = bundle.manifest.of_kind("upsampler")[0]
-    defaults = replace(plain.defaults, steps=1, noise=0.0)
-    config, weights = bundle.load_stage(plain.name)
-    other = {name: 0.5 * t for name, t in weights.items()}
-    update_stage(both, StageEntry("sharp64", "sharp", "sharp64", defaults, instead_of=plain.name), (config, other))
-    assert [e.kind for e in read_bundle(both).manifest.stages] == ["clip", "prior", "base", "upsampler", "sharp"]
-    for number, args in enumerate(([], ["--sharp"], ["--sharp", "--steps", "sharp64=2"])):
-        more = ["photos/a.png", "--to", "80", "--trust", "-o", f"o{number}", "--device", "cpu", "--model", str(both)]
-        assert run(["upscale", *more, *args]) == 0
-    out = [load_image(f"o{i}/a.png").tobytes() for i in range(3)]
-    assert len(set(out)) == 3
-    facts = [read_metadata(Path(f"o{i}/a.png"))["t2i"] for i in range(3)]
-    assert [list(fact["settings"]["stages"]) for fact in facts] == [["upsampler64"], ["sharp64"], ["sharp64"]]
-    assert [list(fact["files"]) for fact in facts] == [["upsampler64"], ["sharp64"], ["sharp64"]]
-    # a cascade draws with the plain one
-    assert run(["sample", "a cat", "--seed", "1", "--model", str(both), "-o", "c.png", "--device", "cpu"]) == 0
-    assert "sharp64" not in read_metadata(Path("c.png"))["t2i"]["settings"]["stages"]
-    capsys.readouterr()

@@ -46,9 +46,9 @@ def test_every_stage_has_an_objective_and_is_offered() -> None:
 
 
 def test_the_table_decides_the_objective() -> None:
-    recipe = load_recipe("tiny", {"clip.locked": "true", "upsampler256.instead_of": "upsampler1024"})
+    recipe = load_recipe("first", {"clip.locked": "true"})
     kinds = {stage: recipe.stages[stage].kind for stage in STAGES}
-    assert kinds["clip"] == "clip_locked" and kinds["upsampler256"] == kinds["sharp256"] == "adversarial"
+    assert kinds["clip"] == "clip_locked" and kinds["upsampler256"] == "sr_unet"
     assert kinds["upsampler1024"] == "upsampler"
 
 

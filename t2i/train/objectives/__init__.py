@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from t2i.train.objective import EncoderObjective, Objective
-from t2i.train.objectives.adversarial import AdversarialObjective, AdversarialRecipe
 from t2i.train.objectives.base import BaseObjective, BaseRecipe
 from t2i.train.objectives.clip import ClipObjective, ClipRecipe
 from t2i.train.objectives.clip_locked import LockedClipObjective
@@ -21,7 +20,6 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "base": BaseObjective,
     "upsampler": UpsamplerObjective,
     "sr_unet": SRUNetObjective,
-    "adversarial": AdversarialObjective,
 }
 """What `StageRecipe.kind` says -> the objective."""
 
@@ -32,7 +30,6 @@ STAGES: dict[str, StageRecipe] = {
     "base": BaseRecipe(),
     "upsampler256": UpsamplerRecipe(),
     "upsampler1024": UpsamplerRecipe(size=1024, schedule=Schedule(steps=0, batch=32)),
-    "sharp256": AdversarialRecipe(),
 }
 """The stages in the order of their training, with the tables of recipes that do not name them. A schedule of 0 steps
 means that the stage is trained only where a recipe or the user says so."""

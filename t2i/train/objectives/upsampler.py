@@ -7,7 +7,7 @@ Ho 2021 (cascaded diffusion, section 4). Shapes: B crops of `crop` pixels a side
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from t2i.nets.upsampler import Upsampler, UpsamplerConfig
 from t2i.schema import Between
 from t2i.store.manifest import StageEntry
 from t2i.train.objective import Objective
-from t2i.train.recipe import Pixels, Recipe, Schedule, Share, StageRecipe, Weight
+from t2i.train.recipe import Pixels, Recipe, Schedule, Share, StageRecipe
 from t2i.train.sheets import COLUMNS, averaged, upsampler_rows
 from t2i.train.streams import examples_seed, first_weights
 
@@ -41,20 +41,16 @@ class UpsamplerRecipe(StageRecipe):
     blur: Share = 0.5  # chance of a Gaussian blur of the input
     noise: Share = 0.25  # the highest level of noise on the input
     drop_text: Share = 0.1  # for an upsampler that reads text (net.pooled_dim)
-    instead_of: str = ""  # the upsampler that this one starts from, and can stand in for (adversarial.py)
-    adversarial: Weight = 0.0  # of such a one: the weight of the critic's verdict beside the mean L1 error
 
     @property
     def kind(self) -> str:
-        return "adversarial" if self.instead_of else "upsampler"
+        return "upsampler"
 
 
 class UpsamplerObjective(Objective):
     """The denoising loss of crops at their small versions."""
 
     examples = "upsampler"
-    sheet_steps: ClassVar[int | None] = None
-    """Steps of the sampler for sample sheets; None: the recipe's."""
     config: UpsamplerRecipe
     net: Upsampler
 
@@ -68,18 +64,13 @@ class UpsamplerObjective(Objective):
 
     @classmethod
     def stage_spec(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
-        return StageEntry(name, "upsampler", name, recipe.sample.upsampler), cls.stage_config(recipe, name)
-
-    @classmethod
-    def stage_config(cls, recipe: Recipe, name: str) -> dict[str, Any]:
-        """The stage's config.json."""
         part = recipe.stage(name, UpsamplerRecipe)
         config: dict[str, Any] = {"net": part.net.to_dict()}
         config |= {"prediction": part.objective.prediction, "process": {"kind": "flow"}}
         config["widths"] = {"low": part.size // part.net.scale, "size": part.size}
         if part.net.pooled_dim:
             config["widths"]["text_dim"] = part.net.pooled_dim
-        return config
+        return StageEntry(name, "upsampler", name, recipe.sample.upsampler), config
 
     @classmethod
     def rules(cls, recipe: Recipe, name: str, stages: tuple[str, ...]) -> list[tuple[bool, str]]:
@@ -88,7 +79,6 @@ class UpsamplerObjective(Objective):
         part = recipe.stage(name, UpsamplerRecipe)
         unit = part.net.unshuffle
         return [
-            (bool(part.instead_of) == bool(part.adversarial), f"{name}.instead_of and {name}.adversarial go together"),
             (part.crop <= (part.drawn or part.size), f"{name}.crop is larger than its pictures"),
             (
                 part.crop % unit == 0 == part.size % unit == (part.drawn or 0) % unit,
@@ -159,7 +149,7 @@ class UpsamplerObjective(Objective):
         size, prediction = self.config.drawn or self.config.size, self.config.objective.prediction
         seed = examples_seed(self.recipe.seed, "sheets")
         high = self.source.batch(seed, 0, COLUMNS // 2, size).pixels.to(self.device)
-        steps = self.sheet_steps or self.recipe.sample.upsampler.steps
+        steps = self.recipe.sample.upsampler.steps
         with torch.no_grad(), averaged(self.module, average):
             return upsampler_rows(self.net, prediction, self.name, high, steps)
 
