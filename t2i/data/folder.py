@@ -70,11 +70,14 @@ class FolderSource:
         if len(self.broken) == len(self.entries):
             self._none_left()
 
-    def batch(self, seed: int, step: int, n: int, size: int, masks: bool = False) -> Examples:
+    def batch(
+        self, seed: int, step: int, n: int, size: int, masks: bool = False, moves: Tensor | None = None
+    ) -> Examples:
         """Pictures step*n to step*n + n - 1 of an endless order. Every epoch is a new permutation.
 
-        There are never masks: a folder has none.
+        There are never masks: a folder has none, and nothing in it can be moved.
         """
+        assert moves is None, "moves of things that have no boxes"
         positions = range(step * n, (step + 1) * n)
         rows, captions, content = [], [], []
         for position in positions:
@@ -83,6 +86,10 @@ class FolderSource:
             captions.append(self._caption(index, seed, position, 0))
             content.append(self.entries[index].captions[0].casefold())
         return Examples(torch.stack(rows), captions, content, content)
+
+    @property
+    def plain(self) -> None:
+        """See `Source`."""
 
     def captions(self, seed: int, index: int, take: int) -> str:
         return self._caption(self._usable(self._index(seed, index)), seed, index, take)

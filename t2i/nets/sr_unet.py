@@ -6,14 +6,15 @@ Level i works on a grid of h/2^i; pixel shuffle makes the large picture from the
 The small picture comes with Gaussian noise of a known level (conditioning augmentation: Ho 2021, 2106.15282, section
 4; Imagen, 2205.11487, section 2.4). At sampling, a level above 0 lets the network redraw what the base smudged. CLIP's
 image embedding says what to redraw: as a vector by AdaGN, and, where the embedding has cells (ClipConfig.cell_dim), as
-a map. The network predicts x_0 and has no noise of its own to remove: one pass is a whole run.
+a map. In a model without image embeddings the text's vector takes its place. The network predicts x_0 and has no noise
+of its own to remove: one pass is a whole run.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,15 +29,16 @@ from t2i.schema import Between
 
 @dataclass(frozen=True)
 class SRUNetConfig(NetConfig):
-    """channels, down, up: width and number of residual blocks of each level. cond_dim: width of what the picture is
-    told to show, an image embedding or a text's vector; its last z_cells * z_grid^2 numbers are laid out as a map
-    (0: it is a vector alone)."""
+    """channels, down, up: width and number of residual blocks of each level. reads: what says what the picture shows,
+    CLIP's embedding of an image or the pooled vector of a text; cond_dim: its width, of which the last
+    z_cells * z_grid^2 numbers are laid out as a map (0: it is a vector alone)."""
 
     scale: Annotated[int, Between(2, 64)] = 4
     channels: Widths = (48, 96, 192)
     down: Depths = (1, 2, 3)
     up: Depths = (2, 3, 2)
     emb_dim: Width = 384
+    reads: Literal["image", "text"] = "image"
     cond_dim: Width = 512
     z_grid: Annotated[int, Between(0, 256)] = 8
     z_cells: Annotated[int, Between(0, 1024)] = 4
@@ -57,6 +59,16 @@ class SRUNetConfig(NetConfig):
     def head_dim(self) -> int:
         """How many numbers of the embedding come before those of its cells."""
         return self.cond_dim - self.z_cells * self.z_grid**2
+
+    @property
+    def image_dim(self) -> int:
+        """Width of the image embedding that it reads; 0: none."""
+        return self.cond_dim if self.reads == "image" else 0
+
+    @property
+    def pooled_dim(self) -> int:
+        """Width of the text's vector that it reads; 0: none."""
+        return self.cond_dim if self.reads == "text" else 0
 
     @property
     def one_pass(self) -> bool:
@@ -110,8 +122,8 @@ class SRUNet(nn.Module):
         corner: Tensor | None = None,
         whole: tuple[int, int] | None = None,
     ) -> Tensor:
-        """low (B, 3, h, w) in [-1, 1] with noise of `level` (B,) in [0, 1] added; z (B, cond_dim), of unit norm;
-        keep (B,) bool: False takes the learned null, as does z None.
+        """low (B, 3, h, w) in [-1, 1] with noise of `level` (B,) in [0, 1] added; z (B, cond_dim), an image
+        embedding of unit norm or a text's vector of any; keep (B,) bool: False takes the learned null, as does z None.
 
         corner (B, 2), whole (h, w): low is a crop that begins there, (y, x) in small pixels divisible by
         config.multiple, of a picture of this size; without, low is the whole picture. The output is not clipped.
@@ -119,6 +131,8 @@ class SRUNet(nn.Module):
         c = self.config
         assert low.shape[2] % c.multiple == 0 == low.shape[3] % c.multiple, (tuple(low.shape), c.multiple)
         null = self.null_z.expand(len(low), -1)
+        if z is not None and c.reads == "text":
+            z = F.normalize(z.float(), dim=-1)
         z = null if z is None else keep_or(keep, z.to(null.dtype) * c.cond_dim**0.5, null)
         emb = self.level(level) + self.z_emb(z[:, : c.head_dim])
         cells = self.z_map(z[:, c.head_dim :].unflatten(1, (c.z_cells, c.z_grid, c.z_grid))) if c.z_cells else None

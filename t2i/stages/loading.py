@@ -69,7 +69,7 @@ WIDTHS: dict[str, dict[str, str]] = {
     "prior": {"embed_dim": "embed_dim", "text_dim": "token_dim"},
     "base": {"cond_dim": "cond_dim", "text_dim": "text_dim"},
     "upsampler": {"text_dim": "pooled_dim"},
-    "sr_unet": {"cond_dim": "cond_dim"},
+    "sr_unet": {"cond_dim": "image_dim", "text_dim": "pooled_dim"},
 }
 """Design -> key of the table ``widths`` of config.json -> the key of the network's config that it repeats."""
 

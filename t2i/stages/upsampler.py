@@ -92,7 +92,7 @@ def reads_text(stage: Stage) -> bool:
 
 def reads_image(stage: Stage) -> bool:
     """Whether the upsampler reads the image embedding."""
-    return bool(getattr(stage.config, "cond_dim", 0))
+    return bool(getattr(stage.config, "image_dim", 0))
 
 
 @dataclass(frozen=True)

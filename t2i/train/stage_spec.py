@@ -21,7 +21,9 @@ def stage_spec(recipe: Recipe, stage: str) -> tuple[StageEntry, dict[str, Any]]:
 
 def learned_from_encoder(bundle: Bundle, entry: StageEntry) -> bool:
     """Whether a stage of the bundle was trained on its text encoder, and so is worth nothing beside a new one."""
-    reads = bundle.configs[entry.name]["widths"].get("text_dim")
+    widths = bundle.configs[entry.name]["widths"]
+    # a shared stage may read the embeddings of its own model's CLIP
+    reads = widths.get("text_dim") or (widths.get("cond_dim") and not entry.source)
     return entry.kind in ("prior", "base") or bool(reads and entry.kind not in ENCODERS)
 
 

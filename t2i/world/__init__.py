@@ -10,6 +10,7 @@ detector trained on these scenes; `reading` compares what it finds with what a p
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,6 +81,12 @@ class World:
         library = Path(sprites) if sprites else None
         self.atlas = load_atlas(self.things, self.keys, styles, library, resolution).to(device)
         self.layout = Layout(replace(config, styles=styles), self.things, drawn, places)
+
+    def at(self, place: str) -> World:
+        """The world of this one place, with the same things."""
+        world = copy.copy(self)
+        world.layout = replace(self.layout, places=(place,))
+        return world
 
     @property
     def places(self) -> tuple[str, ...]:

@@ -73,12 +73,16 @@ def luma(pixels: Tensor) -> Tensor:
 
 def box_ssim(a: Tensor, b: Tensor) -> float:
     """SSIM of two lumas (H, W) in [-1, 1]: the mean over all windows of 7 x 7 pixels that lie inside."""
-    x, y = a.double(), b.double()
-    moments = torch.stack([x, y, x * x, y * y, x * y])[:, None]
-    mu_x, mu_y, xx, yy, xy = F.avg_pool2d(moments, WINDOW, stride=1)[:, 0]
+    return float(ssim_map(a.double(), b.double()).mean())
+
+
+def ssim_map(x: Tensor, y: Tensor) -> Tensor:
+    """SSIM (..., H - 6, W - 6) of lumas (..., H, W) in [-1, 1], one number for each window that lies inside."""
+    moments = torch.stack([x, y, x * x, y * y, x * y])
+    mu_x, mu_y, xx, yy, xy = F.avg_pool2d(moments.flatten(0, -3), WINDOW, stride=1).unflatten(0, moments.shape[:-2])
     var_x, var_y, cov = xx - mu_x**2, yy - mu_y**2, xy - mu_x * mu_y
     luminance = (2 * mu_x * mu_y + C1) / (mu_x**2 + mu_y**2 + C1)
-    return float((luminance * (2 * cov + C2) / (var_x + var_y + C2)).mean())
+    return luminance * (2 * cov + C2) / (var_x + var_y + C2)
 
 
 def edge_energy(y: Tensor) -> float:
