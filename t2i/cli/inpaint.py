@@ -101,6 +101,7 @@ def inpaint(
     steps: opt.Steps = None,
     guidance: opt.Guidance = None,
     negative: opt.Negative = "",
+    lora: opt.Loras = None,
     show_mask: Annotated[
         bool, typer.Option("--show-mask", help="Save the mask beside the pictures.", rich_help_panel=Panel.EXTRA)
     ] = False,
@@ -135,7 +136,7 @@ def inpaint(
     from t2i.jobs.settings import check_options, read_settings
     from t2i.store.models import find_model
 
-    opt.check_run(n, dtype, device)
+    opt.check_run(n, device)
     check_choice("mask-mode", mask_mode, MODES)
     check_choice("mask-shape", mask_shape, ("box", "exact"))
     if prompt is not None and not prompt.strip():
@@ -154,6 +155,7 @@ def inpaint(
     check_options(options)
     boxes = [parse_box(b) for b in box or []]
     signer = opt.read_signer(sign_cert, sign_key)
+    loading = opt.read_loading(dtype, lora)
 
     source = read_source(ui, picture, strict)
     white = read_mask(ui, mask, source.image.size, mask_mode, strict) if mask is not None else None
@@ -169,7 +171,7 @@ def inpaint(
         stored.check_can("--mask-text")
     paths = OutputPaths(output, stored.manifest.name)
     edit = InpaintRequest(ui, source, painted, margins, feather, looked_for, mask_shape, mask_grow, mask_threshold)
-    settings = edit.apply(read_settings(stored, dtype, options, bool(text)))
+    settings = edit.apply(read_settings(stored, loading, options, bool(text)))
     fallback = random_seed()
     title = f"{picture.stem} {text or 'removed'}"
     jobs = [Job(text, s, i, i, settings, title) for i, s in enumerate(opt.seeds_or(seeds, fallback, n))]

@@ -25,6 +25,8 @@ EPILOG = """Examples:
   t2i models rm sd-turbo
 """
 
+UNPINNED = "it was not pulled, so there are no hashes to compare them with"
+
 app = typer.Typer(
     help="List, show, verify, fetch and remove models.", epilog=EPILOG, no_args_is_help=False, rich_markup_mode=None
 )
@@ -111,7 +113,8 @@ def verify(
     debug: opt.Debug = False,
 ) -> None:
     """Read every file of a model, compare the hashes, load what a picture needs, and look for stages that are not
-    trained yet. Every model is looked at; exits 3 if one is damaged or unfinished."""
+    trained yet. A folder in diffusers' layout that was not pulled has no hashes: its files are read and their headers
+    checked. Every model is looked at; exits 3 if one is damaged or unfinished."""
     ui: UI = ctx.obj
     from t2i.errors import InputError
     from t2i.stages.loading import check_loads
@@ -120,7 +123,7 @@ def verify(
     from t2i.store.manifest import MANIFEST
     from t2i.store.pulled import pulled_models
     from t2i.store.registry import list_models, resolve
-    from t2i.store.verification import verify_model
+    from t2i.store.verification import Verified, verify_model
 
     if models and len(models) == 1:
         resolve(models[0])  # the one that was asked for is not there: that is the whole answer
@@ -130,22 +133,26 @@ def verify(
     broken = 0
     for name, known in names:
         fault: T2IError | None = None
-        path, files, lacks = known, list[str](), list[str]()
+        path, found = known, Verified(())
         try:
             path = known or resolve(name)
-            files, lacks = verify_model(path)
+            found = verify_model(path)
             if (path / MANIFEST).is_file():
                 check_loads(read_bundle(path))
-            if lacks:
-                raise unfinished_error(name, lacks)
+            if found.lacks:
+                raise unfinished_error(name, list(found.lacks))
         except T2IError as error:
             fault, broken = error, broken + 1
             ui.fail(error)
         if ui.json:
-            said = {"ok": fault is None, "files": len(files), "fault": fault and fault.message, "lacks": lacks}
-            ui.record({"name": name, "path": path and str(path), **said})
+            facts = {"name": name, "path": path and str(path), "ok": fault is None, "files": len(found.files)}
+            compared = fault is None and found.compared
+            ui.record({**facts, "compared": compared, "fault": fault and fault.message, "lacks": list(found.lacks)})
         elif fault is None:
-            ui.line(f"{safe(name)}: whole, {len(files)} files")
+            files = f"{len(found.files)} files"
+            ui.line(
+                f"{safe(name)}: whole, {files}" if found.compared else f"{safe(name)}: readable, {files}; {UNPINNED}"
+            )
     if broken:
         count = f"{broken} of {len(names)} models" if len(names) > 1 else f"the model {names[0][0]!r}"
         raise InputError(f"{count} cannot be used.", code="bundle")

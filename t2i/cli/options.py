@@ -15,6 +15,7 @@ from t2i.jobs.device import check_device, pick_device
 from t2i.jobs.output_paths import check_writable
 from t2i.jobs.parsing import DTYPES, check_choice, check_count
 from t2i.sampling import SAMPLERS
+from t2i.store.load_options import LoadOptions
 
 if TYPE_CHECKING:
     from t2i.cli.ui import UI
@@ -51,6 +52,16 @@ Negative = Annotated[
 Sampler = Annotated[
     str | None,
     typer.Option(metavar="NAME", help=f"Of the base: {', '.join(SAMPLERS)}.", rich_help_panel=Panel.PICTURE),
+]
+Loras = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lora",
+        metavar="FILE|ORG/NAME[:SCALE]",
+        help="Add a LoRA, as in style.safetensors:0.8.",
+        show_default=False,
+        rich_help_panel=Panel.PICTURE,
+    ),
 ]
 Thresholds = Annotated[
     str | None,
@@ -180,12 +191,21 @@ def read_signer(cert: Path | None, key: Path | None) -> Signer | None:
     return Signer.load(cert, key)
 
 
-def check_run(n: int | None, dtype: str, device: str) -> None:
-    """Raise UsageError for a number of pictures or a number format that makes no sense, UnavailableError for a device
-    that is not here."""
+def check_run(n: int | None, device: str) -> None:
+    """Raise UsageError for a number of pictures or a device that makes no sense."""
     check_count(n)
-    check_choice("dtype", dtype, DTYPES)
     check_device(device)
+
+
+def read_loading(dtype: str, loras: Sequence[str] | None = None) -> LoadOptions:
+    """How the weights are to be loaded. Raises UsageError, UnavailableError and InputError as `read_lora`."""
+    from t2i.store.lora import read_lora
+
+    check_choice("dtype", dtype, DTYPES)
+    found = tuple(read_lora(text) for text in loras or [])
+    if len({lora.sha256 for lora in found}) < len(found):
+        raise UsageError("--lora names one LoRA twice.", "Name each once, with the scale that it should have.")
+    return LoadOptions(dtype, found)
 
 
 def begin(

@@ -53,6 +53,7 @@ def pull(
     if variant and not variant.isalnum():
         raise UsageError(f"--variant {variant!r} is no name of a variant.", "Write fp16, or bf16.")
     opt.environment(offline, deterministic=False)
+    from t2i.store.lora import is_lora
     from t2i.store.pull import is_complete, plan_pull
     from t2i.store.pull import pull as fetch
 
@@ -66,7 +67,8 @@ def pull(
         if not dry_run:
             with ui.transfer(name.repo, plan.size) as on_bytes:
                 fetch(plan, on_bytes)
-            ui.note(f"{name.repo} is {'here' if whole else 'pulled'}: --model {asked}")
+            option = "--lora" if is_lora(plan.folder) else "--model"
+            ui.note(f"{name.repo} is {'here' if whole else 'pulled'}: {option} {asked}")
         if ui.json:
             ui.record(_facts(plan, 0 if dry_run else missing) | {"dry_run": dry_run})
         elif not dry_run:

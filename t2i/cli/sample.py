@@ -14,6 +14,7 @@ from t2i.cli.ui import UI
 from t2i.errors import GateError, UsageError
 from t2i.jobs.parsing import parse_seeds
 from t2i.prompts import check_prompt, random_seed
+from t2i.store.lora import Lora, read_lora
 
 EPILOG = """Examples:
 
@@ -55,6 +56,7 @@ def sample(
     guidance: opt.Guidance = None,
     negative: opt.Negative = "",
     sampler: opt.Sampler = None,
+    lora: opt.Loras = None,
     threshold: opt.Thresholds = None,
     sr_noise: opt.Noise = None,
     prior: Annotated[
@@ -150,14 +152,15 @@ def sample(
     from t2i.jobs.sweep import parse_sweep
     from t2i.store.models import find_model
 
-    opt.check_run(n, dtype, device)
+    opt.check_run(n, device)
     if replay is not None:
         opt.check_alone(
-            ctx, "--replay", "replay", "from_", "prompt", "model", "device", "offline", "deterministic",
+            ctx, "--replay", "replay", "from_", "prompt", "model", "lora", "device", "offline", "deterministic",
             "json", "quiet", "debug",
         )  # fmt: skip
         opt.environment(offline, deterministic)
-        _replay(ui, replay, prompt, model if opt.is_given(ctx, "model") else None, device, from_ or [])
+        named = model if opt.is_given(ctx, "model") else None
+        _replay(ui, replay, prompt, named, device, from_ or [], [read_lora(text) for text in lora or []])
         return
     if from_:
         raise UsageError("--from needs --replay.", "To start from a picture, write --init IMAGE.")
@@ -178,19 +181,21 @@ def sample(
     axes = parse_sweep(sweep or [])
     lines = [PromptLine(check_prompt(prompt))] if prompt is not None else read_lines(file or "-")
     signer = edit.signer(opt.read_signer(sign_cert, sign_key))
+    loading = opt.read_loading(dtype, lora)
 
     stored = find_model(model)
     stored.check_can("t2i sample")
+    stored.check_load(loading)
     stored.check_options(options)
     edit.check_model(stored)
     paths = OutputPaths(output, stored.manifest.name)
     fallback = random_seed() if prompt is not None else None
     if init is not None:
         assert prompt is not None
-        jobs = edit.jobs(prompt, opt.seeds_or(seeds, fallback, n), read_settings(stored, dtype, options))
+        jobs = edit.jobs(prompt, opt.seeds_or(seeds, fallback, n), read_settings(stored, loading, options))
     else:
         jobs = plan(
-            lines, n, seeds, options, lambda said: edit.apply(read_settings(stored, dtype, said)), axes, fallback
+            lines, n, seeds, options, lambda said: edit.apply(read_settings(stored, loading, said)), axes, fallback
         )
     opt.begin(ui, paths, jobs, None if seeds else fallback, offline, deterministic, device)
     ui.screen = Screen.wanted(ui, show, preview)
@@ -204,11 +209,14 @@ def sample(
     runner.finish()
 
 
-def _replay(ui: UI, path: Path, prompt: str | None, model: str | None, device: str, sources: Sequence[Path]) -> None:
+def _replay(
+    ui: UI, path: Path, prompt: str | None, model: str | None, device: str, sources: Sequence[Path],
+    loras: Sequence[Lora],
+) -> None:  # fmt: skip
     """Raises GateError for a picture that comes out different."""
     from t2i.jobs.replay import replay
 
-    result = replay(ui, path, prompt, model, device, sources)
+    result = replay(ui, path, prompt, model, device, sources, loras)
     most, mean, share = result.max_difference, result.mean_difference, result.differing
     if ui.json:
         table = {"replayed": str(path), "verdict": result.verdict, "identical": result.identical}

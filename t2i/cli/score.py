@@ -39,6 +39,8 @@ DRAWING = {
     "size": "--size",
     "steps": "--steps",
     "guidance": "--guidance",
+    "lora": "--lora",
+    "dtype": "--dtype",
     "out": "--out",
 }
 
@@ -103,6 +105,13 @@ def score(
     guidance: Annotated[
         str | None, typer.Option(metavar="G|STAGE=G,…", help="As in t2i sample.", rich_help_panel=Panel.SUITE)
     ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option("--lora", metavar="FILE|ORG/NAME[:SCALE]", help="As in t2i sample.", rich_help_panel=Panel.SUITE),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(metavar="TYPE", help="As in t2i sample.", rich_help_panel=Panel.SUITE)
+    ] = "float32",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -274,7 +283,7 @@ def score(
         places=places or (),
         suite=suite,
         limit=limit,
-        draw=DrawOptions(n, seed, model, settings, out),
+        draw=DrawOptions(n, seed, model, settings, out, opt.read_loading(dtype, lora)),
         prompts=prompts,
         labels=texts,
         metrics=wanted,

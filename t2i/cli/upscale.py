@@ -13,7 +13,7 @@ from t2i.cli.ui import UI
 from t2i.errors import InputError, UnavailableError, UsageError
 from t2i.jobs.device import check_device
 from t2i.jobs.output_paths import check_writable
-from t2i.jobs.parsing import DTYPES, MAX_SCALE, MAX_SIDE, check_choice, per_stage
+from t2i.jobs.parsing import MAX_SCALE, MAX_SIDE, per_stage
 from t2i.prompts import check_prompt, seeds_from
 
 EPILOG = """Examples:
@@ -49,6 +49,7 @@ def upscale(
         typer.Option("--trust", help="Keep all of the model's detail, unmeasured.", rich_help_panel=Panel.PICTURE),
     ] = False,
     steps: opt.Steps = None,
+    lora: opt.Loras = None,
     seed: Annotated[
         int, typer.Option(metavar="S", min=0, help="Of the detail that is drawn.", rich_help_panel=Panel.PICTURE)
     ] = 0,
@@ -86,17 +87,18 @@ def upscale(
     if (to is None) == (scale is None):
         what = "nothing says how large." if to is None else "--to and --scale both say how large."
         raise UsageError(what, "Write --to 1024, or --scale 4.")
-    check_choice("dtype", dtype, DTYPES)
     check_device(device)
     seeds_from(seed, 1, "--seed ")
     text = check_prompt(prompt) if prompt is not None else ""
     if not output or Path(output).suffix.lower() in SUFFIXES:
         raise UsageError(f"-o {output!r} is not a folder.", "Write -o big/")
     signer = opt.read_signer(sign_cert, sign_key)
+    loading = opt.read_loading(dtype, lora)
     files = expand_paths(pictures)
 
     stored = find_model(model)
     stored.check_can("t2i upscale")
+    stored.check_load(loading)
     stored.check_options({})
     name, upsamplers = stored.manifest.name, stored.manifest.of_kind("upsampler")
     if not isinstance(stored, Bundle) and opt.is_given(ctx, "tile"):
@@ -110,7 +112,7 @@ def upscale(
     opt.environment(offline, deterministic, device)
     request = UpscaleRequest(
         ui, stored, Path(output), to, scale, text, seed, {k: int(v) for k, v in counts.items()}, tile,
-        measured, dtype, overwrite, strict, no_prompt_metadata, signer,
+        measured, loading, overwrite, strict, no_prompt_metadata, signer,
     )  # fmt: skip
     if text and not request.reads_text:
         ui.warn(f"the upsampler of {name!r} reads no text: --prompt only goes into the record")

@@ -98,7 +98,7 @@ def vary(
     from t2i.jobs.vary import VaryRequest, write_animations
     from t2i.store.models import find_model
 
-    opt.check_run(n, dtype, device)
+    opt.check_run(n, device)
     if animate is not None:
         check_choice("animate", animate, ANIMATIONS)
         if to is None and to_text is None:
@@ -113,6 +113,7 @@ def vary(
     )  # fmt: skip
     check_options(options)
     signer = edit.signer(opt.read_signer(sign_cert, sign_key))
+    loading = opt.read_loading(dtype)
 
     stored = find_model(model)
     stored.check_options(options)
@@ -120,7 +121,7 @@ def vary(
     paths = OutputPaths(output, stored.manifest.name)
     fallback = random_seed()
     jobs = edit.jobs(
-        prompt or "", opt.seeds_or(seeds, fallback, n), read_settings(stored, dtype, options, bool(prompt))
+        prompt or "", opt.seeds_or(seeds, fallback, n), read_settings(stored, loading, options, bool(prompt))
     )
     opt.begin(ui, paths, jobs, None if seeds else fallback, offline, deterministic, device)
     ui.screen = Screen.wanted(ui, show, preview)

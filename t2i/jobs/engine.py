@@ -9,19 +9,20 @@ from t2i.store.bundle import Bundle
 if TYPE_CHECKING:
     from t2i.engine import Engine
     from t2i.pipeline import Pipeline
+    from t2i.store.load_options import LoadOptions
     from t2i.store.models import StoredModel
 
 
-def load_engine(model: StoredModel, device: str, dtype: str) -> Engine:
+def load_engine(model: StoredModel, device: str, loading: LoadOptions) -> Engine:
     """Load the weights. Raises InputError for a damaged model."""
     if isinstance(model, Bundle):
         from t2i.edit.own_engine import OwnEngine
         from t2i.pipeline import Pipeline
 
-        return OwnEngine(Pipeline.load(model.path, device=device, dtype=dtype))
+        return OwnEngine(Pipeline.load(model.path, device=device, dtype=loading.dtype))
     from t2i.open.engine import DiffusersEngine
 
-    return DiffusersEngine.load(model, device, dtype)
+    return DiffusersEngine.load(model, device, loading)
 
 
 def own_pipeline(engine: Engine) -> Pipeline:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t2i.errors import InputError, T2IError, UsageError
+from t2i.errors import InputError, T2IError, UnavailableError, UsageError
 from t2i.jobs.device import pick_device
 from t2i.jobs.engine import load_engine
 from t2i.jobs.job import Job
 from t2i.jobs.output_paths import OutputPaths
-from t2i.jobs.parsing import DTYPES
+from t2i.jobs.replay_loading import loading_of
 from t2i.jobs.replay_sources import Redrawn, Sources, request_of
 from t2i.jobs.reporter import Reporter
 from t2i.jobs.request import DrawRequest
@@ -23,6 +23,8 @@ from t2i.prompts import MAX_SEED, check_prompt, check_text
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from t2i.store.load_options import LoadOptions
+    from t2i.store.lora import Lora
     from t2i.store.models import StoredModel
 
 HINT = "Pictures of t2i sample, vary and inpaint can be replayed; `t2i info` shows what this one says."
@@ -56,19 +58,26 @@ class _Recorded:
 
     prompt: str
     seed: int
-    dtype: str
+    loading: LoadOptions
     options: dict[str, str]
     edit: Redrawn
 
 
 def replay(
-    reporter: Reporter, path: Path, prompt: str | None, model: str | None, device: str, sources: Sequence[Path] = ()
+    reporter: Reporter,
+    path: Path,
+    prompt: str | None,
+    model: str | None,
+    device: str,
+    sources: Sequence[Path] = (),
+    loras: Sequence[Lora] = (),
 ) -> Replay:
     """Draw the picture at ``path`` again and compare the pixels; a JPEG or WebP is compared in its own format.
 
     ``prompt`` is for a picture whose record keeps its prompt private, ``model`` for a model that has another name here.
-    ``sources``: the pictures, and the mask, that it was made from. Raises UsageError for a list of pictures, InputError
-    for a picture that does not say how it was made, or whose sources are missing.
+    ``sources``: the pictures, and the mask, that it was made from. ``loras``: that it was made with, unless they were
+    pulled. Raises UsageError for a list of pictures, InputError for a picture that does not say how it was made, or
+    whose sources are missing.
     """
     from t2i.media.images import load_image, read_metadata, to_pil
 
@@ -81,20 +90,22 @@ def replay(
         tool = (facts["generator"] or {}).get("tool")
         whose = f"was made by {tool}" if tool else "does not say how it was made"
         raise InputError(f"{path} {whose}.", HINT, "image")
-    asked = _read(path, record, prompt, Sources(reporter, path, sources))
+    asked = _read(path, record, prompt, Sources(reporter, path, sources), loras)
     stored = _model(path, record, model)
-    try:
-        settings = asked.edit.apply(read_settings(stored, asked.dtype, asked.options))
-    except T2IError as error:
-        raise InputError(f"the model cannot do what {path} says: {error.message}", HINT, "image") from error
-    job = Job(asked.prompt, asked.seed, 0, 0, settings)
     same_weights = record.get("weights") == stored.digest
+    try:
+        settings = asked.edit.apply(read_settings(stored, asked.loading, asked.options))
+    except T2IError as error:
+        what = f"the model {stored.manifest.name!r} cannot do what {path} says: {error.message}"
+        hint = HINT if same_weights else "It was made with other weights: name its model with --model."
+        raise InputError(what, hint, "image") from error
+    job = Job(asked.prompt, asked.seed, 0, 0, settings)
     if not same_weights:
         reporter.warn("the weights here are not those that the picture was made with")
     elif record.get("key") != DrawRequest(stored, OutputPaths("out", "replay").names).key(job):
         reporter.warn("the picture's record does not fit together: it was changed, or the prompt is another")
     with reporter.progress(f"replaying {path.name}") as on_step:
-        engine = load_engine(stored, pick_device(device), asked.dtype)
+        engine = load_engine(stored, pick_device(device), asked.loading)
         image = to_pil(asked.edit.draw(engine, [job], settings.request(False), on_step).images[0])
     if facts["format"] != "PNG":
         image = _recompressed(image, path, facts["format"])
@@ -116,7 +127,7 @@ def _recompressed(image: Image, path: Path, format_: str) -> Image:
     return Pillow.open(data).convert("RGB")
 
 
-def _read(path: Path, record: dict[str, Any], prompt: str | None, sources: Sources) -> _Recorded:
+def _read(path: Path, record: dict[str, Any], prompt: str | None, sources: Sources, loras: Sequence[Lora]) -> _Recorded:
     """Check a record. A file may say anything."""
     seed, settings = record.get("seed"), record.get("settings")
     text = record.get("prompt")
@@ -125,30 +136,40 @@ def _read(path: Path, record: dict[str, Any], prompt: str | None, sources: Sourc
         raise InputError(f"{path} keeps its prompt to itself.", hint, "image")
     if text is not None and prompt is not None and prompt.strip() != text:
         raise UsageError("the picture says its own prompt.", "Leave the prompt out.")
-    negative, dtype = record.get("negative") or "", isinstance(settings, dict) and settings.get("dtype")
+    negative = record.get("negative") or ""
     try:
         if type(seed) is not int or not 0 <= seed <= MAX_SEED or not isinstance(settings, dict):
             raise ValueError("no seed")
         said = prompt if text is None else text
-        if dtype not in DTYPES or not isinstance(negative, str) or not isinstance(said, str):
+        if not isinstance(negative, str) or not isinstance(said, str):
             raise ValueError("no settings")
         if said or record.get("command") == "sample":  # an edit may have no prompt
             said = check_prompt(said, f"the prompt of {path}")
         options = from_record(settings, check_text(negative, f"the negative prompt of {path}"))
         edit = request_of(str(record["command"]), settings, sources)
+        loading = loading_of(path, settings, loras)
     except ValueError as error:
         raise InputError(f"{path} does not say how it was made.", HINT, "image") from error
-    return _Recorded(said, seed, str(dtype), options, edit)
+    return _Recorded(said, seed, loading, options, edit)
 
 
 def _model(path: Path, record: dict[str, Any], model: str | None) -> StoredModel:
+    from t2i.store.hub_names import parse_hub_name
     from t2i.store.models import find_model
 
     name = model if model is not None else record.get("model")
     if not isinstance(name, str) or (model is None and ("/" in name or "\\" in name or name in ("", ".", ".."))):
         # a record may name a model, never a place on this machine
         raise InputError(f"{path} names no model.", "Name it with --model.", "image")
-    return find_model(name)
+    try:
+        return find_model(name)
+    except UnavailableError as error:
+        is_pulled = "@" in name and parse_hub_name(name) is not None  # the message says how to pull it
+        if model is not None or is_pulled or error.code != "model":
+            raise
+        # what is called alike is another model: the record has the name of a folder, not its place
+        what = f"{path} was made with the model {name!r}, which is not here."
+        raise UnavailableError(what, "Name it with --model: its name, or the folder that it is in.", "model") from error
 
 
 def _difference(a: Image, b: Image) -> tuple[int, float, float]:

@@ -129,7 +129,7 @@ class DrawRequest:
 
     def load(self, job: Job, device: str) -> Engine:
         """See `Request`."""
-        return load_engine(self.model, device, job.settings.table["dtype"])
+        return load_engine(self.model, device, job.settings.loading)
 
     def draw(self, engine: Engine, jobs: list[Job], on_step: OnStep) -> Samples:
         """See `Request`."""

@@ -16,6 +16,7 @@ from t2i.jobs.parsing import check_choice, parse_thresholds
 from t2i.jobs.stage_options import STAGE_OPTIONS, number_text, numbers_text
 from t2i.prompts import check_text
 from t2i.sampling import SAMPLERS, SampleRequest, SamplingConfig, Size, Threshold, by_stage
+from t2i.store.load_options import LoadOptions
 from t2i.store.manifest import EXTRA_FIELDS
 
 if TYPE_CHECKING:
@@ -29,13 +30,14 @@ NAMES = ("size", *STAGE_OPTIONS, "negative")
 class Settings:
     """Settings that were checked against a model.
 
-    size: of the picture in pixels; stages: what differs from the stages' defaults; table: how all of it stands in
-    a picture's key and record; group: pictures of one group may be drawn together.
+    size: of the picture in pixels; stages: what differs from the stages' defaults; loading: how the weights are loaded;
+    table: how all of it stands in a picture's key and record; group: pictures of one group may be drawn together.
     """
 
     size: Size
     negative: str
     stages: dict[str, SamplingConfig]
+    loading: LoadOptions
     table: dict[str, Any] = field(repr=False)
     group: str = field(repr=False)
 
@@ -57,13 +59,14 @@ def check_options(options: dict[str, str]) -> None:
     parse_thresholds(options.get("threshold"))
 
 
-def read_settings(model: StoredModel, dtype: str, options: dict[str, str], has_text: bool = True) -> Settings:
+def read_settings(model: StoredModel, loading: LoadOptions, options: dict[str, str], has_text: bool = True) -> Settings:
     """Settings from options; what is not given stays at the model's default.
 
     has_text: whether the base is given a text; given an image embedding alone, it has defaults of its own. Raises
     UsageError for options that make no sense to this model, InputError for a model that is unfinished.
     """
     check_options(options)
+    model.check_load(loading)
     model.check_options(options)
     size = model.read_size(options["size"]) if "size" in options else model.manifest.size
     values = {
@@ -73,8 +76,8 @@ def read_settings(model: StoredModel, dtype: str, options: dict[str, str], has_t
     }
     stages = by_stage(**values)
     negative = options.get("negative", "").strip()
-    table = _table(model, dtype, size, stages, has_text or bool(negative))
-    return Settings(size, negative, stages, table, _group(table, negative))
+    table = _table(model, loading, size, stages, has_text or bool(negative))
+    return Settings(size, negative, stages, loading, table, _group(table, negative))
 
 
 def _group(table: dict[str, Any], negative: str) -> str:
@@ -82,7 +85,7 @@ def _group(table: dict[str, Any], negative: str) -> str:
 
 
 def _table(
-    model: StoredModel, dtype: str, size: Size, stages: dict[str, SamplingConfig], has_text: bool
+    model: StoredModel, loading: LoadOptions, size: Size, stages: dict[str, SamplingConfig], has_text: bool
 ) -> dict[str, Any]:
     """The settings of every stage that runs, for key and record."""
     from t2i.store.compatibility import ENCODERS
@@ -100,7 +103,7 @@ def _table(
             if (table[name] or None) == (getattr(defaults, name) or None):  # noise 0 is none
                 table[name] = None
         tables[entry.name] = {key: value for key, value in table.items() if value is not None}
-    return {"size": size if isinstance(size, int) else list(size), "dtype": dtype, "stages": tables}
+    return {"size": size if isinstance(size, int) else list(size), **loading.facts(), "stages": tables}
 
 
 def _written(threshold: Threshold | None, default: Threshold | None) -> Any:

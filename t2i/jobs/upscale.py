@@ -21,6 +21,7 @@ from t2i.media.record import Record, carried, edited_source_type
 if TYPE_CHECKING:
     from t2i.engine import Engine, Upscaled
     from t2i.media.c2pa import Signer
+    from t2i.store.load_options import LoadOptions
     from t2i.store.models import StoredModel
 
 
@@ -86,7 +87,7 @@ class UpscaleRequest:
     steps: dict[str, int]
     tile: int
     gate: bool
-    dtype: str
+    loading: LoadOptions
     overwrite: bool
     strict: bool
     private: bool
@@ -137,7 +138,7 @@ class UpscaleRequest:
         }
         settings = {
             "size": list(size),
-            "dtype": self.dtype,
+            **self.loading.facts(),
             "stages": stages,
             "upscale": {"picture": source.digest, "measured": self.gate},
         }
@@ -160,7 +161,7 @@ class UpscaleRequest:
 
     def load(self, job: UpscaleJob, device: str) -> Engine:
         """See `Request`."""
-        return load_engine(self.model, device, self.dtype)
+        return load_engine(self.model, device, self.loading)
 
     def draw(self, engine: Engine, jobs: list[UpscaleJob], on_step: OnStep) -> Samples:
         """See `Request`. Raises UnavailableError (code ``memory``)."""

@@ -62,7 +62,7 @@ def build(cls: type, parts: dict[str, Any], extras: dict[str, Any], where: Path)
         if name not in getattr(cls, "_optional_components", ()):
             raise unusable(where / INDEX, f"it names no {name!r}, and a {cls.__name__} needs one")
         given[name] = None
-    with _explained(where):
+    with explained(where):
         pipeline = cls(**given)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -70,7 +70,7 @@ def build(cls: type, parts: dict[str, Any], extras: dict[str, Any], where: Path)
 
 def pipeline_class(name: str) -> type:
     """A class of diffusers by its name. Raises UnavailableError where the installed version has none."""
-    found = getattr(_library("diffusers"), name, None)
+    found = getattr(library("diffusers"), name, None)
     if found is None:
         raise UnavailableError(f"the installed diffusers has no {name}.", "Upgrade diffusers.", "dependency")
     return found  # type: ignore[no-any-return]
@@ -79,12 +79,13 @@ def pipeline_class(name: str) -> type:
 def quiet() -> None:
     """Keep progress bars and advice of the libraries off the terminal; errors are told by us."""
     for name in ("diffusers", "transformers"):
-        log = _library(name).utils.logging
+        log = library(name).utils.logging
         log.set_verbosity_error()
         log.disable_progress_bar()
 
 
-def _library(name: str) -> Any:
+def library(name: str) -> Any:
+    """A library that t2i[open] installs. Raises UnavailableError (code ``dependency``)."""
     from importlib import import_module
 
     try:
@@ -95,7 +96,7 @@ def _library(name: str) -> Any:
 
 
 def _class_of(part: Component, place: Path) -> Any:
-    found = getattr(_library(PLACES.get(part.library, part.library)), part.cls, None)
+    found = getattr(library(PLACES.get(part.library, part.library)), part.cls, None)
     if not isinstance(found, type) or not {base.__name__ for base in found.__mro__} & set(ROOTS):
         raise unusable(place.parent, f"{part.name!r} is a {part.library}.{part.cls}, which is no part of a pipeline")
     return found
@@ -104,12 +105,12 @@ def _class_of(part: Component, place: Path) -> Any:
 def _load(place: Path, part: Component, dtype: str) -> Any:
     cls = _class_of(part, place)
     if part.kind != "network":
-        with _explained(place):
+        with explained(place):
             return cls.from_pretrained(place, local_files_only=True)
     import torch
 
     variant = {"variant": part.variant} if part.variant else {}
-    with _explained(place):
+    with explained(place):
         net, info = cls.from_pretrained(
             place,
             local_files_only=True,
@@ -135,7 +136,7 @@ def without_warnings() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _explained(place: Path) -> Iterator[None]:
+def explained(place: Path, hint: str = HINT) -> Iterator[None]:
     """Turn what the libraries raise for a damaged folder into an InputError that names it."""
     try:
         with without_warnings():
@@ -146,4 +147,4 @@ def _explained(place: Path) -> Iterator[None]:
         if out_of_memory(error):
             raise
         why = str(error).strip().split("\n")[0][:200] or type(error).__name__
-        raise InputError(f"{place} cannot be used: {why}", HINT, "bundle") from error
+        raise InputError(f"{place} cannot be used: {why}", hint, "bundle") from error

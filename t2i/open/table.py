@@ -7,9 +7,17 @@ from collections.abc import Sequence
 
 from t2i.store.pipeline_classes import PIPELINES
 
-HEAD = ("family", "class in model_index.json", "prompts", "--init", "inpaint", "upscale", "--negative", "steps") + (
-    "guidance",
-)
+HEAD = (
+    "family",
+    "class in model_index.json",
+    "prompts",
+    "--init",
+    "inpaint",
+    "upscale",
+    "--negative",
+    "--lora",
+    "steps",
+) + ("guidance",)
 
 
 def families_table() -> str:
@@ -19,6 +27,7 @@ def families_table() -> str:
         can = (
             "with a decoder" if takes.role == "prior" else _yes(takes.role == "base"),
             _yes(takes.init), _yes(takes.inpaint), _yes(takes.role == "upsampler"), _yes(takes.negative),
+            _yes(takes.lora),
         )  # fmt: skip
         guidance = "none" if takes.guidance is None else f"{takes.guidance:g}"
         rows.append((takes.family, f"`{name}`", *can, str(takes.steps), guidance))

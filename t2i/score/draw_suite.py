@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from t2i.jobs.runner import Runner
 from t2i.jobs.settings import read_settings
 from t2i.prompts import seeds_from
 from t2i.score.picture_files import PictureFile
+from t2i.store.load_options import LoadOptions
 
 if TYPE_CHECKING:
     from t2i.score.suite import SuitePrompt
@@ -26,7 +27,7 @@ SLUG = 60  # characters of a prompt in a file name
 @dataclass(frozen=True)
 class SuiteOrder:
     """What to draw: ``n`` pictures of each prompt, picture i with seed ``seed`` + i. options: settings as a
-    user writes them, name -> text."""
+    user writes them, name -> text. loading: of the model's weights."""
 
     model: StoredModel
     prompts: Sequence[SuitePrompt]
@@ -36,6 +37,7 @@ class SuiteOrder:
     folder: Path
     batch: int = 16
     device: str = "auto"
+    loading: LoadOptions = field(default_factory=LoadOptions)
 
 
 def draw_suite(reporter: Reporter, order: SuiteOrder) -> list[PictureFile]:
@@ -44,7 +46,7 @@ def draw_suite(reporter: Reporter, order: SuiteOrder) -> list[PictureFile]:
     Raises UsageError for settings or seeds that make no sense, InputError (code ``output``) where a picture cannot be
     written, (code ``partial``) where one came out broken.
     """
-    settings = read_settings(order.model, "float32", order.options)
+    settings = read_settings(order.model, order.loading, order.options)
     seeds = seeds_from(order.seed, order.n, "--seed ")
     pairs = [(prompt.text, n, seed) for prompt in order.prompts for n, seed in enumerate(seeds)]
     jobs = [Job(text, seed, n, index, settings) for index, (text, n, seed) in enumerate(pairs)]

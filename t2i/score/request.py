@@ -8,13 +8,15 @@ from pathlib import Path
 
 from t2i.score.before_after import Tier
 from t2i.score.gate import DEFAULT_DROP, MaxDrop
+from t2i.store.load_options import LoadOptions
 
 
 @dataclass(frozen=True)
 class DrawOptions:
     """How the pictures of a suite are drawn: n of each prompt, picture i with seed ``seed`` + i.
 
-    settings: as a user writes them, name -> text. folder: None for out/score/SUITE-MODEL.
+    settings: as a user writes them, name -> text. folder: None for out/score/SUITE-MODEL. loading: of the
+    weights.
     """
 
     n: int = 4
@@ -22,6 +24,7 @@ class DrawOptions:
     model: str = "small"
     settings: dict[str, str] = field(default_factory=dict)
     folder: Path | None = None
+    loading: LoadOptions = field(default_factory=LoadOptions)
 
 
 @dataclass(frozen=True)

@@ -232,7 +232,9 @@ def _drawn_pictures(reporter: Reporter, request: ScoreRequest, suite: Sequence[S
     model.check_can("t2i sample")
     folder = draw.folder or Path("out") / "score" / f"{Path(request.suite).stem}-{model.manifest.name}"
     check_writable(folder)
-    order = SuiteOrder(model, suite, draw.n, draw.seed, draw.settings, folder, request.batch, request.device)
+    order = SuiteOrder(
+        model, suite, draw.n, draw.seed, draw.settings, folder, request.batch, request.device, draw.loading
+    )
     return draw_suite(reporter, order)
 
 

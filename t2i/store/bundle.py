@@ -29,6 +29,7 @@ from t2i.jsonl import strict_json
 from t2i.sampling import Size
 from t2i.store.compatibility import ENCODERS, check_compatible, pixel_sizes
 from t2i.store.completeness import check_complete
+from t2i.store.load_options import LoadOptions
 from t2i.store.manifest import (
     CARD,
     CONFIG,
@@ -116,6 +117,12 @@ class Bundle:
     def check_options(self, options: dict[str, str]) -> None:
         """Raise InputError (code ``bundle``) for an unfinished model. Settings are checked as they are read."""
         check_complete(self.manifest, self.configs)
+
+    def check_load(self, options: LoadOptions) -> None:
+        """Raise UsageError for a way of loading that is for the models of others."""
+        for option in options.given():
+            what = f"{option}: {self.manifest.name} is a model of ours, and takes none."
+            raise UsageError(what, "It is for models in diffusers' layout, see docs/open-checkpoints.md.")
 
     def check_can(self, feature: str) -> None:
         """Bundles can do all that a command offers, if they have the stages, which is checked by the command."""

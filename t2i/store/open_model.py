@@ -18,7 +18,9 @@ from typing import Any
 from t2i.errors import UsageError
 from t2i.sampling import SAMPLERS, SamplingConfig, Size
 from t2i.store.diffusers_folder import MAX_SIDE, DiffusersFolder, read_diffusers_folder
+from t2i.store.load_options import LoadOptions
 from t2i.store.manifest import Manifest, StageEntry
+from t2i.store.pipeline_classes import PIPELINES
 from t2i.store.pulled import check_lock
 
 FAMILY = "diffusers"
@@ -61,6 +63,11 @@ class OpenModel:
     def main(self) -> DiffusersFolder:
         """The base, or the first upsampler of a model that only enlarges."""
         return self.base or self.upsamplers[0]
+
+    @property
+    def main_stage(self) -> str:
+        """The name of its stage."""
+        return "base" if self.base else self.upsampler_names[0]
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -171,6 +178,12 @@ class OpenModel:
         if options.get("sampler") and options["sampler"] not in self.samplers:
             what = f"--sampler {options['sampler']}: {self.main.takes.family} cannot be sampled with it."
             raise UsageError(what, f"{self.name} takes {', '.join(self.samplers)}.")
+
+    def check_load(self, options: LoadOptions) -> None:
+        """Raise UsageError for a way of loading that its pipelines do not know."""
+        if options.loras and not self.main.takes.lora:
+            families = sorted({takes.family for takes in PIPELINES.values() if takes.lora})
+            raise UsageError(f"--lora: {self.main.takes.family} takes none.", f"LoRAs are for {', '.join(families)}.")
 
     def check_can(self, feature: str) -> None:
         """Raise UsageError unless the model can do it. feature: an option or a command, a key of `FEATURES`."""

@@ -22,7 +22,7 @@ class PipelineClass:
     with one.
     role: "base" draws from a prompt, "prior" makes an image embedding of one, "decoder" draws from that embedding,
     "upsampler" enlarges a picture, "inpaint" repaints and draws nothing else. embedded: whether it needs a prior.
-    scale: of an upsampler, by how much it enlarges.
+    scale: of an upsampler, by how much it enlarges. lora: whether it takes LoRAs.
     """
 
     family: str
@@ -37,6 +37,7 @@ class PipelineClass:
     role: str = "base"
     embedded: bool = False
     scale: int = 1
+    lora: bool = True
 
 
 #: class in model_index.json -> what it takes
@@ -61,8 +62,8 @@ PIPELINES: dict[str, PipelineClass] = {
     "FluxPipeline": PipelineClass(
         "FLUX", 28, 3.5, negative=False, init="FluxImg2ImgPipeline", inpaint="FluxInpaintPipeline", patch=2
     ),
-    "PixArtAlphaPipeline": PipelineClass("PixArt-α", 20, 4.5, patch=2),
-    "PixArtSigmaPipeline": PipelineClass("PixArt-Σ", 20, 4.5, patch=2),
+    "PixArtAlphaPipeline": PipelineClass("PixArt-α", 20, 4.5, patch=2, lora=False),
+    "PixArtSigmaPipeline": PipelineClass("PixArt-Σ", 20, 4.5, patch=2, lora=False),
     "SanaPipeline": PipelineClass("Sana", 20, 4.5),
     "Lumina2Pipeline": PipelineClass("Lumina 2", 30, 4.0, patch=2),
     "ZImagePipeline": PipelineClass(
@@ -76,14 +77,14 @@ PIPELINES: dict[str, PipelineClass] = {
     "LatentConsistencyModelPipeline": PipelineClass(
         "LCM", 4, 8.5, negative=False, init="LatentConsistencyModelImg2ImgPipeline"
     ),
-    "UnCLIPPipeline": PipelineClass("unCLIP (Karlo)", 25, 8.0, negative=False),
-    "KandinskyV22PriorPipeline": PipelineClass("the prior of Kandinsky 2.2", 25, 4.0, role="prior"),
+    "UnCLIPPipeline": PipelineClass("unCLIP (Karlo)", 25, 8.0, negative=False, lora=False),
+    "KandinskyV22PriorPipeline": PipelineClass("the prior of Kandinsky 2.2", 25, 4.0, role="prior", lora=False),
     "KandinskyV22Pipeline": PipelineClass(
-        "Kandinsky 2.2", 100, 4.0, init="KandinskyV22Img2ImgPipeline", patch=8, embedded=True
+        "Kandinsky 2.2", 100, 4.0, init="KandinskyV22Img2ImgPipeline", patch=8, embedded=True, lora=False
     ),
     "KandinskyV22InpaintPipeline": PipelineClass(
         "Kandinsky 2.2 inpainting", 100, 4.0, inpaint="KandinskyV22InpaintPipeline", patch=8, role="inpaint",
-        embedded=True,
+        embedded=True, lora=False,
     ),
     "IFPipeline": PipelineClass("DeepFloyd IF", 100, 7.0, init="IFImg2ImgPipeline", inpaint="IFInpaintingPipeline"),
     "IFSuperResolutionPipeline": PipelineClass("DeepFloyd IF II", 50, 4.0, role="upsampler", scale=4),

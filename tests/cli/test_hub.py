@@ -96,7 +96,8 @@ def test_json(hub: Hub, say: Say) -> None:
     listed = [json.loads(line) for line in say("list", "--json")[0][:-1]]
     (mine,) = [r for r in listed if r["source"] == "hub"]
     assert mine["name"] == f"acme/painter@{repo.commit[:12]}" and mine["licence"] == "openrail++" and mine["bytes"] > 0
-    assert record(say("verify", "acme/painter", "--json")[0])["files"] == 5
+    verified = record(say("verify", "acme/painter", "--json")[0])
+    assert verified["files"] == 5 and verified["compared"]
     removed = record(say("rm", "acme/painter", "--json")[0])
     assert removed["removed"] == mine["name"] and removed["bytes"] > pulled["bytes"]
     assert pulled_models() == []
@@ -133,10 +134,18 @@ def test_verify_finds_what_is_wrong(hub: Hub, say: Say) -> None:
     say("verify", "acme/painter")
 
 
-def test_verify_of_a_folder_that_nobody_pinned(say: Say, tmp_path: Path) -> None:
-    Path("plain").mkdir()
-    Path("plain/model_index.json").write_bytes(FILES["model_index.json"])
-    assert "no hashes of its files are known" in say("verify", "plain", code=3)[1]
+def test_verify_of_a_folder_that_nobody_pinned(say: Say) -> None:
+    for path, data in FILES.items():
+        Path("plain", path).parent.mkdir(parents=True, exist_ok=True)
+        Path("plain", path).write_bytes(data)
+    Path("plain/unet/config.json").write_text('{"sample_size": 64}')
+    assert say("verify", "plain")[0] == [
+        "plain: readable, 4 files; it was not pulled, so there are no hashes to compare them with"
+    ]
+    told = record(say("verify", "plain", "--json")[0])
+    assert told["ok"] and not told["compared"] and told["files"] == 4
+    Path("plain/unet/diffusion_pytorch_model.safetensors").write_bytes(FILES["README.md"])
+    assert "diffusion_pytorch_model.safetensors" in say("verify", "plain", code=3)[1]
 
 
 def test_refusals(hub: Hub, say: Say) -> None:

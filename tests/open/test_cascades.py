@@ -121,7 +121,7 @@ def test_unclip_has_dials_for_each_stage(checkpoint: Checkpoint, command: Comman
 
 
 def test_networks_that_two_stages_share_are_loaded_once(engine: Engine) -> None:
-    parts = engine("if+if2").parts
+    parts = engine("if+if2").pipelines.parts
     assert parts["base"]["text_encoder"] is parts["upsampler64"]["text_encoder"]
 
 

@@ -107,6 +107,18 @@ def test_a_prompt_file_is_drawn_resumed_and_replayed(checkpoint: Checkpoint, com
     assert command("sample", "--replay", out[1], "--model", checkpoint("sd"))[0] == [f"{out[1]}: identical"]
 
 
+def test_a_replay_without_its_model(checkpoint: Checkpoint, command: Command) -> None:
+    args = ("sample", CAT, "--model", checkpoint("sd"), "--steps", "2", "--seed", "1", "--sampler", "ancestral")
+    (out,), _ = command(*args)
+    _, err = command("sample", "--replay", out, code=4)
+    assert "was made with the model 'sd', which is not here" in err
+    assert "hint: Name it with --model" in err
+    assert "Did you mean" not in err
+    _, err = command("sample", "--replay", out, "--model", checkpoint("sd3"), code=3)
+    assert "the model 'sd3' cannot do what" in err
+    assert "It was made with other weights" in err
+
+
 def test_a_suite_is_drawn_and_gated(checkpoint: Checkpoint, command: Command) -> None:
     rows = [{"prompt": CAT}, {"prompt": APPLE}]
     Path("suite.jsonl").write_text("\n".join(map(json.dumps, rows)))

@@ -28,6 +28,7 @@ def test_the_library_takes_what_the_table_says(name: str) -> None:
     if takes.negative and not takes.embedded:  # a decoder's is read by its prior
         assert "negative_prompt" in there
     assert "generator" in there
+    assert hasattr(getattr(diffusers, name), "load_lora_weights") == takes.lora
     if takes.init is not None:
         assert {"image", "strength"} <= set(parameters(takes.init))
     if takes.inpaint is not None:

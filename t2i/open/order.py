@@ -1,0 +1,49 @@
+"""What one call of a cascade is to draw, as arguments of diffusers' pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from t2i.engine import OnStep
+from t2i.rng import generator
+from t2i.sampling import SampleRequest
+
+
+@dataclass(frozen=True)
+class Order:
+    """One picture for each pair of prompt and seed. key: gives several draws for the same seeds different noise."""
+
+    prompts: Sequence[str]
+    seeds: Sequence[int]
+    request: SampleRequest = field(default_factory=SampleRequest)
+    on_step: OnStep | None = None
+    key: str = ""
+
+    def generators(self, stage: str) -> list[torch.Generator]:
+        """A generator for each picture, for its noise in a stage."""
+        return [generator("noise", seed, stage + self.key, 0) for seed in self.seeds]
+
+    def callbacks(self, stage: str, pipeline: Any) -> dict[str, Any]:
+        """Both ways in which pipelines report their steps; each takes one of them, or none."""
+        if (on_step := self.on_step) is None:
+            return {}
+        count = 0
+
+        def tell(latents: Any) -> None:
+            nonlocal count
+            count += 1
+            total = getattr(pipeline, "_num_timesteps", 0) or len(pipeline.scheduler.timesteps)
+            on_step(stage, count, max(count, total), latents)
+
+        def newer(pipeline: Any, step: int, t: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            tell(tensors.get("latents"))
+            return {}
+
+        def older(step: int, t: Any, latents: Any) -> None:
+            tell(latents)
+
+        return {"callback_on_step_end": newer, "callback": older}
