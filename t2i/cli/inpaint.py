@@ -113,6 +113,9 @@ def inpaint(
     batch: opt.Batch = 8,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "float32",
+    quantize: opt.Quantize = None,
+    memory: opt.Memory = "auto",
+    compile: opt.Compile = False,
     offline: opt.Offline = False,
     deterministic: opt.Deterministic = False,
     json: opt.Json = False,
@@ -155,7 +158,7 @@ def inpaint(
     check_options(options)
     boxes = [parse_box(b) for b in box or []]
     signer = opt.read_signer(sign_cert, sign_key)
-    loading = opt.read_loading(dtype, lora)
+    loading = opt.read_loading(dtype, lora, quantize, memory, compile)
 
     source = read_source(ui, picture, strict)
     white = read_mask(ui, mask, source.image.size, mask_mode, strict) if mask is not None else None

@@ -15,7 +15,7 @@ from t2i.jobs.device import check_device, pick_device
 from t2i.jobs.output_paths import check_writable
 from t2i.jobs.parsing import DTYPES, check_choice, check_count
 from t2i.sampling import SAMPLERS
-from t2i.store.load_options import LoadOptions
+from t2i.store.load_options import MEMORY, QUANTIZE, LoadOptions
 
 if TYPE_CHECKING:
     from t2i.cli.ui import UI
@@ -137,6 +137,17 @@ Device = Annotated[
     str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=Panel.MACHINE)
 ]
 Dtype = Annotated[str, typer.Option(metavar="TYPE", help=f"{', '.join(DTYPES)}.", rich_help_panel=Panel.MACHINE)]
+Quantize = Annotated[
+    str | None,
+    typer.Option(metavar="|".join(QUANTIZE), help="Hold the weights in fewer bits.", rich_help_panel=Panel.MACHINE),
+]
+Memory = Annotated[
+    str,
+    typer.Option(metavar="|".join(MEMORY), help="Save memory for time: offload, tiles.", rich_help_panel=Panel.MACHINE),
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile the networks before they run.", rich_help_panel=Panel.MACHINE)
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.", rich_help_panel=Panel.MACHINE)]
 Deterministic = Annotated[
     bool,
@@ -197,15 +208,24 @@ def check_run(n: int | None, device: str) -> None:
     check_device(device)
 
 
-def read_loading(dtype: str, loras: Sequence[str] | None = None) -> LoadOptions:
+def read_loading(
+    dtype: str,
+    loras: Sequence[str] | None = None,
+    quantize: str | None = None,
+    memory: str = "auto",
+    compile: bool = False,
+) -> LoadOptions:
     """How the weights are to be loaded. Raises UsageError, UnavailableError and InputError as `read_lora`."""
     from t2i.store.lora import read_lora
 
     check_choice("dtype", dtype, DTYPES)
+    check_choice("memory", memory, MEMORY)
+    if quantize is not None:
+        check_choice("quantize", quantize, QUANTIZE)
     found = tuple(read_lora(text) for text in loras or [])
     if len({lora.sha256 for lora in found}) < len(found):
         raise UsageError("--lora names one LoRA twice.", "Name each once, with the scale that it should have.")
-    return LoadOptions(dtype, found)
+    return LoadOptions(dtype, found, quantize or "", memory, compile)
 
 
 def begin(

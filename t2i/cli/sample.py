@@ -128,6 +128,9 @@ def sample(
     batch: opt.Batch = 8,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "float32",
+    quantize: opt.Quantize = None,
+    memory: opt.Memory = "auto",
+    compile: opt.Compile = False,
     offline: opt.Offline = False,
     deterministic: opt.Deterministic = False,
     json: opt.Json = False,
@@ -181,7 +184,7 @@ def sample(
     axes = parse_sweep(sweep or [])
     lines = [PromptLine(check_prompt(prompt))] if prompt is not None else read_lines(file or "-")
     signer = edit.signer(opt.read_signer(sign_cert, sign_key))
-    loading = opt.read_loading(dtype, lora)
+    loading = opt.read_loading(dtype, lora, quantize, memory, compile)
 
     stored = find_model(model)
     stored.check_can("t2i sample")

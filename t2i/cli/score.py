@@ -41,6 +41,9 @@ DRAWING = {
     "guidance": "--guidance",
     "lora": "--lora",
     "dtype": "--dtype",
+    "quantize": "--quantize",
+    "memory": "--memory",
+    "compile": "--compile",
     "out": "--out",
 }
 
@@ -187,6 +190,9 @@ def score(
         int, typer.Option(metavar="N", min=1, help="Pictures handled together.", rich_help_panel=Panel.MACHINE)
     ] = 32,
     device: opt.Device = "auto",
+    quantize: opt.Quantize = None,
+    memory: opt.Memory = "auto",
+    compile: opt.Compile = False,
     offline: opt.Offline = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -278,12 +284,13 @@ def score(
     from t2i.score.request import DrawOptions, GateOptions, ScoreRequest
     from t2i.score.run import run_score, write_baselines
 
+    loading = opt.read_loading(dtype, lora, quantize, memory, compile)
     settings = {k: v for k, v in (("size", size), ("steps", steps), ("guidance", guidance)) if v is not None}
     request = ScoreRequest(
         places=places or (),
         suite=suite,
         limit=limit,
-        draw=DrawOptions(n, seed, model, settings, out, opt.read_loading(dtype, lora)),
+        draw=DrawOptions(n, seed, model, settings, out, loading),
         prompts=prompts,
         labels=texts,
         metrics=wanted,

@@ -64,6 +64,9 @@ def upscale(
     ] = 160,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "float32",
+    quantize: opt.Quantize = None,
+    memory: opt.Memory = "auto",
+    compile: opt.Compile = False,
     offline: opt.Offline = False,
     deterministic: opt.Deterministic = False,
     json: opt.Json = False,
@@ -93,7 +96,7 @@ def upscale(
     if not output or Path(output).suffix.lower() in SUFFIXES:
         raise UsageError(f"-o {output!r} is not a folder.", "Write -o big/")
     signer = opt.read_signer(sign_cert, sign_key)
-    loading = opt.read_loading(dtype, lora)
+    loading = opt.read_loading(dtype, lora, quantize, memory, compile)
     files = expand_paths(pictures)
 
     stored = find_model(model)

@@ -76,6 +76,9 @@ def vary(
     batch: opt.Batch = 8,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "float32",
+    quantize: opt.Quantize = None,
+    memory: opt.Memory = "auto",
+    compile: opt.Compile = False,
     offline: opt.Offline = False,
     deterministic: opt.Deterministic = False,
     json: opt.Json = False,
@@ -113,7 +116,7 @@ def vary(
     )  # fmt: skip
     check_options(options)
     signer = edit.signer(opt.read_signer(sign_cert, sign_key))
-    loading = opt.read_loading(dtype)
+    loading = opt.read_loading(dtype, None, quantize, memory, compile)
 
     stored = find_model(model)
     stored.check_options(options)

@@ -10,7 +10,7 @@ from typing import Any
 from t2i.errors import InputError, T2IError
 from t2i.jobs.parsing import DTYPES
 from t2i.store.hub_names import parse_hub_name
-from t2i.store.load_options import LoadOptions
+from t2i.store.load_options import MEMORY, QUANTIZE, LoadOptions
 from t2i.store.lora import MAX_SCALE, Lora, read_lora
 
 
@@ -20,13 +20,16 @@ def loading_of(path: Path, settings: dict[str, Any], given: Sequence[Lora]) -> L
     Raises InputError where a LoRA is missing, ValueError for values that make no sense: a file may say anything.
     """
     dtype, loras = settings.get("dtype"), settings.get("lora", [])
+    quantize, memory = settings.get("quantize", ""), settings.get("memory", "auto")
     if dtype not in DTYPES or not isinstance(loras, list):
+        raise ValueError("no way of loading")
+    if quantize not in ("", *QUANTIZE) or memory not in MEMORY:
         raise ValueError("no way of loading")
     found = tuple(_lora(path, facts, given) for facts in loras)
     for lora in given:
         if lora.sha256 not in {other.sha256 for other in found}:
             raise InputError(f"{path} was not made with {lora.path}.", "Leave it out.", "image")
-    return LoadOptions(dtype, found)
+    return LoadOptions(dtype, found, quantize, memory, settings.get("compile") is True)
 
 
 def _lora(path: Path, facts: Any, given: Sequence[Lora]) -> Lora:

@@ -84,15 +84,15 @@ def quiet() -> None:
         log.disable_progress_bar()
 
 
-def library(name: str) -> Any:
-    """A library that t2i[open] installs. Raises UnavailableError (code ``dependency``)."""
+def library(name: str, extra: str = "t2i[open]") -> Any:
+    """A library that this extra of ours installs. Raises UnavailableError (code ``dependency``)."""
     from importlib import import_module
 
     try:
         return import_module(name)
     except ImportError as error:
-        hint = "pip install 't2i[open]'"
-        raise UnavailableError(f"models of this kind need the library {name}.", hint, "dependency") from error
+        what = f"this needs the library {name}."
+        raise UnavailableError(what, f"pip install '{extra}'", "dependency") from error
 
 
 def _class_of(part: Component, place: Path) -> Any:

@@ -1,4 +1,4 @@
-"""How the weights of a model are loaded. Imports no torch."""
+"""How the weights of a model are loaded: number type, LoRAs, and what saves memory or time. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,21 +7,38 @@ from typing import Any
 
 from t2i.store.lora import Lora
 
+MEMORY = ("auto", "low", "off")
+QUANTIZE = ("int8", "int4")
+
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """dtype: of the weights, as torch calls it. loras: what is added to them."""
+    """dtype: of the weights, as torch calls it. loras: what is added to them.
+
+    quantize: "int8" or "int4" for linear layers of that width, "" for none. memory: "low" saves memory for time, "auto"
+    does so where the weights do not fit, "off" never. compile: whether networks are compiled before they run.
+    """
 
     dtype: str = "float32"
     loras: tuple[Lora, ...] = ()
+    quantize: str = ""
+    memory: str = "auto"
+    compile: bool = False
 
     def facts(self) -> dict[str, Any]:
         """What of it decides a picture, for its key and record. Defaults are left out."""
         facts: dict[str, Any] = {"dtype": self.dtype}
         if self.loras:
             facts["lora"] = [lora.facts() for lora in self.loras]
+        if self.quantize:
+            facts["quantize"] = self.quantize
+        if self.memory == "low":  # a large picture is decoded in tiles, which shows in its last digits
+            facts["memory"] = self.memory
+        if self.compile:
+            facts["compile"] = True
         return facts
 
     def given(self) -> list[str]:
         """The options that ask for more than loading the weights as they are."""
-        return ["--lora"] if self.loras else []
+        asked = {"--lora": self.loras, "--quantize": self.quantize, "--memory low": self.memory == "low"}
+        return [option for option, wanted in (asked | {"--compile": self.compile}).items() if wanted]
