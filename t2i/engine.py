@@ -93,6 +93,33 @@ class Engine(Protocol):
         feather: width in pixels of the rim inside the mask in which colours are fitted to the surroundings, None for
         the default. Outside the mask the result equals the picture."""
 
+    def variations(
+        self,
+        image: Tensor,
+        seeds: Sequence[int],
+        request: SampleRequest | None = None,
+        *,
+        prompts: Sequence[str] | None = None,
+        strength: float = 1.0,
+        on_step: OnStep | None = None,
+    ) -> Samples:
+        """Pictures of what `image` (3, H, W) shows, one for each seed, from its image embedding. prompts: texts that
+        are read besides. strength: in [0, 1], how much of the noise is each seed's own, the rest is the picture's."""
+
+    def blend(
+        self,
+        a: Tensor,
+        b: Tensor,
+        shares: Sequence[float],
+        seeds: Sequence[int],
+        request: SampleRequest | None = None,
+        *,
+        strength: float = 0.0,
+        on_step: OnStep | None = None,
+    ) -> Samples:
+        """Pictures between `a` and `b`, one for each pair of share and seed, from slerped image embeddings. shares: in
+        [0, 1], 0 is `a`. strength: as of `variations`."""
+
     def upscale(
         self,
         image: Tensor,

@@ -120,7 +120,7 @@ def vary(
 
     stored = find_model(model)
     stored.check_options(options)
-    edit.check_model(stored)
+    edit.check_model(stored, prompt, negative)
     paths = OutputPaths(output, stored.manifest.name)
     fallback = random_seed()
     jobs = edit.jobs(

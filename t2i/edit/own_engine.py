@@ -66,6 +66,37 @@ class OwnEngine:
         unknown = [self.pipeline.words.unknown(prompt) for prompt in prompts or [""] * len(seeds)]
         return Samples(images, {}, cut, unknown)
 
+    def variations(
+        self,
+        image: Tensor,
+        seeds: Sequence[int],
+        request: SampleRequest | None = None,
+        *,
+        prompts: Sequence[str] | None = None,
+        strength: float = 1.0,
+        on_step: OnStep | None = None,
+    ) -> Samples:
+        """See `Engine`."""
+        from t2i.edit.vary import variations
+
+        return variations(self.pipeline, image, seeds, request, prompts=prompts, strength=strength, on_step=on_step)
+
+    def blend(
+        self,
+        a: Tensor,
+        b: Tensor,
+        shares: Sequence[float],
+        seeds: Sequence[int],
+        request: SampleRequest | None = None,
+        *,
+        strength: float = 0.0,
+        on_step: OnStep | None = None,
+    ) -> Samples:
+        """See `Engine`."""
+        from t2i.edit.vary import blend
+
+        return blend(self.pipeline, a, b, shares, seeds, request, strength=strength, on_step=on_step)
+
     def upscale(
         self,
         image: Tensor,

@@ -16,6 +16,7 @@ from t2i.jobs.parsing import check_choice
 from t2i.jobs.reporter import Reporter
 from t2i.jobs.settings import Settings
 from t2i.sampling import PRIORS, SampleRequest, SamplingConfig
+from t2i.store.bundle import Bundle
 
 if TYPE_CHECKING:
     from t2i.engine import Engine, Samples
@@ -129,8 +130,8 @@ def check_strength(strength: float | None) -> None:
 
 def check_sees(model: StoredModel, option: str, hint: str = "") -> None:
     """Raise UsageError for a model without an image encoder. hint: in place of the usual one."""
-    if not model.manifest.of_kind("clip"):
-        model.check_can(option)
+    model.check_can(option)
+    if isinstance(model, Bundle) and not model.manifest.of_kind("clip"):
         from t2i.pipeline import blind
 
         sentence, usual = blind(model.manifest.name)

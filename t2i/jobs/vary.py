@@ -17,6 +17,7 @@ from t2i.jobs.reporter import Reporter
 from t2i.jobs.request import DrawRequest
 from t2i.jobs.settings import Settings
 from t2i.prompts import check_prompt
+from t2i.store.bundle import Bundle
 
 if TYPE_CHECKING:
     from t2i.engine import Engine, Samples
@@ -87,9 +88,16 @@ class VaryRequest:
             points = tuple(i / (count - 1) for i in range(count))
         return cls(kind, tuple(read_square(reporter, path) for path in paths), texts, points, strength)
 
-    def check_model(self, model: StoredModel) -> None:
-        """Raise UsageError for a model without an image encoder."""
+    def check_model(self, model: StoredModel, prompt: str | None, negative: str) -> None:
+        """Raise UsageError for a model without an image encoder, or for what only ours can do."""
         check_sees(model, "t2i vary")
+        if self.kind == "text-diff":
+            check_sees(model, "--from-text")
+        if not isinstance(model, Bundle):
+            if prompt is not None or negative:
+                raise UsageError(f"{model.name} varies pictures without reading a text.", "Leave the text out.")
+            if self.strength is not None:
+                raise UsageError(f"--strength: {model.name} draws all noise anew.", "Leave it out.")
 
     def signer(self, signer: Signer | None) -> Signer | None:
         """The signer for the pictures, which names the sources as shown to the model."""
@@ -130,23 +138,20 @@ class VaryRequest:
 
     def draw(self, engine: Engine, jobs: list[Job], request: SampleRequest, on_step: OnStep) -> Samples:
         """The pictures of jobs with equal settings."""
-        from t2i.edit import vary
-
-        pipeline = own_pipeline(engine)
         pixels = [source.tensor for source in self.sources]
         prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
         if self.kind == "like":
             words = prompts if prompts[0] else None
             strength = 1.0 if self.strength is None else self.strength
-            return vary.variations(
-                pipeline, pixels[0], seeds, request, prompts=words, strength=strength, on_step=on_step
-            )
+            return engine.variations(pixels[0], seeds, request, prompts=words, strength=strength, on_step=on_step)
         points, strength = [self.points[job.n] for job in jobs], self.strength or 0.0
         if self.kind == "blend":
             a, b = pixels
-            return vary.blend(pipeline, a, b, points, seeds, request, strength=strength, on_step=on_step)
-        return vary.text_diff(
-            pipeline, pixels[0], *self.texts, points, seeds, request, strength=strength, on_step=on_step
+            return engine.blend(a, b, points, seeds, request, strength=strength, on_step=on_step)
+        from t2i.edit.vary import text_diff
+
+        return text_diff(
+            own_pipeline(engine), pixels[0], *self.texts, points, seeds, request, strength=strength, on_step=on_step
         )
 
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from t2i.edit.latents import slerp
 from t2i.edit.repaint import repaint
 from t2i.engine import OnStep, Samples, Upscaled, of_all
 from t2i.errors import UsageError
@@ -28,7 +29,6 @@ from t2i.sampling import SampleRequest, SamplingConfig, pair
 from t2i.store.load_options import LoadOptions
 from t2i.store.open_model import IF_SUPER, UNCLIP, OpenModel
 
-STEP = 16  # pixels: sides of a picture that an upsampler takes are multiples of it
 #: fixed arguments, where a pipeline takes them: cleaning needs two more libraries, and changes the prompt
 PLAIN = {"clean_caption": False, "output_type": "np"}
 
@@ -110,6 +110,38 @@ class DiffusersEngine:
         images = repaint(image, mask, seeds, side, paint, feather)
         return Samples(images, {}, self._cut(prompts), [[] for _ in prompts])
 
+    def variations(
+        self,
+        image: Tensor,
+        seeds: Sequence[int],
+        request: SampleRequest | None = None,
+        *,
+        prompts: Sequence[str] | None = None,
+        strength: float = 1.0,
+        on_step: OnStep | None = None,
+    ) -> Samples:
+        """See `Engine`. Without prompts, and all noise is the seed's."""
+        assert prompts is None and strength == 1, "refused before loading"
+        order = Order([""] * len(seeds), seeds, request or SampleRequest(), on_step)
+        return self._draw_embedded(order, self._see(image).expand(len(seeds), -1))
+
+    def blend(
+        self,
+        a: Tensor,
+        b: Tensor,
+        shares: Sequence[float],
+        seeds: Sequence[int],
+        request: SampleRequest | None = None,
+        *,
+        strength: float = 0.0,
+        on_step: OnStep | None = None,
+    ) -> Samples:
+        """See `Engine`. All noise is the seed's, so frames of one seed share it."""
+        assert strength == 0, "refused before loading"
+        first, last = self._see(a), self._see(b)
+        embeds = torch.cat([slerp(first, last, share) for share in shares])
+        return self._draw_embedded(Order([""] * len(seeds), seeds, request or SampleRequest(), on_step), embeds)
+
     def upscale(
         self,
         image: Tensor,
@@ -148,9 +180,9 @@ class DiffusersEngine:
         """Run the cascade. name: class of the base's pipeline. more: its arguments; those that it does not take are
         left out."""
         request = order.request
-        if name == UNCLIP:
-            more = self._unclip_steps(request)
-        if self.model.prior is not None:
+        if self.model.has_stages_inside:
+            more |= self._inner_steps(request)
+        if self.model.prior is not None and "image_embeds" not in more:
             more |= self._embed(order)
         images = self._call(order, "base", name, **more)
         kept = {"base": images}
@@ -161,6 +193,27 @@ class DiffusersEngine:
             images = kept[stage] = self._enlarge(order, stage, images)
         cut = self._cut(order.prompts)
         return Samples(images, kept if request.keep_stages else {}, cut, [[] for _ in order.prompts])
+
+    def _draw_embedded(self, order: Order, embeds: Tensor) -> Samples:
+        """Pictures from image embeddings (B, E)."""
+        assert self.model.base is not None
+        width, height = self._base_size(order.request)
+        if self.model.prior is None:
+            return self._draw(order, self.model.base.cls, image_embeddings=embeds)
+        none = self.pipelines.get("prior", self.model.prior.cls).get_zero_embed(len(embeds))
+        return self._draw(
+            order, self.model.base.cls, image_embeds=embeds, negative_image_embeds=none, width=width, height=height
+        )
+
+    @torch.inference_mode()
+    def _see(self, image: Tensor) -> Tensor:
+        """The embedding (1, E) of the square in the middle of `image` (3, H, W)."""
+        parts = self.pipelines.parts["prior" if self.model.prior is not None else "base"]
+        encoder = parts["image_encoder"]
+        read = parts.get("image_processor") or parts["feature_extractor"]
+        side = min(image.shape[1:])
+        pixels = read(fitted(image, side, side), return_tensors="pt").pixel_values
+        return encoder(pixels.to(encoder.device, encoder.dtype)).image_embeds
 
     def _embed(self, order: Order) -> dict[str, Tensor]:
         """The image embeddings of prompts, by the prior, as arguments of the decoder."""
@@ -173,9 +226,9 @@ class DiffusersEngine:
         """Run an upsampler on pictures (B, 3, h, w)."""
         folder = self.model.folders[stage]
         height, width = images.shape[2:]
-        scale = folder.takes.scale
+        scale, multiple = folder.takes.scale, folder.takes.multiple
         # the networks halve a picture several times: the edge is repeated up to there, and cut off again
-        padded = F.pad(images, (0, -width % STEP, 0, -height % STEP), mode="replicate")
+        padded = F.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
         net = self.pipelines.parts[stage]["unet"]
         # IF takes pictures in [-1, 1], the others in [0, 1]
         low = (padded if folder.cls == IF_SUPER else (padded + 1) / 2).to(net.device, net.dtype)
@@ -210,9 +263,10 @@ class DiffusersEngine:
         parameters = inspect.signature(type(pipeline).__call__).parameters
         return {name: value for name, value in arguments.items() if name in parameters and value is not None}
 
-    def _unclip_steps(self, request: SampleRequest) -> dict[str, Any]:
+    def _inner_steps(self, request: SampleRequest) -> dict[str, Any]:
         """unCLIP has its stages in one pipeline, and one generator a picture for all of them."""
-        prior, base, up = (self._sampling(stage, request) for stage in ("prior", "base", "upsampler"))
+        base, up = (self._sampling(stage, request) for stage in ("base", "upsampler"))
+        prior = self._sampling("prior", request) if self.model.main.cls == UNCLIP else SamplingConfig()
         return {
             "prior_num_inference_steps": prior.steps,
             "decoder_num_inference_steps": base.steps,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,6 +79,7 @@ def pipeline_class(name: str) -> type:
 
 def quiet() -> None:
     """Keep progress bars and advice of the libraries off the terminal; errors are told by us."""
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # it gives advice while it is imported, too
     for name in ("diffusers", "transformers"):
         log = library(name).utils.logging
         log.set_verbosity_error()

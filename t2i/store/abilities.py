@@ -15,6 +15,7 @@ NEEDS = {
     "--mask-text": "clip",
     "t2i upscale": "upsampler",
     "t2i vary": "clip",
+    "--from-text": "clip",
     "--rerank": "clip",
     "--prior": "prior",
     "--prior-best-of": "prior",

@@ -25,6 +25,7 @@ from t2i.store.pulled import check_lock
 
 FAMILY = "diffusers"
 UNCLIP, IF_SUPER = "UnCLIPPipeline", "IFSuperResolutionPipeline"
+UNCLIP_VARIATION = "UnCLIPImageVariationPipeline"
 #: option or command -> what it takes a model to do
 FEATURES = {
     "t2i sample": "draw from prompts",
@@ -34,6 +35,7 @@ FEATURES = {
     "--mask-text": "find things in a picture",
     "t2i upscale": "enlarge pictures",
     "t2i vary": "make variations of a picture",
+    "--from-text": "move a picture from one text to another",
     "--rerank": "compare pictures with texts",
     "--prior": "draw without its prior",
     "--prior-best-of": "choose among embeddings",
@@ -69,6 +71,11 @@ class OpenModel:
         """The name of its stage."""
         return "base" if self.base else self.upsampler_names[0]
 
+    @property
+    def has_stages_inside(self) -> bool:
+        """Whether its base is a pipeline with upsamplers of its own, as Karlo's."""
+        return self.main.cls in (UNCLIP, UNCLIP_VARIATION)
+
     @cached_property
     def sizes(self) -> tuple[int, ...]:
         """Sides in pixels: of the base, and after each upsampler; without a base, of no picture."""
@@ -96,7 +103,7 @@ class OpenModel:
             if folder.cls == UNCLIP:
                 stages.append(StageEntry("prior", "prior", "prior", SamplingConfig(25, 4.0)))
             stages.append(StageEntry(name, kind, name, defaults))
-            if folder.cls == UNCLIP:
+            if self.has_stages_inside and name == "base":
                 stages.append(StageEntry("upsampler", "upsampler", "upsampler", SamplingConfig(7)))
         return Manifest(FAMILY, self.name, tuple(stages), self.sizes, tokenizer=None, tool=FAMILY)
 
@@ -151,7 +158,7 @@ class OpenModel:
         """``512`` or ``768x512`` as a size. Raises UsageError for one that the model cannot draw."""
         if text in map(str, self.sizes):
             return int(text)
-        if len(self.folders) > 1 + (self.prior is not None) or self.base is None or self.base.cls == UNCLIP:
+        if len(self.folders) > 1 + (self.prior is not None) or self.base is None or self.has_stages_inside:
             made = ", ".join(map(str, self.sizes))
             raise UsageError(f"--size {text}: the model {self.name!r} stops at {made}.", "Choose one of these.")
         found = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text, re.ASCII)
@@ -185,6 +192,14 @@ class OpenModel:
             families = sorted({takes.family for takes in PIPELINES.values() if takes.lora})
             raise UsageError(f"--lora: {self.main.takes.family} takes none.", f"LoRAs are for {', '.join(families)}.")
 
+    @property
+    def _sees_pictures(self) -> bool:
+        """Whether it makes the image embedding of a picture, and draws from that."""
+        if self.base is None:
+            return False
+        has_eye = self.prior is not None and {"image_encoder", "image_processor"} <= set(self.prior.components)
+        return self.base.takes.role == "variation" or (self.base.takes.role == "base" and has_eye)
+
     def check_can(self, feature: str) -> None:
         """Raise UsageError unless the model can do it. feature: an option or a command, a key of `FEATURES`."""
         offers = {
@@ -192,6 +207,7 @@ class OpenModel:
             "--init": self.base is not None and self.base.takes.init is not None,
             "t2i inpaint": self.base is not None and self.base.takes.inpaint is not None,
             "t2i upscale": bool(self.upsamplers),
+            "t2i vary": self._sees_pictures,
         }
         if not offers.get(feature):
             can = " and ".join(FEATURES[name] for name, offered in offers.items() if offered)
@@ -207,7 +223,11 @@ def read_open_model(paths: Sequence[Path], name: str = "") -> OpenModel:
     name = name or "+".join(path.resolve().name for path in paths)
     of_role = {
         role: [folder for folder in folders if folder.takes.role in roles]
-        for role, roles in {"prior": ("prior",), "base": ("base", "inpaint"), "upsampler": ("upsampler",)}.items()
+        for role, roles in {
+            "prior": ("prior",),
+            "base": ("base", "inpaint", "variation"),
+            "upsampler": ("upsampler",),
+        }.items()
     }
     for role in ("prior", "base"):
         if len(of_role[role]) > 1:

@@ -21,8 +21,9 @@ class PipelineClass:
     side that the network reads as one. blank: the negative prompt where none is given, for a pipeline that guides only
     with one.
     role: "base" draws from a prompt, "prior" makes an image embedding of one, "decoder" draws from that embedding,
-    "upsampler" enlarges a picture, "inpaint" repaints and draws nothing else. embedded: whether it needs a prior.
-    scale: of an upsampler, by how much it enlarges. lora: whether it takes LoRAs.
+    "upsampler" enlarges a picture, "inpaint" repaints and "variation" varies pictures, and draw nothing else. embedded:
+    whether it needs a prior. scale: of an upsampler, by how much it enlarges; multiple: sides of the pictures that it
+    takes are multiples of it. lora: whether it takes LoRAs.
     """
 
     family: str
@@ -37,6 +38,7 @@ class PipelineClass:
     role: str = "base"
     embedded: bool = False
     scale: int = 1
+    multiple: int = 16
     lora: bool = True
 
 
@@ -78,6 +80,9 @@ PIPELINES: dict[str, PipelineClass] = {
         "LCM", 4, 8.5, negative=False, init="LatentConsistencyModelImg2ImgPipeline"
     ),
     "UnCLIPPipeline": PipelineClass("unCLIP (Karlo)", 25, 8.0, negative=False, lora=False),
+    "UnCLIPImageVariationPipeline": PipelineClass(
+        "image variations of Karlo", 25, 8.0, negative=False, role="variation", lora=False
+    ),
     "KandinskyV22PriorPipeline": PipelineClass("the prior of Kandinsky 2.2", 25, 4.0, role="prior", lora=False),
     "KandinskyV22Pipeline": PipelineClass(
         "Kandinsky 2.2", 100, 4.0, init="KandinskyV22Img2ImgPipeline", patch=8, embedded=True, lora=False
@@ -90,5 +95,8 @@ PIPELINES: dict[str, PipelineClass] = {
     "IFSuperResolutionPipeline": PipelineClass("DeepFloyd IF II", 50, 4.0, role="upsampler", scale=4),
     "StableDiffusionUpscalePipeline": PipelineClass(
         "Stable Diffusion x4 upscaler", 75, 9.0, role="upsampler", scale=4
+    ),
+    "StableDiffusionLatentUpscalePipeline": PipelineClass(
+        "Stable Diffusion latent upscaler", 75, 9.0, role="upsampler", scale=2, multiple=64, lora=False
     ),
 }  # fmt: skip

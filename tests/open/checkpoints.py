@@ -212,6 +212,22 @@ def x4() -> Any:
     )  # fmt: skip
 
 
+def x2() -> Any:
+    width = 16
+    net = UNet2DConditionModel(
+        sample_size=8, in_channels=8, out_channels=5, block_out_channels=(32, 32, 64, 64), layers_per_block=1,
+        norm_num_groups=None, act_fn="gelu", attention_head_dim=8, cross_attention_dim=width, mid_block_type=None,
+        time_cond_proj_dim=128 + width,  # two embeddings of the noise level, and the pooled text
+        conv_in_kernel=1, conv_out_kernel=1, resnet_time_scale_shift="scale_shift", time_embedding_type="fourier",
+        timestep_post_act="gelu", down_block_types=("KDownBlock2D", *("KCrossAttnDownBlock2D",) * 3),
+        up_block_types=(*("KCrossAttnUpBlock2D",) * 3, "KUpBlock2D"),
+    )  # fmt: skip
+    return diffusers.StableDiffusionLatentUpscalePipeline(
+        vae=vae_of(4), text_encoder=clip_text(width), tokenizer=clip_tokenizer(), unet=net,
+        scheduler=diffusers.EulerDiscreteScheduler(prediction_type="sample"),
+    )  # fmt: skip
+
+
 def unclip_prior() -> Any:
     return diffusers.PriorTransformer(num_attention_heads=2, attention_head_dim=8, embedding_dim=16, num_layers=1)
 
@@ -220,16 +236,24 @@ def unclip_scheduler(**more: Any) -> Any:
     return diffusers.UnCLIPScheduler(num_train_timesteps=1000, **more)
 
 
-def kandinsky_prior() -> Any:
+def clip_vision() -> Any:
     config = transformers.CLIPVisionConfig(
         hidden_size=16, image_size=32, projection_dim=16, intermediate_size=16, num_attention_heads=2,
         num_hidden_layers=1, patch_size=16,
     )  # fmt: skip
+    return transformers.CLIPVisionModelWithProjection(config)
+
+
+def clip_pictures() -> Any:
+    return transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32)
+
+
+def kandinsky_prior() -> Any:
     return diffusers.KandinskyV22PriorPipeline(
-        prior=unclip_prior(), image_encoder=transformers.CLIPVisionModelWithProjection(config),
+        prior=unclip_prior(), image_encoder=clip_vision(),
         text_encoder=clip_text(projected=True), tokenizer=clip_tokenizer(),
         scheduler=unclip_scheduler(variance_type="fixed_small_log", prediction_type="sample", clip_sample_range=10.0),
-        image_processor=transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32),
+        image_processor=clip_pictures(),
     )  # fmt: skip
 
 
@@ -292,14 +316,25 @@ def unclip() -> Any:
     )  # fmt: skip
 
 
+def unclip_variation() -> Any:
+    whole = unclip()
+    names = ("decoder", "text_encoder", "tokenizer", "text_proj", "super_res_first", "super_res_last") + (
+        "decoder_scheduler", "super_res_scheduler",
+    )  # fmt: skip
+    parts = {name: getattr(whole, name) for name in names}
+    return diffusers.UnCLIPImageVariationPipeline(
+        **parts, image_encoder=clip_vision(), feature_extractor=clip_pictures()
+    )
+
+
 #: in one folder each
 FAMILIES: dict[str, Callable[[], Any]] = {
     "sd": sd, "sdxl": sdxl, "sd3": sd3, "flux": flux, "pixart": pixart, "sana": sana, "unclip": unclip, "if": if1,
 }  # fmt: skip
 #: parts of cascades
 PARTS: dict[str, Callable[[], Any]] = {
-    "if2": if2, "x4": x4, "kandinsky-prior": kandinsky_prior, "kandinsky": kandinsky,
-    "kandinsky-inpaint": kandinsky_inpaint,
+    "if2": if2, "x4": x4, "x2": x2, "unclip-variation": unclip_variation, "kandinsky-prior": kandinsky_prior,
+    "kandinsky": kandinsky, "kandinsky-inpaint": kandinsky_inpaint,
 }  # fmt: skip
 
 
@@ -320,7 +355,7 @@ def build(family: str) -> Any:
 def write_folder(family: str, folder: Path) -> Path:
     """The family's checkpoint in `folder`."""
     build(family).save_pretrained(folder, safe_serialization=True)
-    if family == "unclip":  # as it was published; diffusers has moved the class since
+    if family.startswith("unclip"):  # as it was published; diffusers has moved the class since
         index = json.loads((folder / "model_index.json").read_text())
         (folder / "model_index.json").write_text(json.dumps(index | {"text_proj": ["unclip", "UnCLIPTextProjModel"]}))
     return folder

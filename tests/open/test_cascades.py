@@ -125,7 +125,7 @@ def test_networks_that_two_stages_share_are_loaded_once(engine: Engine) -> None:
     assert parts["base"]["text_encoder"] is parts["upsampler64"]["text_encoder"]
 
 
-@pytest.mark.parametrize(("name", "scale"), [("x4", 4), ("if2", 4)])
+@pytest.mark.parametrize(("name", "scale"), [("x4", 4), ("if2", 4), ("x2", 2)])
 def test_upscalers_enlarge_pictures(name: str, scale: int, checkpoint: Checkpoint, command: Command) -> None:
     values = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     Image.fromarray(values).save("small.png")
