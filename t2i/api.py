@@ -1,5 +1,6 @@
 """The library in two calls: ``t2i.load("small").sample("a cat in the snow", n=4)`` gives four PIL images.
 
+A model is what ``--model`` takes: a bundle of ours, by name or folder, or a checkpoint in diffusers' layout.
 Each method gives the pixels that the command of the same name writes; only the command's files carry a record.
 Pictures that go in are PIL images of any mode, or paths; pictures that come out are upright RGB images.
 """
@@ -17,17 +18,30 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from t2i.engine import Engine
     from t2i.pipeline import Pipeline
     from t2i.sampling import SampleRequest
+    from t2i.store.manifest import Manifest
+    from t2i.store.models import StoredModel
 
     Picture: TypeAlias = Image | str | PathLike[str]
 
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model. ``pipeline`` is the engine below, which works on tensors."""
+    """A loaded model. ``engine`` is what works on tensors, ``stored`` says what the model can do."""
 
-    pipeline: Pipeline
+    stored: StoredModel
+    engine: Engine
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The stages of a bundle. Raises UsageError for a model that is not ours."""
+        from t2i.edit.own_engine import OwnEngine
+
+        if not isinstance(self.engine, OwnEngine):
+            raise _usage(f"{self.stored.manifest.name} has no stages of ours.", "Its networks are in model.engine.")
+        return self.engine.pipeline
 
     def sample(
         self, prompt: str | Sequence[str], n: int = 1, seed: int | None = None, *, batch: int = 8, **settings: Any
@@ -35,10 +49,10 @@ class Model:
         """Draw ``n`` pictures of each prompt; picture i of a prompt has seed ``seed + i`` (random when None).
 
         ``settings``: size, negative, prior, steps, guidance, sampler, threshold, sr_noise, best_of; the last six also
-        for each stage, as in steps={"base": 8}.  ``batch`` pictures are drawn together, fewer
-        where memory does not suffice; that moves a value by a level of 255 at most.  Returns the pictures of the
-        first prompt first.  Raises UsageError for a prompt, a number or a setting that makes no sense,
-        UnavailableError (code ``memory``).
+        for each stage, as in steps={"base": 8}.  A model that is not ours takes those that the command takes for it,
+        and size=(width, height).  ``batch`` pictures are drawn together, fewer where memory does not suffice; that
+        moves a value by a level of 255 at most.  Returns the pictures of the first prompt first.  Raises UsageError for
+        a prompt, a number or a setting that makes no sense, UnavailableError (code ``memory``).
         """
         from t2i.batching import in_batches
         from t2i.media.images import to_pil
@@ -47,12 +61,12 @@ class Model:
         if not isinstance(prompt, Sequence):
             raise _usage(f"a prompt is text, or a list of texts; this is {type(prompt).__name__}.")
         texts = [check_prompt(text) for text in ([prompt] if isinstance(prompt, str) else prompt)]
-        seeds, request = _seeds(n, seed), _request(self.pipeline, settings)
+        seeds, request = _seeds(n, seed), self._request("t2i sample", settings)
         jobs = [(text, s) for text in texts for s in seeds]
         _check_batch(batch)
 
         def draw(some: list[tuple[str, int]]) -> list[Image]:
-            samples = self.pipeline.sample([text for text, _ in some], [s for _, s in some], request)
+            samples = self.engine.sample([text for text, _ in some], [s for _, s in some], request)
             return [to_pil(pixels) for pixels in samples.images]
 
         return in_batches(draw, jobs, batch)
@@ -76,11 +90,10 @@ class Model:
         that is empty or full, UnavailableError (code ``memory``).
         """
         from t2i.batching import in_batches
-        from t2i.edit.inpaint import inpaint
         from t2i.media.images import to_pil
         from t2i.prompts import check_prompt
 
-        text, seeds, request = check_prompt(prompt), _seeds(n, seed), _request(self.pipeline, settings)
+        text, seeds, request = check_prompt(prompt), _seeds(n, seed), self._request("t2i inpaint", settings)
         pixels, white = _pixels(image), _pixels(mask).mean(dim=0, keepdim=True)
         if pixels.shape[1:] != white.shape[1:]:
             raise _usage("the mask and the picture differ in size.", "Draw the mask on the picture itself.")
@@ -90,24 +103,30 @@ class Model:
         _check_batch(batch)
 
         def draw(some: list[int]) -> list[Image]:
-            prompts = [text] * len(some)
-            made = inpaint(self.pipeline, pixels, hard, prompts, some, request, feather=feather)
-            return [to_pil(picture) for picture in made]
+            made = self.engine.inpaint(pixels, hard, [text] * len(some), some, request, feather=feather)
+            return [to_pil(picture) for picture in made.images]
 
         return in_batches(draw, seeds, batch)
 
     def upscale(
-        self, image: Picture, scale: float | None = None, to: int | None = None, seed: int = 0, **settings: Any
+        self,
+        image: Picture,
+        scale: float | None = None,
+        to: int | None = None,
+        seed: int = 0,
+        *,
+        prompt: str | None = None,
+        **settings: Any,
     ) -> Image:
-        """``image`` enlarged ``scale`` times, 1 to 64, or until its longer side has ``to`` pixels.
+        """``image`` enlarged ``scale`` times, 1 to 64, or until its longer side has ``to`` pixels.  ``prompt``: what it
+        shows, for upsamplers that read.
 
         Raises UsageError unless one of the two is given and makes the picture larger, InputError (code ``image``) for
         more than 64 megapixels.
         """
-        from t2i.edit.upscaling import upscale
         from t2i.jobs.upscale import enlarged_size
         from t2i.media.images import to_pil
-        from t2i.prompts import seeds_from
+        from t2i.prompts import check_prompt, seeds_from
 
         pixels = _pixels(image)
         height, width = pixels.shape[1:]
@@ -115,17 +134,20 @@ class Model:
             raise _usage("upscale takes scale or to.", "Write upscale(picture, scale=4) or upscale(picture, to=1024).")
         if to is not None and to < max(height, width):
             raise _usage(f"to={to} would make the picture smaller.", "Its longer side has to grow.")
-        factors = [int(self.pipeline.stages[e.name].config.scale) for e in self.pipeline.manifest.of_kind("upsampler")]
+        request = self._request("t2i upscale", settings)
+        text = None if prompt is None else check_prompt(prompt)
+        widths = [self.stored.configs[entry.name]["widths"] for entry in self.stored.manifest.of_kind("upsampler")]
+        factors = [table["size"] // table["low"] for table in widths]
         wide, high = enlarged_size(width, height, to, scale, factors)
         (seed,) = seeds_from(seed, 1, "seed=")
-        request = _request(self.pipeline, settings)
-        return to_pil(upscale(self.pipeline, pixels, (high, wide), seed, request).image)
+        return to_pil(self.engine.upscale(pixels, (high, wide), seed, request, prompt=text).image)
 
     def score(self, pictures: Sequence[Picture], prompt: str | Sequence[str]) -> list[float]:
         """How well each picture fits its prompt: the cosine, -1 to 1, of their embeddings by this model's own CLIP.
 
         ``prompt`` is one for all or one for each.  A picture is looked at in its middle square.  A model that drew
-        a picture is not its best judge: `t2i score` takes others.  Raises UsageError when the numbers differ.
+        a picture is not its best judge: `t2i score` takes others.  Raises UsageError when the numbers differ, and for a
+        model that is not ours.
         """
         import torch
         import torch.nn.functional as F
@@ -149,14 +171,50 @@ class Model:
             cosines = (F.normalize(torch.cat(seen), dim=-1) * F.normalize(pooled, dim=-1)).sum(dim=-1)
         return [float(cosine) for cosine in cosines]
 
+    def _request(self, command: str, settings: dict[str, Any]) -> SampleRequest:
+        """The request of keyword arguments. Raises UsageError for what the model does not take, as the command does."""
+        from t2i.sampling import pair
+        from t2i.store.bundle import Bundle
 
-def load(model: str = "small", device: str = "cpu", dtype: str = "float32") -> Model:
-    """Load a model by its name or from its folder. Raises UnavailableError (no such model), InputError
-    (damaged)."""
-    from t2i.pipeline import Pipeline
-    from t2i.store.registry import resolve
+        request = _request(self.stored.manifest, settings)
+        if isinstance(self.stored, Bundle):  # the pipeline checks the rest
+            return request
+        self.stored.check_can(command)
+        given = {name: str(value) for name, value in settings.items() if value is not None}
+        for name, option in (("prior", "--prior"), ("best_of", "--prior-best-of")):
+            if given.pop(name, None):
+                self.stored.check_can(option)
+        if request.size is not None:
+            width, height = pair(request.size)
+            self.stored.read_size(str(width) if width == height else f"{width}x{height}")
+        self.stored.check_options(given)
+        return request
 
-    return Model(Pipeline.load(resolve(model), device=device, dtype=dtype))
+
+def load(
+    model: str = "small",
+    device: str = "cpu",
+    dtype: str = "float32",
+    *,
+    lora: Sequence[str] = (),
+    quantize: str = "",
+    memory: str = "auto",
+    compile: bool = False,
+) -> Model:
+    """Load a model by its name or from its folder.
+
+    The other arguments are those of the command line, as in lora=["style.safetensors:0.8"].  Raises UnavailableError
+    (no such model), InputError (damaged), UsageError for what the model does not take.
+    """
+    from t2i.jobs.engine import load_engine
+    from t2i.store.load_options import LoadOptions
+    from t2i.store.lora import read_lora
+    from t2i.store.models import find_model
+
+    options = LoadOptions(dtype, tuple(map(read_lora, lora)), quantize, memory, compile).check()
+    stored = find_model(model)
+    stored.check_load(options)
+    return Model(stored, load_engine(stored, device, options))
 
 
 def _seeds(n: int, seed: int | None) -> list[int]:
@@ -172,7 +230,7 @@ def _check_batch(batch: int) -> None:
         raise _usage(f"batch={batch} draws nothing.")
 
 
-def _request(pipeline: Pipeline, settings: dict[str, Any]) -> SampleRequest:
+def _request(manifest: Manifest, settings: dict[str, Any]) -> SampleRequest:
     """The request of keyword arguments: fields of `SampleRequest`, and stage options as {"base": 8} or one value."""
     from collections.abc import Mapping
     from dataclasses import fields
@@ -194,7 +252,7 @@ def _request(pipeline: Pipeline, settings: dict[str, Any]) -> SampleRequest:
             raise _usage(f"there is no setting {name!r}.", f"Did you mean {', '.join(near)}?")
         if name in options and value is not None:
             field, kinds = options[name]
-            stages = [entry.name for entry in pipeline.manifest.stages if entry.kind in kinds]
+            stages = [entry.name for entry in manifest.stages if entry.kind in kinds]
             tables[field] = value if isinstance(value, Mapping) else dict.fromkeys(stages, value)
     return SampleRequest(**{k: v for k, v in settings.items() if k in whole}, stages=by_stage(**tables))
 

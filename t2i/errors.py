@@ -117,3 +117,12 @@ def nearest(word: str, known: list[str] | tuple[str, ...], n: int = 3) -> list[s
     import difflib
 
     return difflib.get_close_matches(word, list(known), n=n, cutoff=0.5)
+
+
+def check_choice(option: str, value: str, choices: tuple[str, ...]) -> str:
+    """Return ``value`` if it is one of ``choices``. Raises UsageError, which names the nearest."""
+    if value not in choices:
+        near = nearest(value, choices, 1)
+        hint = f"Did you mean {near[0]}?" if near else f"Choose one of {', '.join(choices)}."
+        raise UsageError(f"--{option} {value!r} is not known.", hint)
+    return value

@@ -11,9 +11,9 @@ from t2i import __version__
 from t2i.cli import options as opt
 from t2i.cli.ui import UI
 from t2i.errors import CODES
-from t2i.jobs.parsing import DTYPES
 from t2i.sampling import SAMPLERS
 from t2i.store.hub_names import SHORT_NAMES
+from t2i.store.load_options import DTYPES
 from t2i.store.pipeline_classes import PIPELINES
 
 EPILOG = """Examples:

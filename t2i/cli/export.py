@@ -9,7 +9,7 @@ import typer
 
 from t2i.cli import options as opt
 from t2i.cli.ui import UI
-from t2i.jobs.parsing import check_choice
+from t2i.errors import check_choice
 from t2i.jobs.reporter import safe
 
 FORMATS = ("open_clip",)

@@ -11,8 +11,8 @@ import typer
 from t2i.cli import options as opt
 from t2i.cli.panels import Panel
 from t2i.cli.ui import UI
-from t2i.errors import UsageError
-from t2i.jobs.parsing import check_choice, parse_seeds
+from t2i.errors import UsageError, check_choice
+from t2i.jobs.parsing import parse_seeds
 from t2i.prompts import check_prompt, random_seed
 
 if TYPE_CHECKING:

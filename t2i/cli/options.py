@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +14,9 @@ from t2i.cli.panels import Panel
 from t2i.errors import UsageError
 from t2i.jobs.device import check_device, pick_device
 from t2i.jobs.output_paths import check_writable
-from t2i.jobs.parsing import DTYPES, check_choice, check_count
+from t2i.jobs.parsing import check_count
 from t2i.sampling import SAMPLERS
-from t2i.store.load_options import MEMORY, QUANTIZE, LoadOptions
+from t2i.store.load_options import DTYPES, MEMORY, QUANTIZE, LoadOptions
 
 if TYPE_CHECKING:
     from t2i.cli.ui import UI
@@ -218,14 +219,8 @@ def read_loading(
     """How the weights are to be loaded. Raises UsageError, UnavailableError and InputError as `read_lora`."""
     from t2i.store.lora import read_lora
 
-    check_choice("dtype", dtype, DTYPES)
-    check_choice("memory", memory, MEMORY)
-    if quantize is not None:
-        check_choice("quantize", quantize, QUANTIZE)
-    found = tuple(read_lora(text) for text in loras or [])
-    if len({lora.sha256 for lora in found}) < len(found):
-        raise UsageError("--lora names one LoRA twice.", "Name each once, with the scale that it should have.")
-    return LoadOptions(dtype, found, quantize or "", memory, compile)
+    plain = LoadOptions(dtype, (), quantize or "", memory, compile).check()
+    return replace(plain, loras=tuple(map(read_lora, loras or []))).check()
 
 
 def begin(

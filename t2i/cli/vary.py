@@ -10,7 +10,8 @@ import typer
 from t2i.cli import options as opt
 from t2i.cli.panels import Panel
 from t2i.cli.ui import UI
-from t2i.jobs.parsing import check_choice, parse_seeds
+from t2i.errors import check_choice
+from t2i.jobs.parsing import parse_seeds
 from t2i.prompts import random_seed
 
 EPILOG = """Examples:

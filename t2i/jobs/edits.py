@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2i.engine import OnStep
-from t2i.errors import UsageError
+from t2i.errors import UsageError, check_choice
 from t2i.jobs.engine import own_pipeline
 from t2i.jobs.inputs import SourceImage, read_square
 from t2i.jobs.job import Job
-from t2i.jobs.parsing import check_choice
 from t2i.jobs.reporter import Reporter
 from t2i.jobs.settings import Settings
 from t2i.sampling import PRIORS, SampleRequest, SamplingConfig

@@ -13,7 +13,6 @@ from t2i.sampling import Threshold
 if TYPE_CHECKING:
     from t2i.store.manifest import Manifest, StageEntry
 
-DTYPES = ("float32", "bfloat16", "float16")
 MAX_COUNT = 100_000  # pictures of one prompt
 MAX_SCALE = 64.0  # times that a picture is enlarged
 MAX_SIDE = 32_000  # pixels of an enlarged picture's longer side
@@ -146,12 +145,3 @@ def thresholds(text: str | None, manifest: Manifest) -> dict[str, Threshold]:
         for name, value in parse_thresholds(text).items()
         for entry in _stages_named("threshold", name or "base", manifest, kinds)
     }
-
-
-def check_choice(option: str, value: str, choices: tuple[str, ...]) -> str:
-    """Return ``value`` if it is one of ``choices``. Raises UsageError, which names the nearest."""
-    if value not in choices:
-        near = nearest(value, choices, 1)
-        hint = f"Did you mean {near[0]}?" if near else f"Choose one of {', '.join(choices)}."
-        raise UsageError(f"--{option} {value!r} is not known.", hint)
-    return value

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from t2i.errors import InputError, T2IError
-from t2i.jobs.parsing import DTYPES
 from t2i.store.hub_names import parse_hub_name
-from t2i.store.load_options import MEMORY, QUANTIZE, LoadOptions
+from t2i.store.load_options import DTYPES, MEMORY, QUANTIZE, LoadOptions
 from t2i.store.lora import MAX_SCALE, Lora, read_lora
 
 

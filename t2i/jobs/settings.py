@@ -11,8 +11,8 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from t2i.errors import UsageError
-from t2i.jobs.parsing import check_choice, parse_thresholds
+from t2i.errors import UsageError, check_choice
+from t2i.jobs.parsing import parse_thresholds
 from t2i.jobs.stage_options import STAGE_OPTIONS, number_text, numbers_text
 from t2i.prompts import check_text
 from t2i.sampling import SAMPLERS, SampleRequest, SamplingConfig, Size, Threshold, by_stage

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from t2i.jobs.parsing import check_choice, per_stage, thresholds
+from t2i.errors import check_choice
+from t2i.jobs.parsing import per_stage, thresholds
 from t2i.sampling import SAMPLERS
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from t2i.errors import UnavailableError
 from t2i.open.loading import explained, library
 from t2i.store.lora import HINT, Lora
 from t2i.store.weights_files import unusable
@@ -22,24 +21,15 @@ def add_loras(pipeline: Any, loras: Sequence[Lora]) -> None:
     names = [f"lora{i}" for i in range(len(loras))]
     for name, lora in zip(names, loras, strict=True):
         with explained(lora.path, HINT):
-            _load(pipeline, lora, name)
+            pipeline.load_lora_weights(
+                str(lora.path.parent), weight_name=lora.path.name, adapter_name=name, use_safetensors=True,
+                local_files_only=True,
+            )  # fmt: skip
         # the library leaves out what it finds no place for, and says so in its log only
         if (placed := _layers_with(pipeline, name)) < lora.layers:
             what = f"{placed} of its {lora.layers} layers fit this model" if placed else "it was made for another model"
             raise unusable(lora.path, what, HINT)
     pipeline.set_adapters(names, [lora.scale for lora in loras])
-
-
-def _load(pipeline: Any, lora: Lora, name: str) -> None:
-    try:
-        pipeline.load_lora_weights(
-            str(lora.path.parent), weight_name=lora.path.name, adapter_name=name, use_safetensors=True,
-            local_files_only=True,
-        )  # fmt: skip
-    except ValueError as error:
-        if "version of PEFT" not in str(error):
-            raise
-        raise UnavailableError(f"{lora.path}: {error}.", "pip install -U peft", "dependency") from error
 
 
 def _layers_with(pipeline: Any, adapter: str) -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from t2i.errors import UsageError, check_choice
 from t2i.store.lora import Lora
 
+DTYPES = ("float32", "bfloat16", "float16")
 MEMORY = ("auto", "low", "off")
 QUANTIZE = ("int8", "int4")
 
@@ -24,6 +26,16 @@ class LoadOptions:
     quantize: str = ""
     memory: str = "auto"
     compile: bool = False
+
+    def check(self) -> LoadOptions:
+        """Return self. Raises UsageError for a choice that does not exist, and for one LoRA twice."""
+        check_choice("dtype", self.dtype, DTYPES)
+        check_choice("memory", self.memory, MEMORY)
+        if self.quantize:
+            check_choice("quantize", self.quantize, QUANTIZE)
+        if len({lora.sha256 for lora in self.loras}) < len(self.loras):
+            raise UsageError("--lora names one LoRA twice.", "Name each once, with the scale that it should have.")
+        return self
 
     def facts(self) -> dict[str, Any]:
         """What of it decides a picture, for its key and record. Defaults are left out."""

@@ -143,28 +143,12 @@ def test_models_that_take_none(
     assert "--lora: " in err and "takes none" in err and "hint: " in err
 
 
-def peft_is_new_enough() -> bool:
-    """For transformers, which adds LoRAs to text encoders."""
-    from transformers.integrations.peft import MIN_PEFT_VERSION
-    from transformers.utils.peft_utils import check_peft_version
-
-    try:
-        check_peft_version(MIN_PEFT_VERSION)
-    except ValueError:
-        return False
-    return True
-
-
 def test_a_lora_of_the_text_encoder(checkpoint: Checkpoint, command: Command) -> None:
     layer = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
     noise = torch.Generator().manual_seed(0)
     down, up = torch.randn(2, 16, generator=noise), torch.randn(16, 2, generator=noise)
     save_file({f"{layer}.lora_A.weight": down, f"{layer}.lora_B.weight": up}, "text.safetensors")
     args = ("sample", CAT, "--model", checkpoint("sd"), "--steps", "2", "--seed", "1")
-    if not peft_is_new_enough():
-        _, err = command(*args, "--lora", "text.safetensors", code=4)
-        assert "version of PEFT" in err and "pip install -U peft" in err
-        return
     (plain,), _ = command(*args)
     (styled,), _ = command(*args, "--lora", "text.safetensors", "-o", "styled")
     assert load_image(plain).tobytes() != load_image(styled).tobytes()
