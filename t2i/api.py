@@ -196,7 +196,7 @@ def load(
     device: str = "cpu",
     dtype: str = "float32",
     *,
-    lora: Sequence[str] = (),
+    lora: str | Sequence[str] = (),
     quantize: str = "",
     memory: str = "auto",
     compile: bool = False,
@@ -211,7 +211,8 @@ def load(
     from t2i.store.lora import read_lora
     from t2i.store.models import find_model
 
-    options = LoadOptions(dtype, tuple(map(read_lora, lora)), quantize, memory, compile).check()
+    loras = tuple(map(read_lora, [lora] if isinstance(lora, str) else lora))
+    options = LoadOptions(dtype, loras, quantize, memory, compile).check()
     stored = find_model(model)
     stored.check_load(options)
     return Model(stored, load_engine(stored, device, options))

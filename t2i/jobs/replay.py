@@ -96,7 +96,7 @@ def replay(
     try:
         settings = asked.edit.apply(read_settings(stored, asked.loading, asked.options))
     except T2IError as error:
-        what = f"the model {stored.manifest.name!r} cannot do what {path} says: {error.message}"
+        what = f"the model cannot do what {path} says: {error.message}"
         hint = HINT if same_weights else "It was made with other weights: name its model with --model."
         raise InputError(what, hint, "image") from error
     job = Job(asked.prompt, asked.seed, 0, 0, settings)

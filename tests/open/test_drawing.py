@@ -115,7 +115,7 @@ def test_a_replay_without_its_model(checkpoint: Checkpoint, command: Command) ->
     assert "hint: Name it with --model" in err
     assert "Did you mean" not in err
     _, err = command("sample", "--replay", out, "--model", checkpoint("sd3"), code=3)
-    assert "the model 'sd3' cannot do what" in err
+    assert "the model cannot do what" in err
     assert "It was made with other weights" in err
 
 

@@ -159,7 +159,7 @@ def test_a_lora_of_the_hub(hub: Hub, checkpoint: Checkpoint, lora: Callable[...,
     args = ("sample", CAT, "--model", checkpoint("sd"), "--steps", "2", "--seed", "1")
     assert "models pull acme/style" in command(*args, "--lora", "acme/style:0.5", code=4)[1]
     assert run(["models", "pull", "acme/style"]) == 0
-    (out,), err = command(*args, "--lora", "acme/style:0.5")
+    (_, out), err = command(*args, "--lora", "acme/style:0.5")  # after the line of the pull
     assert "acme/style is pulled: --lora acme/style" in err
     (used,) = read_metadata(out)["t2i"]["settings"]["lora"]
     assert used["name"] == f"acme/style@{repo.commit[:12]}"
