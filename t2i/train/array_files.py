@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,11 +52,13 @@ class ArrayFiles:
         try:
             told = strict_json((self.folder / FILLED).read_bytes())
             count = int(told["count"]) if told["of"] == self.key else 0
-            sizes = [(self.folder / f"{name}.npy").stat().st_size for name in self.shapes]
-        except (OSError, ValueError, LookupError, TypeError):
+            there = {name: np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in self.shapes}
+        except (OSError, ValueError, LookupError, TypeError, EOFError):
             return 0
-        needed = [self.size * math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self.shapes.values()]
-        return count if 0 <= count <= self.size and all(a > b for a, b in zip(sizes, needed, strict=True)) else 0
+        whole = all(
+            (there[k].shape, there[k].dtype) == ((self.size, *s), dtype) for k, (s, dtype) in self.shapes.items()
+        )
+        return count if whole and 0 <= count <= self.size else 0
 
 
 def _array(path: Path, shape: tuple[int, ...], dtype: str, *, new: bool) -> NDArray[Any]:

@@ -149,6 +149,8 @@ def test_your_own_pictures_are_redrawn_where_they_are(made: Path, recipe: str, t
 
 def test_imagens_upsampler_reads_the_text(blind_micro: str, tmp_path: Path) -> None:
     recipe, out = redrawn_recipe(blind_micro, tmp_path, "cond_dim = 24", 'reads = "text"'), tmp_path / "m"
+    told = train("all", recipe, CHANGES, out=out, dry_run=True)
+    assert isinstance(told, dict) and [row["stage"] for row in told["stages"]] == ["text", "base", "upsampler256"]
     train("all", recipe, CHANGES, out=out)
     pool = out / ".train" / "upsampler256" / "pool"
     assert (np.load(pool / "z.npy") == np.load(pool / "told.npy")).all()
