@@ -85,9 +85,9 @@ class Model:
     ) -> list[Image]:
         """Repaint the part of ``image`` where ``mask``, a picture of the same size, is white: ``n`` pictures.
 
-        Outside the mask the values are those of ``image``; in a rim of ``feather`` pixels inside it, colours are fitted
-        to them.  ``batch`` and ``settings`` as in :meth:`sample`.  Raises UsageError for a mask of another size, or one
-        that is empty or full, UnavailableError (code ``memory``).
+        Outside the mask the values are those of ``image``; in a rim of ``feather`` pixels inside it, what is painted
+        passes into them.  ``batch`` and ``settings`` as in :meth:`sample`.  Raises UsageError for a mask of another
+        size, or one that is empty or full, UnavailableError (code ``memory``).
         """
         from t2i.batching import in_batches
         from t2i.media.images import to_pil

@@ -90,8 +90,8 @@ class Engine(Protocol):
         on_step: OnStep | None = None,
     ) -> Samples:
         """`image` (3, H, W) repainted where `mask` (1, H, W) is above 0.5. prompts: None removes what is there.
-        feather: width in pixels of the rim inside the mask in which colours are fitted to the surroundings, None for
-        the default. Outside the mask the result equals the picture."""
+        feather: width in pixels of the rim inside the mask in which what is painted passes into the surroundings, None
+        for the default. Outside the mask the result equals the picture."""
 
     def variations(
         self,

@@ -295,14 +295,13 @@ class Pipeline:
         on_step: OnStep | None = None,
         *,
         tile: int = 0,
-        known: InpaintCond | None = None,
         key: str = "",
     ) -> Tensor:
-        """Run one upsampler on pictures (B, 3, h, w). tile, known, key: as in `t2i.stages.upsampler`."""
+        """Run one upsampler on pictures (B, 3, h, w). tile, key: as in `t2i.stages.upsampler`."""
         text, negative = (None if t is None else t.pooled for t in (conditioning.text, conditioning.negative))
         return sample_upsampler(
             self.stages[entry.name], images, seeds, self.sampling(entry, request), on_step,
-            tile=tile, known=known, key=key, pooled=text, negative=negative, z=conditioning.z,
+            tile=tile, key=key, pooled=text, negative=negative, z=conditioning.z,
         )  # fmt: skip
 
     def sampling(self, entry: StageEntry, request: SampleRequest, *, with_text: bool = True) -> SamplingConfig:

@@ -77,6 +77,7 @@ def test_every_command_of_the_manual_is_understood(page: str, words: list[str]) 
 def test_commands_of_the_modules_are_understood() -> None:
     from t2i.lab import (
         compare_papers,
+        edge_measures,
         edit_measures,
         judge_train,
         mask_measures,
@@ -89,7 +90,8 @@ def test_commands_of_the_modules_are_understood() -> None:
 
     seen = 0
     programs = (
-        compare_papers, edit_measures, evaluate, judge_train, mask_measures, scenes, scenes_suite, sprites, timings,
+        compare_papers, edge_measures, edit_measures, evaluate, judge_train, mask_measures, scenes, scenes_suite, sprites,
+        timings,
     )  # fmt: skip
     for program in programs:
         name = program.__name__.removesuffix(".program")

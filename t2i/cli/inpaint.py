@@ -60,7 +60,7 @@ def inpaint(
             metavar="PX",
             min=0,
             max=4096,
-            help="Fit colours so far inside.  [default: by size]",
+            help="Blend so far inside.  [default: by size]",
             rich_help_panel=Panel.MASK,
         ),
     ] = None,

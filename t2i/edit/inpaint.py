@@ -7,13 +7,15 @@ step the known part is also replaced, and steps are repeated (RePaint, Lugmayr 2
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from t2i.edit.exemplar import exemplar_fill
+from t2i.edit.latents import slerp
 from t2i.edit.repaint import repaint
-from t2i.edit.surface import smooth_fill
 from t2i.edit.upscaling import upscale
 from t2i.engine import OnStep, of_all
 from t2i.media.images import resize
@@ -22,8 +24,10 @@ from t2i.sampling import SampleRequest, SamplingConfig
 from t2i.stages.stage import InpaintCond, Start
 
 REMOVAL = 0.6
-"""Share of the base's steps that a removal takes, starting from the smooth surface."""
+"""Share of the base's steps that a removal takes, starting from patches of the surroundings."""
 CANDIDATES = 32  # embeddings that the prior draws for inpainting
+SURROUNDINGS = 0.2
+"""How far the chosen embedding is turned towards that of the surroundings: at .3 the thing begins to fade."""
 
 
 @torch.inference_mode()
@@ -40,11 +44,11 @@ def inpaint(
 ) -> Tensor:
     """`image` (3, H, W) repainted where `mask` (1, H, W) is above 0.5: (B, 3, H, W), one picture per prompt and seed.
 
-    prompts: None removes what is there. The base then starts from a smooth surface that continues the surroundings, and
-        from its embedding. With prompts, of CANDIDATES embeddings of the prior the one nearest to the surface's is
-        taken: the text leaves light and weather open, the surroundings do not.
-    feather: width in pixels of the rim, inside the mask, in which colours are fitted to the surroundings (None: 1/8 of
-        the square that goes through the model; 0: no fitting).
+    prompts: None removes what is there. The base then starts from a picture patched from the surroundings, and from its
+        embedding. With prompts, of CANDIDATES embeddings of the prior the one nearest to that picture's is taken, and
+        turned towards it: the text leaves place, light and weather open, the surroundings do not.
+    feather: width in pixels of the rim, inside the mask, in which what is painted passes into the surroundings, to
+        which its colours are fitted (None: 1/40 of the square that goes through the model; 0: it is pasted as it is).
 
     Outside the mask the result equals `image`. The mask must be neither empty nor full.
     """
@@ -74,23 +78,23 @@ def _paint(
     device = pipeline.base[1].device
     part = part.to(device)
     known, start = _known(part, mask, low), None
-    surface = smooth_fill(known.x0, known.mask)
-    z = pipeline.embed(surface) if pipeline.base[1].config.cond_dim else None
+    patched = exemplar_fill(known.x0, known.mask)
+    z = pipeline.embed(patched) if pipeline.base[1].config.cond_dim else None
     if prompts is None:
-        conditioning, start = Conditioning(z=z), Start(x0=surface, strength=REMOVAL)
+        conditioning, start = Conditioning(z=z), Start(x0=patched, strength=REMOVAL)
     else:
         several = request
         if z is not None and pipeline.prior is not None:
             prior = pipeline.prior[0].name
             several = request.override(prior, SamplingConfig(best_of=CANDIDATES).override(request.of(prior)))
         conditioning = pipeline.condition(prompts, seeds, several, on_step, key=key, near=z)[0]
+        if conditioning.z is not None and z is not None:
+            conditioning = replace(conditioning, z=slerp(conditioning.z, z, SURROUNDINGS))
     images = pipeline.sample_base(conditioning, seeds, request, on_step, key=key, start=start, known=known)
     for entry in pipeline.manifest.of_kind("upsampler"):
         if images.shape[-1] >= side:
             break
-        large = images.shape[-1] * int(pipeline.stages[entry.name].config.scale)
-        known = _known(part, mask, large)
-        images = pipeline.sample_upsampler(entry, images, conditioning, seeds, request, on_step, key=key, known=known)
+        images = pipeline.sample_upsampler(entry, images, conditioning, seeds, request, on_step, key=key)
     images = images.float().cpu()
     if images.shape[-1] >= side:
         return resize(images, side, side)

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from t2i.edit.masks import rim, windows
-from t2i.edit.surface import border_error
+from t2i.edit.masks import windows
+from t2i.edit.surface import fit
+
+FEATHER = 40  # side of a square over the width of the rim
 
 #: (squares (B, 3, S, S), mask (1, S, S) of 0 and 1, number of the square, of how many) -> the squares, painted
 Paint = Callable[[Tensor, Tensor, int, int], Tensor]
@@ -20,8 +22,8 @@ def repaint(
     """`image` (3, H, W) repainted where `mask` (1, H, W) is above 0.5: (B, 3, H, W), one picture per seed.
 
     least: side of the squares that the model was made for. feather: width in pixels of the rim, inside the mask, in
-    which colours are fitted to the surroundings (None: 1/8 of the square). Outside the mask the result equals `image`.
-    The mask must be neither empty nor full.
+    which what is painted passes into its surroundings (None: 1/40 of the square; 0: it is pasted as it is). Outside the
+    mask the result equals `image`. The mask must be neither empty nor full.
     """
     assert image.shape[1:] == mask.shape[1:], (tuple(image.shape), tuple(mask.shape))
     hard = (mask > 0.5).float()
@@ -32,8 +34,8 @@ def repaint(
     for number, window in enumerate(squares):
         here, part = left[window.slices], done[window.slices]
         made = paint(part, here, number, len(squares))
-        width = feather if feather is not None else here.shape[-1] // 8
-        made = made + rim(here, width) * border_error(part, made, here)
+        width = feather if feather is not None else max(1, here.shape[-1] // FEATHER)
+        made = fit(part, made, here, width)
         done[window.slices] = torch.where(here > 0, made, part)
         left[window.slices] = 0
     return done.clamp(-1, 1)

@@ -6,15 +6,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from t2i.edit.masks import rim
+
 SWEEPS = 20  # Jacobi iterations at each scale
+RING = 3  # width in pixels of the strip along the border, inside the mask, where the step is measured
+EDGE = 0.5
+"""A step of more than this, of a range of 2, is the outline of something that was painted up to the border."""
 
 
-def border_error(picture: Tensor, made: Tensor, mask: Tensor) -> Tensor:
-    """By how much `made` (B, 3, S, S) misses `picture` around the mask (1, S, S), continued smoothly into it.
+def fit(picture: Tensor, made: Tensor, mask: Tensor, feather: int) -> Tensor:
+    """What was painted, `made` (B, 3, S, S), fitted to the surroundings of the mask (1, S, S) in `picture`.
 
-    Added to `made`, it removes a step at the border: the membrane of Poisson image editing (Perez 2003, section 2).
+    The step at the border is measured against a smooth surface that continues the surroundings. Continued into the mask
+    it is taken away: the membrane of Poisson image editing (Perez 2003, section 2), without steps that are outlines.
+    Within `feather` pixels of the border, what was painted then passes into the smooth surface. 0: nothing is fitted.
     """
-    return smooth_fill(picture - made, mask.expand(len(made), -1, -1, -1))
+    if not feather:
+        return made
+    hole = mask.expand(len(made), 1, -1, -1)
+    surface = smooth_fill(picture, hole)
+    # the mean of the painted neighbours, so that grain is no step
+    near = F.avg_pool2d(made * hole, 3, 1, 1) / F.avg_pool2d(hole, 3, 1, 1).clamp_min(1e-6)
+    step = surface - near
+    trusted = (rim(mask, RING) > 0) & (step.abs().amax(1, keepdim=True) < EDGE)
+    # where all is outline, smooth_fill continues 0
+    fitted = made + smooth_fill(step * trusted, 1 - trusted.to(step))
+    return torch.lerp(fitted, surface, rim(mask, feather))
 
 
 def smooth_fill(x0: Tensor, mask: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from t2i.engine import OnStep
 from t2i.rng import noise
 from t2i.sampling import SamplingConfig, given
-from t2i.stages.stage import InpaintCond, Stage
+from t2i.stages.stage import Stage
 
 
 def sample_upsampler(
@@ -25,7 +25,6 @@ def sample_upsampler(
     on_step: OnStep | None = None,
     *,
     tile: int = 0,
-    known: InpaintCond | None = None,
     key: str = "",
     pooled: Tensor | None = None,
     negative: Tensor | None = None,
@@ -40,7 +39,7 @@ def sample_upsampler(
     z (B, E): image embeddings for a network that reads them (`SRUNet`); None: its null.
     tile: run the network on overlapping tiles of at most this many small pixels a side, 0 for the whole picture at
     once. The noise is that of the whole picture.
-    key, known: as in `Stage.run`; the estimate of the known part is replaced.
+    key: as in `Stage.run`.
     """
     scale, (height, width) = int(stage.config.scale), low.shape[2:]
     low = F.pad(low, (0, -width % stage.config.multiple, 0, -height % stage.config.multiple), mode="replicate")
@@ -81,7 +80,7 @@ def sample_upsampler(
         return out
 
     net = tiled if tile and max(low.shape[2:]) > tile else whole
-    made = stage.run(net, shape, cond, uncond, sampling, seeds, on_step, negative=away, key=key, known=known)
+    made = stage.run(net, shape, cond, uncond, sampling, seeds, on_step, negative=away, key=key)
     return made[:, :, : height * scale, : width * scale].clamp(-1, 1)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from t2i.edit.masks import bounds, box, extend, grow, rim, windows
-from t2i.edit.surface import border_error, smooth_fill
+from t2i.edit.surface import fit, smooth_fill
 from t2i.errors import UsageError
 
 
@@ -98,4 +98,17 @@ def test_a_step_at_the_border_is_taken_away(side: int) -> None:
     ramp = torch.linspace(-0.5, 0.5, side).expand(1, 3, side, side).clone()
     mask = box(side, side, 10, 10, 12, 12)
     made = ramp + torch.tensor([0.3, -0.2, 0.1]).view(1, 3, 1, 1)
-    assert torch.allclose(made + border_error(ramp, made, mask), ramp, atol=1e-4)
+    fitted = fit(ramp, torch.where(mask > 0, made, ramp), mask, 2)
+    assert float((fitted - ramp)[:, :, 10:22, 10:22].abs().max()) < 0.02
+    assert torch.equal(fit(ramp, made, mask, 0), made)
+
+
+def test_what_was_painted_up_to_the_border_keeps_its_colour() -> None:
+    """A dark thing that ends at the border is no wrong colour: only the sky around it is fitted."""
+    sky, mask = torch.full((1, 3, 64, 64), 0.4), box(64, 64, 16, 16, 32, 32)
+    made = sky + 0.2
+    made[..., 30:48, 24:40] = -0.8  # down to the lower border
+    fitted = fit(sky, made, mask, 1)
+    assert float((fitted[..., 18:24, 18:46] - 0.4).abs().max()) < 0.05
+    # the thing moves about as far as the sky, -.2; by a membrane through its own step it would move by more than 1
+    assert float((fitted[..., 34:44, 28:36] - made[..., 34:44, 28:36] + 0.2).abs().max()) < 0.15
