@@ -90,8 +90,8 @@ def test_commands_of_the_modules_are_understood() -> None:
 
     seen = 0
     programs = (
-        compare_papers, edge_measures, edit_measures, evaluate, judge_train, mask_measures, scenes, scenes_suite, sprites,
-        timings,
+        compare_papers, edge_measures, edit_measures, evaluate, judge_train, mask_measures, scenes, scenes_suite,
+        sprites, timings,
     )  # fmt: skip
     for program in programs:
         name = program.__name__.removesuffix(".program")
