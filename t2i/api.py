@@ -48,11 +48,11 @@ class Model:
     ) -> list[Image]:
         """Draw ``n`` pictures of each prompt; picture i of a prompt has seed ``seed + i`` (random when None).
 
-        ``settings``: size, negative, prior, steps, guidance, sampler, threshold, sr_noise, best_of; the last six also
-        for each stage, as in steps={"base": 8}.  A model that is not ours takes those that the command takes for it,
-        and size=(width, height).  ``batch`` pictures are drawn together, fewer where memory does not suffice; that
-        moves a value by a level of 255 at most.  Returns the pictures of the first prompt first.  Raises UsageError for
-        a prompt, a number or a setting that makes no sense, UnavailableError (code ``memory``).
+        ``settings``: size, negative, prior, steps, guidance, sampler, threshold, sr_noise, temperature, top_k, top_p,
+        best_of; from steps on also for each stage, as in steps={"base": 8}.  A model that is not ours takes those that
+        the command takes for it, and size=(width, height).  ``batch`` pictures are drawn together, fewer where memory
+        does not suffice; that moves a value by a level of 255 at most.  Returns the pictures of the first prompt first.
+        Raises UsageError for a prompt, a number or a setting that makes no sense, UnavailableError (code ``memory``).
         """
         from t2i.batching import in_batches
         from t2i.media.images import to_pil

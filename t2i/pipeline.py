@@ -24,13 +24,14 @@ from t2i.nets.clip import Clip
 from t2i.nets.conditioner import UNetCond
 from t2i.sampling import SampleRequest, SamplingConfig, pair
 from t2i.stages.base import guided, sample_base
-from t2i.stages.loading import PIXELS, build_stage, load_encoder, load_net
+from t2i.stages.dalle import TokenStage, sample_tokens
+from t2i.stages.loading import PIXELS, TOKENS, build_stage, build_token_stage, load_encoder, load_net
 from t2i.stages.prior import sample_prior
 from t2i.stages.stage import InpaintCond, Stage, Start
 from t2i.stages.upsampler import sample_upsampler
 from t2i.store.bundle import read_bundle
 from t2i.store.compatibility import ENCODERS
-from t2i.store.completeness import check_complete
+from t2i.store.completeness import check_complete, takes_diffusion
 from t2i.store.manifest import Manifest, StageEntry
 from t2i.text.cond import TextCond
 from t2i.text.encoder import TextEncoder
@@ -40,21 +41,31 @@ from t2i.text.words import KnownWords
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What B pictures should show: text, and image embeddings z (B, E); and what they should not. None: not given."""
+    """What B pictures should show: text, and image embeddings z (B, E); and what they should not. None: not given.
+
+    ids (B, T): the text's tokens, for a model that draws tokens.
+    """
 
     text: TextCond | None = None
     z: Tensor | None = None
     negative: TextCond | None = None
     z_negative: Tensor | None = None
+    ids: Tensor | None = None
 
 
 class Pipeline:
-    """A loaded bundle; made by `Pipeline.load`. words: the words of the training captions."""
+    """A loaded bundle; made by `Pipeline.load`. words: the words of the training captions. dalle: in the place of a
+    base, for a model that draws tokens."""
 
     def __init__(
-        self, manifest: Manifest, encoder: TextEncoder, stages: Mapping[str, Stage], clip: Clip | None = None
+        self,
+        manifest: Manifest,
+        encoder: TextEncoder,
+        stages: Mapping[str, Stage],
+        clip: Clip | None = None,
+        dalle: TokenStage | None = None,
     ) -> None:
-        self.manifest, self.encoder, self.stages, self._clip = manifest, encoder, stages, clip
+        self.manifest, self.encoder, self.stages, self._clip, self.dalle = manifest, encoder, stages, clip, dalle
         self.words = KnownWords.from_notes(manifest.notes)
         self.texts = TextCache()
 
@@ -77,11 +88,12 @@ class Pipeline:
             nets[entry.kind] = net
             if entry.kind in ENCODERS:
                 encoder = load_encoder(bundle, entry, net)
-            else:
+            elif entry.kind not in TOKENS:
                 stages[entry.name] = build_stage(bundle, entry, net)
         clip = nets.get("clip")
         assert encoder is not None and (clip is None or isinstance(clip, Clip))
-        return cls(manifest, encoder, stages, clip)
+        dalle = manifest.of_kind("dalle")
+        return cls(manifest, encoder, stages, clip, build_token_stage(dalle[0], nets, encoder) if dalle else None)
 
     @property
     def clip(self) -> Clip:
@@ -148,7 +160,7 @@ class Pipeline:
         if request.keep_stages:
             if conditioning.z is not None and self.prior is not None:
                 kept[self.prior[0].name] = conditioning.z.float().cpu()
-            kept[self.base[0].name] = images.float().cpu()
+            kept[self.dalle.name if self.dalle else self.base[0].name] = images.float().cpu()
         images = self.upsample(
             images, conditioning, seeds, request, on_step, kept=kept if request.keep_stages else None
         )
@@ -156,11 +168,13 @@ class Pipeline:
         return Samples(images.float().cpu(), kept, list(truncated) or [None] * len(seeds), unknown)
 
     def check(self, request: SampleRequest) -> None:
-        """Raises UsageError for an unknown size, prior, sampler or threshold."""
+        """Raises UsageError for an unknown size, prior, sampler or threshold, or for what drawing tokens cannot do."""
         if (size := request.size) and size not in self.manifest.sizes:
             sizes = ", ".join(map(str, self.manifest.sizes))
             name = self.manifest.name
             raise UsageError(f"the model {name!r} makes no pictures of {size} pixels.", f"It makes {sizes}.")
+        if self.dalle is not None and ((request.negative or "").strip() or request.prior == "none"):
+            raise takes_diffusion(self.manifest.name, "a negative prompt" if request.negative else 'prior="none"')
         request.check()
 
     @torch.inference_mode()
@@ -180,6 +194,8 @@ class Pipeline:
         `sample_prior`.
         """
         text, cut = self.encode(prompts)
+        if self.dalle is not None:
+            return Conditioning(text, ids=self.dalle.ids(prompts)), cut
         negative, z_negative = None, None
         if request.negative and request.negative.strip():
             negative = self.encode([request.negative] * len(prompts))[0]
@@ -225,7 +241,9 @@ class Pipeline:
 
     @property
     def base(self) -> tuple[StageEntry, Stage]:
-        """The base stage, with its entry in the manifest."""
+        """The base stage, with its entry in the manifest. Raises UsageError for a model that has none."""
+        if self.dalle is not None:
+            raise takes_diffusion(self.manifest.name, "starting from a picture")
         entry = self.manifest.of_kind("base")[0]
         return entry, self.stages[entry.name]
 
@@ -254,7 +272,11 @@ class Pipeline:
         start: Start | None = None,
         known: InpaintCond | None = None,
     ) -> Tensor:
-        """The base's pictures (B, 3, S, S) in [-1, 1]. key, start, known: as in `Stage.run`."""
+        """The smallest pictures (B, 3, S, S) in [-1, 1]. key, start, known: as in `Stage.run`, for a base."""
+        if self.dalle is not None and start is None and known is None:
+            assert conditioning.ids is not None, "tokens are drawn from a text"
+            sampling = self.dalle.defaults.override(request.of(self.dalle.name))
+            return sample_tokens(self.dalle, conditioning.ids, seeds, sampling, on_step)
         entry, stage = self.base
         cond, uncond, negative = self.conds(conditioning)
         low = self.manifest.sizes[0]

@@ -55,6 +55,16 @@ def noise(seeds: Sequence[int], stage: str, step: int, shape: Sequence[int]) -> 
     return torch.stack(rows)
 
 
+def gumbel(shape: Sequence[int], g: torch.Generator) -> Tensor:
+    """Standard Gumbel noise -ln(-ln u), float32 on the CPU. argmax(logits + noise) is a draw from softmax(logits)."""
+    return -torch.empty(tuple(shape)).exponential_(generator=g).clamp_min(1e-30).log()
+
+
+def gumbel_noise(seeds: Sequence[int], stage: str, step: int, shape: Sequence[int]) -> Tensor:
+    """Gumbel noise (B, *shape) for B seeds; row i depends on ``seeds[i]`` alone, as in :func:`noise`."""
+    return torch.stack([gumbel(shape, generator("gumbel", s, stage, step)) for s in seeds])
+
+
 @dataclass(frozen=True)
 class SeededNoise:
     """The :class:`NoiseSource` of one stage: row i of the noise belongs to ``seeds[i]``."""

@@ -44,6 +44,7 @@ class SamplingConfig:
     z_guidance: guidance of the base where it is given an embedding and no text.
     t_end: the lowest time t, of the stage's process, at which the network is asked; its estimate x0_hat there is the
     result (truncated conditioning: Ho 2021, section 4.1). For a stage that was trained above it alone; 0 if not given.
+    temperature, top_k, top_p: of a stage that draws tokens, as in `t2i.stages.dalle.pick`.
     """
 
     steps: Annotated[int, Between(1, 1000)] | None = None
@@ -56,6 +57,9 @@ class SamplingConfig:
     best_of: Annotated[int, Between(1, 64)] | None = None
     z_guidance: Guidance | None = None
     t_end: Annotated[float, Between(0, 100_000)] | None = None
+    temperature: Annotated[float, Between(0, 100)] | None = None
+    top_k: Annotated[int, Between(1, 4_194_304)] | None = None
+    top_p: Annotated[float, Between(1e-6, 1)] | None = None
 
     def override(self, other: SamplingConfig | None) -> SamplingConfig:
         """This config with what `other` gives in its place."""

@@ -14,11 +14,13 @@ import torch
 from torch import nn
 
 from t2i.nets.clip import Clip, ClipConfig
+from t2i.nets.dalle import DalleConfig, DalleTransformer
 from t2i.nets.language import LanguageConfig, LanguageModel
 from t2i.nets.prior import PriorConfig, build_prior
 from t2i.nets.unet import UNet
 from t2i.nets.unet_config import UNetConfig
 from t2i.nets.upsampler import Upsampler, UpsamplerConfig
+from t2i.nets.vae import VAE, VAEConfig
 from t2i.sampling import SamplingConfig
 from t2i.store.bundle import write_bundle
 from t2i.store.manifest import Manifest, StageEntry
@@ -72,6 +74,18 @@ BLIND_ENTRIES = (
     StageEntry("upsampler64", "upsampler", "upsampler64", SamplingConfig(steps=1, guidance=1.5, noise=0.1)),
 )
 
+# the same for DALL·E: a transformer draws the 4 x 4 tokens of a VAE
+VAE_CONFIG = VAEConfig(codes=20, dim=8, patch=2, channels=(8, 16), blocks=1)
+DALLE = DalleConfig(
+    vocab=VOCAB, context=CONTEXT, codes=20, grid=4, width=32, layers=3, heads=2, attention="sparse", kernel=3
+)
+DALLE_ENTRIES = (
+    StageEntry("clip", "clip", "clip"),
+    StageEntry("dalle", "dalle", "dalle", SamplingConfig(temperature=1.0)),
+    StageEntry("vae", "vae", "vae"),
+    StageEntry("upsampler64", "upsampler", "upsampler64", SamplingConfig(steps=1, noise=0.1)),
+)
+
 
 def fill(net: nn.Module, seed: int) -> nn.Module:
     """Random weights everywhere, also where a new network holds zeros, so that every input has a say."""
@@ -117,6 +131,34 @@ def write_blind(folder: Path) -> Path:
     manifest = Manifest("imagen", "blind", BLIND_ENTRIES, (16, 64), notes={"words": KnownWords.collect(CAPTIONS)})
     write_bundle(folder, manifest, stages, train_tokenizer(CAPTIONS, VOCAB).backend.to_str(), "# blind\n")
     return folder
+
+
+def write_dalle(folder: Path) -> Path:
+    """A bundle of 16 then 64 pixels in `folder`: clip, dalle, vae, upsampler64."""
+    tokens = {"codes": 20, "grid": 4}
+    stages: dict[str, Any] = {
+        "clip": ({"net": CLIP.to_dict(), "widths": WIDTHS["clip"]}, fill(Clip(CLIP), 0).state_dict()),
+        "dalle": (
+            {"net": DALLE.to_dict(), "widths": {**tokens, "context": CONTEXT, "vocab": VOCAB}},
+            fill(DalleTransformer(DALLE), 1).state_dict(),
+        ),
+        "vae": (
+            {"net": VAE_CONFIG.to_dict(), "widths": {**tokens, "size": 16}}, fill(VAE(VAE_CONFIG), 2).state_dict()
+        ),
+        "upsampler64": (
+            {"net": UP.to_dict(), "widths": WIDTHS["upsampler64"], "process": {"kind": "flow"}, "prediction": "x0"},
+            fill(Upsampler(UP), 3).state_dict(),
+        ),
+    }  # fmt: skip
+    manifest = Manifest("dalle", "tokens", DALLE_ENTRIES, (16, 64), notes={"words": KnownWords.collect(CAPTIONS)})
+    write_bundle(folder, manifest, stages, train_tokenizer(CAPTIONS, VOCAB).backend.to_str(), "# tokens\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dalle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the bundle `tokens`, a DALL·E. Read it; copy it before you damage it."""
+    return write_dalle(tmp_path_factory.mktemp("models") / "tokens")
 
 
 @pytest.fixture(scope="session")
@@ -252,6 +294,54 @@ def blind_micro(tmp_path_factory: pytest.TempPathFactory) -> str:
     up = tail[tail.index("[upsampler256]") :].replace("[upsampler256.net]", "[upsampler256.net]\npooled_dim = 24")
     path = tmp_path_factory.mktemp("recipe") / "blind.toml"
     path.write_text(head + TEXT + base + up)
+    return str(path)
+
+
+TOKENS = """
+[base.schedule]
+steps = 0
+[prior.schedule]
+steps = 0
+[vae]
+size = 16
+[vae.net]
+codes = 16
+dim = 8
+patch = 2
+channels = [8, 16]
+blocks = 1
+[vae.schedule]
+steps = 4
+batch = 4
+precision = "fp32"
+log_every = 1
+sample_every = 4
+[dalle.net]
+vocab = 512
+context = 24
+codes = 16
+grid = 4
+width = 16
+layers = 2
+heads = 2
+attention = "sparse"
+kernel = 3
+[dalle.schedule]
+steps = 4
+batch = 4
+precision = "fp32"
+log_every = 1
+sample_every = 4
+"""
+
+
+@pytest.fixture(scope="session")
+def dalle_micro(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same for DALL·E: CLIP by contrast, a VAE, a transformer, an upsampler."""
+    head, tail = MICRO.split("[clip.net]")
+    clip = "[clip]\ndenoise = 0.0\n[clip.net]" + tail[: tail.index("[base]")]
+    path = tmp_path_factory.mktemp("recipe") / "tokens.toml"
+    path.write_text(head + clip + TOKENS + tail[tail.index("[upsampler256]") :])
     return str(path)
 
 

@@ -22,7 +22,7 @@ GROUND = {"errors", "files", "jsonl", "schema", "sampling", "prompts", "batching
 
 #: Each room and the rooms that it imports, from the top down.
 ROOMS: dict[str, set[str]] = {
-    "lab": {"train", "score", "edit", "pipeline", "stages", "store", "world", "media", "ground"},
+    "lab": {"train", "score", "edit", "pipeline", "stages", "nets", "store", "world", "media", "ground"},
     "cli": {"train", "score", "jobs", "stages", "store", "media", "ground"},
     "train": {"data", "pipeline", "stages", "diffusion", "nets", "text", "store", "world", "media", "ground"},
     "data": {"world", "media", "ground"},

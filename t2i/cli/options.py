@@ -82,6 +82,18 @@ Noise = Annotated[
         rich_help_panel=Panel.PICTURE,
     ),
 ]
+Temperature = Annotated[
+    str | None,
+    typer.Option(metavar="T", help="Of models that draw tokens: 0 takes the likeliest.", rich_help_panel=Panel.PICTURE),
+]
+TopK = Annotated[
+    str | None,
+    typer.Option("--top-k", metavar="K", help="Draw from the K likeliest tokens.", rich_help_panel=Panel.PICTURE),
+]
+TopP = Annotated[
+    str | None,
+    typer.Option("--top-p", metavar="P", help="Draw from the likeliest that sum to P.", rich_help_panel=Panel.PICTURE),
+]
 Strength = Annotated[
     float | None,
     typer.Option(metavar="0..1", help="How far to go from the picture.", rich_help_panel=Panel.FROM_PICTURE),

@@ -59,6 +59,9 @@ def sample(
     lora: opt.Loras = None,
     threshold: opt.Thresholds = None,
     sr_noise: opt.Noise = None,
+    temperature: opt.Temperature = None,
+    top_k: opt.TopK = None,
+    top_p: opt.TopP = None,
     prior: Annotated[
         str | None,
         typer.Option(metavar="diffusion|none", help="Whether to use the prior.", rich_help_panel=Panel.PICTURE),
@@ -178,7 +181,7 @@ def sample(
     seeds = parse_seeds(seed, n)
     options = opt.written(
         size=size, steps=steps, guidance=guidance, sampler=sampler, threshold=threshold, sr_noise=sr_noise,
-        negative=negative,
+        temperature=temperature, top_k=top_k, top_p=top_p, negative=negative,
     )  # fmt: skip
     check_options(options)
     axes = parse_sweep(sweep or [])

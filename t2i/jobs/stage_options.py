@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from t2i.errors import check_choice
+from t2i.errors import UsageError, check_choice
 from t2i.jobs.parsing import per_stage, thresholds
 from t2i.sampling import SAMPLERS
 
@@ -72,6 +72,8 @@ def _read_guidance(option: str, text: str, model: StoredModel) -> Mapping[str, A
 
 
 def _read_sampler(option: str, text: str, model: StoredModel) -> Mapping[str, Any]:
+    if not model.manifest.of_kind("base"):
+        raise UsageError(f"--{option}: none of this model's stages takes it.", "It is for models that have a base.")
     return {entry.name: check_choice(option, text, SAMPLERS) for entry in model.manifest.of_kind("base")}
 
 
@@ -100,4 +102,7 @@ STAGE_OPTIONS: dict[str, StageOption] = {
     "sampler": StageOption("sampler", _read_sampler, _write_sampler, staged=False),
     "threshold": StageOption("threshold", _read_threshold, _write_threshold),
     "sr_noise": StageOption("noise", _numbers(0, 1, kind="upsampler"), numbers_text, bare=("upsampler",)),
+    "temperature": StageOption("temperature", _numbers(0, 100, kind="dalle"), numbers_text, bare=("dalle",)),
+    "top_k": StageOption("top_k", _numbers(1, 4_194_304, whole=True, kind="dalle"), numbers_text, bare=("dalle",)),
+    "top_p": StageOption("top_p", _numbers(1e-6, 1, kind="dalle"), numbers_text, bare=("dalle",)),
 }

@@ -8,6 +8,7 @@ Feature maps are (B, C, H, W) in channels_last memory, so that permuting to (B, 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -161,6 +162,22 @@ class CrossAttention(nn.Module):
         return x + _grid(self.out(attend(self.q(_rows(self.norm(x))), k, v, self.heads, mask)), x)
 
 
+@dataclass
+class KeyValues:
+    """What an attention has read so far: keys and values (B, N, W), of which the first `length` rows are filled."""
+
+    keys: Tensor
+    values: Tensor
+    length: int = 0
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep k and v (B, n, W); all keys and all values up to now."""
+        end = self.length + k.shape[1]
+        self.keys[:, self.length : end], self.values[:, self.length : end] = k, v
+        self.length = end
+        return self.keys[:, :end], self.values[:, :end]
+
+
 class TransformerBlock(nn.Module):
     """Pre-norm attention and GELU MLP, both residual; x (B, N, W) -> the same; the identity when new.
 
@@ -177,9 +194,12 @@ class TransformerBlock(nn.Module):
         self.out = zero_init(nn.Linear(width, width))
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), zero_init(nn.Linear(4 * width, width)))
 
-    def forward(self, x: Tensor, mask: Tensor, text: Tensor | None = None) -> Tensor:
-        """mask as in `attend`, over the N rows of x and then the L of the text."""
+    def forward(self, x: Tensor, mask: Tensor, text: Tensor | None = None, past: KeyValues | None = None) -> Tensor:
+        """mask as in `attend`, over the N rows of x and then the L of the text. past: of the rows before x, which are
+        read too and stand before x in the mask; x is added to it."""
         q, k, v = self.qkv(self.norm1(x)).chunk(3, dim=-1)
+        if past is not None:
+            k, v = past.append(k, v)
         if text is not None:
             k_text, v_text = self.text_kv(text).chunk(2, dim=-1)
             k, v = torch.cat([k, k_text], dim=1), torch.cat([v, v_text], dim=1)

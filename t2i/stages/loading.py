@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,13 +13,16 @@ from t2i.diffusion.denoiser import PREDICTIONS
 from t2i.diffusion.process import from_config
 from t2i.errors import InputError, T2IError, UnavailableError
 from t2i.nets.clip import Clip, ClipConfig
+from t2i.nets.dalle import DalleConfig, DalleTransformer
 from t2i.nets.language import LanguageConfig, LanguageModel
 from t2i.nets.prior import PriorConfig, build_prior
 from t2i.nets.sr_unet import SRUNet, SRUNetConfig
 from t2i.nets.unet import UNet
 from t2i.nets.unet_config import UNetConfig
 from t2i.nets.upsampler import Upsampler, UpsamplerConfig
+from t2i.nets.vae import VAE, VAEConfig
 from t2i.schema import as_table, shown
+from t2i.stages.dalle import TokenStage
 from t2i.stages.stage import Stage
 from t2i.store.bundle import Bundle
 from t2i.store.compatibility import ENCODERS
@@ -35,13 +38,17 @@ NETS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "clip": lambda config: Clip(ClipConfig.from_dict(config)),
     "prior": lambda config: build_prior(PriorConfig.from_dict(config)),
     "base": lambda config: UNet(UNetConfig.from_dict(config)),
+    "dalle": lambda config: DalleTransformer(DalleConfig.from_dict(config)),
+    "vae": lambda config: VAE(VAEConfig.from_dict(config)),
     "upsampler": lambda config: Upsampler(UpsamplerConfig.from_dict(config)),
     "sr_unet": lambda config: SRUNet(SRUNetConfig.from_dict(config)),
 }
 """How each kind of stage builds its network from its config. A stage of several designs names its own: `encoder` in the
 config of a text stage, `design` in that of an upsampler."""
 PIXELS = ("base", "upsampler")
-"""The kinds of stage that make pictures."""
+"""The kinds of stage that make pictures by diffusion."""
+TOKENS = ("dalle", "vae")
+"""The kinds of stage that make pictures of tokens."""
 
 
 class Unfilled(TorchFunctionMode):
@@ -68,6 +75,8 @@ WIDTHS: dict[str, dict[str, str]] = {
     "t5": {"text_dim": "d_model", "vocab": "vocab_size"},
     "prior": {"embed_dim": "embed_dim", "text_dim": "token_dim"},
     "base": {"cond_dim": "cond_dim", "text_dim": "text_dim"},
+    "dalle": {"codes": "codes", "grid": "grid", "context": "context", "vocab": "vocab"},
+    "vae": {"codes": "tokens"},
     "upsampler": {"text_dim": "pooled_dim"},
     "sr_unet": {"cond_dim": "image_dim", "text_dim": "pooled_dim"},
 }
@@ -104,6 +113,8 @@ def build_net(bundle: Bundle, entry: StageEntry) -> nn.Module:
         size, low = widths.get("size", 0), widths.get("low", 0)
         if design == "base" and size % sizes.multiple:
             raise ValueError(f"widths.size is {size}, and the network draws multiples of {sizes.multiple}")
+        if design == "vae" and size != widths.get("grid", 0) * sizes.factor:
+            raise ValueError(f"widths.size is {size}, not {sizes.factor} times widths.grid {shown(widths.get('grid'))}")
         if low and size != low * sizes.scale:
             raise ValueError(f"widths.size is {size}, not {sizes.scale} times widths.low {low}")
     except UnavailableError:
@@ -117,7 +128,7 @@ def check_stage(bundle: Bundle, entry: StageEntry) -> None:
     """Raise InputError unless a stage's settings can be understood and its weights have the names, the shapes and the
     kinds of number that its network asks for. No weights are loaded."""
     net = build_net(bundle, entry)
-    if entry.kind not in ENCODERS:
+    if entry.kind not in (*ENCODERS, *TOKENS):
         build_stage(bundle, entry, net)
     wanted = {name: (tuple(t.shape), t.is_floating_point()) for name, t in net.state_dict().items()}
     if _design(bundle, entry) == "t5":
@@ -183,6 +194,13 @@ def build_stage(bundle: Bundle, entry: StageEntry, net: nn.Module) -> Stage:
     except (T2IError, LookupError, TypeError, ValueError) as error:
         raise broken(bundle.path / MANIFEST, f"the defaults of {entry.name!r}: {_sentence(error)}") from error
     return stage
+
+
+def build_token_stage(entry: StageEntry, nets: Mapping[str, nn.Module], encoder: TextEncoder) -> TokenStage:
+    """The stage that draws tokens. entry: the transformer's; nets: kind -> network, the vae's among them."""
+    net, vae = nets["dalle"], nets["vae"]
+    assert isinstance(net, DalleTransformer) and isinstance(vae, VAE) and isinstance(encoder, NetEncoder)
+    return TokenStage(entry.name, net, vae, encoder.tokenizer, entry.defaults)
 
 
 def _strange_config(bundle: Bundle, entry: StageEntry, error: Exception) -> InputError:

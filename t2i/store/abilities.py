@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from t2i.errors import UsageError
-from t2i.store.bundle import Bundle
+from t2i.store.bundle import FROM_PICTURES, Bundle
 from t2i.store.completeness import missing_stages
 from t2i.store.models import StoredModel
 from t2i.store.open_model import FEATURES
@@ -29,7 +29,8 @@ def abilities(model: StoredModel) -> list[str]:
         if missing_stages(model.manifest, model.configs):
             return []
         kinds = {entry.kind for entry in model.manifest.stages}
-        return [name for name in FEATURES if name not in NEEDS or NEEDS[name] in kinds]
+        stages = [name for name in FEATURES if name not in NEEDS or NEEDS[name] in kinds]
+        return [name for name in stages if name not in FROM_PICTURES or "base" in kinds]
     can = []
     for name in FEATURES:
         with suppress(UsageError):

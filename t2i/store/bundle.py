@@ -28,7 +28,7 @@ from t2i.files import explain_os_error, staged, unwritable, write_together
 from t2i.jsonl import strict_json
 from t2i.sampling import Size
 from t2i.store.compatibility import ENCODERS, check_compatible, pixel_sizes
-from t2i.store.completeness import check_complete
+from t2i.store.completeness import check_complete, takes_diffusion
 from t2i.store.load_options import LoadOptions
 from t2i.store.manifest import (
     CARD,
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_JSON = 16 << 20
+#: what starts from a picture, which takes a base
+FROM_PICTURES = ("--init", "--mask-text", "t2i inpaint", "t2i inpaint without a prompt", "t2i vary")
 Stage = tuple[dict[str, Any], "dict[str, Tensor]"]
 
 
@@ -115,8 +117,11 @@ class Bundle:
         return int(text)
 
     def check_options(self, options: dict[str, str]) -> None:
-        """Raise InputError (code ``bundle``) for an unfinished model. Settings are checked as they are read."""
+        """Raise InputError (code ``bundle``) for an unfinished model, UsageError for a negative prompt where nothing
+        is guided. Other settings are checked as they are read."""
         check_complete(self.manifest, self.configs)
+        if options.get("negative", "").strip():
+            self._check_diffuses("--negative")
 
     def check_load(self, options: LoadOptions) -> None:
         """Raise UsageError for a way of loading that is for the models of others."""
@@ -125,7 +130,14 @@ class Bundle:
             raise UsageError(what, "It is for models in diffusers' layout, see docs/open-checkpoints.md.")
 
     def check_can(self, feature: str) -> None:
-        """Bundles can do all that a command offers, if they have the stages, which is checked by the command."""
+        """Raise UsageError for what takes a base where there is none. Whether the other stages are there that a feature
+        needs is checked by the command."""
+        if feature in FROM_PICTURES:
+            self._check_diffuses(feature)
+
+    def _check_diffuses(self, feature: str) -> None:
+        if self.manifest.of_kind("dalle"):
+            raise takes_diffusion(self.manifest.name, feature)
 
     def card(self) -> str:
         """The text of the card."""

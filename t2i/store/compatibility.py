@@ -5,10 +5,15 @@
     prior      embed_dim, text_dim                     width of its output and of the tokens it reads
     base       cond_dim, text_dim, size [context]      widths of image embedding and token (0: not read), side in
                                                        pixels, number of tokens in training
+    dalle      codes, grid, context, vocab             image tokens: vocabulary and number a side; text tokens: number
+                                                       in training and vocabulary
+    vae        size, grid, codes                       side in pixels of its pictures and in tokens, vocabulary of the
+                                                       tokens (0: they are continuous)
     upsampler  low, size [text_dim, cond_dim]          sides in pixels of input and output, widths of the text vector
                                                        and of the image embedding
 
-Keys in [] are optional. A bundle has one text encoder, of kind clip or text. It may be incomplete, since training adds
+Keys in [] are optional. A bundle has one text encoder, of kind clip or text, and one stage that makes the smallest
+picture, a base or a vae, whose tokens a transformer (dalle) draws. It may be incomplete, since training adds
 one stage after the other; the stages that are there have to fit.
 """
 
@@ -28,6 +33,8 @@ WIDTHS: dict[str, tuple[str, ...]] = {
     "text": ("text_dim", "context", "vocab"),
     "prior": ("embed_dim", "text_dim"),
     "base": ("cond_dim", "text_dim", "size"),
+    "dalle": ("codes", "grid", "context", "vocab"),
+    "vae": ("size", "grid", "codes"),
     "upsampler": ("low", "size"),
 }
 OPTIONAL: dict[str, tuple[str, ...]] = {
@@ -44,6 +51,10 @@ PAIRS = (
     ("clip", "embed_dim", "base", "cond_dim", "the width of the image embedding"),
     ("clip", "text_dim", "base", "text_dim", "the width of a text token"),
     ("clip", "context", "base", "context", "the number of text tokens"),
+    ("clip", "context", "dalle", "context", "the number of text tokens"),
+    ("clip", "vocab", "dalle", "vocab", "the vocabulary of the text"),
+    ("vae", "codes", "dalle", "codes", "the vocabulary of the image tokens"),
+    ("vae", "grid", "dalle", "grid", "the number of image tokens a side"),
     ("clip", "embed_dim", "upsampler", "text_dim", "the width of a text's vector"),
     ("clip", "embed_dim", "upsampler", "cond_dim", "the width of the image embedding"),
     ("text", "text_dim", "prior", "text_dim", "the width of a text token"),
@@ -76,10 +87,11 @@ def check_compatible(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> 
     if len(readers) > 1:
         raise _mismatch(f"there are two text encoders, {readers[0].name!r} and {readers[1].name!r}")
     for entry in manifest.stages:
-        reads = entry.kind not in ENCODERS and widths[entry.name].get("text_dim")
+        reads = entry.kind == "dalle" or (entry.kind not in ENCODERS and widths[entry.name].get("text_dim"))
         if reads and entry.source and readers and readers[0].source != entry.source:
             where = f"the stage {entry.name!r} of {entry.source!r} reads text"
             raise _mismatch(f"{where}, by another encoder than {readers[0].name!r}")
+    _check_tokens(manifest, widths)
     for kind, key, other_kind, other_key, what in PAIRS:
         for a in manifest.of_kind(kind):
             for b in manifest.of_kind(other_kind):
@@ -96,6 +108,27 @@ def check_compatible(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> 
         raise _mismatch(f"the manifest promises the sizes {said} and the stages make {made}")
 
 
+def _check_tokens(manifest: Manifest, widths: dict[str, dict[str, int]]) -> None:
+    """Raise InputError (code ``mismatch``) for stages that cannot stand beside DALL·E's."""
+    smallest = manifest.of_kind("base") + manifest.of_kind("vae")
+    if len(smallest) > 1:
+        names = f"{smallest[0].name!r} and {smallest[1].name!r}"
+        raise _mismatch(f"there are two stages that make the smallest picture, {names}")
+    drawing = manifest.of_kind("dalle")
+    if len(drawing) > 1:
+        raise _mismatch(f"there are two stages that draw tokens, {drawing[0].name!r} and {drawing[1].name!r}")
+    for entry in drawing:
+        if manifest.of_kind("text"):
+            raise _mismatch(f"the stage {entry.name!r} reads the tokens of a CLIP, and the text encoder is another")
+        for vae in manifest.of_kind("vae"):
+            if not widths[vae.name]["codes"]:
+                raise _mismatch(
+                    f"the stage {entry.name!r} draws tokens, and the latents of {vae.name!r} are continuous"
+                )
+            if entry.source and vae.source != entry.source:
+                raise _mismatch(f"the stage {entry.name!r} of {entry.source!r} draws the tokens of another vae")
+
+
 def _limits(kind: str, key: str) -> tuple[int, int]:
     """What the number `key` of the widths of a stage may be: far from all that is used, and nothing that would make
     another program hang or run out of memory."""
@@ -107,12 +140,12 @@ def _limits(kind: str, key: str) -> tuple[int, int]:
 
 
 def pixel_sizes(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> tuple[int, ...]:
-    """Sides in pixels of the pictures of base and upsamplers, in the order they run."""
+    """Sides in pixels of the pictures of base or vae and of the upsamplers, in the order they run."""
     return tuple(configs[e.name].get("widths", {}).get("size", 0) for e in _pixel_stages(manifest))
 
 
 def _pixel_stages(manifest: Manifest) -> list[Any]:
-    return manifest.of_kind("base") + manifest.of_kind("upsampler")
+    return manifest.of_kind("base") + manifest.of_kind("vae") + manifest.of_kind("upsampler")
 
 
 def _mismatch(what: str) -> InputError:

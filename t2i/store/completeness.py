@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from t2i.errors import InputError
+from t2i.errors import InputError, UsageError
 from t2i.store.compatibility import ENCODERS
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ def missing_stages(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> li
 
     configs: stage name -> its config.
     """
+    if manifest.family == "dalle" or manifest.of_kind("dalle") or manifest.of_kind("vae"):
+        return [kind for kind in ("clip", "vae", "dalle") if not manifest.of_kind(kind)]
     lacks = []
     if not any(manifest.of_kind(kind) for kind in ENCODERS):
         lacks.append("text" if manifest.family == "imagen" else "clip")
@@ -25,6 +27,12 @@ def missing_stages(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> li
     elif not manifest.of_kind("prior") and not any(configs[e.name]["widths"]["text_dim"] for e in bases):
         lacks.append("prior")  # nothing would tell the base what to draw
     return lacks
+
+
+def takes_diffusion(name: str, what: str) -> UsageError:
+    """The error for the model `name`, which draws tokens, and something that only noise can be started from."""
+    message = f"{what}: the model {name!r} draws tokens one after the other, and cannot do this."
+    return UsageError(message, "Use a model that draws by diffusion, such as --model small.")
 
 
 def unfinished_error(name: str, lacks: list[str]) -> InputError:

@@ -11,14 +11,14 @@ from torch import Tensor
 from t2i.errors import InputError
 from t2i.store.bundle import Bundle, read_bundle, share_stage, stage_hash, update_stage, write_bundle
 from t2i.store.compatibility import pixel_sizes
-from t2i.store.manifest import Manifest
+from t2i.store.manifest import KINDS, Manifest
 from t2i.train.card import hardware, write_card
 from t2i.train.encoders import train_first
 from t2i.train.forget import forget
 from t2i.train.objective import Objective
 from t2i.train.objectives import encoder_of, objective_of
 from t2i.train.run import Run
-from t2i.train.stage_spec import learned_from_encoder, stage_spec
+from t2i.train.stage_spec import learned_from, stage_spec
 from t2i.train.state import State, read_average
 
 
@@ -39,8 +39,8 @@ def export_copied(run: Run, stage: str) -> None:
     _keep(run, stage, weights, tokenizer, 0, 0, {})
 
 
-def new_bundle(run: Run, tokenizer: str) -> None:
-    """Write an empty bundle with the tokenizer (JSON) of the encoder to come."""
+def new_bundle(run: Run, tokenizer: str | None) -> None:
+    """Write an empty bundle with the tokenizer (JSON) of the encoder to come, None if another stage comes first."""
     manifest = Manifest(run.recipe.family, run.recipe.name, (), (), stop=run.recipe.sample.size)
     write_bundle(run.out, manifest, {}, tokenizer, write_card(run.recipe, {}))
 
@@ -64,11 +64,11 @@ def _keep(
     run: Run, name: str, weights: dict[str, Tensor], tokenizer: str | None, seconds: float, samples: int,
     extra: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Put a stage into the bundle. tokenizer: of a text encoder (JSON); with a new one, every stage that learned from
-    the old one is dropped. extra: notes beyond those that every stage has."""
+    """Put a stage into the bundle. Every stage that learned from the one in whose place it comes is dropped. tokenizer:
+    of a text encoder (JSON). extra: notes beyond those that every stage has."""
     entry, config = stage_spec(run.recipe, name)
     old, schedule = read_bundle(run.out), run.recipe.stages[name].schedule
-    gone = {e.name for e in old.manifest.stages if tokenizer and learned_from_encoder(old, e)}
+    gone = {e.name for e in old.manifest.stages if learned_from(old, e, entry)}
     done = {k: facts for k, facts in old.manifest.notes.get("training", {}).items() if k not in gone}
     done[name] = {
         "seconds": round(seconds), "samples": samples, "recipe": run.recipe.name, "seed": run.recipe.seed,
@@ -81,17 +81,18 @@ def _keep(
         notes["words"] = run.pictures.words()
     card = write_card(run.recipe, done)
     if gone:
-        # Their checkpoints go first: after a kill they would be of an encoder that is no longer there.
+        # Their checkpoints go first: after a kill they would be of a stage that is no longer there.
         forget(run, [stage for name in gone for stage in (name, *_pretraining(run, name))])
         kept = tuple(e for e in old.manifest.stages if e.name not in gone and e.name != name)
         stages = {e.name: old.load_stage(e.name) for e in kept if not e.source} | {name: (config, weights)}
-        manifest = replace(old.manifest, stages=(entry, *kept), notes={**old.manifest.notes, **notes})
+        ordered = tuple(sorted((entry, *kept), key=lambda e: KINDS.index(e.kind)))
+        manifest = replace(old.manifest, stages=ordered, notes={**old.manifest.notes, **notes})
         manifest = replace(manifest, sizes=pixel_sizes(manifest, {**old.configs, name: config}))
-        write_bundle(run.out, manifest, stages, tokenizer, card)
+        write_bundle(run.out, manifest, stages, tokenizer or old.tokenizer_json(), card)
         for dropped in old.manifest.stages:
             if dropped.name in gone and not dropped.source:
                 shutil.rmtree(run.out / dropped.folder, ignore_errors=True)
-        why = "they learned from another text encoder"
+        why = f"they learned from another {'text encoder' if tokenizer else name}"
         run.report({"event": "dropped", "stage": " and ".join(sorted(gone)), "why": why})
     else:
         update_stage(run.out, entry, (config, weights), tokenizer_json=tokenizer, card=card, notes=notes)

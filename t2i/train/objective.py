@@ -73,6 +73,8 @@ class Objective(Trainable):
     """Whether it is an `EncoderObjective`."""
     pretraining: ClassVar[str] = ""
     """The name of what is trained before the stage itself, with a checkpoint of its own; "": nothing is."""
+    alone: ClassVar[bool] = False
+    """Whether it can be the first stage of a model: it is trained on pictures alone."""
     examples: ClassVar[str]
     """The stream of examples that the stage is trained on (`streams.py: OFFSETS`)."""
     exported: ClassVar[str] = ""

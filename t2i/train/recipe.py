@@ -76,6 +76,7 @@ class StageRecipe(ABC):
 SAMPLING = {
     "prior": SamplingConfig(10, 1.0, "euler", "uniform_t", best_of=2),
     "base": SamplingConfig(8, 3.0, "dpmpp_2m", "uniform_t", z_guidance=1.5),
+    "dalle": SamplingConfig(temperature=1.0),
     "upsampler": SamplingConfig(2, None, "euler", "uniform_t", noise=0.0),
 }
 """How the stages of each kind are sampled where a recipe says nothing; chosen by sweeps, see docs/decisions.md."""
@@ -89,6 +90,7 @@ class SampleRecipe:
     size: Pixels | None = None
     prior: SamplingConfig = field(default_factory=SamplingConfig)
     base: SamplingConfig = field(default_factory=SamplingConfig)
+    dalle: SamplingConfig = field(default_factory=SamplingConfig)
     upsampler: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
@@ -139,7 +141,10 @@ class Recipe:
 
     @property
     def family(self) -> str:
-        """What the manifest calls the cascade: "unclip" where an image embedding stands between text and picture."""
+        """What the manifest calls the cascade: "dalle" where the tokens of a VAE are drawn, "unclip" where an image
+        embedding stands between text and picture."""
+        if self.has("vae"):
+            return "dalle"
         return "unclip" if self.encoder == "clip" else "imagen"
 
     def has(self, stage: str) -> bool:

@@ -19,12 +19,14 @@ def stage_spec(recipe: Recipe, stage: str) -> tuple[StageEntry, dict[str, Any]]:
     return objective_of(recipe, stage).stage_spec(recipe, stage)
 
 
-def learned_from_encoder(bundle: Bundle, entry: StageEntry) -> bool:
-    """Whether a stage of the bundle was trained on its text encoder, and so is worth nothing beside a new one."""
+def learned_from(bundle: Bundle, entry: StageEntry, teacher: StageEntry) -> bool:
+    """Whether a stage of the bundle was trained on its stage `teacher`, and so is worth nothing beside a new one."""
+    if teacher.kind not in ENCODERS:
+        return (teacher.kind, entry.kind) == ("vae", "dalle")
     widths = bundle.configs[entry.name]["widths"]
     # a shared stage may read the embeddings of its own model's CLIP
     reads = widths.get("text_dim") or (widths.get("cond_dim") and not entry.source)
-    return entry.kind in ("prior", "base") or bool(reads and entry.kind not in ENCODERS)
+    return entry.kind in ("prior", "base", "dalle") or bool(reads and entry.kind not in ENCODERS)
 
 
 def check(recipe: Recipe, stages: tuple[str, ...], bundle: Bundle | None, folder: Path = Path("model")) -> None:
@@ -57,7 +59,8 @@ def _together(
     configs: dict[str, dict[str, Any]] = {}
     for entry in bundle.manifest.stages if bundle else ():
         assert bundle is not None
-        if entry.name not in made and not (recipe.encoder in made and learned_from_encoder(bundle, entry)):
+        outdated = any(learned_from(bundle, entry, teacher) for teacher, _ in made.values())
+        if entry.name not in made and not outdated:
             entries.append(entry)
             configs[entry.name] = bundle.configs[entry.name]
     for name, (entry, config) in made.items():

@@ -25,6 +25,8 @@ OFFSETS = {
     "clip_locked": 6,
     "distill_reader": 7,
     "sheets": 9,
+    "vae": 10,
+    "dalle": 11,
 }
 """Stream of examples -> what is added to the run's seed. Two streams show different pictures and captions; the
 upsamplers share one. "tokenizer" is also read for the list of known words, "sheets" only for sample sheets."""

@@ -180,7 +180,9 @@ def _encoders(run: Run, kind: type[Objective], name: str) -> Encoders:
     if kind.learns_from(run.recipe, name):
         return encoders_of(run.bundle(), run.out, run.recipe.encoder, run.device)
     if run.bundle() is None:
-        raise InputError(f"{run.out} is not a bundle", train_first(run.recipe.encoder), "data")
+        if not kind.alone:
+            raise InputError(f"{run.out} is not a bundle", train_first(run.recipe.encoder), "data")
+        new_bundle(run, None)
     return Encoders()
 
 

@@ -18,7 +18,11 @@ from t2i.train.recipes import load_recipe, recipe_names
 from t2i.train.stage_spec import check, stage_spec
 from t2i.train.trainer import train
 
-PARTS = {"unclip": ("clip", "prior", "base", "upsampler256"), "imagen": ("text", "base", "upsampler256")}
+PARTS = {
+    "unclip": ("clip", "prior", "base", "upsampler256"),
+    "imagen": ("text", "base", "upsampler256"),
+    "dalle": ("clip", "vae", "dalle", "upsampler256"),
+}
 
 
 def build(recipe: Recipe, stage: str) -> nn.Module:
@@ -90,7 +94,8 @@ def test_a_shipped_recipe_is_whole(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "millions"), [("first", 25), ("small", 26), ("tiny", 6), ("imagen-tiny", 4), ("imagen-small", 8.6)]
+    ("name", "millions"),
+    [("first", 25), ("small", 26), ("tiny", 6), ("imagen-tiny", 4), ("imagen-small", 8.6), ("dalle-tiny", 4)],
 )
 def test_a_shipped_recipe_stays_within_its_budget(name: str, millions: float) -> None:
     recipe = load_recipe(name)

@@ -6,16 +6,20 @@ from t2i.train.objective import EncoderObjective, Objective
 from t2i.train.objectives.base import BaseObjective, BaseRecipe
 from t2i.train.objectives.clip import ClipObjective, ClipRecipe
 from t2i.train.objectives.clip_locked import LockedClipObjective
+from t2i.train.objectives.dalle import DalleObjective, DalleRecipe
 from t2i.train.objectives.prior import PriorObjective, PriorRecipe
 from t2i.train.objectives.sr_unet import SRUNetObjective, SRUNetRecipe
 from t2i.train.objectives.text import TextObjective, TextRecipe
 from t2i.train.objectives.upsampler import UpsamplerObjective, UpsamplerRecipe
+from t2i.train.objectives.vae import VAEObjective, VAERecipe
 from t2i.train.recipe import Recipe, Schedule, StageRecipe
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "clip": ClipObjective,
     "clip_locked": LockedClipObjective,
     "text": TextObjective,
+    "vae": VAEObjective,
+    "dalle": DalleObjective,
     "prior": PriorObjective,
     "base": BaseObjective,
     "upsampler": UpsamplerObjective,
@@ -26,6 +30,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
 STAGES: dict[str, StageRecipe] = {
     "clip": ClipRecipe(),
     "text": TextRecipe(),
+    "vae": VAERecipe(),
+    "dalle": DalleRecipe(),
     "prior": PriorRecipe(),
     "base": BaseRecipe(),
     "upsampler256": UpsamplerRecipe(),

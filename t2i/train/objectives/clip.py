@@ -80,30 +80,31 @@ class ClipStage(EncoderObjective):
     @classmethod
     def rules(cls, recipe: Recipe, name: str, stages: tuple[str, ...]) -> list[tuple[bool, str]]:
         part, base = recipe.stage(name, ClipRecipe), recipe.stage("base", BaseRecipe)
-        n, width, trained = part.net, base.net.cond_dim, name in stages
+        n, width, denoises = part.net, base.net.cond_dim, name in stages and bool(part.denoise)
         return [
             (n.image_size % n.patch == 0, "clip.net.image_size is not a multiple of clip.net.patch"),
             # the small base that trains with CLIP is the base's own network
-            (not trained or width in (0, n.embed_dim), "base.net.cond_dim differs from clip.net.embed_dim"),
-            (not trained or bool(width) or not part.denoise, "clip.denoise needs base.net.cond_dim"),
+            (not denoises or width in (0, n.embed_dim), "base.net.cond_dim differs from clip.net.embed_dim"),
+            (not denoises or bool(width), "clip.denoise needs base.net.cond_dim"),
         ]
 
 
 class ClipObjective(ClipStage):
-    """`module` holds CLIP and the small base; the bundle gets CLIP."""
+    """`module` holds CLIP and, if there is a denoising loss, the small base; the bundle gets CLIP."""
 
     examples = "clip"
 
     def __init__(self, run: Run, name: str, encoders: Encoders) -> None:
         super().__init__(run, name, encoders)
         self.base_recipe = self.recipe.stage("base", BaseRecipe)
-        self.base = BaseObjective.build(self.recipe, "base")
-        self.module = nn.ModuleDict({"clip": self.net, "base": self.base})
+        self.base = BaseObjective.build(self.recipe, "base") if self.config.denoise else None
+        self.module = nn.ModuleDict({"clip": self.net} | ({} if self.base is None else {"base": self.base}))
 
     def warm_start(self) -> None:
         if self.run.start:
             for stage, net in (("clip", self.net), ("base", self.base)):
-                load_start(self.run.start, stage, net, self.run.report)
+                if net is not None:
+                    load_start(self.run.start, stage, net, self.run.report)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         r, n = self.config, self.schedule.batch
@@ -115,7 +116,7 @@ class ClipObjective(ClipStage):
         facts = {"contrast": float(contrast.detach()), "top1": _top1(z_img, z_text, examples)}
         facts["cosine"] = float(cosine.detach())
         loss = r.contrast * contrast + r.regression * (1 - cosine)
-        if r.denoise:
+        if self.base is not None:
             g = self.noise(step)
             denoise, extra = base_loss(self.base, self.base_recipe, x0, z_img, None, g, z_noise=r.z_noise)
             loss = loss + r.denoise * denoise
@@ -124,7 +125,7 @@ class ClipObjective(ClipStage):
 
     def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
         """Two rows: pictures, and what the small base makes of their embeddings. None without a base."""
-        if not self.config.denoise:
+        if self.base is None:
             return None
         size, prediction = self.net.config.image_size, self.base_recipe.objective.prediction
         x0 = self.source.batch(examples_seed(self.recipe.seed, "sheets"), 0, COLUMNS, size).pixels.to(self.device)
