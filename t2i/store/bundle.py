@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 MAX_JSON = 16 << 20
 #: what starts from a picture, which takes a base
-FROM_PICTURES = ("--init", "--mask-text", "t2i inpaint", "t2i inpaint without a prompt", "t2i vary")
+FROM_PICTURES = ("--from-text", "--init", "--mask-text", "t2i inpaint", "t2i inpaint without a prompt", "t2i vary")
 Stage = tuple[dict[str, Any], "dict[str, Tensor]"]
 
 
