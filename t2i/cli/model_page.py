@@ -62,6 +62,7 @@ def show_folder(ui: UI, folder: Path) -> None:
     Raises InputError for one that is damaged.
     """
     from t2i.store.abilities import abilities
+    from t2i.store.lora import is_lora
     from t2i.store.models import read_model
     from t2i.store.parts import folder_parts
     from t2i.store.pipeline_classes import INDEX
@@ -75,7 +76,7 @@ def show_folder(ui: UI, folder: Path) -> None:
     try:
         can = abilities(read_model(folder))
     except InputError as error:
-        fault = error.message
+        can, fault = (["--lora"], None) if is_lora(folder) else ([], error.message)
     name = lock.repo if lock else folder.resolve().name
     if ui.json:
         origin = {

@@ -10,6 +10,7 @@ from t2i.errors import UsageError, nearest
 #: short name -> repository. Which revision, licence and files it has, the hub says when it is pulled.
 SHORT_NAMES = {
     "karlo": "kakaobrain/karlo-v1-alpha",
+    "karlo-variations": "kakaobrain/karlo-v1-alpha-image-variations",
     "kandinsky-2.2": "kandinsky-community/kandinsky-2-2-decoder",
     "kandinsky-2.2-inpaint": "kandinsky-community/kandinsky-2-2-decoder-inpaint",
     "kandinsky-2.2-prior": "kandinsky-community/kandinsky-2-2-prior",
@@ -22,6 +23,7 @@ SHORT_NAMES = {
     "sd-3.5-medium": "stabilityai/stable-diffusion-3.5-medium",
     "sd-3.5-large": "stabilityai/stable-diffusion-3.5-large",
     "sd-x4-upscaler": "stabilityai/stable-diffusion-x4-upscaler",
+    "sd-latent-upscaler": "stabilityai/sd-x2-latent-upscaler",
     "flux-schnell": "black-forest-labs/FLUX.1-schnell",
     "flux-dev": "black-forest-labs/FLUX.1-dev",
     "pixart-sigma": "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",

@@ -161,9 +161,12 @@ def test_a_lora_of_the_hub(hub: Hub, checkpoint: Checkpoint, lora: Callable[...,
     assert run(["models", "pull", "acme/style"]) == 0
     (_, out), err = command(*args, "--lora", "acme/style:0.5")  # after the line of the pull
     assert "acme/style is pulled: --lora acme/style" in err
+    assert run(["models", "show", "acme/style"]) == 0
     (used,) = read_metadata(out)["t2i"]["settings"]["lora"]
     assert used["name"] == f"acme/style@{repo.commit[:12]}"
-    assert command("sample", "--replay", out, "--model", checkpoint("sd"))[0] == [f"{out}: identical"]
+    shown = command("sample", "--replay", out, "--model", checkpoint("sd"))[0]
+    assert shown[-1] == f"{out}: identical"
+    assert "  can be used with --lora" in shown
     (hub_home() / used["name"] / "style.safetensors").write_bytes(lora("sd", 2).read_bytes())
     assert "is not the file that was pulled" in command(*args, "--lora", "acme/style:0.5", code=3)[1]
 
