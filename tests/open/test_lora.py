@@ -251,3 +251,16 @@ def test_what_cannot_be_meant(
     assert sentence in command("sample", CAT, "--model", checkpoint("sd"), "--lora", named, code=code)[1]
     twice = ("--lora", lora("sd"), "--lora", f"{lora('sd')}:0.5")
     assert "names one LoRA twice" in command("sample", CAT, "--model", checkpoint("sd"), *twice, code=2)[1]
+
+
+def test_a_lora_of_a_quantised_model(checkpoint: Checkpoint, lora: Callable[..., Path]) -> None:
+    pytest.importorskip("torchao", reason="the library torchao is not installed")
+    loras = (read_lora(str(lora("sd"))),)
+    request = SampleRequest(size=64, stages=by_stage(steps={"base": 2}))
+
+    def draw(**options: Any) -> torch.Tensor:
+        engine = DiffusersEngine.load(read_open_model([checkpoint("sd")]), options=LoadOptions(**options))
+        return engine.sample([CAT], [7], request).images
+
+    exact, small, without = draw(loras=loras), draw(loras=loras, quantize="int8"), draw(quantize="int8")
+    assert 0 < (small - exact).abs().mean() < (without - small).abs().mean() / 2
