@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -79,7 +80,6 @@ def pipeline_class(name: str) -> type:
 
 def quiet() -> None:
     """Keep progress bars and advice of the libraries off the terminal; errors are told by us."""
-    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # it gives advice while it is imported, too
     for name in ("diffusers", "transformers"):
         log = library(name).utils.logging
         log.set_verbosity_error()
@@ -90,6 +90,9 @@ def library(name: str, extra: str = "t2i[open]") -> Any:
     """A library that this extra of ours installs. Raises UnavailableError (code ``dependency``)."""
     from importlib import import_module
 
+    # they give advice to programmers while they are imported
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     try:
         return import_module(name)
     except ImportError as error:

@@ -5,7 +5,6 @@ What a device cannot do is refused before the weights are loaded.
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 from collections.abc import Iterable
@@ -67,7 +66,6 @@ def is_offloaded(parts: Iterable[Any], options: LoadOptions, device: str) -> boo
 
 def _quantize(net: torch.nn.Module, kind: str) -> None:
     """Linear layers, without those of LoRAs, in place: weights of 8 or 4 bits with a scale for each row or group."""
-    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # advice to the library's programmers
     with without_warnings():
         from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
 
