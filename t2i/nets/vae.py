@@ -3,7 +3,8 @@ appendix A): convolutional encoder and decoder around a grid of latents, of one 
 
 gumbel    a distribution over K codes in each cell; relaxed by the Gumbel-softmax while training (Jang 2016, arXiv
           1611.01144; Maddison 2016, arXiv 1611.00712), the most probable code afterwards. The paper's.
-vq        the nearest of K codes, by a straight-through estimator (VQ-VAE: van den Oord 2017, arXiv 1711.00937)
+vq        the nearest of K codes, by a straight-through estimator (VQ-VAE: van den Oord 2017, arXiv 1711.00937). Vectors
+          and codes have one length: else few codes are ever nearest (Yu 2021, arXiv 2110.04627, section 3.2)
 gaussian  D continuous numbers in each cell (Kingma & Welling 2013, arXiv 1312.6114); it has no tokens
 
 Shapes: B pictures, S pixels a side, G = S / factor cells a side, K codes, D numbers of a code.
@@ -119,31 +120,34 @@ class VAE(nn.Module):
             kl = 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum((1, 2, 3)).mean()
             return Coded(mean + (0.5 * log_var).exp() * eps, kl, None)
         h = h.permute(0, 2, 3, 1).float()  # (B, G, G, ·)
-        picks = self.nearest(h) if self.config.latent == "vq" else h.argmax(-1)
+        picks = self.nearest(h)
         if self.config.latent == "vq":
-            codes = F.embedding(picks, self.codes_embedding)
+            h, codes = on_sphere(h), F.embedding(picks, self.codes)
             cost = F.mse_loss(codes, h.detach()) + COMMITMENT * F.mse_loss(h, codes.detach())
             z = h + (codes - h).detach()
         else:
             soft = F.softmax((h + gumbel(h.shape, g).to(h)) / tau, dim=-1)
-            z, cost = soft @ self.codes_embedding, kl_to_uniform(h)
+            z, cost = soft @ self.codes, kl_to_uniform(h)
         return Coded(z.permute(0, 3, 1, 2), cost, picks.flatten(1))
 
-    def nearest(self, vectors: Tensor) -> Tensor:
-        """The codes nearest to vectors (..., D): ids (...)."""
-        codes = self.codes_embedding
-        return (vectors @ codes.T - 0.5 * codes.square().sum(-1)).argmax(-1)
+    @property
+    def codes(self) -> Tensor:
+        """The codes (K, D) as the decoder reads them."""
+        return on_sphere(self.codes_embedding) if self.config.latent == "vq" else self.codes_embedding
+
+    def nearest(self, h: Tensor) -> Tensor:
+        """The tokens (...) of h (..., K or D): the codes with the largest logits, or those nearest to the vectors."""
+        return (h @ self.codes.T if self.config.latent == "vq" else h).argmax(-1)
 
     def tokens(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, S, S) in [-1, 1] -> the tokens (B, G*G) int64, in raster order. Not for continuous latents."""
         assert self.config.tokens, "continuous latents have no tokens"
-        h = self.encode(pixels).permute(0, 2, 3, 1).float()
-        return (self.nearest(h) if self.config.latent == "vq" else h.argmax(-1)).flatten(1)
+        return self.nearest(self.encode(pixels).permute(0, 2, 3, 1).float()).flatten(1)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Tokens (B, G*G) -> their codes z (B, D, G, G)."""
         side = round(tokens.shape[1] ** 0.5)
-        return F.embedding(tokens, self.codes_embedding).unflatten(1, (side, side)).permute(0, 3, 1, 2)
+        return F.embedding(tokens, self.codes).unflatten(1, (side, side)).permute(0, 3, 1, 2)
 
     def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """z (B, D, G, G) -> mu and log b of `t2i.nets.laplace`, each (B, 3, S, S), float32."""
@@ -161,6 +165,11 @@ class VAE(nn.Module):
         if self.config.tokens:
             return self.pictures(self.tokens(pixels))
         return laplace.median(self.decode(self.encode(pixels).chunk(2, dim=1)[0])[0])
+
+
+def on_sphere(vectors: Tensor) -> Tensor:
+    """Vectors (..., D) scaled to the length sqrt(D): the mean square of their numbers is 1."""
+    return F.normalize(vectors, dim=-1) * vectors.shape[-1] ** 0.5
 
 
 def kl_to_uniform(logits: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from t2i.nets import laplace
-from t2i.nets.vae import COMMITMENT, VAE, VAEConfig, kl_to_uniform
+from t2i.nets.vae import COMMITMENT, VAE, VAEConfig, kl_to_uniform, on_sphere
 from t2i.rng import generator
 
 SMALL = {"codes": 12, "dim": 6, "patch": 2, "channels": (8, 16), "blocks": 1}
@@ -63,7 +63,7 @@ def test_the_relaxation_becomes_a_draw_from_the_codes_as_the_temperature_falls()
     logits[0, :3] = p.log().view(3, 1, 1)
     z = vae.bottleneck(logits, 1e-3, generator("test")).z.permute(0, 2, 3, 1).reshape(-1, 6)
     distances = torch.cdist(z, vae.codes_embedding)
-    assert float(distances.amin(1).median()) < 1e-4  # each cell is one code
+    assert float(distances.detach().amin(1).median()) < 1e-4  # each cell is one code
     shares = distances.argmin(1).bincount(minlength=12)[:3] / 1600
     torch.testing.assert_close(shares, p, atol=0.05, rtol=0)
     warm = vae.bottleneck(logits, 100.0, generator("test")).z
@@ -76,13 +76,18 @@ def test_straight_through_codes() -> None:
     vae = build("vq")
     h = torch.randn(2, 6, 4, 4, generator=generator("h")).requires_grad_()
     coded = vae.bottleneck(h, 1.0, generator("g"))
-    wanted = torch.cdist(h.permute(0, 2, 3, 1).reshape(-1, 6), vae.codes_embedding).argmin(1)
+    vectors = on_sphere(h.permute(0, 2, 3, 1)).reshape(-1, 6)
+    torch.testing.assert_close(vae.codes.square().sum(1), torch.full((12,), 6.0))
+    wanted = torch.cdist(vectors, vae.codes).argmin(1)
     assert coded.tokens is not None and torch.equal(coded.tokens.flatten(), wanted)
-    torch.testing.assert_close(coded.z.permute(0, 2, 3, 1).reshape(-1, 6), vae.codes_embedding[wanted])
-    distance = F.mse_loss(vae.codes_embedding[wanted], h.permute(0, 2, 3, 1).reshape(-1, 6))
-    assert float(coded.cost) == pytest.approx(float(distance) * (1 + COMMITMENT), rel=1e-5)
-    (through,) = torch.autograd.grad(coded.z.sum(), h)
-    assert torch.equal(through, torch.ones_like(h))  # as if the nearest code were the vector itself
+    torch.testing.assert_close(coded.z.permute(0, 2, 3, 1).reshape(-1, 6), vae.codes[wanted])
+    assert float(coded.cost.detach()) == pytest.approx(
+        float(F.mse_loss(vae.codes[wanted], vectors).detach()) * (1 + COMMITMENT), rel=1e-5
+    )
+    weights = torch.randn(coded.z.shape, generator=generator("w"))
+    (through,) = torch.autograd.grad((weights * coded.z).sum(), h, retain_graph=True)
+    (direct,) = torch.autograd.grad((weights.permute(0, 2, 3, 1).reshape(-1, 6) * vectors).sum(), h)
+    torch.testing.assert_close(through, direct)  # as if the nearest code were the vector itself
 
 
 def test_the_gaussian_divergence() -> None:
@@ -105,7 +110,7 @@ def test_shapes_and_what_is_left_of_a_picture(latent: str) -> None:
     coded = vae.bottleneck(vae.encode(pixels), 0.5, generator("g"))
     mu, log_b = vae.decode(coded.z)
     assert coded.z.shape == (2, 6, 4, 4) and mu.shape == log_b.shape == pixels.shape
-    assert float(mu.abs().max()) == 0  # a new decoder says grey
+    assert float(mu.detach().abs().max()) == 0  # a new decoder says grey
     left = vae.reconstruct(pixels)
     assert left.shape == pixels.shape and vae.config.factor == 4
     if vae.config.tokens:
