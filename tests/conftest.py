@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from t2i.nets.clip import Clip, ClipConfig
 from t2i.nets.dalle import DalleConfig, DalleTransformer
@@ -20,15 +19,16 @@ from t2i.nets.prior import PriorConfig, build_prior
 from t2i.nets.unet import UNet
 from t2i.nets.unet_config import UNetConfig
 from t2i.nets.upsampler import Upsampler, UpsamplerConfig
-from t2i.nets.vae import VAE, VAEConfig
+from t2i.nets.vae import VAE
 from t2i.sampling import SamplingConfig
 from t2i.store.bundle import write_bundle
 from t2i.store.manifest import Manifest, StageEntry
 from t2i.text.tokenizer import train_tokenizer
 from t2i.text.words import KnownWords
 
-sys.path.insert(0, str(Path(__file__).parent))  # for hub_server.py and killing.py, which are no tests
+sys.path.insert(0, str(Path(__file__).parent))  # for hub_server.py and others, which are no tests
 
+from filling import VAE_CONFIG, fill
 from hub_server import Hub
 
 CAPTIONS = [
@@ -75,7 +75,6 @@ BLIND_ENTRIES = (
 )
 
 # the same for DALL·E: a transformer draws the 4 x 4 tokens of a VAE
-VAE_CONFIG = VAEConfig(codes=20, dim=8, patch=2, channels=(8, 16), blocks=1)
 DALLE = DalleConfig(
     vocab=VOCAB, context=CONTEXT, codes=20, grid=4, width=32, layers=3, heads=2, attention="sparse", kernel=3
 )
@@ -85,18 +84,6 @@ DALLE_ENTRIES = (
     StageEntry("vae", "vae", "vae"),
     StageEntry("upsampler64", "upsampler", "upsampler64", SamplingConfig(steps=1, noise=0.1)),
 )
-
-
-def fill(net: nn.Module, seed: int) -> nn.Module:
-    """Random weights everywhere, also where a new network holds zeros, so that every input has a say."""
-    g = torch.Generator().manual_seed(seed)
-    for name, p in sorted(net.named_parameters()):
-        if p.ndim >= 2:
-            gain = 3.0 if "embedding" in name else p[0].numel() ** -0.5
-            p.data = gain * torch.randn(p.shape, generator=g)
-        elif p.ndim == 1:
-            p.data = p.data + 0.1 * torch.randn(p.shape, generator=g)
-    return net
 
 
 def write_tiny(folder: Path) -> Path:

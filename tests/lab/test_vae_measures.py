@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import VAE_CONFIG, fill
+from filling import VAE_CONFIG, fill
 
 from t2i.lab.vae_measures import SHOWN, main, measure
 from t2i.media.images import load_image

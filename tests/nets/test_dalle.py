@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from filling import fill
 
 from t2i.errors import InputError
 from t2i.nets.dalle import PAD, DalleConfig, DalleTransformer, attention_mask
@@ -51,8 +52,6 @@ def test_the_pattern_of_the_layers() -> None:
 
 @pytest.fixture(params=["full", "sparse"])
 def net(request: pytest.FixtureRequest) -> DalleTransformer:
-    from conftest import fill
-
     config = DalleConfig(
         vocab=30, context=CONTEXT, codes=9, grid=GRID, width=16, layers=4, heads=2, attention=request.param, kernel=3
     )
