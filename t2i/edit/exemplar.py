@@ -72,9 +72,9 @@ def _next(wide: Tensor, known: Tensor, trust: Tensor, left: Tensor) -> tuple[int
     """
     border = left & (F.max_pool2d((~left)[None, None].float(), 3, 1, 1)[0, 0] > 0)
     confidence = F.avg_pool2d(trust[None, None], SIDE, 1)[0, 0]
-    luma, sure = wide.mean(0), 1 - F.max_pool2d(1 - known[None, None], 3, 1, 1)[0, 0]
-    edges = torch.zeros_like(luma)
-    edges[1:-1, 1:-1] = (luma[1:-1, 2:] - luma[1:-1, :-2]).abs() + (luma[2:, 1:-1] - luma[:-2, 1:-1]).abs()
+    grey, sure = wide.mean(0), 1 - F.max_pool2d(1 - known[None, None], 3, 1, 1)[0, 0]
+    edges = torch.zeros_like(grey)
+    edges[1:-1, 1:-1] = (grey[1:-1, 2:] - grey[1:-1, :-2]).abs() + (grey[2:, 1:-1] - grey[:-2, 1:-1]).abs()
     data = F.max_pool2d((edges * sure)[None, None], SIDE, 1)[0, 0]
     priority = torch.where(border, confidence * (data + FLAT), -1.0)
     row, column = divmod(int(priority.argmax()), left.shape[1])

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from t2i.edit.inpaint import inpaint
 from t2i.edit.masks import bounds, box, extend, grow
-from t2i.lab.edit_measures import SEED, luma, note, single_objects, tell, tell_head
+from t2i.lab.edit_measures import SEED, grey, note, single_objects, tell, tell_head
 from t2i.lab.program import reports_errors
 from t2i.media.images import save_image, to_pil
 from t2i.media.sheet import contact_sheet
@@ -58,7 +58,7 @@ def border_step(picture: Tensor, mask: Tensor) -> float:
     """The step across the border of the mask (1, H, W) over that elsewhere, of a picture (3, H, W) in [-1, 1]."""
     lines: dict[int, list[Tensor]] = {at: [] for at in (*CLOSE, *AWAY)}
     for image, inside in ((picture, mask[0]), (picture.transpose(1, 2), mask[0].T)):
-        y = 255 * luma(image)
+        y = 255 * grey(image)
         along = F.pad(y, (0, 0, RUN // 2, RUN // 2), mode="replicate")
         steps = F.avg_pool2d(along[..., 1:] - along[..., :-1], (RUN, 1), 1)[0, 0].abs()
         rows, columns = ((inside[:, 1:] > 0.5) != (inside[:, :-1] > 0.5)).nonzero(as_tuple=True)

@@ -37,6 +37,7 @@ from t2i.store.registry import resolve, resolve_judge
 from t2i.world import World, WorldConfig
 from t2i.world.captions.english import article
 from t2i.world.captions.phrases import EMPTY
+from t2i.world.fidelity import luma
 from t2i.world.judge import Judge
 
 PLACES = ("snow", "beach", "forest", "desert", "night", "city", "room", "sunset", "mountains", "field", "sky", "garden")
@@ -214,7 +215,7 @@ def capped_psnr(x: Tensor, y: Tensor) -> float:
 
 def luma_ssim(x: Tensor, y: Tensor) -> float:
     """SSIM of the lumas, in [0, 1], of two pictures (3, H, W) in [-1, 1]."""
-    return float(ssim(luma(x), luma(y), data_range=1.0))
+    return float(ssim(grey(x), grey(y), data_range=1.0))
 
 
 def gmsd(a: Tensor, b: Tensor) -> float:
@@ -222,7 +223,7 @@ def gmsd(a: Tensor, b: Tensor) -> float:
 
     Prewitt gradients of the pictures at half size, (3, H, W) in [-1, 1].
     """
-    x, y = (F.avg_pool2d(luma(v), 2) for v in (a, b))
+    x, y = (F.avg_pool2d(grey(v), 2) for v in (a, b))
     across = torch.tensor([[1.0, 0, -1]] * 3).view(1, 1, 3, 3) / 3
 
     def magnitude(v: Tensor) -> Tensor:
@@ -256,10 +257,9 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
-def luma(picture: Tensor) -> Tensor:
-    """Luma: (3, H, W) in [-1, 1] -> (1, 1, H, W) in [0, 1]."""
-    weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
-    return ((picture + 1) / 2 * weights).sum(0)[None, None]
+def grey(picture: Tensor) -> Tensor:
+    """The luma of a picture, (3, H, W) in [-1, 1], as one: (1, 1, H, W) in [0, 1]."""
+    return luma((picture + 1) / 2)[None, None]
 
 
 TASKS: dict[str, Callable[[Task], None]] = {"repaint": repaint, "upscale": enlarge, "photos": photos}
