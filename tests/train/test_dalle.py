@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from training import trained_by
 
 from t2i.errors import InputError, UsageError
 from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest
-from t2i.store.bundle import Bundle, read_bundle
+from t2i.store.bundle import read_bundle
 from t2i.train.log import read_log
 from t2i.train.objectives import objective_of
 from t2i.train.objectives.dalle import DalleObjective
@@ -21,12 +22,6 @@ from t2i.train.objectives.vae import VAEObjective, cosine
 from t2i.train.recipes import load_recipe
 from t2i.train.run import Pictures, Run
 from t2i.train.trainer import train
-
-
-def trained_by(*args: Any, **kwargs: Any) -> Bundle:
-    bundle = train(*args, **kwargs)
-    assert isinstance(bundle, Bundle)
-    return bundle
 
 
 @pytest.fixture(scope="module")

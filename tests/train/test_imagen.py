@@ -11,25 +11,20 @@ import pytest
 import torch
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
+from training import trained_by
 
 from t2i.errors import InputError, UsageError
 from t2i.nets.language import HIDDEN
 from t2i.pipeline import Pipeline
 from t2i.rng import generator
 from t2i.sampling import SampleRequest
-from t2i.store.bundle import Bundle, read_bundle, update_stage
+from t2i.store.bundle import read_bundle, update_stage
 from t2i.train.encoders import Encoders
 from t2i.train.objectives.text import hide
 from t2i.train.objectives.upsampler import UpsamplerObjective
 from t2i.train.recipes import load_recipe
 from t2i.train.run import Pictures, Run
 from t2i.train.trainer import train
-
-
-def trained_by(*args: Any, **kwargs: Any) -> Bundle:
-    bundle = train(*args, **kwargs)
-    assert isinstance(bundle, Bundle)
-    return bundle
 
 
 @pytest.fixture(scope="module")
