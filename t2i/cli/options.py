@@ -238,8 +238,11 @@ def read_loading(
 def begin(
     ui: UI, paths: OutputPaths, jobs: list[Job], seed: int | None, offline: bool, deterministic: bool, device: str
 ) -> None:
-    """The last step before a model is loaded: checks that the pictures can be written, tells the seed that was drawn at
-    random (None: it was given), and sets the environment."""
+    """The last step before a model is loaded: checks that every option is heeded and that the pictures can be written,
+    tells the seed that was drawn at random (None: it was given), and sets the environment."""
+    from t2i.jobs.settings import check_used
+
+    check_used(job.settings for job in jobs)
     for folder in paths.folders(jobs):
         check_writable(folder)
     environment(offline, deterministic, device)

@@ -153,7 +153,7 @@ def sample(
     from t2i.jobs.prompt_file import PromptLine, plan, read_lines
     from t2i.jobs.request import DrawRequest
     from t2i.jobs.runner import Runner
-    from t2i.jobs.settings import check_options, read_settings
+    from t2i.jobs.settings import Settings, check_options, read_settings
     from t2i.jobs.sheets import write_sheets
     from t2i.jobs.sweep import parse_sweep
     from t2i.store.models import find_model
@@ -196,13 +196,15 @@ def sample(
     edit.check_model(stored)
     paths = OutputPaths(output, stored.manifest.name)
     fallback = random_seed() if prompt is not None else None
+
+    def settings_of(said: dict[str, str]) -> Settings:
+        return edit.apply(read_settings(stored, loading, said, without=edit.without))
+
     if init is not None:
         assert prompt is not None
-        jobs = edit.jobs(prompt, opt.seeds_or(seeds, fallback, n), read_settings(stored, loading, options))
+        jobs = edit.jobs(prompt, opt.seeds_or(seeds, fallback, n), settings_of(options))
     else:
-        jobs = plan(
-            lines, n, seeds, options, lambda said: edit.apply(read_settings(stored, loading, said)), axes, fallback
-        )
+        jobs = plan(lines, n, seeds, options, settings_of, axes, fallback)
     opt.begin(ui, paths, jobs, None if seeds else fallback, offline, deterministic, device)
     ui.screen = Screen.wanted(ui, show, preview)
     request = DrawRequest(

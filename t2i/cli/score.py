@@ -57,7 +57,9 @@ def score(
         str | None,
         typer.Option(metavar="scenes|scenes-all|FILE", help="A list of prompts, drawn unless there are pictures."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="About so many prompts of the suite.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="About so many prompts of the suite; -n pictures of each.")
+    ] = None,
     metrics: Annotated[
         str | None, typer.Option(metavar="A,B,…", help="Only these metrics.", rich_help_panel=Panel.METRICS)
     ] = None,

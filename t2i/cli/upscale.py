@@ -122,9 +122,7 @@ def upscale(
     jobs = [UpscaleJob(path, below, i) for i, (path, below) in enumerate(files)]
     runner = Runner(ui, request, jobs, device, batch=1)
     runner.run()
-    if runner.failures:
-        first = runner.failures[0]
-        if len(jobs) == 1:
-            raise first
-        what = f"{len(runner.failures)} of {len(jobs)} pictures failed; the first: {first.message}"
-        raise InputError(what, first.hint, "partial")
+    if runner.failures and len(jobs) > 1:
+        what = f"{len(runner.failures)} of {len(jobs)} pictures failed; the first is {runner.failures[0][0].path}."
+        raise InputError(what, "See above.", "partial")
+    runner.finish()

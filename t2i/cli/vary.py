@@ -124,9 +124,8 @@ def vary(
     edit.check_model(stored, prompt, negative)
     paths = OutputPaths(output, stored.manifest.name)
     fallback = random_seed()
-    jobs = edit.jobs(
-        prompt or "", opt.seeds_or(seeds, fallback, n), read_settings(stored, loading, options, bool(prompt))
-    )
+    settings = read_settings(stored, loading, options, bool(prompt), edit.without)
+    jobs = edit.jobs(prompt or "", opt.seeds_or(seeds, fallback, n), settings)
     opt.begin(ui, paths, jobs, None if seeds else fallback, offline, deterministic, device)
     ui.screen = Screen.wanted(ui, show, preview)
     request = DrawRequest(

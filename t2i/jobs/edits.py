@@ -78,6 +78,11 @@ class EditRequest:
             what = f"{option} needs a prior, and the model {model.manifest.name!r} has none."
             raise UsageError(what, "Leave it out: its base reads the text itself.")
 
+    @property
+    def without(self) -> tuple[str, ...]:
+        """The kinds of stage that do not run."""
+        return ("prior",) if self.prior == "none" else ()
+
     def _options(self) -> dict[str, Any]:
         return {
             "--init": self.init,
@@ -99,10 +104,10 @@ class EditRequest:
         more = {name: value for name, value in more.items() if value}
         return settings.adding(more) if more else settings
 
-    def jobs(self, prompt: str, seeds: Sequence[int], read: Settings) -> list[Job]:
-        """A job for each seed, from the picture of --init."""
+    def jobs(self, prompt: str, seeds: Sequence[int], settings: Settings) -> list[Job]:
+        """A job for each seed, from the picture of --init. settings: with what this asks for."""
         assert self.init is not None
-        settings, name = self.apply(read), f"init {self.init.path.stem} {prompt}"
+        name = f"init {self.init.path.stem} {prompt}"
         return [Job(prompt, seed, i, i, settings, name) for i, seed in enumerate(seeds)]
 
     def draw(self, engine: Engine, jobs: list[Job], request: SampleRequest, on_step: OnStep) -> Samples:

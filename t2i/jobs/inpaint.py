@@ -58,6 +58,11 @@ class InpaintRequest:
         left, top, right, bottom = self.margins
         return self.source.image.width + left + right, self.source.image.height + top + bottom
 
+    @property
+    def without(self) -> tuple[str, ...]:
+        """The kinds of stage that do not run."""
+        return ()
+
     def facts(self) -> dict[str, Any]:
         """What decides the picture, for its key and record."""
         facts: dict[str, Any] = {

@@ -94,7 +94,9 @@ def replay(
     stored = _model(path, record, model)
     same_weights = record.get("weights") == stored.digest
     try:
-        settings = asked.edit.apply(read_settings(stored, asked.loading, asked.options))
+        edit = asked.edit
+        plain = read_settings(stored, asked.loading, asked.options, bool(asked.prompt), edit.without)
+        settings = edit.apply(plain)
     except T2IError as error:
         what = f"the model cannot do what {path} says: {error.message}"
         hint = HINT if same_weights else "It was made with other weights: name its model with --model."
@@ -106,7 +108,7 @@ def replay(
         reporter.warn("the picture's record does not fit together: it was changed, or the prompt is another")
     with reporter.progress(f"replaying {path.name}") as on_step:
         engine = load_engine(stored, pick_device(device), asked.loading)
-        image = to_pil(asked.edit.draw(engine, [job], settings.request(False), on_step).images[0])
+        image = to_pil(edit.draw(engine, [job], settings.request(False), on_step).images[0])
     if facts["format"] != "PNG":
         image = _recompressed(image, path, facts["format"])
     if image.size != old.size:
@@ -147,6 +149,7 @@ def _read(path: Path, record: dict[str, Any], prompt: str | None, sources: Sourc
             said = check_prompt(said, f"the prompt of {path}")
         options = from_record(settings, check_text(negative, f"the negative prompt of {path}"))
         edit = request_of(str(record["command"]), settings, sources)
+        sources.check_used()
         loading = loading_of(path, settings, loras)
     except ValueError as error:
         raise InputError(f"{path} does not say how it was made.", HINT, "image") from error

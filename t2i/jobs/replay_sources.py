@@ -24,11 +24,14 @@ if TYPE_CHECKING:
     from t2i.engine import Engine, Samples
     from t2i.sampling import SampleRequest
 
-KINDS = ("like", "blend", "text-diff")  # of `t2i vary`
+MODES_OF_VARY = ("like", "blend", "text-diff")  # of `t2i vary`
 
 
 class Redrawn(Protocol):
-    """What a replay does with a request."""
+    """What a replay does with a request. without: the kinds of stage that do not run."""
+
+    @property
+    def without(self) -> tuple[str, ...]: ...
 
     def apply(self, settings: Settings) -> Settings:
         """The settings with what decides the picture besides."""
@@ -43,34 +46,45 @@ class Sources:
     def __init__(self, reporter: Reporter, path: Path, given: Sequence[Path]) -> None:
         self.reporter, self.path = reporter, path
         self.given = [read_source(reporter, file) for file in given]
+        self._used: set[str] = set()  # digests
 
-    def picture(self, digest: Any, kind: str) -> SourceImage:
+    def check_used(self) -> None:
+        """Raise InputError for a picture that no one asked for."""
+        for source in self.given:
+            if source.digest not in self._used:
+                raise InputError(f"{self.path} was not made from {source.path}.", "Leave it out.", "image")
+
+    def picture(self, digest: Any, use: str) -> SourceImage:
         """The one with this digest. Raises InputError."""
         for source in self.given:
             if source.digest == digest:
+                self._used.add(source.digest)
                 return source
         if self.given:
             names = " or ".join(str(source.path) for source in self.given)
             raise InputError(f"{self.path} was not made from {names}.", "Give the very picture, unchanged.", "image")
-        what = f"{self.path} was made from another picture ({kind}), which it does not hold."
+        what = f"{self.path} was made from another picture ({use}), which it does not hold."
         raise InputError(what, f"Give it, too: t2i sample --replay {self.path} --from PICTURE", "image")
 
     def mask(self, digest: Any, source: SourceImage, margins: tuple[int, int, int, int]) -> Image:
         """The mask with this digest: the picture's transparency, its margins, or one of the files. Raises
         InputError."""
-        for mask in self._masks(source):
+        for file, mask in self._masks(source):
             joined, _ = join_masks(self.reporter, source, mask, [], outpaint_text(margins))
             if joined is not None and mask_digest(joined) == digest:
+                self._used.add(file)
                 return joined
         hint = "Give it, too, with --from; of a box, the file that --show-mask saved."
         raise InputError(f"the mask of {self.path} is missing.", hint, "image")
 
-    def _masks(self, source: SourceImage) -> Iterator[Image | None]:
-        yield None
+    def _masks(self, source: SourceImage) -> Iterator[tuple[str, Image | None]]:
+        """(digest of the file, what it masks); no file first."""
+        yield "", None
         for other in self.given:
             if other.image.size == source.image.size:
                 with suppress(UsageError):  # a picture, not a mask
-                    yield from (read_mask(self.reporter, other.path, source.image.size, mode) for mode in MODES)
+                    for mode in MODES:
+                        yield other.digest, read_mask(self.reporter, other.path, source.image.size, mode)
 
 
 def outpaint_text(margins: tuple[int, int, int, int]) -> str | None:
@@ -88,8 +102,8 @@ def request_of(command: str, settings: dict[str, Any], sources: Sources) -> Redr
     if command == "inpaint":
         return _inpaint(_table(settings.get("inpaint")), sources)
     if command == "vary":
-        kind = next((kind for kind in KINDS if kind in settings), "")
-        return _vary(kind, _table(settings.get(kind)), sources)
+        mode = next((mode for mode in MODES_OF_VARY if mode in settings), "")
+        return _vary(mode, _table(settings.get(mode)), sources)
     rerank, prior, best_of = (settings.get(name) for name in ("rerank", "prior", "prior_best_of"))
     for number in (rerank, best_of):
         if number is not None and (type(number) is not int or not 1 <= number <= MAX_CANDIDATES):
@@ -104,15 +118,15 @@ def request_of(command: str, settings: dict[str, Any], sources: Sources) -> Redr
     return EditRequest(init, strength, rerank, prior, best_of)
 
 
-def _vary(kind: str, table: dict[str, Any], sources: Sources) -> VaryRequest:
-    pictures = _list(table.get("pictures"), 2 if kind == "blend" else 1)
-    texts = _list(table.get("texts"), 2) if kind == "text-diff" else ["", ""]
+def _vary(mode: str, table: dict[str, Any], sources: Sources) -> VaryRequest:
+    pictures = _list(table.get("pictures"), 2 if mode == "blend" else 1)
+    texts = _list(table.get("texts"), 2) if mode == "text-diff" else ["", ""]
     at = _share(table.get("at"))
-    if (at is None) != (kind == "like") or not all(isinstance(text, str) for text in texts):
+    if (at is None) != (mode == "like") or not all(isinstance(text, str) for text in texts):
         raise ValueError("no such point")
-    found = tuple(sources.picture(digest, kind) for digest in pictures)
+    found = tuple(sources.picture(digest, mode) for digest in pictures)
     points = () if at is None else (at,)
-    return VaryRequest(kind, found, (texts[0], texts[1]), points, _share(table.get("strength")))
+    return VaryRequest(mode, found, (texts[0], texts[1]), points, _share(table.get("strength")))
 
 
 def _inpaint(table: dict[str, Any], sources: Sources) -> InpaintRequest:

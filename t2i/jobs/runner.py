@@ -45,7 +45,7 @@ class Runner(Generic[J]):
     also when others stand between them. A picture is saved as soon as it is drawn, and reported as soon as all before
     it have been. A job whose record cannot be made (its input is broken) counts as failed, and the run goes on.
 
-    paths: index -> the file of each picture, if ``remember``. failures: the errors of jobs that failed.
+    paths: index -> the file of each picture, if ``remember``. failures: the jobs that failed, each with its error.
     on_picture: what is told of each picture, `Reporter.picture` unless given.
     """
 
@@ -64,7 +64,7 @@ class Runner(Generic[J]):
         self.remember = remember
         self.engine: Engine | None = None
         self.paths: dict[int, Path] = {}
-        self.failures: list[T2IError] = []
+        self.failures: list[tuple[J, T2IError]] = []
         self._index = OutputIndex(reporter.warn)
         self._manifests = Manifests(request.manifest)
         self._warnings = PromptWarnings(reporter.warn)
@@ -111,8 +111,8 @@ class Runner(Generic[J]):
 
     def finish(self) -> None:
         """Raise InputError (code ``partial``) when pictures failed; of one picture its own error, not told before."""
-        if len(self.jobs) == 1 and self.failures and not isinstance(self.failures[0], InternalError):
-            raise self.failures[0]
+        if len(self.jobs) == 1 and self.failures and not isinstance(self.failures[0][1], InternalError):
+            raise self.failures[0][1]
         if self.failures:
             failed = f"{len(self.failures)} of {len(self.jobs)} pictures failed."
             raise InputError(failed, "See above.", "partial")
@@ -264,7 +264,7 @@ class Runner(Generic[J]):
 
     def _fail(self, job: J, error: T2IError) -> None:
         """Count a failed picture. Only of many each is told where it happens: of one, the error ends the run."""
-        self.failures.append(error)
+        self.failures.append((job, error))
         self.reporter.failed += 1
         if len(self.jobs) > 1 or isinstance(error, InternalError):
             self.reporter.fail(error)

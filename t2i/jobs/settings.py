@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from t2i.errors import UsageError, check_choice
 from t2i.jobs.parsing import parse_thresholds
-from t2i.jobs.stage_options import STAGE_OPTIONS, number_text, numbers_text
+from t2i.jobs.stage_options import STAGE_OPTIONS, named_stages, number_text, numbers_text
 from t2i.prompts import check_text
 from t2i.sampling import SAMPLERS, SampleRequest, SamplingConfig, Size, Threshold, by_stage
 from t2i.store.load_options import LoadOptions
-from t2i.store.manifest import EXTRA_FIELDS
+from t2i.store.manifest import EXTRA_FIELDS, StageEntry
 
 if TYPE_CHECKING:
     from t2i.store.models import StoredModel
@@ -32,6 +33,7 @@ class Settings:
 
     size: of the picture in pixels; stages: what differs from the stages' defaults; loading: how the weights are loaded;
     table: how all of it stands in a picture's key and record; group: pictures of one group may be drawn together.
+    used, unused: (option, stage) of what was asked for, as far as the stage runs for the picture or does not.
     """
 
     size: Size
@@ -40,6 +42,8 @@ class Settings:
     loading: LoadOptions
     table: dict[str, Any] = field(repr=False)
     group: str = field(repr=False)
+    used: frozenset[tuple[str, str]] = field(default=frozenset(), repr=False)
+    unused: frozenset[tuple[str, str]] = field(default=frozenset(), repr=False)
 
     def request(self, keep_stages: bool) -> SampleRequest:
         """The request to the pipeline."""
@@ -59,11 +63,18 @@ def check_options(options: dict[str, str]) -> None:
     parse_thresholds(options.get("threshold"))
 
 
-def read_settings(model: StoredModel, loading: LoadOptions, options: dict[str, str], has_text: bool = True) -> Settings:
+def read_settings(
+    model: StoredModel,
+    loading: LoadOptions,
+    options: dict[str, str],
+    has_text: bool = True,
+    without: Sequence[str] = (),
+) -> Settings:
     """Settings from options; what is not given stays at the model's default.
 
-    has_text: whether the base is given a text; given an image embedding alone, it has defaults of its own. Raises
-    UsageError for options that make no sense to this model, InputError for a model that is unfinished.
+    has_text: whether the base is given a text; given an image embedding alone, it has defaults of its own, and no prior
+    runs. without: other kinds of stage that do not run. Raises UsageError for options that make no sense to this model,
+    InputError for a model that is unfinished.
     """
     check_options(options)
     model.check_load(loading)
@@ -76,25 +87,49 @@ def read_settings(model: StoredModel, loading: LoadOptions, options: dict[str, s
     }
     stages = by_stage(**values)
     negative = options.get("negative", "").strip()
-    table = _table(model, loading, size, stages, has_text or bool(negative))
-    return Settings(size, negative, stages, loading, table, _group(table, negative))
+    running = _running(model, size, without if has_text else (*without, "prior"))
+    table = _table(running, loading, size, stages, has_text or bool(negative))
+    used, unused = set(), set()
+    for name in STAGE_OPTIONS.keys() & options.keys():
+        heeded, idle = named_stages(options[name], values[STAGE_OPTIONS[name].field], model.manifest, running)
+        used |= {(name, stage) for stage in heeded}
+        unused |= {(name, stage) for stage in idle}
+    return Settings(size, negative, stages, loading, table, _group(table, negative), frozenset(used), frozenset(unused))
+
+
+def check_used(every: Iterable[Settings]) -> None:
+    """Raise UsageError for an option that is for a stage that runs for no picture of a run."""
+    distinct = {id(settings): settings for settings in every}.values()
+    unused = {pair: settings for settings in distinct for pair in settings.unused}
+    for pair in sorted(unused.keys() - {pair for settings in distinct for pair in settings.used}):
+        option, stage = pair
+        side = _size_text(unused[pair].table["size"])
+        what = f"--{option.replace('_', '-')}: the stage {stage!r} does not run for this, at --size {side}."
+        raise UsageError(what, f"Leave {stage} out; there run {', '.join(unused[pair].table['stages'])}.")
 
 
 def _group(table: dict[str, Any], negative: str) -> str:
     return json.dumps([table, negative], sort_keys=True)
 
 
-def _table(
-    model: StoredModel, loading: LoadOptions, size: Size, stages: dict[str, SamplingConfig], has_text: bool
-) -> dict[str, Any]:
-    """The settings of every stage that runs, for key and record."""
+def _running(model: StoredModel, size: Size, without: Sequence[str]) -> list[StageEntry]:
+    """The stages that a picture of this size goes through, after the text encoder."""
     from t2i.store.compatibility import ENCODERS
 
-    tables: dict[str, Any] = {}
     side = size if isinstance(size, int) else max(size)
-    for entry in model.manifest.stages:
-        if entry.kind in ENCODERS or model.configs[entry.name]["widths"].get("size", 0) > side:
-            continue
+    return [
+        entry
+        for entry in model.manifest.stages
+        if entry.kind not in (*ENCODERS, *without) and model.configs[entry.name]["widths"].get("size", 0) <= side
+    ]
+
+
+def _table(
+    running: Sequence[StageEntry], loading: LoadOptions, size: Size, stages: dict[str, SamplingConfig], has_text: bool
+) -> dict[str, Any]:
+    """The settings of every stage that runs, for key and record."""
+    tables: dict[str, Any] = {}
+    for entry in running:
         defaults = entry.defaults if has_text else entry.defaults.without_text
         sampling = defaults.override(stages.get(entry.name))
         table = asdict(sampling)

@@ -5,7 +5,7 @@ A new one is a field of `SamplingConfig`, a row of `STAGE_OPTIONS`, and its opti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from t2i.jobs.parsing import per_stage, thresholds
 from t2i.sampling import SAMPLERS
 
 if TYPE_CHECKING:
+    from t2i.store.manifest import Manifest, StageEntry
     from t2i.store.models import StoredModel
 
 #: (option as it is called in an error, its text, model) -> {stage name: value}; raises UsageError
@@ -51,6 +52,22 @@ def numbers_text(values: Mapping[str, Any]) -> str | None:
     if not values or not all(type(x) in (int, float) for x in values.values()):
         return None
     return ",".join(f"{stage}={number_text(x)}" for stage, x in values.items())
+
+
+def named_stages(
+    text: str, values: Mapping[str, Any], manifest: Manifest, running: Sequence[StageEntry]
+) -> tuple[list[str], list[str]]:
+    """The stages for which an option of this text has a value, as far as they run, and as far as they do not.
+
+    A value without a name is for whichever of its stages runs.
+    """
+    runs = {entry.name for entry in running}
+    used, unused = [name for name in values if name in runs], [name for name in values if name not in runs]
+    named = [part.rpartition("=")[0].strip() for part in text.split(",") if "=" in part]
+    if used:
+        entries = [manifest.stage(name) for name in unused]
+        unused = [e.name for e in entries if any(e.name.startswith(n) or e.kind.startswith(n) for n in named)]
+    return used, unused
 
 
 def _numbers(low: float, high: float, *, whole: bool = False, kind: str = "") -> Read:

@@ -34,12 +34,12 @@ THETA = "0.25..0.5"  # the paper's range
 class VaryRequest:
     """What is to be made of pictures.
 
-    kind: "like" (variations), "blend" or "text-diff"; sources: the pictures, two for a blend; texts: what a text diff
+    mode: "like" (variations), "blend" or "text-diff"; sources: the pictures, two for a blend; texts: what a text diff
     moves from and to; points: for each frame the share of the way (blend) or theta (text diff), in [0, 1], none for
     variations; strength: how much of the noise is each seed's own, in [0, 1], the rest is the picture's.
     """
 
-    kind: str
+    mode: str
     sources: tuple[SourceImage, ...]
     texts: tuple[str, str] = ("", "")
     points: tuple[float, ...] = ()
@@ -64,14 +64,14 @@ class VaryRequest:
             raise UsageError("--from-text and --to-text go together.", 'Write --from-text "a cat" --to-text "a dog"')
         if to is not None and to_text is not None:
             raise UsageError("--to and --to-text do not go together.", "Use one of them.")
-        kind = "blend" if to is not None else "text-diff" if to_text is not None else "like"
-        if theta is not None and kind != "text-diff":
+        mode = "blend" if to is not None else "text-diff" if to_text is not None else "like"
+        if theta is not None and mode != "text-diff":
             raise UsageError("--theta needs --from-text and --to-text.", 'Write --from-text "a cat" --to-text "a dog"')
-        if frames is not None and kind == "like":
+        if frames is not None and mode == "like":
             raise UsageError("--frames needs --to or --to-text.", "Write t2i vary a.png --to b.png --frames 9")
         if frames is not None and not 2 <= frames <= MAX_FRAMES:
             raise UsageError(f"--frames {frames} makes no sense.", f"Write a number from 2 to {MAX_FRAMES}.")
-        if prompt is not None and kind != "like":
+        if prompt is not None and mode != "like":
             raise UsageError(f"{'--to' if to else '--to-text'} reads no prompt.", "Leave it out.")
         if prompt is not None:
             check_prompt(prompt)
@@ -86,18 +86,23 @@ class VaryRequest:
         elif to is not None:
             count = frames or FRAMES["blend"]
             points = tuple(i / (count - 1) for i in range(count))
-        return cls(kind, tuple(read_square(reporter, path) for path in paths), texts, points, strength)
+        return cls(mode, tuple(read_square(reporter, path) for path in paths), texts, points, strength)
 
     def check_model(self, model: StoredModel, prompt: str | None, negative: str) -> None:
         """Raise UsageError for a model without an image encoder, or for what only ours can do."""
         check_sees(model, "t2i vary")
-        if self.kind == "text-diff":
+        if self.mode == "text-diff":
             check_sees(model, "--from-text")
         if not isinstance(model, Bundle):
             if prompt is not None or negative:
                 raise UsageError(f"{model.name} varies pictures without reading a text.", "Leave the text out.")
             if self.strength is not None:
                 raise UsageError(f"--strength: {model.name} draws all noise anew.", "Leave it out.")
+
+    @property
+    def without(self) -> tuple[str, ...]:
+        """The kinds of stage that do not run: the pictures give the embedding."""
+        return ("prior",)
 
     def signer(self, signer: Signer | None) -> Signer | None:
         """The signer for the pictures, which names the sources as shown to the model."""
@@ -106,13 +111,13 @@ class VaryRequest:
     def apply(self, settings: Settings, point: int = 0) -> Settings:
         """The same settings with what decides the picture at a point, for its key and record."""
         facts: dict[str, Any] = {"pictures": [source.digest for source in self.sources]}
-        if self.kind == "text-diff":
+        if self.mode == "text-diff":
             facts["texts"] = list(self.texts)
         if self.points:
             facts["at"] = self.points[point]
         if self.strength is not None:
             facts["strength"] = self.strength
-        changed = settings.adding({self.kind: facts})
+        changed = settings.adding({self.mode: facts})
         # frames differ in nothing else and may share a batch
         return replace(changed, group=settings.group) if self.points else changed
 
@@ -126,12 +131,12 @@ class VaryRequest:
             hint = f"For {len(seeds)} pictures --frames {len(seeds)}; for a series of frames a seed --strength 0.3."
             raise UsageError(what, hint)
         stems = " ".join(source.path.stem for source in self.sources)
-        words = stems if self.kind == "blend" else " ".join([stems, *self.texts, prompt])
+        words = stems if self.mode == "blend" else " ".join([stems, *self.texts, prompt])
         if not self.points:
             settings = self.apply(read)
-            return [Job(prompt, seed, i, i, settings, f"{self.kind} {words}") for i, seed in enumerate(seeds)]
+            return [Job(prompt, seed, i, i, settings, f"{self.mode} {words}") for i, seed in enumerate(seeds)]
         return [
-            Job(prompt, seed, i, k * len(self.points) + i, self.apply(read, i), f"{self.kind} {words} {i:03}")
+            Job(prompt, seed, i, k * len(self.points) + i, self.apply(read, i), f"{self.mode} {words} {i:03}")
             for k, seed in enumerate(seeds)
             for i in range(len(self.points))
         ]
@@ -140,12 +145,12 @@ class VaryRequest:
         """The pictures of jobs with equal settings."""
         pixels = [source.tensor for source in self.sources]
         prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
-        if self.kind == "like":
+        if self.mode == "like":
             words = prompts if prompts[0] else None
             strength = 1.0 if self.strength is None else self.strength
             return engine.variations(pixels[0], seeds, request, prompts=words, strength=strength, on_step=on_step)
         points, strength = [self.points[job.n] for job in jobs], self.strength or 0.0
-        if self.kind == "blend":
+        if self.mode == "blend":
             a, b = pixels
             return engine.blend(a, b, points, seeds, request, strength=strength, on_step=on_step)
         from t2i.edit.vary import text_diff

@@ -67,16 +67,16 @@ class DalleConfig(NetConfig):
 
 
 @cache
-def attention_mask(kind: str, context: int, grid: int, kernel: int) -> Tensor:
-    """(N, N) bool: whether position i (row) reads position j (column). kind: as at the top of this file."""
+def attention_mask(pattern: str, context: int, grid: int, kernel: int) -> Tensor:
+    """(N, N) bool: whether position i (row) reads position j (column). pattern: as at the top of this file."""
     n = context + grid**2
     i, j = torch.arange(n)[:, None], torch.arange(n)[None, :]
     behind = i - j
-    if kind == "row":
+    if pattern == "row":
         near = behind <= grid
-    elif kind == "column":
+    elif pattern == "column":
         near = behind % grid == 0
-    elif kind == "conv":
+    elif pattern == "conv":
         half = kernel // 2
         square = [row * grid + column for row in range(half + 1) for column in range(-half, half + 1)]
         near = torch.isin(behind, torch.tensor(square))
@@ -142,8 +142,8 @@ class DalleTransformer(nn.Module):
     def _run(self, x: Tensor, first: int, caches: list[KeyValues] | None) -> Tensor:
         """x (B, n, W), the positions from `first` on -> their last states (B, n, W)."""
         c, last = self.config, first + x.shape[1]
-        for i, (block, kind) in enumerate(zip(self.blocks, c.pattern, strict=True)):
-            mask = attention_mask(kind, c.context, c.grid, c.kernel).to(x.device)[first:last, :last]
+        for i, (block, pattern) in enumerate(zip(self.blocks, c.pattern, strict=True)):
+            mask = attention_mask(pattern, c.context, c.grid, c.kernel).to(x.device)[first:last, :last]
             x = block(x, mask[None, None], past=None if caches is None else caches[i])
         out: Tensor = self.norm(x)
         return out

@@ -18,7 +18,7 @@ from t2i.errors import InputError
 from t2i.files import explain_os_error, read_bytes, write_bytes
 from t2i.jsonl import strict_json
 from t2i.schema import build
-from t2i.score.metric_table import is_share
+from t2i.score.metric_table import bounds
 from t2i.score.metrics import PictureRow, UnitScore, columns
 from t2i.score.recipe import ScoreRecipe, read_recipe
 from t2i.score.statistics import interval
@@ -26,6 +26,7 @@ from t2i.score.thumbnails import decode_thumb
 
 SCHEMA = 2
 MAX_HISTORY = 200
+ROUNDING = 1e-3  # by which a cosine may leave [-1, 1]
 MAX_VALUE = 1e9  # of a metric; the sums of squares of larger ones may leave the range of a float
 
 
@@ -179,8 +180,10 @@ def _check_rows(rows: Sequence[PictureRow], units: Sequence[_UnitTable]) -> None
 
 
 def _check_metrics(metrics: Mapping[str, float], where: str) -> None:
-    if odd := [name for name, value in metrics.items() if is_share(name) and not 0 <= value <= 1]:
-        raise ValueError(f"{odd[0]} of {where[:60]!r} is no share")
+    for name, value in metrics.items():
+        least, most = bounds(name)
+        if not least - ROUNDING <= value <= most + ROUNDING:
+            raise ValueError(f"{name} of {where[:60]!r} is not a number from {least:g} to {most:g}")
     if wild := [name for name, value in metrics.items() if abs(value) > MAX_VALUE]:
         raise ValueError(f"{wild[0]} of {where[:60]!r} is too large a number")
 

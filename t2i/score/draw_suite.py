@@ -12,7 +12,7 @@ from t2i.jobs.output_paths import slug
 from t2i.jobs.reporter import Reporter
 from t2i.jobs.request import DrawRequest
 from t2i.jobs.runner import Runner
-from t2i.jobs.settings import read_settings
+from t2i.jobs.settings import check_used, read_settings
 from t2i.prompts import seeds_from
 from t2i.score.picture_files import PictureFile
 from t2i.store.load_options import LoadOptions
@@ -47,6 +47,7 @@ def draw_suite(reporter: Reporter, order: SuiteOrder) -> list[PictureFile]:
     written, (code ``partial``) where one came out broken.
     """
     settings = read_settings(order.model, order.loading, order.options)
+    check_used([settings])
     seeds = seeds_from(order.seed, order.n, "--seed ")
     pairs = [(prompt.text, n, seed) for prompt in order.prompts for n, seed in enumerate(seeds)]
     jobs = [Job(text, seed, n, index, settings) for index, (text, n, seed) in enumerate(pairs)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,8 @@ from t2i.world.reading import TASKS
 class Metric:
     """better: 1 if more is better, -1 if less is. fell: what a change for the worse means for the pictures. needs: a
     key of NEEDS, or "" for a metric that every picture has. margin: how far it may get worse, a share of the baseline's
-    mean (10%) or an amount (0.5); "" for that of `--max-drop`. version: raised when its arithmetic changes.
+    mean (10%) or an amount (0.5); "" for that of `--max-drop`. version: raised when its arithmetic changes. least,
+    most: the bounds of its values.
     """
 
     what: str
@@ -22,6 +24,8 @@ class Metric:
     needs: str = ""
     margin: str = ""
     version: int = 1
+    least: float = 0.0
+    most: float = math.inf
 
 
 METRICS: dict[str, Metric] = {
@@ -30,9 +34,15 @@ METRICS: dict[str, Metric] = {
         1,
         "fewer pictures show what was asked",
         "suite",
+        most=1,
     ),
     "clip": Metric(
-        "100 x cosine of picture and prompt in the extractor's space", 1, "pictures fit their prompts less", "prompt"
+        "100 x cosine of picture and prompt in the extractor's space",
+        1,
+        "pictures fit their prompts less",
+        "prompt",
+        least=-100,
+        most=100,
     ),
     **{
         name: Metric(
@@ -40,6 +50,7 @@ METRICS: dict[str, Metric] = {
             1,
             f"fewer pictures have the {name} asked for",
             "suite",
+            most=1,
         )
         for name in TASKS
     },
@@ -48,6 +59,8 @@ METRICS: dict[str, Metric] = {
         1,
         "things are less like those of the sprite library",
         "sprites",
+        least=-1,
+        most=1,
     ),
     "variety": Metric(
         "mean of 1 - cosine between the pictures of a prompt",
@@ -55,14 +68,19 @@ METRICS: dict[str, Metric] = {
         "pictures of a prompt are more alike",
         "several",
         "20%",
+        most=2,
     ),
-    "duplicate": Metric("share of pictures that repeat another", -1, "more pictures repeat another", "", "0.02"),
-    "blank": Metric("share of pictures that show nothing", -1, "more pictures show nothing", "", "0.02"),
+    "duplicate": Metric(
+        "share of pictures that repeat another", -1, "more pictures repeat another", "", "0.02", most=1
+    ),
+    "blank": Metric("share of pictures that show nothing", -1, "more pictures show nothing", "", "0.02", most=1),
     "clipped": Metric(
-        "share of pixels that are pure white or black", -1, "more pixels are pure white or black", "", "0.02"
+        "share of pixels that are pure white or black", -1, "more pixels are pure white or black", "", "0.02", most=1
     ),
-    "contrast": Metric("standard deviation of luma, of 255", 1, "pictures have less contrast", "", "10%"),
-    "saturation": Metric("mean of the largest minus the smallest channel, of 255", 1, "colours are paler", "", "10%"),
+    "contrast": Metric("standard deviation of luma, of 255", 1, "pictures have less contrast", "", "10%", most=127.5),
+    "saturation": Metric(
+        "mean of the largest minus the smallest channel, of 255", 1, "colours are paler", "", "10%", most=255
+    ),
     "sharpness": Metric("standard deviation of the Laplacian of luma, of 255", 1, "pictures are blurrier", "", "10%"),
     "noise": Metric("standard deviation of noise in flat parts, of 255", -1, "pictures are noisier", "", "0.5"),
     "lattice": Metric("strength of a pattern of 8 pixels, of 255", -1, "pictures show a lattice or blocks", "", "0.5"),
@@ -75,6 +93,7 @@ METRICS: dict[str, Metric] = {
         "pictures are not those of before",
         "pair",
         "0.002",
+        most=1,
     ),
 }
 PAIRED = ("sharper", "changed")  # measured between two scores, and gated only where the weights are the same
@@ -93,8 +112,9 @@ HINTS = {
     "pair": "Compare with --baseline or --before.",
 }
 PIXEL_METRICS = ("blank", "clipped", "contrast", "saturation", "sharpness", "noise", "lattice")
-SHARES = frozenset({"scene", *TASKS, "duplicate", "blank", "changed"})  # 0 or 1 per picture
-PRIMARY = ("scene", "clip", "duplicate")  # the first that was measured leads the gate, unless the user names another
+COUNTED = frozenset({"scene", *TASKS, "duplicate", "blank", "changed"})  # 0 or 1 per picture
+PRIMARY = ("scene", "clip", "sharpness", "duplicate")
+"""The first of these that was measured leads the gate, unless the user names another."""
 
 
 def check_metric_names(names: Sequence[str]) -> None:
@@ -111,6 +131,17 @@ def better(column: str) -> int:
     return METRICS[column.split(":")[0]].better
 
 
+def bounds(column: str) -> tuple[float, float]:
+    """The least and the largest value that a column can have."""
+    metric = METRICS[column.split(":")[0]]
+    return metric.least, metric.most
+
+
 def is_share(column: str) -> bool:
     """Whether the values of a column are shares in [0, 1]."""
-    return column.split(":")[0] in SHARES
+    return bounds(column) == (0, 1)
+
+
+def is_counted(column: str) -> bool:
+    """Whether a column is a share of pictures, each of which counts as 0 or 1."""
+    return column.split(":")[0] in COUNTED

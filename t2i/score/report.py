@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from t2i.score.baseline import ScoredSet
 from t2i.score.before_after import TIERS, PicturePair, Tier
 from t2i.score.gate import GateResult
-from t2i.score.metric_table import better, is_share
+from t2i.score.metric_table import better, bounds, is_counted
 from t2i.score.metrics import PictureScore, columns
 from t2i.score.set_distances import SetDistances
 from t2i.score.statistics import FEWEST, Interval, Verdict, interval, share_interval
@@ -76,7 +76,9 @@ class Report:
     def intervals(self) -> dict[str, Interval]:
         """Column -> mean over units with its interval."""
         return {
-            name: (share_interval if is_share(name) else interval)(list(values.values()))
+            name: share_interval(list(values.values()))
+            if is_counted(name)
+            else interval(list(values.values())).within(*bounds(name))
             for name, values in columns(self.score.units).items()
         }
 

@@ -166,7 +166,15 @@ def _suite_prompts(reporter: Reporter, request: ScoreRequest) -> list[SuitePromp
         reporter.note(f"{repeats} of the {len(every)} prompts of {request.suite} are repeats and are left out")
     if request.limit is None or request.limit >= len(prompts):
         return prompts
-    return subsample(prompts, request.limit)
+    some = subsample(prompts, request.limit)
+    reporter.note(f"{len(some)} of the {len(prompts)} prompts of {request.suite}, evenly from {_tasks(some, prompts)}")
+    return some
+
+
+def _tasks(some: Sequence[SuitePrompt], every: Sequence[SuitePrompt]) -> str:
+    """ "all of it", "its 8 tasks", "2 of its 8 tasks"."""
+    few, all_ = (len({prompt.task for prompt in prompts}) for prompts in (some, every))
+    return "all of it" if all_ == 1 else f"its {all_} tasks" if few == all_ else f"{few} of its {all_} tasks"
 
 
 def _judgeable(reporter: Reporter, prompts: list[SuitePrompt]) -> list[SuitePrompt]:

@@ -36,6 +36,12 @@ class Interval:
     n: int
     sd: float
 
+    def within(self, least: float, most: float) -> Interval:
+        """The interval of a mean that cannot lie outside [least, most]; an infinite one stays as it is."""
+        if not math.isfinite(self.low):
+            return self
+        return replace(self, low=max(self.low, least), high=min(self.high, most))
+
 
 @dataclass(frozen=True)
 class Difference:

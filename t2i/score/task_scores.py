@@ -10,10 +10,13 @@ import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from t2i.score.statistics import Interval, interval, share_interval, t_quantile
 from t2i.score.suite import SuitePrompt, scene_keys
 from t2i.world.reading import Reading, check
+
+T = TypeVar("T")
 
 TASK_CHECKS: dict[str, tuple[str, ...]] = {
     "single object": ("object",),
@@ -57,18 +60,25 @@ def pass_share(prompt: SuitePrompt, readings: Sequence[Reading]) -> float:
 
 
 def subsample(prompts: Sequence[SuitePrompt], n: int) -> list[SuitePrompt]:
-    """About n prompts in their order, spread evenly over each task; at least one scene per task, translations kept
-    together."""
+    """About n prompts in their order, spread evenly over each task, translations kept together: at least one scene of
+    each task, or of as many tasks as n allows."""
     scenes: dict[str, dict[Hashable, list[int]]] = defaultdict(dict)
     for index, key in enumerate(scene_keys(prompts)):
         scenes[prompts[index].task].setdefault(key, []).append(index)
+    tasks = [list(by_scene.values()) for by_scene in scenes.values()]
+    fewest = sum(len(groups[0]) for groups in tasks)
+    if n < fewest:
+        tasks = _spread(tasks, max(1, n * len(tasks) // fewest))
     share = min(1.0, n / len(prompts))
     kept: list[int] = []
-    for by_scene in scenes.values():
-        groups = list(by_scene.values())
-        keep = max(1, round(share * len(groups)))
-        kept += [index for i in range(keep) for index in groups[i * len(groups) // keep]]
+    for groups in tasks:
+        kept += [index for group in _spread(groups, max(1, round(share * len(groups)))) for index in group]
     return [prompts[index] for index in sorted(kept)]
+
+
+def _spread(items: Sequence[T], n: int) -> list[T]:
+    """n of the items, evenly spaced, the first among them."""
+    return [items[i * len(items) // n] for i in range(n)]
 
 
 def task_scores(prompts: Sequence[SuitePrompt], readings: Iterable[Sequence[Reading]]) -> dict[str, TaskScore]:

@@ -14,11 +14,11 @@ from t2i.store.compatibility import pixel_sizes
 from t2i.store.manifest import KINDS, Manifest
 from t2i.train.card import hardware, write_card
 from t2i.train.encoders import train_first
+from t2i.train.fitting import bundle_entry, learned_from
 from t2i.train.forget import forget
 from t2i.train.objective import Objective
 from t2i.train.objectives import encoder_of, objective_of
 from t2i.train.run import Run
-from t2i.train.stage_spec import learned_from, stage_spec
 from t2i.train.state import State, read_average
 
 
@@ -66,7 +66,7 @@ def _keep(
 ) -> None:  # fmt: skip
     """Put a stage into the bundle. Every stage that learned from the one in whose place it comes is dropped. tokenizer:
     of a text encoder (JSON). extra: notes beyond those that every stage has."""
-    entry, config = stage_spec(run.recipe, name)
+    entry, config = bundle_entry(run.recipe, name)
     old, schedule = read_bundle(run.out), run.recipe.stages[name].schedule
     gone = {e.name for e in old.manifest.stages if learned_from(old, e, entry)}
     done = {k: facts for k, facts in old.manifest.notes.get("training", {}).items() if k not in gone}

@@ -59,7 +59,7 @@ class Trainable(ABC):
 class Objective(Trainable):
     """Trains one stage of a model. The methods are called in this order:
 
-    1. `rules` and `stage_spec`, on the class: whether its sizes are possible, what the bundle will say of the stage.
+    1. `rules` and `bundle_entry`, on the class: whether its sizes are possible, what the bundle will say of the stage.
     2. `__init__`: a new network.
     3. `warm_start`, unless the training is resumed from a checkpoint.
     4. `prepare`.
@@ -100,7 +100,7 @@ class Objective(Trainable):
 
     @classmethod
     @abstractmethod
-    def stage_spec(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
+    def bundle_entry(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
         """The stage's entry in the manifest and its config.json."""
 
     @classmethod

@@ -64,7 +64,7 @@ class StageRecipe(ABC):
 
     @property
     @abstractmethod
-    def kind(self) -> str:
+    def trained_by(self) -> str:
         """The objective that trains such a stage, by its key in `objectives/__init__.py: OBJECTIVES`."""
 
     @property

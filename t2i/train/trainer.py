@@ -22,6 +22,7 @@ from t2i.train.alone import alone
 from t2i.train.card import command_line
 from t2i.train.encoders import Encoders, encoders_of, train_first
 from t2i.train.export import export_copied, export_shared, export_trained, is_exported, new_bundle
+from t2i.train.fitting import bundle_entry, check
 from t2i.train.forget import finish_forgetting, forget
 from t2i.train.loop import fit
 from t2i.train.objective import Objective
@@ -30,7 +31,6 @@ from t2i.train.plan import plan
 from t2i.train.recipe import Recipe
 from t2i.train.recipes import load_recipe
 from t2i.train.run import Pictures, Report, Run
-from t2i.train.stage_spec import check, stage_spec
 from t2i.train.state import agree
 
 
@@ -134,7 +134,7 @@ def finished(run: Run, stage: str) -> bool:
     if bundle and entry and stage in recipe.share:
         return entry.source == recipe.share[stage]
     if bundle and entry and recipe.stages[stage].copied:
-        return bundle.configs[stage] == stage_spec(recipe, stage)[1]
+        return bundle.configs[stage] == bundle_entry(recipe, stage)[1]
     if bundle is None or entry is None or not run.begun(stage):
         return False
     facts, wanted = run.checkpoint(stage), objective_of(recipe, stage).checkpoint_facts(run, stage)
@@ -144,21 +144,21 @@ def finished(run: Run, stage: str) -> bool:
 
 def train_stage(run: Run, name: str) -> None:
     """Train a stage, or share or copy it, and put it into the bundle. Ends early when the run is told to stop."""
-    kind, resume = objective_of(run.recipe, name), run.resumes(name)
-    if kind.pretraining and not run.start and not resume and run.resumes(kind.pretraining):
-        run.start = Path(run.checkpoint(kind.pretraining)["start"])  # it was broken off in the pretraining
+    cls, resume = objective_of(run.recipe, name), run.resumes(name)
+    if cls.pretraining and not run.start and not resume and run.resumes(cls.pretraining):
+        run.start = Path(run.checkpoint(cls.pretraining)["start"])  # it was broken off in the pretraining
     if name in run.recipe.share:
         return export_shared(run, name)
     if run.recipe.stages[name].copied:
         return export_copied(run, name)
-    kind.check_run(run, name)
-    encoders = _encoders(run, kind, name)
+    cls.check_run(run, name)
+    encoders = _encoders(run, cls, name)
     if run.stop():
         return None
-    objective = kind(run, name, encoders)
+    objective = cls(run, name, encoders)
     if not resume:
         objective.warm_start()
-        if not kind.is_encoder:
+        if not cls.is_encoder:
             # Now: if the run is broken off in `prepare`, an old checkpoint must not be taken for the new training's.
             forget(run, [name])
     if not objective.prepare():
@@ -172,15 +172,15 @@ def train_stage(run: Run, name: str) -> None:
     return None
 
 
-def _encoders(run: Run, kind: type[Objective], name: str) -> Encoders:
+def _encoders(run: Run, cls: type[Objective], name: str) -> Encoders:
     """What an objective is given: the finished encoders of the bundle, or a tokenizer if it trains the text encoder.
     Raises InputError where there is no encoder yet."""
-    if kind.is_encoder:
+    if cls.is_encoder:
         return Encoders(tokenizer=_start_encoder(run, name))
-    if kind.learns_from(run.recipe, name):
+    if cls.learns_from(run.recipe, name):
         return encoders_of(run.bundle(), run.out, run.recipe.encoder, run.device)
     if run.bundle() is None:
-        if not kind.alone:
+        if not cls.alone:
             raise InputError(f"{run.out} is not a bundle", train_first(run.recipe.encoder), "data")
         new_bundle(run, None)
     return Encoders()

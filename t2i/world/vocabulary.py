@@ -14,7 +14,7 @@ from typing import Literal
 from t2i.world.graph import Thing
 
 Lang = Literal["en", "zh"]
-Kind = Literal["sprites", "shapes", "all"]
+Among = Literal["sprites", "shapes", "all"]
 
 TABLE = Path(__file__).with_name("things.tsv")
 
@@ -95,11 +95,11 @@ def is_shape(thing: Thing) -> bool:
 
 
 @cache
-def index(lang: Lang, kind: Kind = "sprites") -> dict[str, str]:
-    """Surface form in lower case -> key. With `kind="all"` a sprite takes precedence over a shape of the same name."""
+def index(lang: Lang, among: Among = "sprites") -> dict[str, str]:
+    """Surface form in lower case -> key. With `among="all"` a sprite takes precedence over a shape of the same name."""
     table: dict[str, str] = {}
     for shape in (True, False):
-        if kind == ("sprites" if shape else "shapes"):
+        if among == ("sprites" if shape else "shapes"):
             continue
         for thing in things().values():
             if is_shape(thing) == shape:
@@ -107,6 +107,6 @@ def index(lang: Lang, kind: Kind = "sprites") -> dict[str, str]:
     return table
 
 
-def find(word: str, lang: Lang = "en", kind: Kind = "sprites") -> str | None:
-    """The key of the thing that a word means, or None. `kind` says among which things to look."""
-    return index(lang, kind).get(" ".join(word.lower().split()))
+def find(word: str, lang: Lang = "en", among: Among = "sprites") -> str | None:
+    """The key of the thing that a word means, or None. `among` says which things to look at."""
+    return index(lang, among).get(" ".join(word.lower().split()))

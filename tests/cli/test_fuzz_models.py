@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save_file
 
 from t2i.cli.app import run
 from t2i.errors import EXIT_INPUT, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE, UsageError
+from t2i.train.fitting import check
 from t2i.train.objectives import objective_of
 from t2i.train.recipes import load_recipe
-from t2i.train.stage_spec import check
 from t2i.train.state import TENSORS, read_facts
 from t2i.train.trainer import train
 

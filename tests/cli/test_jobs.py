@@ -236,6 +236,30 @@ def test_a_sweep_that_makes_no_sense(text: str, sentence: str) -> None:
     assert sentence in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--sweep", "steps.upsampler64=1,2"),
+        ("--steps", "base=1,up=2"),
+        ("--sr-noise", "0.1"),
+        ("--threshold", "upsampler64=static"),
+        ("--prior", "none", "--guidance", "prior=2,base=3"),
+    ],
+)
+def test_a_setting_of_a_stage_that_does_not_run_is_refused(draw: Draw, options: tuple[str, ...]) -> None:
+    _, err = draw(CAT, "--size", "16", *options, code=2)
+    stage = "prior" if "none" in options else "upsampler64"
+    assert f"the stage '{stage}' does not run for this, at --size 16" in err
+    assert "there run " in err
+
+
+def test_a_setting_that_one_picture_of_a_run_heeds_is_fine(draw: Draw, studio: Path) -> None:
+    Path("p.jsonl").write_text(f'{{"prompt": "{CAT}", "size": 16}}\n{{"prompt": "{CAT}", "size": 64}}\n')
+    out, _ = draw("-f", "p.jsonl", "--steps", "base=1,up=2", "-o", "mixed")
+    assert len(out) == 2
+    draw(CAT, "--size", "16", "--prior", "none", "--guidance", "2")  # a bare number is for whichever runs
+
+
 def test_a_value_of_a_sweep_is_checked_before_anything_is_drawn(draw: Draw, studio: Path) -> None:
     _, err = draw(CAT, "--sweep", "sampler=euler,eular", code=2)
     assert "Did you mean euler?" in err
@@ -359,6 +383,9 @@ def test_a_picture_that_was_changed_is_not_identical(draw: Draw) -> None:
     assert "changed.png came out different, from the same weights" in err
     assert "--replay and -n do not go together" in draw("--replay", "changed.png", "-n", "3", code=2)[1]
     assert "--replay and --steps" in draw("--replay", "changed.png", "--steps", "1", code=2)[1]
+    assert (
+        "changed.png was not made from other.png" in draw("--replay", "changed.png", "--from", "other.png", code=3)[1]
+    )
     assert "takes a picture" in draw("--replay", "out/manifest.jsonl", code=2)[1]
     assert line.startswith("changed.png: different, by ")
     save_image(image, Path("other.png"), Record(**{**fields, "seed": 6}, size=(16, 16)))

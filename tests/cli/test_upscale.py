@@ -59,8 +59,9 @@ def test_one_failure_does_not_stop_the_rest(place: Path, capsys: pytest.CaptureF
     assert (envelope["failed"], envelope["error"]["code"]) == (3, "partial")
     for name in ("photos/b.png", "photos/c.webp", "nothing.png"):
         assert name in err
-    # one alone is told as it is, and many name the first for who reads JSON
-    assert "photos/b.png" in envelope["error"]["message"]
+    # each is told once; one alone as it is, and many name the first for who reads JSON
+    assert err.count("cannot read nothing.png") == 1
+    assert envelope["error"]["message"] == "3 of 5 pictures failed; the first is photos/b.png."
     out, _ = upscale(capsys, "photos/b.png", "--scale", "2", "--json", code=3)
     fault = json.loads(out[-1])["error"]
     assert fault["code"] == "image" and "photos/b.png" in fault["message"]

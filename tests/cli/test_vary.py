@@ -133,6 +133,8 @@ def test_replaying(place: Path, sample: Draw, vary: Draw) -> None:
     _, err = sample("--replay", path, code=3)
     assert "was made from another picture (like)" in err and "--from" in err
     assert sample("--replay", path, "--from", "a.png")[0] == [f"{path}: identical"]
+    _, err = sample("--replay", path, "--from", "a.png", "--from", "b.png", code=3)
+    assert f"{path} was not made from b.png" in err
     _, err = sample("--replay", path, "--from", "b.png", code=3)
     assert "was not made from b.png" in err
     assert "--from needs --replay" in sample(CAT, "--from", "a.png", code=2)[1]

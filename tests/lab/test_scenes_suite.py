@@ -220,6 +220,12 @@ def test_a_sample_keeps_tasks_and_translations() -> None:
     assert subsample(prompts, 10**6) == prompts
 
 
+@pytest.mark.parametrize(("n", "scenes"), [(1, 1), (2, 1), (3, 1), (4, 2), (9, 4), (16, 8), (20, 8)])
+def test_a_small_sample_has_scenes_of_as_many_tasks_as_it_allows(n: int, scenes: int) -> None:
+    few = subsample([p for p in suite() if p.vocabulary == "core"], n)
+    assert len(few) == 2 * scenes and len({p.task for p in few}) == scenes  # a prompt and its translation
+
+
 def test_the_score_is_the_mean_of_the_six() -> None:
     prompts = list(suite())
     table = task_scores(prompts, [[seen()]] * len(prompts))

@@ -252,7 +252,7 @@ def test_what_of_a_baseline_is_not_alike_is_told(place: Path, capsys: pytest.Cap
         (lambda t: {**t, "units": [*t["units"], t["units"][0]]}, "twice"),
         (lambda t: {**t, "units": [{**t["units"][0], "metrics": {}}]}, "no metric"),
         (lambda t: {**t, "units": [{**t["units"][0], "metrics": {"clip": "high"}}]}, "units[0].metrics.clip is 'high'"),
-        (lambda t: {**t, "units": [{**t["units"][0], "metrics": {"blank": -99.0}}]}, "is no share"),
+        (lambda t: {**t, "units": [{**t["units"][0], "metrics": {"blank": -99.0}}]}, "is not a number from 0 to 1"),
         (lambda t: {**t, "units": [{**t["units"][0], "pictures": 0}]}, "no picture of"),
         (lambda t: {**t, "pictures": 5000}, "it says 5000 pictures"),
         (lambda t: {**t, "units": 3}, "units is 3"),

@@ -56,6 +56,14 @@ def test_a_collapse_fails_though_nothing_else_fell() -> None:
     assert outcome.fell == ("duplicate",)
 
 
+def test_what_leads_where_no_prompt_is_known() -> None:
+    """A repeat is rare, so "duplicate" would decide nothing: how the pictures look leads."""
+    before, after = score(0), score(1)
+    looks = [replace(s, units=tuple(replace(u, metrics={"duplicate": 0.0, "blank": 0.0, "sharpness": 20.0 + i % 3})
+                                    for i, u in enumerate(s.units))) for s in (before, after)]  # fmt: skip
+    assert run_gate(*looks, MaxDrop.parse("5%")).checks[0].column == "sharpness"
+
+
 def test_margins() -> None:
     before, after = score(0, clip=60.0), score(0, clip=58.0)
     assert "clip" not in run_gate(before, after, MaxDrop.parse("5%")).fell

@@ -23,7 +23,7 @@ from t2i.score.gate import MaxDrop, run_gate
 from t2i.score.html_report import html_report
 from t2i.score.junit_report import junit_report
 from t2i.score.markdown_report import append_summary, markdown_report
-from t2i.score.metrics import PictureScore, average_by_unit
+from t2i.score.metrics import PictureScore, UnitScore, average_by_unit
 from t2i.score.picture_files import PictureFile
 from t2i.score.pixel_stats import pixel_stats
 from t2i.score.recipe import NetworkInfo, ScoreRecipe
@@ -153,6 +153,14 @@ def test_the_page_needs_nothing_else(report: Report) -> None:
     assert kinds.count("input") == 12 and "svg" in kinds
     order = [text.index(f"<strong>prompt {i}") for i in (3, 1)]
     assert order == sorted(order)  # a picture that moved stands before one that did not
+
+
+def test_no_interval_reaches_where_its_metric_cannot_lie(report: Report) -> None:
+    values = {"clipped": (0.0, 0.0, 0.0, 0.4), "variety": (0.0, 0.0, 0.0, 0.9), "clip": (99.0, 100.0, 100.0, 90.0)}
+    units = tuple(UnitScore(f"{i}", {name: row[i] for name, row in values.items()}, 1) for i in range(4))
+    found = replace(report, score=replace(report.score, units=units)).intervals()
+    assert found["clipped"].low == found["variety"].low == 0 and found["clip"].high == 100
+    assert found["clipped"].high == pytest.approx(0.1 + 3.182446 * 0.2 / 2, rel=1e-6)
 
 
 def test_a_collapse_is_said(tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ def test_known_points() -> None:
     m = interval([0.0, 1.0, 1.0, 0.0, 1.0])
     assert m.mean == pytest.approx(0.6)
     assert m.high - m.mean == pytest.approx(2.776445 * math.sqrt(0.3 / 5), rel=1e-6)
-    assert interval([0.5]).high == math.inf
+    assert interval([0.5]).high == math.inf and interval([0.5]).within(0, 1).high == math.inf
+    cut = interval([0.0, 0.0, 0.1]).within(0, 1)
+    assert cut.low == 0 and cut.high == pytest.approx(1 / 30 + 4.302653 * 0.1 / 3, rel=1e-6)
 
 
 def experiment(seed: int, fall: float) -> tuple[list[float], list[float], float]:

@@ -109,6 +109,15 @@ def test_a_transformer_needs_its_vae(dalle_micro: str, tmp_path: Path) -> None:
     assert "train vae first" in caught.value.hint
 
 
+def test_the_vae_is_read_once(trained: Path, dalle_micro: str, tmp_path: Path) -> None:
+    """Whether there is one is asked of the manifest: weights that cannot be read do not stop the question."""
+    shutil.copytree(trained, tmp_path / "m")
+    weights = tmp_path / "m/vae/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    recipe = load_recipe(dalle_micro)
+    DalleObjective.check_run(Run(recipe, tmp_path / "m", Pictures(recipe, "scenes", None)), "dalle")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

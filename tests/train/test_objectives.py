@@ -25,9 +25,9 @@ from t2i.train.trainer import train
 
 
 def test_a_base_stops_where_its_training_did() -> None:
-    entry, _ = objective_of(load_recipe("small"), "base").stage_spec(load_recipe("small"), "base")
+    entry, _ = objective_of(load_recipe("small"), "base").bundle_entry(load_recipe("small"), "base")
     assert entry.defaults.t_end == 0.12
-    entry, _ = objective_of(load_recipe("tiny"), "base").stage_spec(load_recipe("tiny"), "base")
+    entry, _ = objective_of(load_recipe("tiny"), "base").bundle_entry(load_recipe("tiny"), "base")
     assert entry.defaults.t_end is None
 
 
@@ -38,16 +38,16 @@ def test_every_stage_has_an_objective_and_is_offered() -> None:
         assert tuple(recipe.stages) == tuple(STAGES)
         for stage in STAGES:
             kind = objective_of(recipe, stage)
-            assert OBJECTIVES[recipe.stages[stage].kind] is kind and kind.examples in OFFSETS
+            assert OBJECTIVES[recipe.stages[stage].trained_by] is kind and kind.examples in OFFSETS
             tables = (STAGES[stage], *DESIGNS.get(stage, {}).values())
             assert not kind.__abstractmethods__ and type(recipe.stages[stage]) in map(type, tables)
-            entry, config = kind.stage_spec(recipe, stage)
+            entry, config = kind.bundle_entry(recipe, stage)
             assert entry.name == stage and entry.kind in KINDS and "widths" in config
 
 
 def test_the_table_decides_the_objective() -> None:
     recipe = load_recipe("first", {"clip.locked": "true"})
-    kinds = {stage: recipe.stages[stage].kind for stage in STAGES}
+    kinds = {stage: recipe.stages[stage].trained_by for stage in STAGES}
     assert kinds["clip"] == "clip_locked" and kinds["upsampler256"] == "sr_unet"
     assert kinds["upsampler1024"] == "upsampler"
 

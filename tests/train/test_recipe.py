@@ -12,10 +12,10 @@ from torch import nn
 from t2i.errors import InputError, UsageError
 from t2i.store.bundle import write_bundle
 from t2i.store.manifest import Manifest, StageEntry
+from t2i.train.fitting import bundle_entry, check
 from t2i.train.objectives import STAGES, objective_of
 from t2i.train.recipe import Recipe, Schedule
 from t2i.train.recipes import load_recipe, recipe_names
-from t2i.train.stage_spec import check, stage_spec
 from t2i.train.trainer import train
 
 PARTS = {
@@ -122,7 +122,7 @@ def test_sizes_that_do_not_fit_are_refused_before_training(key: str, value: str,
 
 def test_a_stage_that_does_not_fit_the_model_is_refused_before_training(micro: str, tmp_path: Path) -> None:
     recipe = load_recipe(micro)
-    entry, config = stage_spec(recipe, "clip")
+    entry, config = bundle_entry(recipe, "clip")
     assert isinstance(entry, StageEntry)
     weights = {"w": torch.zeros(2)}
     write_bundle(tmp_path, Manifest("unclip", "micro", (entry,), ()), {"clip": (config, weights)}, "{}", "# micro\n")

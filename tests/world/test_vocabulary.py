@@ -67,9 +67,9 @@ def test_every_form_is_found(lang: Lang) -> None:
 
 
 def test_find_prefers_the_sprite_and_knows_unknown_words() -> None:
-    assert find("star") == "star" and find("star", kind="all") == "star"
-    assert find("star", kind="shapes") == "shape_star" and find("星星", "zh", "shapes") == "shape_star"
-    assert find("hexagon") is None and find("hexagon", kind="all") == "shape_hexagon"
+    assert find("star") == "star" and find("star", among="all") == "star"
+    assert find("star", among="shapes") == "shape_star" and find("星星", "zh", "shapes") == "shape_star"
+    assert find("hexagon") is None and find("hexagon", among="all") == "shape_hexagon"
     assert find("Kittens") == "cat" and find("mice") == "mouse" and find("coffee") == "coffee"
     assert find("猫咪", "zh") == "cat" and find("帽子", "zh") == "top_hat" and find("hat") == "top_hat"
     assert find("democracy") is None

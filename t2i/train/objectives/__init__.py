@@ -25,7 +25,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "upsampler": UpsamplerObjective,
     "sr_unet": SRUNetObjective,
 }
-"""What `StageRecipe.kind` says -> the objective."""
+"""What `StageRecipe.trained_by` says -> the objective."""
 
 STAGES: dict[str, StageRecipe] = {
     "clip": ClipRecipe(),
@@ -46,7 +46,7 @@ DESIGNS: dict[str, dict[str, StageRecipe]] = {"upsampler256": {"sr_unet": SRUNet
 
 def objective_of(recipe: Recipe, stage: str) -> type[Objective]:
     """The objective that trains a stage of this recipe."""
-    return OBJECTIVES[recipe.stages[stage].kind]
+    return OBJECTIVES[recipe.stages[stage].trained_by]
 
 
 def encoder_of(recipe: Recipe) -> type[EncoderObjective]:

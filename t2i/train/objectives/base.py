@@ -58,7 +58,7 @@ class BaseRecipe(StageRecipe):
     warm_start: bool = True  # from the small base that trained with CLIP
 
     @property
-    def kind(self) -> str:
+    def trained_by(self) -> str:
         return "base"
 
 
@@ -90,7 +90,7 @@ class BaseObjective(Objective):
         return (recipe.encoder, "prior") if imagined else (recipe.encoder,)
 
     @classmethod
-    def stage_spec(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
+    def bundle_entry(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
         part, defaults = recipe.stage(name, BaseRecipe), recipe.sample.base
         net = part.net
         config: dict[str, Any] = {"net": net.to_dict()}

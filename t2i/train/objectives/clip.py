@@ -50,7 +50,7 @@ class ClipRecipe(StageRecipe):
             raise ValueError("clip.loss sigmoid needs a bias, and clip.net.init_logit_bias is none")
 
     @property
-    def kind(self) -> str:
+    def trained_by(self) -> str:
         return "clip_locked" if self.locked else "clip"
 
 
@@ -72,7 +72,7 @@ class ClipStage(EncoderObjective):
         return Encoders(NetEncoder(net, tokenizer, net.config.text_width, net.config.embed_dim), net, tokenizer)
 
     @classmethod
-    def stage_spec(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
+    def bundle_entry(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
         n = recipe.stage(name, ClipRecipe).net
         widths = {"embed_dim": n.embed_dim, "text_dim": n.text_width, "context": n.context, "vocab": n.vocab}
         return StageEntry(name, "clip", name), {"net": n.to_dict(), "widths": widths}

@@ -39,7 +39,7 @@ class DalleRecipe(StageRecipe):
     image: Weight = 7 / 8  # weight of the image tokens
 
     @property
-    def kind(self) -> str:
+    def trained_by(self) -> str:
         return "dalle"
 
 
@@ -68,11 +68,11 @@ class DalleObjective(Objective):
     @classmethod
     def check_run(cls, run: Run, name: str) -> None:
         """Raises InputError where there is no VAE yet."""
-        if _finished_vae(run) is None:
+        if _vae_entry(run) is None:
             raise InputError(f"{run.out} holds no vae yet", train_first("vae"), "data")
 
     @classmethod
-    def stage_spec(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
+    def bundle_entry(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
         net = recipe.stage(name, DalleRecipe).net
         widths = {"codes": net.codes, "grid": net.grid, "context": net.context, "vocab": net.vocab}
         return StageEntry(name, "dalle", name, recipe.sample.dalle), {"net": net.to_dict(), "widths": widths}
@@ -106,12 +106,17 @@ class DalleObjective(Objective):
             return torch.stack([pixels, self.vae.reconstruct(pixels), drawn])
 
 
-def _finished_vae(run: Run) -> VAE | None:
-    """The VAE of the bundle that is being trained, None if there is none yet."""
+def _vae_entry(run: Run) -> StageEntry | None:
+    """The VAE in the bundle that is being trained, None if there is none yet."""
     bundle = run.bundle()
-    entries = bundle.manifest.of_kind("vae") if bundle else []
-    if bundle is None or not entries:
+    return next(iter(bundle.manifest.of_kind("vae")), None) if bundle else None
+
+
+def _finished_vae(run: Run) -> VAE | None:
+    """The network of `_vae_entry`."""
+    bundle, entry = run.bundle(), _vae_entry(run)
+    if bundle is None or entry is None:
         return None
-    net = load_net(bundle, entries[0])
+    net = load_net(bundle, entry)
     assert isinstance(net, VAE)
     return net

@@ -40,7 +40,7 @@ class PriorRecipe(StageRecipe):
     draws: Annotated[int, Between(1, 1024)] = 1
 
     @property
-    def kind(self) -> str:
+    def trained_by(self) -> str:
         return "prior"
 
 
@@ -67,7 +67,7 @@ class PriorObjective(Objective):
         return (recipe.encoder,)
 
     @classmethod
-    def stage_spec(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
+    def bundle_entry(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
         part = recipe.stage(name, PriorRecipe)
         config: dict[str, Any] = {"net": part.net.to_dict()}
         config |= {"prediction": part.objective.prediction, "process": {"kind": "flow"}}

@@ -60,7 +60,7 @@ class SRUNetRecipe(StageRecipe):
     drop_z: Share = 0.1
 
     @property
-    def kind(self) -> str:
+    def trained_by(self) -> str:
         return self.design
 
 
@@ -89,7 +89,7 @@ class SRUNetObjective(Objective):
         return (recipe.encoder, "prior", "base")
 
     @classmethod
-    def stage_spec(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
+    def bundle_entry(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
         part = recipe.stage(name, SRUNetRecipe)
         config: dict[str, Any] = {"design": part.design, "net": part.net.to_dict()}
         config |= {"prediction": "x0", "process": {"kind": "flow"}}
@@ -122,10 +122,10 @@ class SRUNetObjective(Objective):
         """The stages before this one with their first weights: as fast as trained ones."""
         stages: dict[str, Stage] = {}
         entries: list[StageEntry] = []
-        kinds: tuple[type[Objective], ...] = (PriorObjective, BaseObjective)
-        for kind in kinds if self.recipe.has("prior") else kinds[1:]:
-            entry, config = kind.stage_spec(self.recipe, kind.examples)
-            net = kind.build(self.recipe, entry.name).eval().requires_grad_(False)
+        both: tuple[type[Objective], ...] = (PriorObjective, BaseObjective)
+        for cls in both if self.recipe.has("prior") else both[1:]:
+            entry, config = cls.bundle_entry(self.recipe, cls.examples)
+            net = cls.build(self.recipe, entry.name).eval().requires_grad_(False)
             stages[entry.name] = Stage(entry.name, net, Flow(), config["prediction"], entry.defaults)
             entries.append(entry)
         manifest = Manifest(self.recipe.family, self.recipe.name, tuple(entries), (self.pool.low_side,))

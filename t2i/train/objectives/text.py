@@ -39,7 +39,7 @@ class TextRecipe(StageRecipe):
     folder: str = ""  # of the T5
 
     @property
-    def kind(self) -> str:
+    def trained_by(self) -> str:
         return "text"
 
     @property
@@ -77,7 +77,7 @@ class TextObjective(EncoderObjective):
         return parts.weights, parts.tokenizer
 
     @classmethod
-    def stage_spec(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
+    def bundle_entry(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
         part = recipe.stage(name, TextRecipe)
         n, entry = part.net, StageEntry(name, "text", name)
         if part.copied:

@@ -43,7 +43,7 @@ class UpsamplerRecipe(StageRecipe):
     drop_text: Share = 0.1  # for an upsampler that reads text (net.pooled_dim)
 
     @property
-    def kind(self) -> str:
+    def trained_by(self) -> str:
         return "upsampler"
 
 
@@ -63,7 +63,7 @@ class UpsamplerObjective(Objective):
         return (recipe.encoder,) if recipe.stage(name, UpsamplerRecipe).net.pooled_dim else ()
 
     @classmethod
-    def stage_spec(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
+    def bundle_entry(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
         part = recipe.stage(name, UpsamplerRecipe)
         config: dict[str, Any] = {"net": part.net.to_dict()}
         config |= {"prediction": part.objective.prediction, "process": {"kind": "flow"}}

@@ -45,7 +45,7 @@ class VAERecipe(StageRecipe):
     kl_warmup: Share = 0.1  # share of the steps in which it rises from 0
 
     @property
-    def kind(self) -> str:
+    def trained_by(self) -> str:
         return "vae"
 
 
@@ -62,7 +62,7 @@ class VAEObjective(Objective):
         return first_weights(recipe.seed, name, lambda: VAE(recipe.stage(name, VAERecipe).net))
 
     @classmethod
-    def stage_spec(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
+    def bundle_entry(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
         part = recipe.stage(name, VAERecipe)
         widths = {"size": part.size, "grid": part.size // part.net.factor, "codes": part.net.tokens}
         return StageEntry(name, "vae", name), {"net": part.net.to_dict(), "widths": widths}

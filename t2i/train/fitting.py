@@ -14,9 +14,9 @@ from t2i.train.objectives import objective_of
 from t2i.train.recipe import Recipe
 
 
-def stage_spec(recipe: Recipe, stage: str) -> tuple[StageEntry, dict[str, Any]]:
+def bundle_entry(recipe: Recipe, stage: str) -> tuple[StageEntry, dict[str, Any]]:
     """The manifest's entry and the config.json of a stage that this recipe trains or copies."""
-    return objective_of(recipe, stage).stage_spec(recipe, stage)
+    return objective_of(recipe, stage).bundle_entry(recipe, stage)
 
 
 def learned_from(bundle: Bundle, entry: StageEntry, teacher: StageEntry) -> bool:
@@ -54,7 +54,7 @@ def _together(
     recipe: Recipe, stages: tuple[str, ...], bundle: Bundle | None, folder: Path
 ) -> tuple[list[StageEntry], dict[str, dict[str, Any]]]:
     """Entries and configs of the bundle as it will be, in the order they run."""
-    made = {name: _shared(recipe, name, folder) or stage_spec(recipe, name) for name in stages}
+    made = {name: _shared(recipe, name, folder) or bundle_entry(recipe, name) for name in stages}
     entries: list[StageEntry] = []
     configs: dict[str, dict[str, Any]] = {}
     for entry in bundle.manifest.stages if bundle else ():
