@@ -21,7 +21,7 @@ from t2i.nets.unet_config import UNetConfig
 from t2i.nets.upsampler import Upsampler, UpsamplerConfig
 from t2i.nets.vae import VAE
 from t2i.sampling import SamplingConfig
-from t2i.store.bundle import write_bundle
+from t2i.store.bundle_writing import write_bundle
 from t2i.store.manifest import Manifest, StageEntry
 from t2i.text.tokenizer import train_tokenizer
 from t2i.text.words import KnownWords

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,11 +12,7 @@ from t2i.cli import options as opt
 from t2i.cli.panels import Panel
 from t2i.cli.ui import UI
 from t2i.errors import UsageError, check_choice
-from t2i.jobs.parsing import parse_seeds
-from t2i.prompts import check_prompt, random_seed
-
-if TYPE_CHECKING:
-    pass
+from t2i.prompts import check_prompt
 
 EPILOG = """Examples:
 
@@ -153,7 +149,7 @@ def inpaint(
                 raise UsageError(f"--{name.replace('_', '-')} needs {needed}.", f"Say {needed}, or leave it out.")
     text = check_prompt(prompt) if prompt is not None else ""
     looked_for = check_prompt(mask_text, "--mask-text") if mask_text is not None else None
-    seeds = parse_seeds(seed, n)
+    seeds, drawn_seed = opt.read_seeds(seed, n)
     options = opt.written(steps=steps, guidance=guidance, negative=negative)
     check_options(options)
     boxes = [parse_box(b) for b in box or []]
@@ -175,10 +171,9 @@ def inpaint(
     paths = OutputPaths(output, stored.manifest.name)
     edit = InpaintRequest(ui, source, painted, margins, feather, looked_for, mask_shape, mask_grow, mask_threshold)
     settings = edit.apply(read_settings(stored, loading, options, bool(text)))
-    fallback = random_seed()
     title = f"{picture.stem} {text or 'removed'}"
-    jobs = [Job(text, s, i, i, settings, title) for i, s in enumerate(opt.seeds_or(seeds, fallback, n))]
-    opt.begin(ui, paths, jobs, None if seeds else fallback, offline, deterministic, device)
+    jobs = [Job(text, s, i, i, settings, title) for i, s in enumerate(seeds)]
+    opt.begin(ui, paths, jobs, drawn_seed, offline, deterministic, device)
     if show_mask:
         edit = replace(edit, beside=paths.path(jobs[0]).parent / f"{picture.stem}.mask.png")
     request = DrawRequest(

@@ -14,7 +14,8 @@ from t2i.cli.panels import Panel
 from t2i.errors import UsageError
 from t2i.jobs.device import check_device, pick_device
 from t2i.jobs.output_paths import check_writable
-from t2i.jobs.parsing import check_count
+from t2i.jobs.parsing import check_count, parse_seeds
+from t2i.prompts import random_seed
 from t2i.sampling import SAMPLERS
 from t2i.store.load_options import DTYPES, MEMORY, QUANTIZE, LoadOptions
 
@@ -181,9 +182,12 @@ def written(**options: object) -> dict[str, str]:
     return {name: str(value) for name, value in options.items() if value is not None}
 
 
-def seeds_or(seeds: Sequence[int] | None, first: int | None, n: int | None) -> Sequence[int]:
-    """The seeds that were given, or n from ``first`` on."""
-    return seeds if seeds is not None else range(first or 0, (first or 0) + (n or 1))
+def read_seeds(text: str | None, n: int | None) -> tuple[list[int], int | None]:
+    """The seeds of --seed and -n, and the first of them if it was drawn at random. Raises UsageError."""
+    if (seeds := parse_seeds(text, n)) is not None:
+        return seeds, None
+    first = random_seed()
+    return list(range(first, first + (n or 1))), first
 
 
 def is_given(ctx: typer.Context, name: str) -> bool:
@@ -239,7 +243,7 @@ def begin(
     ui: UI, paths: OutputPaths, jobs: list[Job], seed: int | None, offline: bool, deterministic: bool, device: str
 ) -> None:
     """The last step before a model is loaded: checks that every option is heeded and that the pictures can be written,
-    tells the seed that was drawn at random (None: it was given), and sets the environment."""
+    tells the seed that was drawn at random (None: none was), and sets the environment."""
     from t2i.jobs.settings import check_used
 
     check_used(job.settings for job in jobs)

@@ -13,7 +13,7 @@ from t2i.cli.panels import Panel
 from t2i.cli.ui import UI
 from t2i.errors import GateError, UsageError
 from t2i.jobs.parsing import parse_seeds
-from t2i.prompts import check_prompt, random_seed
+from t2i.prompts import check_prompt
 from t2i.store.lora import Lora, read_lora
 
 EPILOG = """Examples:
@@ -178,7 +178,8 @@ def sample(
         if prompt is not None:
             raise UsageError("there is a prompt and a prompt file.", "Leave one of them out.")
         raise UsageError("there is no prompt.", 'Write t2i sample "a cat in the snow", or t2i sample -f prompts.txt')
-    seeds = parse_seeds(seed, n)
+    # without --seed the seed of a line of a file follows from its text
+    seeds, drawn_seed = opt.read_seeds(seed, n) if prompt is not None else (parse_seeds(seed, n), None)
     options = opt.written(
         size=size, steps=steps, guidance=guidance, sampler=sampler, threshold=threshold, sr_noise=sr_noise,
         temperature=temperature, top_k=top_k, top_p=top_p, negative=negative,
@@ -195,17 +196,16 @@ def sample(
     stored.check_options(options)
     edit.check_model(stored)
     paths = OutputPaths(output, stored.manifest.name)
-    fallback = random_seed() if prompt is not None else None
 
     def settings_of(said: dict[str, str]) -> Settings:
         return edit.apply(read_settings(stored, loading, said, without=edit.without))
 
     if init is not None:
-        assert prompt is not None
-        jobs = edit.jobs(prompt, opt.seeds_or(seeds, fallback, n), settings_of(options))
+        assert prompt is not None and seeds is not None
+        jobs = edit.jobs(prompt, seeds, settings_of(options))
     else:
-        jobs = plan(lines, n, seeds, options, settings_of, axes, fallback)
-    opt.begin(ui, paths, jobs, None if seeds else fallback, offline, deterministic, device)
+        jobs = plan(lines, n, seeds, options, settings_of, axes)
+    opt.begin(ui, paths, jobs, drawn_seed, offline, deterministic, device)
     ui.screen = Screen.wanted(ui, show, preview)
     request = DrawRequest(
         stored, paths.names, keep_stages=keep_stages, overwrite=overwrite, manifest=not paths.single,

@@ -11,8 +11,6 @@ from t2i.cli import options as opt
 from t2i.cli.panels import Panel
 from t2i.cli.ui import UI
 from t2i.errors import check_choice
-from t2i.jobs.parsing import parse_seeds
-from t2i.prompts import random_seed
 
 EPILOG = """Examples:
 
@@ -110,7 +108,7 @@ def vary(
     edit = VaryRequest.read(
         ui, picture, prompt, to=to, from_text=from_text, to_text=to_text, theta=theta, frames=frames, strength=strength
     )
-    seeds = parse_seeds(seed, n)
+    seeds, drawn_seed = opt.read_seeds(seed, n)
     options = opt.written(
         size=size, steps=steps, guidance=guidance, sampler=sampler, threshold=threshold, sr_noise=sr_noise,
         negative=negative,
@@ -123,10 +121,9 @@ def vary(
     stored.check_options(options)
     edit.check_model(stored, prompt, negative)
     paths = OutputPaths(output, stored.manifest.name)
-    fallback = random_seed()
     settings = read_settings(stored, loading, options, bool(prompt), edit.without)
-    jobs = edit.jobs(prompt or "", opt.seeds_or(seeds, fallback, n), settings)
-    opt.begin(ui, paths, jobs, None if seeds else fallback, offline, deterministic, device)
+    jobs = edit.jobs(prompt or "", seeds, settings)
+    opt.begin(ui, paths, jobs, drawn_seed, offline, deterministic, device)
     ui.screen = Screen.wanted(ui, show, preview)
     request = DrawRequest(
         stored, paths.names, command="vary", keep_stages=keep_stages, overwrite=overwrite, manifest=not paths.single,

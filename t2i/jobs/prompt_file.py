@@ -134,13 +134,12 @@ def plan(
     options: dict[str, str],
     read: Callable[[dict[str, str]], Settings],
     axes: Sequence[SweepAxis] = (),
-    fallback: int | None = None,
 ) -> list[Job]:
     """The jobs of a run, in order: for each line its alternatives, for each alternative its seeds, for each seed the
     points of a sweep.
 
-    n, seeds, options: of the command line, for what a line does not say itself. read: options to settings. fallback:
-    the seed of a prompt without one; None for a seed derived from its text. Raises UsageError.
+    n, seeds, options: of the command line, for what a line does not say itself; where neither says a seed, it is
+    derived from the prompt. read: options to settings. Raises UsageError.
     """
     points = list(product(*(axis.points() for axis in axes)))
     known: dict[str, tuple[Settings, str]] = {}
@@ -161,7 +160,7 @@ def plan(
                 raise UsageError("an alternative leaves an empty prompt.", "Write words beside the {…|…}.", "prompt")
             settings = [(*settings_at(line, point), tuple(p.label for p in point)) for point in points]
         for prompt in prompts:
-            first = seed_of(prompt, seen[prompt]) if fallback is None else fallback
+            first = seed_of(prompt, seen[prompt])
             seen[prompt] += 1
             for i, seed in enumerate(_seeds_of(line, n, seeds, first)):
                 for dial, said, label in settings:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from t2i.errors import InputError
 from t2i.files import write_bytes
-from t2i.lab.program import reports_errors
+from t2i.lab.program import positive, reports_errors
 from t2i.media.fonts import find_font
 from t2i.media.images import save_image, to_pil
 from t2i.media.sheet import captioned, contact_sheet, in_rows
@@ -68,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--prompts", type=Path, default=PROMPTS, metavar="FILE", help="a prompt a line")
     parser.add_argument("--labels", action="store_true", help="print the prompts below the pictures")
     parser.add_argument("--seed", type=int, default=0, help="of every picture (default 0)")
-    parser.add_argument("--batch", type=int, default=4, help="pictures drawn together (default 4)")
+    parser.add_argument("--batch", type=positive, default=4, help="pictures drawn together (default 4)")
     return parser
 
 

@@ -13,33 +13,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
-from t2i.lab.evaluate.program import world_config
-from t2i.lab.evaluate.scenes import LANGS, full_caption
-from t2i.lab.evaluate.workbench import RENDERS, mean_row
-from t2i.lab.program import reports_errors
+from t2i.lab.program import positive, reports_errors
+from t2i.lab.short_trainings import SIDE, AlignmentJudge, Point, beside, crops, curve, draw, embed, notes, trained
 from t2i.pipeline import Pipeline
-from t2i.sampling import SampleRequest, SamplingConfig, Threshold, by_stage
+from t2i.sampling import SampleRequest, by_stage
 from t2i.score.distances import frechet
-from t2i.score.extractors import ClipExtractor
-from t2i.store.bundle import read_bundle
-from t2i.store.manifest import MANIFEST
-from t2i.train.trainer import train
-from t2i.world import World
 
 OUT = Path("docs/papers")
-BATCH = 50
-SIDE = 32  # pixels a side of what the judge's CLIP sees
 GUIDANCE = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 STRONG = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)  # for thresholds, which matter where guidance is strong
 LANGUAGE_MODELS = {"0.06M": (32, 1, 2), "0.2M": (64, 2, 2), "0.8M": (128, 3, 4)}  # width, layers, heads
@@ -47,110 +33,6 @@ UNETS = {"0.4M": (16, 32), "1.0M": (32, 64), "2.0M": (48, 96)}  # channels
 NOISES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25)
 EVALUATIONS_A_STEP = {"euler": 1, "ancestral": 1, "dpmpp_2m": 1, "unipc": 1, "heun": 2}  # evaluations a step
 EVALUATIONS = (2, 4, 8, 16, 32)
-
-Point = dict[str, Any]
-
-
-# Training ---------------------------------------------------------------------------------------------------------
-
-
-def trained(folder: Path, recipe: str, stages: Sequence[str], *sets: str, seed: int = 1) -> Path:
-    """The bundle in ``folder``; of ``stages``, those that it lacks are trained."""
-    for stage in stages:
-        there = read_bundle(folder).manifest.stages if (folder / MANIFEST).is_file() else ()
-        if all(entry.name != stage for entry in there):
-            sys.stderr.write(f"training {stage} of {folder.name}\n")
-            train(stage, recipe, sets, out=folder, seed=seed, overwrite=True)
-    return folder
-
-
-def beside(source: Path, folder: Path) -> Path:
-    """A copy of a bundle, without the checkpoints of its training."""
-    if not (folder / MANIFEST).is_file():
-        shutil.copytree(source, folder, ignore=shutil.ignore_patterns(".train"))
-    return folder
-
-
-def notes(folder: Path) -> dict[str, Any]:
-    """Parameters, steps, batch and minutes of training of each stage of a bundle."""
-    done = read_bundle(folder).manifest.notes["training"]
-    keys = ("parameters", "steps", "batch")
-    return {s: {**{k: d[k] for k in keys}, "minutes": round(d["seconds"] / 60, 1)} for s, d in done.items()}
-
-
-# Measuring --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class AlignmentJudge:
-    """What pictures are compared with.
-
-    captions: n held-out ones. own: embeddings (n, D) of their renders. others: of n other renders. crops: of crops
-    (4n, D) of the other renders at 128 pixels.
-    """
-
-    clip: ClipExtractor
-    captions: list[str]
-    own: Tensor
-    others: Tensor
-    crops: Tensor
-
-    @classmethod
-    def build(cls, work: Path, n: int) -> AlignmentJudge:
-        sets = ("clip.denoise=0", "clip.contrast=1", "clip.regression=0", "clip.steps=1200")
-        clip = ClipExtractor(trained(work / "judge", "tiny", ["clip"], *sets, seed=77))
-        config = replace(world_config("tiny"), side="held-out", say_place=1.0, say_style=0.0)
-        world = World(config, None, resolution=128)
-        scenes = [world.scene(RENDERS, i) for i in range(2 * n)]
-
-        def render(first: int, size: int) -> Tensor:
-            return torch.cat([world.draw(scenes[i : i + BATCH], size)[0] for i in range(first, first + n, BATCH)])
-
-        captions = [full_caption(scene, LANGS[i % 2]) for i, scene in enumerate(scenes[:n])]
-        own, others = (embed(clip, render(first, SIDE)) for first in (0, n))
-        return cls(clip, captions, own, others, embed(clip, crops(render(n, 128))))
-
-    def score(self, z: Tensor) -> Point:
-        """FD and alignment of the embeddings of one picture of each caption."""
-        alignment = 100 * (z * self.clip.texts(self.captions)).sum(-1)
-        return {"FD": round(1000 * frechet(z, self.others), 2), "alignment": mean_row(alignment)}
-
-    def whole(self, images: Tensor) -> Point:
-        """`score` of pictures (n, 3, S, S) in [-1, 1], one of each caption."""
-        return self.score(embed(self.clip, F.interpolate(images, (SIDE, SIDE), mode="area")))
-
-
-def embed(clip: ClipExtractor, images: Tensor) -> Tensor:
-    """(B, 3, SIDE, SIDE) in [-1, 1] -> unit embeddings (B, D)."""
-    return torch.cat([clip.features(part) for part in images.split(256)])
-
-
-def crops(images: Tensor) -> Tensor:
-    """(B, 3, 128, 128) -> (4B, 3, SIDE, SIDE): four crops around the middle, where the things are."""
-    return torch.cat([images[..., y : y + SIDE, x : x + SIDE] for y in (32, 64) for x in (32, 64)])
-
-
-def draw(pipeline: Pipeline, judge: AlignmentJudge, request: SampleRequest) -> Tensor:
-    """One picture of each caption (n, 3, S, S), picture i of seed i."""
-    made, texts = [], judge.captions
-    for start in range(0, len(texts), BATCH):
-        part = texts[start : start + BATCH]
-        made.append(pipeline.sample(part, range(start, start + len(part)), request).images.float().cpu())
-    return torch.cat(made)
-
-
-def curve(
-    folder: Path, judge: AlignmentJudge, name: str, guidances: Sequence[float], threshold: Threshold | None = None
-) -> list[Point]:
-    """One point per strength of guidance."""
-    pipeline, points = Pipeline.load(folder), []
-    for g in guidances:
-        request = SampleRequest(size=SIDE, stages={"base": SamplingConfig(guidance=g, threshold=threshold)})
-        images = draw(pipeline, judge, request)
-        clipped = float((images.abs() >= 0.998).float().mean())
-        points.append({"curve": name, "guidance": g, **judge.whole(images), "clipped": round(clipped, 4)})
-        sys.stderr.write(f"{points[-1]}\n")
-    return points
 
 
 # Comparisons --------------------------------------------------------------------------------------------------------
@@ -330,7 +212,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("names", nargs="*", metavar="COMPARISON", help=f"of {', '.join(COMPARISONS)}; default all")
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="where the trained models lie")
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="for results and plots")
-    parser.add_argument("--n", type=int, default=1000, help="captions, of which each gets one picture")
+    parser.add_argument("--n", type=positive, default=1000, help="captions, of which each gets one picture")
     parser.add_argument("--plot", action="store_true", help="draw the plots again, of results that are there")
     return parser
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from t2i.edit.inpaint import inpaint
 from t2i.edit.masks import bounds, box, extend, grow
 from t2i.lab.edit_measures import SEED, grey, note, single_objects, tell, tell_head
-from t2i.lab.program import reports_errors
+from t2i.lab.program import positive, reports_errors
 from t2i.media.images import save_image, to_pil
 from t2i.media.sheet import contact_sheet
 from t2i.pipeline import Pipeline
@@ -134,7 +134,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--sprites", type=Path, required=True, help="the sprite library that the scenes are drawn from")
     parser.add_argument("--model", default="small")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="also write a contact sheet")
-    parser.add_argument("-n", type=int, help="pictures [default: inpaint 24, outpaint 10]")
+    parser.add_argument("-n", type=positive, help="pictures [default: inpaint 24, outpaint 10]")
     return parser
 
 

@@ -27,7 +27,7 @@ from t2i.edit.inpaint import inpaint
 from t2i.edit.masks import bounds, grow
 from t2i.edit.upscaling import upscale
 from t2i.errors import UsageError
-from t2i.lab.program import reports_errors
+from t2i.lab.program import positive, reports_errors
 from t2i.media.images import lanczos, load_image, resize, to_tensor
 from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest
@@ -273,7 +273,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--sprites", type=Path, help="the sprite library that the scenes are drawn from")
     parser.add_argument("--model", default="small")
     sizes = ", ".join(f"{name} {n}" for name, n in SCENES.items())
-    parser.add_argument("-n", type=int, help=f"how many scenes, or pictures by code [default: {sizes}]")
+    parser.add_argument("-n", type=positive, help=f"how many scenes, or pictures by code [default: {sizes}]")
     return parser
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from t2i.errors import UsageError
 from t2i.files import write_bytes
 from t2i.lab.evaluate.program import world_config
-from t2i.lab.program import reports_errors
+from t2i.lab.program import positive, reports_errors
 from t2i.media.images import save_image, to_pil
 from t2i.media.sheet import contact_sheet
 from t2i.pipeline import Pipeline
@@ -126,8 +126,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--sprites", type=Path, required=True, metavar="DIR", help="the sprite library")
     parser.add_argument("--recipe", default="first", help="whose world renders the captions (default first)")
     parser.add_argument("--things", default=",".join(THINGS), metavar="A,B", help="keys (default: 20 things)")
-    parser.add_argument("--size", type=int, default=SIZE, help=f"pixels a side of the pictures (default {SIZE})")
-    parser.add_argument("--n", type=int, default=1, help="pictures a thing (default 1)")
+    parser.add_argument("--size", type=positive, default=SIZE, help=f"pixels a side of the pictures (default {SIZE})")
+    parser.add_argument("--n", type=positive, default=1, help="pictures a thing (default 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the first picture of each thing (default 0)")
     parser.add_argument(
         "--variety", action="store_true", help=f"measure variety too, on at least {SEEDS} pictures a thing"

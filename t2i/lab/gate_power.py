@@ -30,7 +30,7 @@ import numpy as np
 from t2i.files import read_text
 from t2i.lab.gate_pool import PAIR, GatePool, KeptTexts, Seen, Told
 from t2i.lab.planted_damage import DRAWN_ANEW, EVERY_PICTURE, MOVED, REPLACED, SHARES
-from t2i.lab.program import reports_errors
+from t2i.lab.program import positive, reports_errors
 from t2i.score.extractors import ClipExtractor, Extractor, judge_info
 from t2i.score.features import ScoringNetworks
 from t2i.score.gate import ALPHA, GateResult, MaxDrop, compared_columns, run_gate
@@ -256,10 +256,10 @@ def power_table(pool: GatePool, trials: int) -> Iterator[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("prompts", "damage", "alarms", "power"))
-    parser.add_argument("--n", type=int, default=32, help="prompts of the pool")
+    parser.add_argument("--n", type=positive, default=32, help="prompts of the pool")
     parser.add_argument("--pool", type=Path, default=Path("pool"))
     parser.add_argument("--models", default="small,imagen-small")
-    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--trials", type=positive, default=100)
     parser.add_argument("--middle", action="store_true", help="only the middle strengths")
     args = parser.parse_args(argv)
     if args.what == "prompts":

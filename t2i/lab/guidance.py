@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from t2i.lab.program import reports_errors
+from t2i.lab.program import positive, reports_errors
 from t2i.media.images import resize, save_image, to_pil
 from t2i.media.sheet import contact_sheet
 from t2i.pipeline import Pipeline
@@ -147,9 +147,11 @@ def write_sheet(path: Path, rows: Tensor, left: Sequence[str]) -> None:
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m t2i.lab.guidance", description=__doc__)
     parser.add_argument("--model", default="small", help="name or folder of a model (default small)")
-    parser.add_argument("--size", type=int, default=64, help="of the pictures (default 64)")
-    parser.add_argument("--prompts", type=int, default=48, metavar="N", help="of the suite, for guidance (default 48)")
-    parser.add_argument("--batch", type=int, default=8, help="pictures drawn together (default 8)")
+    parser.add_argument("--size", type=positive, default=64, help="of the pictures (default 64)")
+    parser.add_argument(
+        "--prompts", type=positive, default=48, metavar="N", help="of the suite, for guidance (default 48)"
+    )
+    parser.add_argument("--batch", type=positive, default=8, help="pictures drawn together (default 8)")
     parser.add_argument("--sheets", type=Path, metavar="DIR", help="where contact sheets are written")
     return parser
 

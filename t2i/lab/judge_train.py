@@ -32,7 +32,7 @@ from t2i.lab.judge_card import card
 from t2i.lab.judge_loss import loss, targets
 from t2i.lab.judge_measure import measurements, missed, tune_threshold
 from t2i.lab.judge_world import judge_world
-from t2i.lab.program import reports_errors
+from t2i.lab.program import positive, reports_errors
 from t2i.lab.smudges import Smudges
 from t2i.world import World
 from t2i.world.judge import Judge, JudgeConfig, JudgeNet
@@ -135,14 +135,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--core-share", type=int, default=3, help="how much more often a core thing is drawn (3)")
     parser.add_argument("--styles", default="fluent3d", help="sprite sets, separated by commas")
     parser.add_argument("--smudges", type=Path, nargs="*", default=[], metavar="FILE", help="files of t2i.lab.smudges")
-    parser.add_argument("--steps", type=int, default=4800)
+    parser.add_argument("--steps", type=positive, default=4800)
     parser.add_argument("--minutes", type=float, default=45.0, help="most minutes of training")
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=positive, default=64)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--start", type=Path, help="a stored judge that learns on; it may know fewer things")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--fp32", action="store_true", help="no bf16 autocast")
-    parser.add_argument("--measure", type=int, default=2048, help="pictures of each measurement")
+    parser.add_argument("--measure", type=positive, default=2048, help="pictures of each measurement")
     return parser
 
 

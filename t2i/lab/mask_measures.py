@@ -19,7 +19,7 @@ from torch import Tensor
 
 from t2i.edit.things import FoundThings, named_things, shipped_judge, things_mask
 from t2i.lab.edit_measures import PLACES, SEED, iou, note, tell, tell_head
-from t2i.lab.program import reports_errors
+from t2i.lab.program import positive, reports_errors
 from t2i.world import Scene, World, WorldConfig
 from t2i.world.judge import Judge
 
@@ -79,7 +79,9 @@ def build_parser() -> argparse.ArgumentParser:
     """The options of this program."""
     parser = argparse.ArgumentParser(prog="python -m t2i.lab.mask_measures", description=__doc__)
     parser.add_argument("--sprites", type=Path, required=True, help="the sprite library that the scenes are drawn from")
-    parser.add_argument("-n", type=int, default=200, help="scenes of two and three things, and half as many of one")
+    parser.add_argument(
+        "-n", type=positive, default=200, help="scenes of two and three things, and half as many of one"
+    )
     return parser
 
 
@@ -91,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tell_head()
     with torch.no_grad():
         measure(judge, world_of(args.sprites, (0, 0.6, 0.4, 0)), args.n, "two and three things")
-        measure(judge, world_of(args.sprites, (1, 0, 0, 0)), args.n // 2, "one thing")
+        measure(judge, world_of(args.sprites, (1, 0, 0, 0)), max(1, args.n // 2), "one thing")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import sys
 from collections.abc import Callable, Sequence
@@ -28,3 +29,11 @@ def reports_errors(main: Callable[[Sequence[str] | None], int]) -> Main:
             return error.exit_code
 
     return run
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on, as the `type` of an option of argparse."""
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return value

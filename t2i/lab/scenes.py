@@ -17,7 +17,7 @@ from PIL import Image
 
 from t2i.errors import UsageError
 from t2i.files import atomic_file
-from t2i.lab.program import reports_errors
+from t2i.lab.program import positive, reports_errors
 from t2i.media.fonts import find_font
 from t2i.media.images import check_suffix, save_image, to_pil
 from t2i.media.sheet import captioned, contact_sheet, in_rows, titled
@@ -38,9 +38,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--vocabulary", choices=("shapes", "core", "all"), help="default: core with --sprites, else shapes"
     )
     parser.add_argument("--styles", metavar="A,B", help="sprite sets, by their folders (default fluent3d)")
-    parser.add_argument("--size", type=int, default=160, help="pixels a side of each picture (default 160)")
-    parser.add_argument("--rows", type=int, default=6)
-    parser.add_argument("--columns", type=int, default=8)
+    parser.add_argument("--size", type=positive, default=160, help="pixels a side of each picture (default 160)")
+    parser.add_argument("--rows", type=positive, default=6)
+    parser.add_argument("--columns", type=positive, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--side", choices=("train", "held-out", "any"), default="train", help="of the held-out rule")
     parser.add_argument("--lang", choices=tuple(LANGS), default="both")

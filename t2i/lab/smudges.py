@@ -29,7 +29,7 @@ from t2i.errors import InputError
 from t2i.files import write_bytes
 from t2i.lab.judge_loss import Mark, Truth
 from t2i.lab.judge_world import judge_world, truth_of
-from t2i.lab.program import reports_errors
+from t2i.lab.program import positive, reports_errors
 from t2i.lab.smears import clarity
 from t2i.pipeline import Conditioning, Pipeline
 from t2i.rng import generator
@@ -128,8 +128,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="small", help="name or folder of the generator (default small)")
     parser.add_argument("--sprites", type=Path, required=True, metavar="DIR", help="the sprite library")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .npz to write")
-    parser.add_argument("--n", type=int, default=6000, help="pictures (default 6000)")
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--n", type=positive, default=6000, help="pictures (default 6000)")
+    parser.add_argument("--batch", type=positive, default=16)
     return parser
 
 

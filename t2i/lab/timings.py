@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from t2i.lab.program import reports_errors
+from t2i.lab.program import positive, reports_errors
 
 Facts = dict[str, Any]
 
@@ -130,9 +130,9 @@ def score(args: argparse.Namespace) -> Facts:
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("cold", "batch", "score"))
-    parser.add_argument("--n", type=int, default=1000, help="pictures (default 1,000)")
-    parser.add_argument("--batch", type=int, default=8, help="pictures drawn together (default 8)")
-    parser.add_argument("--rounds", type=int, default=5, help="of `cold` (default 5)")
+    parser.add_argument("--n", type=positive, default=1000, help="pictures (default 1,000)")
+    parser.add_argument("--batch", type=positive, default=8, help="pictures drawn together (default 8)")
+    parser.add_argument("--rounds", type=positive, default=5, help="of `cold` (default 5)")
     return parser
 
 

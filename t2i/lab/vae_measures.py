@@ -21,7 +21,7 @@ from torch import Tensor
 
 from t2i.errors import UsageError
 from t2i.lab.edit_measures import tell, tell_head
-from t2i.lab.program import reports_errors
+from t2i.lab.program import positive, reports_errors
 from t2i.media.images import save_image, to_pil
 from t2i.media.sheet import contact_sheet
 from t2i.nets.vae import VAE
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("model", help="a bundle with a VAE, by name or folder")
     parser.add_argument("--recipe", default="dalle-tiny", help="whose world the pictures are drawn from")
     parser.add_argument("--sprites", type=Path, help="the sprite library, for a world that needs it")
-    parser.add_argument("--pictures", type=int, default=1024)
+    parser.add_argument("--pictures", type=positive, default=1024)
     parser.add_argument("--sheet", type=Path, help="write pictures and their reconstructions here")
     args = parser.parse_args(argv)
     bundle = read_bundle(resolve(args.model))

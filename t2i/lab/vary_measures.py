@@ -20,7 +20,7 @@ from torch import Tensor
 
 from t2i.edit.vary import text_diff, variations
 from t2i.lab.edit_measures import PLACES, note, tell, tell_head
-from t2i.lab.program import reports_errors
+from t2i.lab.program import positive, reports_errors
 from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest
 from t2i.store.registry import resolve, resolve_judge
@@ -117,7 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m t2i.lab.vary_measures", description=__doc__)
     parser.add_argument("what", choices=[*TASKS, "all"], nargs="?", default="all")
     parser.add_argument("--model", default="small")
-    parser.add_argument("-n", type=int, default=40, help="pictures of each measure")
+    parser.add_argument("-n", type=positive, default=40, help="pictures of each measure")
     return parser
 
 

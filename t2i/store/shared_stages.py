@@ -6,13 +6,14 @@ The other bundle is looked for beside the one that shares its stage, then in the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from t2i.errors import InputError
-from t2i.files import staged
 from t2i.jsonl import strict_json
-from t2i.store.manifest import MANIFEST
+from t2i.store.bundle_files import present, read_manifest
+from t2i.store.manifest import MANIFEST, Manifest, StageEntry, broken
 from t2i.store.search_path import roots
 
 
@@ -32,11 +33,6 @@ def file_hashes(place: Path) -> dict[str, Any]:
         return {}
 
 
-def present(path: Path) -> bool:
-    """Whether a file of a bundle is there, be it that a write was cut off before it came to its place."""
-    return path.exists() or staged(path).exists()
-
-
 def locate(folder: Path, stage: str, source: str, pinned: Mapping[str, str]) -> Path:
     """The bundle called `source` whose files have the hashes `pinned` (relative path -> sha256).
 
@@ -54,3 +50,33 @@ def locate(folder: Path, stage: str, source: str, pinned: Mapping[str, str]) -> 
         raise InputError(f"{what}which is not here.", hint, "bundle")
     what += f"whose files in {found[0]} are others now (their sha256 differs)."
     raise InputError(what, f"Fetch the {source} that it was made with, or train the stage.", "bundle")
+
+
+def shared_places(folder: Path, manifest: Manifest) -> dict[str, Path]:
+    """Folder of each shared stage -> the bundle that it lies in. Raises InputError (code ``bundle``)."""
+    out = {}
+    for entry in manifest.stages:
+        if entry.source:
+            for name in entry.files:
+                if name not in manifest.files:
+                    raise broken(folder / MANIFEST, f"it does not list {name} of {entry.source!r}")
+            pins = {name: manifest.files[name] for name in entry.files}
+            out[entry.folder] = locate(folder, entry.name, entry.source, pins)
+    return out
+
+
+def find_shared(folder: Path | str, name: str, source: str) -> tuple[StageEntry, Path]:
+    """The entry with which a bundle in `folder` would share the stage `name` of `source`, and the path of `source`.
+
+    Raises InputError (code ``bundle``).
+    """
+    found = bundles_named(Path(folder), source)
+    if not found:
+        hint = f"Put {source} beside it, or into $T2I_HOME/models."
+        raise InputError(f"there is no model {source!r} to share the stage {name!r} with.", hint, "bundle")
+    manifest = read_manifest(found[0])
+    entries = [e for e in manifest.stages if e.name == name and e.source is None]
+    if not entries:
+        names = ", ".join(e.name for e in manifest.stages if e.source is None)
+        raise InputError(f"the model {source!r} has no stage {name!r} of its own.", f"It has {names}.", "bundle")
+    return replace(entries[0], source=source), found[0]

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from t2i.errors import InputError
-from t2i.store.bundle import Bundle, read_bundle, share_stage, stage_hash, update_stage, write_bundle
+from t2i.store.bundle import Bundle, read_bundle
+from t2i.store.bundle_writing import share_stage, stage_hash, update_stage, write_bundle
 from t2i.store.compatibility import pixel_sizes
 from t2i.store.manifest import KINDS, Manifest
 from t2i.train.card import hardware, write_card

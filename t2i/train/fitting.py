@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from t2i.errors import InputError, UsageError
-from t2i.store.bundle import Bundle, find_shared, read_bundle
+from t2i.store.bundle import Bundle, read_bundle
 from t2i.store.compatibility import ENCODERS, check_compatible, pixel_sizes
 from t2i.store.manifest import KINDS, Manifest, StageEntry
+from t2i.store.shared_stages import find_shared
 from t2i.train.objectives import objective_of
 from t2i.train.recipe import Recipe
 

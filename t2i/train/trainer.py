@@ -16,7 +16,8 @@ import torch
 
 from t2i.errors import InputError, UsageError, nearest
 from t2i.files import explain_os_error
-from t2i.store.bundle import Bundle, finish_write, read_bundle
+from t2i.store.bundle import Bundle, read_bundle
+from t2i.store.bundle_writing import finish_write
 from t2i.text.tokenizer import Tokenizer
 from t2i.train.alone import alone
 from t2i.train.card import command_line

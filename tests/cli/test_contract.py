@@ -22,7 +22,7 @@ from t2i.errors import CODES, T2IError
 from t2i.media.images import read_metadata, save_image
 from t2i.media.record import Record
 from t2i.sampling import SamplingConfig
-from t2i.store.bundle import write_bundle
+from t2i.store.bundle_writing import write_bundle
 from t2i.store.manifest import Manifest, StageEntry
 
 Draw = Callable[..., tuple[list[str], str]]

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from t2i.sampling import SamplingConfig
-from t2i.store.bundle import read_bundle, write_bundle
+from t2i.store.bundle import read_bundle
+from t2i.store.bundle_writing import write_bundle
 from t2i.store.manifest import Manifest, StageEntry
 
 ENTRIES = (

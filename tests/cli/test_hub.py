@@ -14,7 +14,7 @@ from hub_server import Hub, Repo
 from safetensors.torch import save
 
 from t2i.cli.app import run
-from t2i.store.bundle import share_stage
+from t2i.store.bundle_writing import share_stage
 from t2i.store.pulled import LOCK, pulled_models
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schema" / "records-1.json").read_text("utf-8"))

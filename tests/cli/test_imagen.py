@@ -121,7 +121,7 @@ def test_a_dial_that_makes_no_sense(place: Path, t2i: Draw, args: tuple[str, ...
 
 
 def test_models(place: Path, tmp_path: Path, command: Draw) -> None:
-    from t2i.store.bundle import share_stage
+    from t2i.store.bundle_writing import share_stage
 
     models = tmp_path / "home" / "models"
     shutil.copytree(models / "blind", models / "third")

@@ -18,7 +18,7 @@ from t2i.jobs.output_paths import MAX_SLUG, slug
 from t2i.jobs.prompt_file import seed_of
 from t2i.media.images import load_image, read_metadata
 from t2i.sampling import SampleRequest, SamplingConfig
-from t2i.store.bundle import write_bundle
+from t2i.store.bundle_writing import write_bundle
 from t2i.store.manifest import Manifest, StageEntry
 from t2i.text.words import KnownWords
 

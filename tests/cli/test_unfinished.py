@@ -14,7 +14,8 @@ from PIL import Image
 from t2i.cli.app import run
 from t2i.errors import InputError
 from t2i.pipeline import Pipeline
-from t2i.store.bundle import read_bundle, write_bundle
+from t2i.store.bundle import read_bundle
+from t2i.store.bundle_writing import write_bundle
 from t2i.store.compatibility import pixel_sizes
 
 Part = Callable[..., Path]

@@ -28,3 +28,11 @@ def test_an_error_of_the_user_is_a_line(
     assert importlib.import_module(f"t2i.lab.{program}").main(argv) == code
     err = capsys.readouterr().err
     assert err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("n", ["0", "-3", "many"])
+def test_a_number_of_pictures_that_is_none(n: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        importlib.import_module("t2i.lab.vary_measures").main(["things", "-n", n])
+    assert stop.value.code == 2
+    assert "is not a whole number from 1 on" in capsys.readouterr().err

@@ -30,7 +30,8 @@ from t2i.score.picture_files import PictureFile
 from t2i.score.recipe import ScoreRecipe
 from t2i.score.suite import SuitePrompt, find_suite
 from t2i.score.task_scores import subsample
-from t2i.store.bundle import read_bundle, update_stage
+from t2i.store.bundle import read_bundle
+from t2i.store.bundle_writing import update_stage
 from t2i.store.registry import resolve, resolve_judge
 from t2i.world.judge import Judge
 

@@ -15,7 +15,8 @@ from t2i.rng import generator, gumbel, gumbel_noise
 from t2i.sampling import SampleRequest, SamplingConfig
 from t2i.stages.dalle import LOGIT_STEP, pick
 from t2i.stages.stage import Start
-from t2i.store.bundle import read_bundle, update_stage
+from t2i.store.bundle import read_bundle
+from t2i.store.bundle_writing import update_stage
 
 PROMPTS = ["a cat in the snow", "two penguins in the snow", "一只猫在雪地里玩耍"]
 P = torch.tensor([0.5, 0.25, 0.15, 0.07, 0.03])

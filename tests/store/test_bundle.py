@@ -16,7 +16,8 @@ import torch
 
 from t2i.errors import InputError, UnavailableError
 from t2i.sampling import SamplingConfig
-from t2i.store.bundle import read_bundle, update_stage, write_bundle
+from t2i.store.bundle import read_bundle
+from t2i.store.bundle_writing import update_stage, write_bundle
 from t2i.store.manifest import Manifest, StageEntry
 from t2i.store.registry import list_models, resolve
 

@@ -14,7 +14,8 @@ from killing import killed_before, touches
 from t2i.errors import InputError
 from t2i.files import STAGED_PREFIX
 from t2i.sampling import SamplingConfig
-from t2i.store.bundle import finish_write, read_bundle, update_stage, write_bundle
+from t2i.store.bundle import read_bundle
+from t2i.store.bundle_writing import finish_write, update_stage, write_bundle
 from t2i.store.manifest import Manifest, StageEntry
 
 CLIP = StageEntry("clip", "clip", "clip")

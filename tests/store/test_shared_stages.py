@@ -13,7 +13,8 @@ import torch
 
 from t2i.errors import InputError
 from t2i.pipeline import Pipeline
-from t2i.store.bundle import read_bundle, share_stage, update_stage, write_bundle
+from t2i.store.bundle import read_bundle
+from t2i.store.bundle_writing import share_stage, update_stage, write_bundle
 from t2i.store.manifest import Manifest, StageEntry
 from t2i.store.registry import list_models
 

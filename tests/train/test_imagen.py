@@ -18,7 +18,8 @@ from t2i.nets.language import HIDDEN
 from t2i.pipeline import Pipeline
 from t2i.rng import generator
 from t2i.sampling import SampleRequest
-from t2i.store.bundle import read_bundle, update_stage
+from t2i.store.bundle import read_bundle
+from t2i.store.bundle_writing import update_stage
 from t2i.train.encoders import Encoders
 from t2i.train.objectives.text import hide
 from t2i.train.objectives.upsampler import UpsamplerObjective

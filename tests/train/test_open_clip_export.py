@@ -16,7 +16,8 @@ from t2i.cli.app import run
 from t2i.errors import InputError, UnavailableError, UsageError
 from t2i.media.images import to_tensor
 from t2i.nets.clip import Clip, ClipConfig
-from t2i.store.bundle import read_bundle, update_stage
+from t2i.store.bundle import read_bundle
+from t2i.store.bundle_writing import update_stage
 from t2i.text.tokenizer import Tokenizer
 from t2i.train.open_clip_export import export_open_clip
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from t2i.errors import InputError, UsageError
-from t2i.store.bundle import write_bundle
+from t2i.store.bundle_writing import write_bundle
 from t2i.store.manifest import Manifest, StageEntry
 from t2i.train.fitting import bundle_entry, check
 from t2i.train.objectives import STAGES, objective_of

@@ -38,7 +38,7 @@ from t2i.lab.evaluate.sweeps import sweeps
 from t2i.lab.evaluate.tables import markdown
 from t2i.lab.evaluate.upsampler import upsampler
 from t2i.lab.evaluate.workbench import Workbench
-from t2i.lab.program import reports_errors
+from t2i.lab.program import positive, reports_errors
 from t2i.schema import build
 from t2i.world import WorldConfig
 
@@ -97,12 +97,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--sheets", type=Path, metavar="DIR", help="also write contact sheets there")
     parser.add_argument("--only", metavar="A,B", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--recipe", default="first", help="whose world: a recipe or a .toml file (default first)")
-    parser.add_argument("--n", type=int, default=4, help="pictures of each prompt of the suite (default 4)")
-    parser.add_argument("--prompts", type=int, metavar="N", help="only about N prompts of the suite, spread over tasks")
-    parser.add_argument("--few", type=int, default=128, metavar="N", help="prompts of the sweeps and the ablation")
-    parser.add_argument("--scenes", type=int, default=1000, metavar="N", help="scenes of distances and retrieval")
+    parser.add_argument("--n", type=positive, default=4, help="pictures of each prompt of the suite (default 4)")
+    parser.add_argument(
+        "--prompts", type=positive, metavar="N", help="only about N prompts of the suite, spread over tasks"
+    )
+    parser.add_argument("--few", type=positive, default=128, metavar="N", help="prompts of the sweeps and the ablation")
+    parser.add_argument("--scenes", type=positive, default=1000, metavar="N", help="scenes of distances and retrieval")
     parser.add_argument("--seed", type=int, default=0, help="picture i of every prompt has seed S+i")
-    parser.add_argument("--batch", type=int, default=32, help="pictures drawn together")
+    parser.add_argument("--batch", type=positive, default=32, help="pictures drawn together")
     parser.add_argument("--device", default="cpu")
     return parser
 
