@@ -120,6 +120,22 @@ class Engine(Protocol):
         """Pictures between `a` and `b`, one for each pair of share and seed, from slerped image embeddings. shares: in
         [0, 1], 0 is `a`. strength: as of `variations`."""
 
+    def text_diff(
+        self,
+        image: Tensor,
+        source: str,
+        target: str,
+        thetas: Sequence[float],
+        seeds: Sequence[int],
+        request: SampleRequest | None = None,
+        *,
+        strength: float = 0.0,
+        on_step: OnStep | None = None,
+    ) -> Samples:
+        """`image` (3, H, W) moved from the text `source` towards the text `target`, one picture for each pair of theta
+        and seed: its embedding is slerped by theta in [0, 1] towards the difference of the texts'. strength: as of
+        `variations`."""
+
     def upscale(
         self,
         image: Tensor,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OwnEngine:
-    """A loaded bundle. pipeline: for what no other model offers: reranking, masks from text, text diffs."""
+    """A loaded bundle. pipeline: for what no other model offers: reranking, masks from text."""
 
     pipeline: Pipeline
 
@@ -96,6 +96,25 @@ class OwnEngine:
         from t2i.edit.vary import blend
 
         return blend(self.pipeline, a, b, shares, seeds, request, strength=strength, on_step=on_step)
+
+    def text_diff(
+        self,
+        image: Tensor,
+        source: str,
+        target: str,
+        thetas: Sequence[float],
+        seeds: Sequence[int],
+        request: SampleRequest | None = None,
+        *,
+        strength: float = 0.0,
+        on_step: OnStep | None = None,
+    ) -> Samples:
+        """See `Engine`."""
+        from t2i.edit.vary import text_diff
+
+        return text_diff(
+            self.pipeline, image, source, target, thetas, seeds, request, strength=strength, on_step=on_step
+        )
 
     def upscale(
         self,

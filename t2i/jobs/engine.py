@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 def load_engine(model: StoredModel, device: str, loading: LoadOptions) -> Engine:
     """Load the weights. Raises InputError for a damaged model, UsageError for what the device cannot do."""
-    """Load the weights. Raises InputError for a damaged model."""
     if isinstance(model, Bundle):
         from t2i.edit.own_engine import OwnEngine
         from t2i.pipeline import Pipeline

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from t2i.engine import OnStep
 from t2i.errors import UsageError
 from t2i.jobs.edits import check_sees, check_strength
-from t2i.jobs.engine import own_pipeline
 from t2i.jobs.inputs import SourceImage, read_square
 from t2i.jobs.job import Job
 from t2i.jobs.reporter import Reporter
@@ -153,11 +152,7 @@ class VaryRequest:
         if self.mode == "blend":
             a, b = pixels
             return engine.blend(a, b, points, seeds, request, strength=strength, on_step=on_step)
-        from t2i.edit.vary import text_diff
-
-        return text_diff(
-            own_pipeline(engine), pixels[0], *self.texts, points, seeds, request, strength=strength, on_step=on_step
-        )
+        return engine.text_diff(pixels[0], *self.texts, points, seeds, request, strength=strength, on_step=on_step)
 
 
 def write_animations(

@@ -31,6 +31,8 @@ from t2i.store.open_model import IF_SUPER, UNCLIP, OpenModel
 
 #: fixed arguments, where a pipeline takes them: cleaning needs two more libraries, and changes the prompt
 PLAIN = {"clean_caption": False, "output_type": "np"}
+SAME = 1e-4
+"""Distance of the unit embeddings of two texts, below which they say the same."""
 
 
 class DiffusersEngine:
@@ -142,6 +144,29 @@ class DiffusersEngine:
         embeds = torch.cat([slerp(first, last, share) for share in shares])
         return self._draw_embedded(Order([""] * len(seeds), seeds, request or SampleRequest(), on_step), embeds)
 
+    def text_diff(
+        self,
+        image: Tensor,
+        source: str,
+        target: str,
+        thetas: Sequence[float],
+        seeds: Sequence[int],
+        request: SampleRequest | None = None,
+        *,
+        strength: float = 0.0,
+        on_step: OnStep | None = None,
+    ) -> Samples:
+        """See `Engine`. All noise is the seed's, so frames of one seed share it. Raises UsageError for texts that mean
+        the same."""
+        assert strength == 0, "refused before loading"
+        z, (last, first) = self._see(image), self._read([target, source]).split(1)
+        away = last - first
+        if float(away.norm()) < SAME:
+            raise UsageError(f"{source!r} and {target!r} are the same to the model.", "Name two different things.")
+        away *= z.norm() / away.norm()  # these embeddings are not of unit length
+        embeds = torch.cat([slerp(z, away, theta) for theta in thetas])
+        return self._draw_embedded(Order([""] * len(seeds), seeds, request or SampleRequest(), on_step), embeds)
+
     def upscale(
         self,
         image: Tensor,
@@ -214,6 +239,14 @@ class DiffusersEngine:
         side = min(image.shape[1:])
         pixels = read(fitted(image, side, side), return_tensors="pt").pixel_values
         return encoder(pixels.to(encoder.device, encoder.dtype)).image_embeds
+
+    @torch.inference_mode()
+    def _read(self, texts: Sequence[str]) -> Tensor:
+        """The unit embeddings (B, E) of texts, in the space of those of pictures."""
+        parts = self.pipelines.parts["prior" if self.model.prior is not None else "base"]
+        tokenizer, encoder = parts["tokenizer"], parts["text_encoder"]
+        ids = tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt").input_ids
+        return F.normalize(encoder(ids.to(encoder.device)).text_embeds.float(), dim=-1)
 
     def _embed(self, order: Order) -> dict[str, Tensor]:
         """The image embeddings of prompts, by the prior, as arguments of the decoder."""

@@ -56,12 +56,28 @@ def prepare(parts: Iterable[tuple[str, Any]], options: LoadOptions) -> None:
 
 
 def is_offloaded(parts: Iterable[Any], options: LoadOptions, device: str) -> bool:
-    """Whether networks are to be on a GPU only while they run: where that was asked for, or they do not fit."""
-    if not device.startswith("cuda") or options.memory == "off":
+    """Whether networks are to be on a GPU only while they run, because they do not fit there together."""
+    if not device.startswith("cuda") or options.memory != "auto":
         return False
     nets = {id(part): part for part in parts if isinstance(part, torch.nn.Module)}
     size = sum(weight.nbytes for net in nets.values() for weight in net.parameters())
-    return options.memory == "low" or SPARE * size > torch.cuda.mem_get_info(device)[0]
+    return SPARE * size > torch.cuda.mem_get_info(device)[0]
+
+
+def offload_groups(parts: Iterable[tuple[str, Any]], device: str) -> None:
+    """Put the loaded parts (name, part) of a model on a device so that of each network only the layers that run are
+    there, and the next ones arrive meanwhile. What decodes pictures is small, and is there as a whole: its tiles would
+    come before the order of its layers is known."""
+    from diffusers.hooks import apply_group_offloading
+
+    nets = {id(part): (name, part) for name, part in parts if isinstance(part, torch.nn.Module)}
+    for name, net in nets.values():
+        if name in DECODERS:
+            net.to(device)
+            continue
+        apply_group_offloading(
+            net, torch.device(device), torch.device("cpu"), "leaf_level", use_stream=device.startswith("cuda")
+        )
 
 
 def _quantize(net: torch.nn.Module, kind: str) -> None:

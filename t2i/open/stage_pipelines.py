@@ -10,7 +10,7 @@ import torch
 
 from t2i.open.adapters import add_loras
 from t2i.open.loading import build, load_parts, pipeline_class
-from t2i.open.machine import check_machine, is_offloaded, prepare
+from t2i.open.machine import check_machine, is_offloaded, offload_groups, prepare
 from t2i.open.schedulers import with_sampler
 from t2i.store.load_options import LoadOptions
 from t2i.store.open_model import OpenModel
@@ -36,7 +36,11 @@ class StagePipelines:
         pipelines = cls(model, parts)
         if options.loras:
             add_loras(pipelines.get(model.main_stage, model.main.cls), options.loras)
-        prepare(((name, part) for stage in parts.values() for name, part in stage.items()), options)
+        named = [pair for stage in parts.values() for pair in stage.items()]
+        prepare(named, options)
+        if options.memory == "low" and device.startswith("cuda"):
+            offload_groups(named, device)
+            return pipelines
         if is_offloaded(shared.values(), options, device):
             pipelines.offload_from = device
             return pipelines

@@ -26,6 +26,7 @@ from t2i.store.pulled import check_lock
 FAMILY = "diffusers"
 UNCLIP, IF_SUPER = "UnCLIPPipeline", "IFSuperResolutionPipeline"
 UNCLIP_VARIATION = "UnCLIPImageVariationPipeline"
+JOINT_TEXT = "CLIPTextModelWithProjection"  # whose embeddings of texts lie among those of pictures
 #: option or command -> what it takes a model to do
 FEATURES = {
     "t2i sample": "draw from prompts",
@@ -200,6 +201,13 @@ class OpenModel:
         has_eye = self.prior is not None and {"image_encoder", "image_processor"} <= set(self.prior.components)
         return self.base.takes.role == "variation" or (self.base.takes.role == "base" and has_eye)
 
+    @property
+    def _reads_and_sees(self) -> bool:
+        """Whether it also makes the embedding of a text, in the same space."""
+        parts = (self.prior or self.main).components
+        text = parts.get("text_encoder")
+        return self._sees_pictures and "tokenizer" in parts and text is not None and text.cls == JOINT_TEXT
+
     def check_can(self, feature: str) -> None:
         """Raise UsageError unless the model can do it. feature: an option or a command, a key of `FEATURES`."""
         offers = {
@@ -208,6 +216,7 @@ class OpenModel:
             "t2i inpaint": self.base is not None and self.base.takes.inpaint is not None,
             "t2i upscale": bool(self.upsamplers),
             "t2i vary": self._sees_pictures,
+            "--from-text": self._reads_and_sees,
         }
         if not offers.get(feature):
             can = " and ".join(FEATURES[name] for name, offered in offers.items() if offered)

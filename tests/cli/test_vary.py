@@ -138,9 +138,12 @@ def test_replaying(place: Path, sample: Draw, vary: Draw) -> None:
     _, err = sample("--replay", path, "--from", "b.png", code=3)
     assert "was not made from b.png" in err
     assert "--from needs --replay" in sample(CAT, "--from", "a.png", code=2)[1]
-    for args in (["--to", "b.png", "--frames", "3"], ["--from-text", CAT, "--to-text", "a dog", "--theta", "0.3"]):
+    for args, given in (
+        (["--to", "b.png", "--frames", "3"], ["--from", "b.png", "--from", "a.png"]),
+        (["--from-text", CAT, "--to-text", "a dog", "--theta", "0.3"], ["--from", "a.png"]),
+    ):
         paths, _ = vary("a.png", *args, "--seed", "7", "--size", "16", "--strength", "0.4")
-        assert sample("--replay", paths[-1], "--from", "b.png", "--from", "a.png")[0] == [f"{paths[-1]}: identical"]
+        assert sample("--replay", paths[-1], *given)[0] == [f"{paths[-1]}: identical"]
     (path,), _ = sample(CAT, "--init", "a.png", "--strength", "0.5", "--seed", "7", "--size", "16")
     assert sample("--replay", path, "--from", "a.png")[0] == [f"{path}: identical"]
 

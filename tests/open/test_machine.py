@@ -11,6 +11,7 @@ import torch
 
 from t2i.media.images import load_image, read_metadata
 from t2i.open.engine import DiffusersEngine
+from t2i.open.machine import offload_groups
 from t2i.sampling import SampleRequest, by_stage
 from t2i.store.load_options import LoadOptions
 from t2i.store.open_model import read_open_model
@@ -65,6 +66,19 @@ def test_little_memory_decodes_in_tiles(checkpoint: Checkpoint, engine: Engine, 
     (same,), _ = command(*args, "--memory", "off", "-o", "off")
     assert "memory" not in read_metadata(same)["t2i"]["settings"]
     assert np.abs(np.asarray(load_image(out), int) - np.asarray(load_image(same), int)).max() <= 1
+
+
+@pytest.mark.parametrize("family", ["sd", "sd3", "if", "unclip"])
+def test_layers_come_and_go_and_draw_the_same(family: str, checkpoint: Checkpoint, engine: Engine) -> None:
+    """What `--memory low` does on a GPU, with the CPU in its place."""
+    low = loaded(checkpoint(family))
+    offload_groups(low.pipelines.parts["base"].items(), "cpu")
+    nets = [part for part in low.pipelines.parts["base"].values() if isinstance(part, torch.nn.Module)]
+    hooked = [net for net in nets if any(hasattr(module, "_diffusers_hook") for module in net.modules())]
+    assert len(hooked) == len(nets) - ("vae" in low.pipelines.parts["base"])
+    assert (
+        draw(low, 16 if family == "if" else 64) - draw(engine(family), 16 if family == "if" else 64)
+    ).abs().max() <= 1e-5
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ import torch
 from checkpoints import build
 from PIL import Image
 
+from t2i.errors import UsageError
 from t2i.media.images import load_image, read_metadata
 from t2i.open.engine import DiffusersEngine
 from t2i.rng import generator
 from t2i.sampling import SampleRequest, by_stage
+from t2i.store.open_model import read_open_model
 
 KANDINSKY, KARLO = "kandinsky-prior+kandinsky", "unclip-variation"
 Engine = Callable[[str], DiffusersEngine]
@@ -81,6 +85,36 @@ def test_blends_go_from_one_picture_to_the_other(name: str, engine: Engine) -> N
 
 
 @pytest.mark.parametrize("name", [KARLO, KANDINSKY])
+def test_a_text_diff_turns_the_embedding_away_from_one_text_towards_another(
+    name: str, checkpoint: Checkpoint, engine: Engine
+) -> None:
+    model, picture = engine(name), pixels(photo())
+    frames = model.text_diff(picture, "a cat", "a dog", [0.0, 0.5, 1.0], [7, 7, 7], asked(name)).images
+    assert (frames[0] - model.variations(picture, [7], asked(name)).images[0]).abs().max() <= 1e-4
+    assert (frames[1] - frames[0]).abs().max() > 1e-4 and (frames[2] - frames[1]).abs().max() > 1e-4
+    back = model.text_diff(picture, "a dog", "a cat", [0.5], [7], asked(name)).images
+    assert (back[0] - frames[1]).abs().max() > 1e-4
+    # the last frame by diffusers itself: the difference of the texts, as long as the picture's embedding
+    whole = build(name.split("+")[0])
+    ids = whole.tokenizer(["a dog", "a cat"], padding="max_length", return_tensors="pt").input_ids
+    read = getattr(whole, "image_processor", None) or whole.feature_extractor
+    with torch.inference_mode():
+        dog, cat = torch.nn.functional.normalize(whole.text_encoder(ids).text_embeds, dim=-1)
+        z = whole.image_encoder(read(photo(), return_tensors="pt").pixel_values).image_embeds
+        d = (dog - cat)[None] * z.norm() / (dog - cat).norm()
+    noise = [generator("noise", 7, "base", 0)]
+    if name == KARLO:
+        steps = {"decoder_num_inference_steps": 2, "super_res_num_inference_steps": 2}
+        alone = whole(image_embeddings=d, generator=noise, output_type="np", **steps).images
+    else:
+        decoder = diffusers.KandinskyV22Pipeline.from_pretrained(checkpoint("kandinsky"), use_safetensors=True)
+        decoder.set_progress_bar_config(disable=True)
+        alone = decoder(d, whole.get_zero_embed(1), 64, 64, 2, generator=noise, output_type="np").images
+    levels = (frames[2].permute(1, 2, 0).numpy() + 1) * 127.5
+    assert np.abs(levels - 255 * alone[0]).max() <= 2
+
+
+@pytest.mark.parametrize("name", [KARLO, KANDINSKY])
 def test_the_command(name: str, checkpoint: Checkpoint, command: Command) -> None:
     photo(0).save("a.png")
     photo(1).save("b.png")
@@ -92,6 +126,12 @@ def test_the_command(name: str, checkpoint: Checkpoint, command: Command) -> Non
     assert read_metadata(two[0])["t2i"]["command"] == "vary"
     frames, _ = command("vary", "a.png", "--to", "b.png", "--frames", "3", "--seed", "7", *model, *steps)
     assert len(frames) == 3
+    texts = ("--from-text", "a cat", "--to-text", "a dog", "--theta", "0.5")
+    (moved,), _ = command("vary", "a.png", *texts, "--seed", "7", *model, *steps)
+    record = read_metadata(moved)["t2i"]["settings"]
+    assert record["text-diff"]["texts"] == ["a cat", "a dog"]
+    assert set(record["stages"]) == ({"base", "upsampler"} if name == KARLO else {"base"})  # no prior runs
+    assert command("sample", "--replay", moved, "--from", "a.png", *model)[0] == [f"{moved}: identical"]
     replay = ("sample", "--replay", two[1], "--from", "a.png", *model)
     assert command(*replay)[0] == [f"{two[1]}: identical"]
 
@@ -101,7 +141,7 @@ def test_the_command(name: str, checkpoint: Checkpoint, command: Command) -> Non
     [
         (("a cat",), "varies pictures without reading a text"),
         (("--strength", "0.5"), "draws all noise anew"),
-        (("--from-text", "a cat", "--to-text", "a dog"), "cannot move a picture from one text to another"),
+        (("--from-text", "a cat", "--to-text", "a dog", "--strength", "0.5"), "draws all noise anew"),
     ],
 )
 def test_what_only_our_models_do(
@@ -115,3 +155,20 @@ def test_karlo_varies_and_draws_nothing_else(checkpoint: Checkpoint, command: Co
     _, err = command("sample", "a cat", "--model", checkpoint(KARLO), code=2)
     assert "cannot draw from prompts" in err
     assert "It can make variations of a picture" in err
+
+
+def test_settings_of_a_prior_that_does_not_run(checkpoint: Checkpoint, command: Command) -> None:
+    photo().save("a.png")
+    model = "+".join(str(checkpoint(part)) for part in KANDINSKY.split("+"))
+    _, err = command("vary", "a.png", "--model", model, "--steps", "prior=2,base=2", code=2)
+    assert "--steps: the stage 'prior' does not run for this" in err
+
+
+def test_a_text_diff_takes_a_text_encoder_of_the_same_space(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint(KARLO), tmp_path / "karlo")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"text_encoder": ["transformers", "CLIPTextModel"]}))
+    model = read_open_model([folder])
+    model.check_can("t2i vary")
+    with pytest.raises(UsageError, match="cannot move a picture from one text to another"):
+        model.check_can("--from-text")
