@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from t2i.engine import Engine, Samples
     from t2i.sampling import SampleRequest
 
-MODES_OF_VARY = ("like", "blend", "text-diff")  # of `t2i vary`
+VARY_MODES = ("like", "blend", "text-diff")  # of `t2i vary`
 
 
 class Redrawn(Protocol):
@@ -102,7 +102,7 @@ def request_of(command: str, settings: dict[str, Any], sources: Sources) -> Redr
     if command == "inpaint":
         return _inpaint(_table(settings.get("inpaint")), sources)
     if command == "vary":
-        mode = next((mode for mode in MODES_OF_VARY if mode in settings), "")
+        mode = next((mode for mode in VARY_MODES if mode in settings), "")
         return _vary(mode, _table(settings.get(mode)), sources)
     rerank, prior, best_of = (settings.get(name) for name in ("rerank", "prior", "prior_best_of"))
     for number in (rerank, best_of):

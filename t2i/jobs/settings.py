@@ -104,8 +104,8 @@ def check_used(every: Iterable[Settings]) -> None:
     for pair in sorted(unused.keys() - {pair for settings in distinct for pair in settings.used}):
         option, stage = pair
         side = _size_text(unused[pair].table["size"])
-        what = f"--{option.replace('_', '-')}: the stage {stage!r} does not run for this, at --size {side}."
-        raise UsageError(what, f"Leave {stage} out; there run {', '.join(unused[pair].table['stages'])}.")
+        what = f"--{option.replace('_', '-')}: the stage {stage!r} does not run for what was asked."
+        raise UsageError(what, f"Leave it out: at --size {side} there run {', '.join(unused[pair].table['stages'])}.")
 
 
 def _group(table: dict[str, Any], negative: str) -> str:

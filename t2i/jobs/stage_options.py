@@ -66,7 +66,7 @@ def named_stages(
     named = [part.rpartition("=")[0].strip() for part in text.split(",") if "=" in part]
     if used:
         entries = [manifest.stage(name) for name in unused]
-        unused = [e.name for e in entries if any(e.name.startswith(n) or e.kind.startswith(n) for n in named)]
+        unused = [e.name for e in entries if any(n and n in (e.name[: len(n)], e.kind[: len(n)]) for n in named)]
     return used, unused
 
 

@@ -161,7 +161,7 @@ def test_settings_of_a_prior_that_does_not_run(checkpoint: Checkpoint, command: 
     photo().save("a.png")
     model = "+".join(str(checkpoint(part)) for part in KANDINSKY.split("+"))
     _, err = command("vary", "a.png", "--model", model, "--steps", "prior=2,base=2", code=2)
-    assert "--steps: the stage 'prior' does not run for this" in err
+    assert "--steps: the stage 'prior' does not run for what was asked" in err
 
 
 def test_a_text_diff_takes_a_text_encoder_of_the_same_space(checkpoint: Checkpoint, tmp_path: Path) -> None:
