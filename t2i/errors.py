@@ -30,6 +30,7 @@ CODES: dict[str, tuple[int, str]] = {
     "few": (EXIT_INPUT, "too few pictures for what is to be measured"),
     "recipe": (EXIT_INPUT, "two scores were not made in the same way and are not compared"),
     "image": (EXIT_INPUT, "a picture cannot be read"),
+    "mark": (EXIT_INPUT, "a mark of a picture is broken: of `t2i info`"),
     "bundle": (EXIT_INPUT, "a bundle is damaged, incomplete or not a bundle"),
     "mismatch": (EXIT_INPUT, "the stages of a bundle do not fit together"),
     "data": (EXIT_INPUT, "a training set cannot be used"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,10 +35,10 @@ class SourceImage:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of size, pixels and transparency: equal for equal pictures, in whatever file."""
-        alpha = self.picture.alpha
-        data = repr(self.image.size).encode() + self.image.tobytes() + (alpha.tobytes() if alpha else b"")
-        return hashlib.sha256(data).hexdigest()
+        """See `pixel_digest`."""
+        from t2i.media.image_file import pixel_digest
+
+        return pixel_digest(self.image, self.picture.alpha)
 
     @cached_property
     def tensor(self) -> Tensor:

@@ -20,6 +20,7 @@ from t2i.errors import InputError, UnavailableError
 from t2i.files import explain_os_error, read_bytes
 
 if TYPE_CHECKING:
+    from t2i.media.image_file import ImageFile
     from t2i.media.record import Record
 
 MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
@@ -127,53 +128,71 @@ def library() -> Any:
     return c2pa
 
 
-def read_credentials(path: Path, kind: str, trust: Path | None = None) -> dict[str, Any] | None:
-    """The Content Credentials of a picture file of format ``kind`` and whether they hold; None if it has none.
+def read_credentials(file: ImageFile, trust: Path | None = None) -> dict[str, Any] | None:
+    """The Content Credentials of a picture and whether they hold; None if it has none.
 
-    Keys: state (Trusted, Valid, Invalid, or "not checked" without the extra), signer, generator, actions, problems.
-    trust: PEM file of trusted roots. Raises InputError if it cannot be read.
+    Keys: state (Trusted, Valid, Invalid, or "not checked" without the extra), signer, generator, actions, source_types
+    (short names, those of the actions), ingredients (their relationships), problems. trust: PEM file of trusted roots.
+    Raises InputError if that cannot be used, UnavailableError if there is none of the library to use it.
     """
-    data = _read(path)
-    if not _is_signed(data, kind):
+    context = None if trust is None else _context(trust)
+    if not _is_signed(file):
         return None
+    said: dict[str, Any] = {"signer": None, "generator": None}
+    said |= {name: [] for name in ("actions", "source_types", "ingredients", "problems")}
     try:
         c2pa = library()
     except UnavailableError:
-        return {"state": "not checked", "signer": None, "generator": None, "actions": [], "problems": []}
-    settings: dict[str, Any] = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
-    if trust is not None:
-        settings["trust"] = {"trust_anchors": _read(trust).decode("utf-8", "replace")}
-        settings["verify"]["verify_trust"] = True
+        return {"state": "not checked", **said}
+    context = context or _context(None)
     try:
-        with c2pa.Reader(
-            MIME[kind], io.BytesIO(data), context=c2pa.Context(c2pa.Settings.from_dict(settings))
-        ) as reader:
+        with c2pa.Reader(MIME[file.format], io.BytesIO(file.data), context=context) as reader:
             table, state = json.loads(reader.json()), reader.get_validation_state()
-    except c2pa.C2paError as error:
-        return {"state": "Invalid", "signer": None, "generator": None, "actions": [], "problems": [str(error)]}
+    except (c2pa.C2paError, ValueError) as error:
+        return {"state": "Invalid", **said, "problems": [" ".join(str(error).split())[:300]]}
     active = table.get("manifests", {}).get(table.get("active_manifest"), {})
     signature, generators = active.get("signature_info", {}), active.get("claim_generator_info") or [{}]
     names = [signature.get("common_name"), signature.get("issuer")]
     actions = [
-        action.get("action")
+        action
         for assertion in active.get("assertions", [])
         if str(assertion.get("label")).startswith("c2pa.actions")
         for action in assertion.get("data", {}).get("actions", [])
     ]
+    types = [str(action["digitalSourceType"]).rsplit("/", 1)[-1] for action in actions if "digitalSourceType" in action]
     return {
         "state": state or "Invalid",
         "signer": ", ".join(name for name in names if name) or None,
         "generator": f"{generators[0].get('name', '')} {generators[0].get('version', '')}".strip() or None,
-        "actions": actions,
+        "actions": [action.get("action") for action in actions],
+        "source_types": types,
+        "ingredients": [used.get("relationship") for used in active.get("ingredients", [])],
         "problems": [status.get("code") for status in table.get("validation_status", [])],
     }
 
 
-def _is_signed(data: bytes, kind: str) -> bool:
+def _context(trust: Path | None) -> Any:
+    """The library's settings for reading: nothing is fetched. trust: PEM file of trusted roots."""
+    c2pa = library()
+    settings: dict[str, Any] = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
+    fault = InputError(f"{trust} holds no certificates.", "It is a PEM file of root certificates.")
+    if trust is not None:
+        text = _read(trust).decode("utf-8", "replace")
+        if "-----BEGIN CERTIFICATE-----" not in text:  # which the library would pass over
+            raise fault
+        settings["trust"] = {"trust_anchors": text}
+        settings["verify"]["verify_trust"] = True
+    try:
+        return c2pa.Context(c2pa.Settings.from_dict(settings))
+    except (c2pa.C2paError, ValueError) as error:
+        raise fault from error
+
+
+def _is_signed(file: ImageFile) -> bool:
     """Whether there are credentials: a PNG chunk caBX, a WebP chunk C2PA, or JPEG segments APP11 with a JUMBF box."""
-    if kind == "JPEG":
-        return b"jumb" in data and b"c2pa" in data
-    return (b"caBX" if kind == "PNG" else b"C2PA") in data
+    if file.format == "JPEG":
+        return any(name == b"\xeb" and b"jumb" in data and b"c2pa" in data for name, data in file.chunks())
+    return any(name == (b"caBX" if file.format == "PNG" else b"C2PA") for name, _ in file.chunks())
 
 
 def _algorithm(key: bytes) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,10 +111,35 @@ class ImageFile:
             return False
         return True
 
+    def chunks(self) -> Iterator[tuple[bytes, bytes]]:
+        """(name, contents) of the parts of the file: chunks of a PNG or WebP; of a JPEG the segments before its pixels,
+        named by their marker. The last one may be cut short."""
+        data, at = self.data, {"PNG": 8, "WEBP": 12, "JPEG": 2}[self.format]
+        while at + 8 <= len(data):
+            if self.format == "JPEG":
+                name, head, length = data[at + 1 : at + 2], 4, int.from_bytes(data[at + 2 : at + 4]) - 2
+                if data[at] != 0xFF or name == b"\xda" or length < 0:  # the pixels begin
+                    return
+                tail = 0
+            elif self.format == "PNG":
+                name, head, length = data[at + 4 : at + 8], 8, int.from_bytes(data[at : at + 4])
+                tail = 4
+            else:
+                name, head, length = data[at : at + 4], 8, int.from_bytes(data[at + 4 : at + 8], "little")
+                tail = length % 2
+            yield name, data[at + head : at + head + length]
+            at += head + length + tail
+
     def _check_sums(self) -> None:
         if self.format == "PNG":
             with Image.open(io.BytesIO(self.data), formats=["PNG"]) as image:
                 image.verify()
+
+
+def pixel_digest(image: Image.Image, alpha: Image.Image | None = None) -> str:
+    """sha256 of size, pixels and transparency: equal for equal pictures, in whatever file."""
+    data = repr(image.size).encode() + image.tobytes() + (alpha.tobytes() if alpha else b"")
+    return hashlib.sha256(data).hexdigest()
 
 
 def _open(data: bytes, name: str) -> Image.Image:
@@ -126,6 +153,8 @@ def _open(data: bytes, name: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise _too_many_pixels(name) from error
     except Image.UnidentifiedImageError as error:
+        if data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")) or (data[:4], data[8:12]) == (b"RIFF", b"WEBP"):
+            raise _unreadable(name, "it is damaged or cut short") from error
         hint = "Convert it to one of these."
         raise InputError(f"{name} is not a PNG, JPEG or WebP picture.", hint, "image") from error
     except Exception as error:

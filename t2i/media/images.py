@@ -15,7 +15,7 @@ from PIL import Image
 
 from t2i.errors import InternalError, UsageError
 from t2i.files import atomic_file
-from t2i.media.image_file import FORMATS, WHITE, ImageFile
+from t2i.media.image_file import FORMATS, WHITE, ImageFile, pixel_digest
 from t2i.media.metadata import metadata_for
 from t2i.media.record import Record
 
@@ -111,7 +111,8 @@ def save_image(
     """
     kind = check_suffix(path)
     data = io.BytesIO()
-    image.save(data, format=kind, **metadata_for(kind, record), **({"icc_profile": icc} if icc else {}))
+    pixels = pixel_digest(image) if kind == "PNG" and record is not None else None
+    image.save(data, format=kind, **metadata_for(kind, record, pixels), **({"icc_profile": icc} if icc else {}))
     whole: bytes | memoryview = data.getbuffer()
     if record is not None and record.signer is not None:  # last: the signature covers all other bytes
         whole = record.signer.sign(data.getvalue(), kind, record)

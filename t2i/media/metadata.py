@@ -1,8 +1,9 @@
 """Metadata of picture files: writing a record into PNG, JPEG and WebP, and reading what a file says about itself.
 
-PNG: text chunks ``parameters`` and ``t2i``, and XMP, before the pixels. JPEG and WebP: ``parameters`` in EXIF's
-UserComment, and XMP that contains the record. The XMP has IPTC's properties DigitalSourceType, AISystemUsed,
-AISystemVersionUsed and AIPromptInformation. Signatures are in `c2pa.py`, the formats of other tools in
+PNG: text chunks ``parameters``, ``t2i`` and ``t2i:pixels`` (their digest), and XMP, before the pixels. JPEG and WebP:
+``parameters`` in EXIF's UserComment, and XMP that contains the record. The XMP has IPTC's properties DigitalSourceType,
+AISystemUsed, AISystemVersionUsed and AIPromptInformation, an InstanceID made of the record's key, and for an edited
+picture DerivedFrom with that of its source. Signatures are in `c2pa.py`, the formats of other tools in
 `other_tools.py`.
 """
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 OURS = "urn:t2i:record:1"
+MEDIA_MANAGEMENT = "http://ns.adobe.com/xap/1.0/mm/"
+REFERENCE = "http://ns.adobe.com/xap/1.0/sType/ResourceRef#"
 USER_COMMENT, EXIF_IFD = 0x9286, 0x8769
 MAKE, MODEL, DESCRIPTION = 0x010F, 0x0110, 0x010E  # where ComfyUI's WebP files keep their graph
 UNICODE = b"UNICODE\0"
@@ -29,16 +32,21 @@ MAX_SEGMENT = 60_000  # a JPEG segment holds 65,533 bytes
 
 XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="{iptc}" xmlns:t2i="{ours}">
+<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="{iptc}"
+ xmlns:xmpMM="{media}" xmlns:stRef="{reference}" xmlns:t2i="{ours}">
 <Iptc4xmpExt:DigitalSourceType>{source}</Iptc4xmpExt:DigitalSourceType>
 <Iptc4xmpExt:AISystemUsed>{system}</Iptc4xmpExt:AISystemUsed>
 <Iptc4xmpExt:AISystemVersionUsed>{version}</Iptc4xmpExt:AISystemVersionUsed>
-{prompt}{record}</rdf:Description></rdf:RDF></x:xmpmeta>
+<xmpMM:InstanceID>{instance}</xmpMM:InstanceID>
+{derived}{prompt}{record}</rdf:Description></rdf:RDF></x:xmpmeta>
 <?xpacket end="r"?>"""
 
 
-def metadata_for(kind: str, record: Record | None) -> dict[str, Any]:
-    """Keyword arguments for Pillow's ``save``: quality, and ``record`` as the metadata of a file of format ``kind``."""
+def metadata_for(kind: str, record: Record | None, pixels: str | None = None) -> dict[str, Any]:
+    """Keyword arguments for Pillow's ``save``: quality, and ``record`` as the metadata of a file of format ``kind``.
+
+    pixels: their digest, for a PNG; the others are lossy, and what is read again is not what was saved.
+    """
     quality: dict[str, Any] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}.get(kind, {})
     if record is None:
         return quality
@@ -48,6 +56,8 @@ def metadata_for(kind: str, record: Record | None) -> dict[str, Any]:
         info = PngInfo()
         info.add_itxt("parameters", record.parameters())
         info.add_itxt("t2i", json.dumps(record.table(), ensure_ascii=False))
+        if pixels is not None:
+            info.add_text("t2i:pixels", pixels)
         info.add_itxt("XML:com.adobe.xmp", _xmp(record, with_record=False))
         return {"pnginfo": info}
     from PIL import Image
@@ -65,8 +75,8 @@ def read_tags(image: Image.Image) -> dict[str, Any]:
     """What an opened picture says about itself; None for what is not there.
 
     Keys: t2i (our record), parameters (the text that other tools read), generator (the settings of another tool, see
-    `other_tools`), digital_source_type (short name), ai_system, damaged (whether there is a record of ours that cannot
-    be read).
+    `other_tools`), digital_source_type (short name), ai_system, instance_id (of XMP), pixels (the digest that they had
+    when they were saved), damaged (whether there is a record of ours that cannot be read).
     """
     text = getattr(image, "text", {}) if image.format == "PNG" else {}
     xmp = text.get("XML:com.adobe.xmp") or image.info.get("xmp") or ""
@@ -92,6 +102,8 @@ def read_tags(image: Image.Image) -> dict[str, Any]:
         "generator": generator,
         "digital_source_type": source.rsplit("/", 1)[-1] if source else None,
         "ai_system": _tag(xmp, "Iptc4xmpExt:AISystemUsed"),
+        "instance_id": _tag(xmp, "xmpMM:InstanceID"),
+        "pixels": text.get("t2i:pixels"),
         "damaged": bool(record) and ours is None,
     }
 
@@ -120,15 +132,28 @@ def _xmp(record: Record, with_record: bool) -> str:
     if not record.private and len(record.prompt.encode()) <= MAX_SEGMENT // 8:
         text = html.escape("".join(c if c.isprintable() else " " for c in record.prompt))
         prompt = f"<Iptc4xmpExt:AIPromptInformation>{text}</Iptc4xmpExt:AIPromptInformation>\n"
+    derived = ""
+    if record.parent_id:
+        reference = f"<stRef:instanceID>{_element(record.parent_id)}</stRef:instanceID>"
+        derived = f'<xmpMM:DerivedFrom rdf:parseType="Resource">{reference}</xmpMM:DerivedFrom>\n'
     return XMP.format(
         iptc=IPTC,
+        media=MEDIA_MANAGEMENT,
+        reference=REFERENCE,
         ours=OURS,
+        instance=_element(record.instance_id),
+        derived=derived,
         source=record.source_uri,
-        system=html.escape("".join(c for c in f"t2i ({record.model})" if c.isprintable())),
+        system=_element(f"t2i ({record.model})"),
         version=__version__,
         prompt=prompt,
         record=ours,
     )
+
+
+def _element(text: str) -> str:
+    """Text for an XML element, without characters that XML does not allow."""
+    return html.escape("".join(c for c in text if c.isprintable()))
 
 
 def _tag(xmp: str, name: str) -> str | None:

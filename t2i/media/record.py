@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 SCHEMA = 1  # version of the record
+OURS = "urn:t2i:picture:"  # before the key, the name of a picture in XMP
+MAX_ID = 200  # characters of another tool's name for a picture
 MAX_RECORD = 1 << 20  # characters; ours have a few thousand
 
 
@@ -53,6 +55,19 @@ class Record:
     def source_uri(self) -> str:
         """``source_type`` as a URI of IPTC's vocabulary."""
         return SOURCE_TYPES + self.source_type
+
+    @property
+    def instance_id(self) -> str:
+        """What XMP calls this picture."""
+        return OURS + self.key
+
+    @property
+    def parent_id(self) -> str | None:
+        """What XMP calls the picture that this one was made from; None where that has no name."""
+        source = self.source or {}
+        ours = source.get("t2i")
+        found = OURS + str(ours.get("key", "")) if isinstance(ours, dict) else source.get("instance_id")
+        return str(found)[:MAX_ID] if found else None
 
     def table(self) -> dict[str, Any]:
         """The record as JSON, in the file and in ``--json``."""
@@ -109,6 +124,10 @@ KNOWN_TYPES = frozenset(
     + ["digitalCreation", "dataDrivenMedia", "virtualRecording", "humanEdits", "screenCapture"]
     + ["negativeFilm", "positiveFilm", "print"]
 )
+#: those of pictures that a program without a camera made in whole or in part
+SYNTHETIC_TYPES = frozenset(
+    [GENERATED, "compositeWithTrainedAlgorithmicMedia", "algorithmicMedia", "compositeSynthetic", "dataDrivenMedia"]
+)
 
 
 @cache
@@ -143,7 +162,8 @@ def carried(tags: dict[str, Any]) -> dict[str, Any] | None:
     """
     if tags.get("t2i"):
         return {"t2i": {key: value for key, value in tags["t2i"].items() if key != "source"}}
-    kept = {key: tags.get(key) for key in ("parameters", "generator", "digital_source_type", "ai_system")}
+    names = ("parameters", "generator", "digital_source_type", "ai_system", "instance_id")
+    kept = {key: tags.get(key) for key in names}
     return {key: value for key, value in kept.items() if value} or None
 
 

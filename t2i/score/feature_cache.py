@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import sqlite3
-import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -54,7 +53,7 @@ class FeatureCache:
     def get(self, key: str) -> PictureFeatures | None:
         if self._db is None:
             return None
-        with suppress(sqlite3.Error, zipfile.BadZipFile, ValueError, KeyError, TypeError, OSError, EOFError):
+        with suppress(Exception):  # numpy, zipfile and zlib raise nearly anything for damaged bytes
             row = self._db.execute("SELECT data FROM seen WHERE key = ?", (key,)).fetchone()
             return _unpack(row[0]) if row else None
         return None

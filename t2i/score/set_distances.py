@@ -114,9 +114,11 @@ def load_stats(path: Path) -> FeatureStats:
         for array in (mu, sigma, *(() if features is None else (features,))):
             if not bool((np.abs(array) <= MAX_VALUE).all()):  # NaN, too
                 raise ValueError("it holds what is no number, or much too large")
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"cannot read {path}: {explain_os_error(error)}.") from error
-    except (ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
+    except Exception as error:  # numpy, zipfile and zlib raise nearly anything for a damaged archive
         raise InputError(f"{path} holds no statistics that can be read.", "Make it again with --save-stats.") from error
     return FeatureStats(mu, sigma, n, features, recipe.extractor)
 

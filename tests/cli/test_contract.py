@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import t2i
 from t2i.cli.app import run
@@ -134,6 +136,9 @@ def cases(place: Path, patch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[st
     draw = ["--model", "tiny", "--device", "cpu", "--size", "16"]
     (place / "empty").mkdir()
     (place / "no.png").write_text("no picture")
+    info = PngInfo()
+    info.add_text("t2i", "{}")
+    Image.new("RGB", (8, 8)).save(place / "forged.png", pnginfo=info)
     (place / "p.txt").write_bytes(b"a\xff\xfe")
     shutil.copytree(place.parent / "home" / "models" / "tiny", place / "hurt")
     weights = place / "hurt" / "base" / "model.safetensors"
@@ -144,6 +149,7 @@ def cases(place: Path, patch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[st
     yield "prompt", ["sample", ""]
     yield "input", ["sample", "-f", "p.txt"]
     yield "image", ["info", "no.png"]
+    yield "mark", ["info", "forged.png"]
     yield "bundle", ["sample", CAT, "--model", "hurt", "--device", "cpu"]
     yield "mismatch", ["sample", CAT, "--model", "misfit", "--device", "cpu"]
     yield "data", ["train", "--data", "empty", "--out", "new", "--device", "cpu"]
@@ -241,13 +247,12 @@ def test_models_verify_looks_at_every_model(studio: Path, capsys: pytest.Capture
 
 
 def test_info_of_pictures_that_say_little(studio: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from PIL import Image
-
     Image.new("RGB", (8, 8)).save("bare.png")
     assert run(["info", "bare.png"]) == 0
     out, err = capsys.readouterr()
-    assert out == "bare.png: PNG, 8x8\n"
-    assert "it says nothing" in err
+    assert out.startswith("bare.png: PNG, 8x8\nmarks:\n")
+    assert out.count(": absent\n") == 3 and "valid" not in out
+    assert err == ""
     record = Record("0" * 32, "sample", "[/red]\x1b[31m\u202e", 7, "m", "0" * 64, (8, 8))
     save_image(Image.new("RGB", (8, 8)), Path("odd.png"), record)
     assert run(["info", "odd.png"]) == 0

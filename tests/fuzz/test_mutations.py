@@ -25,7 +25,7 @@ from t2i.media.images import read_metadata
 
 MUTATIONS = 100  # of each kind of file
 SECONDS = 120  # for one command on a busy machine; each takes far less than one
-DOCUMENTED = {0, 2, 3, 4, 5}  # 1 is a gate's verdict, which `judge` allows; 70 is a fault of ours
+DOCUMENTED = {0, 2, 3, 4, 5}  # 1 is the verdict of a gate or a replay, which `judge` allows; 70 is a fault of ours
 TOKENS = [
     b"1e999", b"-1e308", b"9" * 400, b"-1", b"0", b"NaN", b"null", b"true", b'"', b"{}", b"[]", b"[" * 3000,
     b'"\\ud800"', b"\\u0000", b"\0", b"\xff", b"\xe2\x80\xa8", b"\n", b",", b":", b"../../x", b"/dev/zero",
@@ -119,7 +119,8 @@ def bench(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     rows = [{"prompt": f"cat {i}", "lang": "en", "task": "count", "side": "train", "expect": expect} for i in range(2)]
     (here / "suite.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (here / "suite.csv").write_text('Prompts,Category\n"a cat, twice",x\na dog,y\n')
-    (here / "metadata.jsonl").write_text('{"file_name": "good.png", "prompt": "a cat"}\n')
+    caption = "a cat that sits in the snow beside a red house, with a small dog far behind it, in the evening"
+    (here / "metadata.jsonl").write_text(json.dumps({"file_name": "good.png", "prompt": caption}) + "\n")
     assert run(["score", "good.png", "good.jpg", "good.webp", *EYE, "--save-baseline", "good.json", "-q"]) == 0
     assert run(["score", "good.png", "good.jpg", *EYE, "--against", "good.webp", "-q"]) == 3
     assert run(["score", "good.png", "good.jpg", *EYE, "--save-stats", "good.npz", "-q"]) == 0
@@ -179,7 +180,7 @@ def test_damaged_files(bench: Bench, kind: str) -> None:
         (bench.place / name).write_bytes(make(bench.place, rng))
         every = commands or [rng.choice(pictures(bench, name))]
         for args in every:
-            bench.judge(f"{kind} {number}", *args, verdicts="--baseline" in args)
+            bench.judge(f"{kind} {number}", *args, verdicts="--baseline" in args or "--replay" in args)
     assert len(bench.counts) > 1, f"only {bench.counts}: the damage is never seen, or nothing survives it"
     assert sum(bench.counts.values()) >= MUTATIONS
 

@@ -77,3 +77,18 @@ def test_a_file_of_unknown_origin_is_refused(tmp_path: Path) -> None:
             load_stats(tmp_path / "odd.npz")
     with pytest.raises(InputError, match="resize"):
         require_same_recipe(ScoreRecipe(NETWORK), ScoreRecipe(replace(NETWORK, resize="bicubic")), "s.npz")
+
+
+def test_a_damaged_file_is_an_input_error(tmp_path: Path) -> None:
+    """zipfile, zlib and numpy each raise their own errors, by where the damage is."""
+    rng = np.random.default_rng(0)
+    save_stats(tmp_path / "s.npz", feature_stats(rng.normal(size=(6, 3)), NETWORK))
+    whole, read = (tmp_path / "s.npz").read_bytes(), 0
+    for at in range(0, len(whole), 2):
+        (tmp_path / "odd.npz").write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+        try:
+            load_stats(tmp_path / "odd.npz")
+            read += 1
+        except InputError:
+            continue
+    assert 0 < read < len(whole) // 4
