@@ -50,7 +50,7 @@ class Watermark:
 
 
 @dataclass(frozen=True)
-class Result:
+class Survival:
     """psnr: mean over the pictures, dB. found: change -> share of the marked pictures that were recognised.
     alarms: unmarked pictures, changed or not, that were recognised; tried: how many there were."""
 
@@ -117,7 +117,7 @@ def recognised(read: Callable[[NDArray[np.uint8]], NDArray[Any]], image: Image.I
     return any(int((np.asarray(read(_bgr(one)), float).round() == KEY).sum()) >= NEEDED for one in readings)
 
 
-def measure(watermark: Watermark, pictures: Sequence[Image.Image]) -> Result:
+def measure(watermark: Watermark, pictures: Sequence[Image.Image]) -> Survival:
     """Mark, change and read the pictures."""
     some = pictures[: watermark.limit]
     marked = [watermark.mark(picture) for picture in some]
@@ -126,7 +126,7 @@ def measure(watermark: Watermark, pictures: Sequence[Image.Image]) -> Result:
         for name, change in CHANGES.items()
     }
     alarms = sum(watermark.found(change(picture, i)) for change in CHANGES.values() for i, picture in enumerate(some))
-    return Result(float(np.mean([psnr(*pair) for pair in zip(some, marked, strict=True)])), found, alarms,
+    return Survival(float(np.mean([psnr(*pair) for pair in zip(some, marked, strict=True)])), found, alarms,
                   len(CHANGES) * len(some))  # fmt: skip
 
 
@@ -193,7 +193,7 @@ def renders(count: int, sprites: Path | None) -> list[Image.Image]:
     return [to_pil(pixels) for pixels in world.batch(0, range(count), 256).pixels]
 
 
-def table(rows: dict[str, Result]) -> str:
+def table(rows: dict[str, Survival]) -> str:
     """The table of docs/provenance.md."""
     heads = ["watermark", "PSNR, dB", *CHANGES, "false alarms", "fit"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]

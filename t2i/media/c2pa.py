@@ -27,6 +27,9 @@ MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 #: C2PA's signing algorithm by elliptic curve
 CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
 
+#: what C2PA calls it, the file, and its format
+Ingredient = tuple[dict[str, str], bytes, str]
+
 
 @dataclass(frozen=True)
 class Signer:
@@ -76,31 +79,44 @@ class Signer:
         return replace(self, inputs=inputs)
 
     def sign(self, data: bytes, kind: str, record: Record | None) -> bytes:
-        """The signed file. data: a file of format ``kind``. Raises InputError if the library refuses."""
+        """The signed file. data: a file of format ``kind``. Raises InputError if the library refuses.
+
+        The credentials of ingredients travel along. Where they are so damaged that the library cannot take them in, the
+        ingredients go without: a picture that was drawn is not lost for the fault of another file.
+        """
         c2pa = library()
-        signed = io.BytesIO()
         try:
-            context = c2pa.Context(c2pa.Settings.from_dict({"builder": {"thumbnail": {"enabled": False}}}))
-            # None: no time stamp server
-            info = c2pa.C2paSignerInfo(self.algorithm, self.certificates, self.key, None)
-            with c2pa.Signer.from_info(info) as signer, c2pa.Builder(self._manifest(record), context) as builder:
-                for table, data_of, its_kind in self._ingredients():
-                    builder.add_ingredient(json.dumps(table), MIME[its_kind], io.BytesIO(data_of))
-                builder.sign(signer, MIME[kind], io.BytesIO(data), signed)
+            try:
+                return self._sign(data, kind, record, self._ingredients())
+            except c2pa.C2paError:
+                if self.parent is None and not self.inputs:
+                    raise
+                return self._sign(data, kind, record, self._ingredients(without_credentials=True))
         except c2pa.C2paError as error:
             hint = "A certificate for C2PA has CA:false, digitalSignature and emailProtection."
             raise InputError(f"the picture cannot be signed: {' '.join(str(error).split())[:300]}.", hint) from error
+
+    def _sign(self, data: bytes, kind: str, record: Record | None, ingredients: list[Ingredient]) -> bytes:
+        c2pa = library()
+        signed = io.BytesIO()
+        context = c2pa.Context(c2pa.Settings.from_dict({"builder": {"thumbnail": {"enabled": False}}}))
+        # None: no time stamp server
+        info = c2pa.C2paSignerInfo(self.algorithm, self.certificates, self.key, None)
+        with c2pa.Signer.from_info(info) as signer, c2pa.Builder(self._manifest(record), context) as builder:
+            for table, data_of, its_kind in ingredients:
+                builder.add_ingredient(json.dumps(table), MIME[its_kind], io.BytesIO(data_of))
+            builder.sign(signer, MIME[kind], io.BytesIO(data), signed)
         return signed.getvalue()
 
-    def _ingredients(self) -> list[tuple[dict[str, str], bytes, str]]:
-        out = []
+    def _ingredients(self, without_credentials: bool = False) -> list[Ingredient]:
+        out: list[Ingredient] = []
         if self.parent is not None:
             table = {"relationship": "parentOf", "instance_id": "parent", "title": "the picture edited"}
             out.append((table, *self.parent))
         for i, given in enumerate(self.inputs):
             table = {"relationship": "inputTo", "instance_id": f"input{i}", "title": "a picture the model was shown"}
             out.append((table, *given))
-        return out
+        return [(table, _pixels_of(data), "PNG") for table, data, _ in out] if without_credentials else out
 
     def _manifest(self, record: Record | None) -> dict[str, Any]:
         from t2i.media.record import GENERATED, SOURCE_TYPES
@@ -193,6 +209,15 @@ def _is_signed(file: ImageFile) -> bool:
     if file.format == "JPEG":
         return any(name == b"\xeb" and b"jumb" in data and b"c2pa" in data for name, data in file.chunks())
     return any(name == (b"caBX" if file.format == "PNG" else b"C2PA") for name, _ in file.chunks())
+
+
+def _pixels_of(data: bytes) -> bytes:
+    """A picture file written anew as a PNG, without anything but its pixels."""
+    from t2i.media.image_file import ImageFile
+
+    file = io.BytesIO()
+    ImageFile.of(data, "the source").decode().image.save(file, "PNG")
+    return file.getvalue()
 
 
 def _algorithm(key: bytes) -> str:

@@ -21,7 +21,7 @@ NAMES = {"record": "record of t2i", "source_type": "digital source type (IPTC)",
 
 
 @dataclass(frozen=True)
-class Mark:
+class FoundMark:
     """state: valid; broken (cannot be read, or is not true of this picture); unchecked (there, but what would check it
     is not installed); absent (never there, or stripped). says: more about it, for people."""
 
@@ -39,7 +39,7 @@ class Examined:
     """
 
     facts: dict[str, Any]
-    marks: dict[str, Mark]
+    marks: dict[str, FoundMark]
     synthetic: bool | None
     fault: InputError | None
 
@@ -66,37 +66,37 @@ def examine(path: Path, trust: Path | None = None) -> Examined:
     return Examined(facts, marks, _synthetic(facts, marks), fault)
 
 
-def _record(facts: dict[str, Any], picture: LoadedImage | None) -> Mark:
+def _record(facts: dict[str, Any], picture: LoadedImage | None) -> FoundMark:
     if facts["damaged"]:
-        return Mark("broken", "it cannot be read")
+        return FoundMark("broken", "it cannot be read")
     if facts["t2i"] is None:
         tools = (facts["ai_system"], (facts["generator"] or {}).get("tool"))
         by_us = any(str(tool).startswith("t2i") for tool in tools)
-        return Mark("absent", "though the rest says that t2i made it" if by_us else "")
+        return FoundMark("absent", "though the rest says that t2i made it" if by_us else "")
     if facts["pixels"] is None:
-        return Mark("valid", "it can be read; whether the pixels are its own cannot be told")
+        return FoundMark("valid", "it can be read; whether the pixels are its own cannot be told")
     if picture is None:
-        return Mark("broken", "the pixels cannot be read")
+        return FoundMark("broken", "the pixels cannot be read")
     if facts["pixels"] != pixel_digest(picture.image, picture.alpha):
-        return Mark("broken", "the pixels were changed after it was written, or it was copied from another picture")
-    return Mark("valid", "the pixels are those that it was written for")
+        return FoundMark("broken", "the pixels were changed after it was written, or it is another picture's")
+    return FoundMark("valid", "the pixels are those that it was written for")
 
 
-def _source_type(facts: dict[str, Any]) -> Mark:
+def _source_type(facts: dict[str, Any]) -> FoundMark:
     term = facts["digital_source_type"]
     if term is None:
-        return Mark("absent", "" if facts["t2i"] is None else "though t2i writes one with each record")
+        return FoundMark("absent", "" if facts["t2i"] is None else "though t2i writes one with each record")
     if term not in KNOWN_TYPES:
-        return Mark("broken", f"{term} is no term of IPTC's list")
+        return FoundMark("broken", f"{term} is no term of IPTC's list")
     ours = (facts["t2i"] or {}).get("source_type", term)
-    return Mark("valid", term) if ours == term else Mark("broken", f"{term}, but the record says {ours}")
+    return FoundMark("valid", term) if ours == term else FoundMark("broken", f"{term}, but the record says {ours}")
 
 
-def _credentials(claim: dict[str, Any] | None) -> Mark:
+def _credentials(claim: dict[str, Any] | None) -> FoundMark:
     if claim is None:
-        return Mark("absent", "")
+        return FoundMark("absent", "")
     if claim["state"] == "not checked":
-        return Mark("unchecked", "needs the library c2pa: pip install 't2i[c2pa]'")
+        return FoundMark("unchecked", "needs the library c2pa: pip install 't2i[c2pa]'")
     said = {
         "Trusted": ["unchanged since it was signed, by a trusted signer"],
         "Valid": ["unchanged since it was signed; the signer is not known"],
@@ -104,15 +104,15 @@ def _credentials(claim: dict[str, Any] | None) -> Mark:
     said += [f"signed by {claim['signer']}"] if claim["signer"] else []
     lists = (claim["actions"], claim["ingredients"], claim["problems"])
     said += [", ".join(map(str, words)) for words in lists if words]
-    return Mark("valid" if claim["state"] in ("Trusted", "Valid") else "broken", "; ".join(said))
+    return FoundMark("valid" if claim["state"] in ("Trusted", "Valid") else "broken", "; ".join(said))
 
 
-def _synthetic(facts: dict[str, Any], marks: dict[str, Mark]) -> bool | None:
+def _synthetic(facts: dict[str, Any], marks: dict[str, FoundMark]) -> bool | None:
     terms = {
         "record": [(facts["t2i"] or {}).get("source_type")],
         "source_type": [facts["digital_source_type"]],
         "c2pa": (facts["c2pa"] or {}).get("source_types", []),
     }
-    said = [term for name, some in terms.items() if marks[name].state == "valid" for term in some]
+    said = [str(term) for name, some in terms.items() if marks[name].state == "valid" for term in some]
     known = [term in SYNTHETIC_TYPES for term in said if term in KNOWN_TYPES]
     return any(known) if known else None

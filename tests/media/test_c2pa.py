@@ -147,6 +147,19 @@ def test_an_edited_picture_names_its_parent(signer: Signer, tmp_path: Path) -> N
     assert (claim["state"], claim["actions"]) == ("Valid", ["c2pa.opened", "c2pa.edited"])
 
 
+def test_a_source_with_damaged_credentials_is_named_without_them(signer: Signer, tmp_path: Path) -> None:
+    """The library refuses to take in what it cannot parse. The new picture must not be lost for that."""
+    parent, path = tmp_path / "parent.png", tmp_path / "x.png"
+    save_image(picture(), parent, replace(RECORD, signer=signer))
+    for old, new in ((b"c2pa.actions", b"c2pa.\xff\xff\xff\xff\xff\xff\xff"), (b"jumd", b"juno"), (b"jumb", b"tomb")):
+        data = rewritten(parent.read_bytes(), old, new)
+        for its_signer in (signer.with_parent(data, "PNG"), signer.with_inputs((data, "PNG"))):
+            save_image(picture(), path, replace(RECORD, signer=its_signer))
+            claim = read_credentials(ImageFile.read(path))
+            assert claim is not None and claim["state"] == "Valid"
+            assert len(claim["ingredients"]) == 1
+
+
 def test_keys_that_cannot_sign(certs: Path, tmp_path: Path) -> None:
     (tmp_path / "none.pem").write_text("no key")
     for cert, key, sentence in (

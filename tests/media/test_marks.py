@@ -102,6 +102,14 @@ def test_marks_that_contradict_one_another(tmp_path: Path) -> None:
     assert "the record says trainedAlgorithmicMedia" in examine(path).marks["source_type"].says
 
 
+@pytest.mark.parametrize("value", [None, 7, ["a"], {"a": 1}, "\u0000"])
+def test_a_record_may_say_anything(tmp_path: Path, value: Any) -> None:
+    info = PngInfo()
+    info.add_itxt("t2i", json.dumps({**RECORD.table(), "source_type": value}))
+    picture().save(tmp_path / "x.png", pnginfo=info)
+    assert examine(tmp_path / "x.png").synthetic is None
+
+
 def test_what_is_left_names_what_was_stripped(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     for kept, states_, mark in (
