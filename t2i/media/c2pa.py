@@ -169,18 +169,18 @@ def read_credentials(file: ImageFile, trust: Path | None = None) -> dict[str, An
     active = table.get("manifests", {}).get(table.get("active_manifest"), {})
     signature, generators = active.get("signature_info", {}), active.get("claim_generator_info") or [{}]
     names = [signature.get("common_name"), signature.get("issuer")]
-    actions = [
-        action
+    lists = [
+        assertion["data"].get("actions", [])
         for assertion in active.get("assertions", [])
-        if str(assertion.get("label")).startswith("c2pa.actions")
-        for action in assertion.get("data", {}).get("actions", [])
+        if str(assertion.get("label")).startswith("c2pa.actions") and isinstance(assertion.get("data"), dict)
     ]
+    actions = [action for part in lists if isinstance(part, list) for action in part if isinstance(action, dict)]
     types = [str(action["digitalSourceType"]).rsplit("/", 1)[-1] for action in actions if "digitalSourceType" in action]
     return {
         "state": state or "Invalid",
         "signer": ", ".join(name for name in names if name) or None,
         "generator": f"{generators[0].get('name', '')} {generators[0].get('version', '')}".strip() or None,
-        "actions": [action.get("action") for action in actions],
+        "actions": [str(action.get("action")) for action in actions],
         "source_types": types,
         "ingredients": [used.get("relationship") for used in active.get("ingredients", [])],
         "problems": [status.get("code") for status in table.get("validation_status", [])],

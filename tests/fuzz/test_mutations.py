@@ -13,6 +13,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -33,6 +34,7 @@ TOKENS = [
 ]  # fmt: skip
 DRAW = ["--model", "tiny", "--device", "cpu", "-q"]
 EYE = ["--extractor", "clip:tiny", "--device", "cpu"]
+SIGN = ["--sign-cert", "cert.pem", "--sign-key", "key.pem"]
 CAT = "a cat in the snow"
 GOOD = ["good.png", "good.jpg", "good.webp"]
 
@@ -124,6 +126,11 @@ def bench(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert run(["score", "good.png", "good.jpg", "good.webp", *EYE, "--save-baseline", "good.json", "-q"]) == 0
     assert run(["score", "good.png", "good.jpg", *EYE, "--against", "good.webp", "-q"]) == 3
     assert run(["score", "good.png", "good.jpg", *EYE, "--save-stats", "good.npz", "-q"]) == 0
+    if find_spec("c2pa") and find_spec("cryptography"):
+        from certificates import write_certificates
+
+        write_certificates(here)
+        assert run(["sample", CAT, "--init", "good.jpg", "--seed", "7", "-o", "signed.jpg", *DRAW, *SIGN]) == 0
     capsys.readouterr()
     return Bench(here, capsys)
 
@@ -154,12 +161,21 @@ def damaged(name: str) -> Callable[[Path, random.Random], bytes]:
     return lambda place, rng: mutated((place / name).read_bytes(), rng)
 
 
+def signed(place: Path, rng: random.Random) -> bytes:
+    """A picture with damaged Content Credentials: not its first bytes, which would only make it no picture."""
+    data = (place / "signed.jpg").read_bytes()
+    return data[:20] + mutated(data[20:], rng)
+
+
 SUITE = ["--model", "tiny", "--size", "16", "--steps", "1", "-n", "1", "-o", "new", *EYE, "-q"]
 #: kind -> (the damaged file, what makes it, the commands that read it)
 KINDS: dict[str, tuple[str, Callable[[Path, random.Random], bytes], list[list[str]]]] = {
     "png": ("odd.png", damaged("good.png"), []),
     "jpeg": ("odd.jpg", damaged("good.jpg"), []),
     "webp": ("odd.webp", damaged("good.webp"), []),
+    "signed": ("odd.jpg", signed, [
+        ["info", "odd.jpg", "--json"], ["upscale", "odd.jpg", "--scale", "2", "-o", "new", *DRAW, *SIGN],
+    ]),
     "record": ("odd.png", record_in, []),
     "prompts": ("odd.txt", damaged("good.txt"), [["sample", "-f", "odd.txt", "--size", "16", "-o", "new", *DRAW]]),
     "jobs": ("odd.jsonl", damaged("good.jsonl"), [["sample", "-f", "odd.jsonl", "--size", "16", "-o", "new", *DRAW]]),
@@ -175,6 +191,8 @@ KINDS: dict[str, tuple[str, Callable[[Path, random.Random], bytes], list[list[st
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_files(bench: Bench, kind: str) -> None:
     name, make, commands = KINDS[kind]
+    if kind == "signed" and not (bench.place / "signed.jpg").exists():
+        pytest.skip("the extra c2pa is not installed")
     for number in range(MUTATIONS):
         rng = random.Random(f"{kind} {number}")
         (bench.place / name).write_bytes(make(bench.place, rng))
