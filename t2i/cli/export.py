@@ -9,7 +9,7 @@ import typer
 
 from t2i.cli import options as opt
 from t2i.cli.ui import UI
-from t2i.errors import check_choice
+from t2i.errors import UsageError, check_choice
 from t2i.jobs.reporter import safe
 
 FORMATS = ("open_clip",)
@@ -30,12 +30,16 @@ def export(
 ) -> None:
     """Write a model's CLIP as a folder that open_clip reads, with its tokenizer and the way pictures are prepared."""
     check_choice("to", to, FORMATS)
-    from t2i.store.bundle import read_bundle
-    from t2i.store.registry import resolve
+    from t2i.store.bundle import Bundle
+    from t2i.store.models import find_model
     from t2i.train.open_clip_export import export_open_clip
 
     ui: UI = ctx.obj
-    files = export_open_clip(read_bundle(resolve(model)), output)
+    stored = find_model(model)
+    if not isinstance(stored, Bundle):
+        hint = f"Its parts are in {stored.main.path}, for the libraries that it was made for."
+        raise UsageError(f"{stored.name} is no model of ours, and only the CLIP of ours is exported.", hint)
+    files = export_open_clip(stored, output)
     if ui.json:
         ui.record({"exported": model, "to": to, "path": str(output), "files": [file.name for file in files]})
     else:

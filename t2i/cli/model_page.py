@@ -10,6 +10,7 @@ from t2i.jobs.reporter import safe
 
 if TYPE_CHECKING:
     from t2i.cli.ui import UI
+    from t2i.store.manifest import Manifest
     from t2i.store.parts import ModelPart
 
 CARD_LINES = 40  # of a publisher's card
@@ -72,9 +73,10 @@ def show_folder(ui: UI, folder: Path) -> None:
     lock = read_lock(folder) if (folder / LOCK).is_file() else None
     parts = folder_parts(folder)
     cls = str(read_table(folder / INDEX).get("_class_name")) if (folder / INDEX).is_file() else None
-    fault, can = None, list[str]()
+    fault, can, drawn = None, list[str](), ""
     try:
-        can = abilities(read_model(folder))
+        model = read_model(folder)
+        can, drawn = abilities(model), _drawn(model.manifest)
     except InputError as error:
         can, fault = (["--lora"], None) if is_lora(folder) else ([], error.message)
     name = lock.repo if lock else folder.resolve().name
@@ -96,6 +98,8 @@ def show_folder(ui: UI, folder: Path) -> None:
         numbers = f"  {_count(part.parameters)}  {types}  {part.bytes / 1e6:.1f} MB" if part.parameters else ""
         ui.line(safe(f"  {part.name} ({part.what}){numbers}"))
     ui.line(f"  {_sum(parts)}")
+    if drawn:
+        ui.line(safe(f"  {drawn}"))
     ui.line(safe(f"  can be used with {', '.join(can)}" if fault is None else f"  {fault}"))
     card = folder / "README.md"
     if card.is_file():
@@ -105,6 +109,15 @@ def show_folder(ui: UI, folder: Path) -> None:
             ui.line(safe(line))
         if len(lines) > CARD_LINES:
             ui.line(safe(f"… {len(lines) - CARD_LINES} more lines in {card}"))
+
+
+def _drawn(manifest: Manifest) -> str:
+    """The size and the dials of a picture unless told otherwise; "" for a model that draws none."""
+    if not manifest.sizes or not manifest.of_kind("base"):
+        return ""
+    defaults = manifest.of_kind("base")[0].defaults
+    guided = f", guidance {defaults.guidance:g}" if defaults.guidance is not None else ""
+    return f"unless told otherwise: {manifest.size} px, {defaults.steps} steps{guided}"
 
 
 def _totals(parts: list[ModelPart]) -> dict[str, Any]:

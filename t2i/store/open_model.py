@@ -27,19 +27,20 @@ FAMILY = "diffusers"
 UNCLIP, IF_SUPER = "UnCLIPPipeline", "IFSuperResolutionPipeline"
 UNCLIP_VARIATION = "UnCLIPImageVariationPipeline"
 JOINT_TEXT = "CLIPTextModelWithProjection"  # whose embeddings of texts lie among those of pictures
-#: option or command -> what it takes a model to do
+OURS = "small can, and models that are trained like it."
+#: option or command -> what it takes a model to do, and what to use in place of one that cannot
 FEATURES = {
-    "t2i sample": "draw from prompts",
-    "--init": "start from a picture",
-    "t2i inpaint": "repaint a part of a picture",
-    "t2i inpaint without a prompt": "remove what is masked without being told what to paint",
-    "--mask-text": "find things in a picture",
-    "t2i upscale": "enlarge pictures",
-    "t2i vary": "make variations of a picture",
-    "--from-text": "move a picture from one text to another",
-    "--rerank": "compare pictures with texts",
-    "--prior": "draw without its prior",
-    "--prior-best-of": "choose among embeddings",
+    "t2i sample": ("draw from prompts", "Name one that draws; a + joins an upscaler to it."),
+    "--init": ("start from a picture", "Stable Diffusion and FLUX can, among others."),
+    "t2i inpaint": ("repaint a part of a picture", "Stable Diffusion and FLUX can, among others."),
+    "t2i inpaint without a prompt": ("remove what is masked without being told what to paint", "Say what to paint."),
+    "--mask-text": ("find things in a picture", "Give a --box or a --mask."),
+    "t2i upscale": ("enlarge pictures", "Upscalers can, such as sd-x4-upscaler, and models of ours, such as small."),
+    "t2i vary": ("make variations of a picture", "karlo-variations, Kandinsky 2.2 and small can."),
+    "--from-text": ("move a picture from one text to another", "karlo-variations, Kandinsky 2.2 and small can."),
+    "--rerank": ("compare pictures with texts", "Draw more with -n and choose, or score them with t2i score."),
+    "--prior": ("draw without its prior", OURS),
+    "--prior-best-of": ("choose among embeddings", OURS),
 }
 
 
@@ -219,8 +220,10 @@ class OpenModel:
             "--from-text": self._reads_and_sees,
         }
         if not offers.get(feature):
-            can = " and ".join(FEATURES[name] for name, offered in offers.items() if offered)
-            raise UsageError(f"{feature}: {self.name} cannot {FEATURES[feature]}.", f"It can {can}.")
+            what, instead = FEATURES[feature]
+            *others, last = (FEATURES[name][0] for name, offered in offers.items() if offered)
+            can = f"{', '.join(others)} and {last}" if others else last
+            raise UsageError(f"{feature}: {self.name} cannot {what}.", f"{instead} It can {can}.")
 
 
 def read_open_model(paths: Sequence[Path], name: str = "") -> OpenModel:

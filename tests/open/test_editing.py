@@ -11,10 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
+from t2i.cli.app import run
 from t2i.errors import UsageError
 from t2i.media.images import load_image
 from t2i.open.engine import DiffusersEngine
 from t2i.sampling import SampleRequest, by_stage
+from t2i.store.open_model import read_open_model
 
 CAT, APPLE = "a cat in the snow", "a red apple"
 STARTS = ("sd", "sdxl", "sd3", "flux", "if", "kandinsky-prior+kandinsky")
@@ -103,6 +105,20 @@ def test_what_a_model_cannot_do_is_refused_before_it_is_loaded(
     _, err = command(*args, "--model", checkpoint(family), code=2)
     assert sentence in err
     assert "hint: " in err
+
+
+def test_what_can_is_named(checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    sd = str(checkpoint("sd"))
+    with pytest.raises(UsageError, match="sd cannot enlarge pictures") as refused:
+        read_open_model([Path(sd)]).check_can("t2i upscale")
+    assert refused.value.hint == (
+        "Upscalers can, such as sd-x4-upscaler, and models of ours, such as small. "
+        "It can draw from prompts, start from a picture and repaint a part of a picture."
+    )
+    assert run(["models", "show", sd]) == 0
+    assert "  unless told otherwise: 64 px, 50 steps, guidance 7.5\n" in capsys.readouterr().out
+    assert run(["models", "export", sd, "-o", "clip"]) == 2
+    assert "sd is no model of ours, and only the CLIP of ours is exported" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "unipc", "ancestral", "consistency"])
