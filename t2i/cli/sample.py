@@ -21,7 +21,7 @@ EPILOG = """Examples:
 \b
   t2i sample "a cat in the snow" -n 4
   t2i sample "一只猫在雪地里玩耍" --seed 7 --show
-  t2i sample "a red apple" --size 64 --steps base=8,up=2 --guidance 2
+  t2i sample "a red apple" --steps base=8,up=2 --guidance 2
   t2i sample -f prompts.txt -o out/    # one prompt a line; again to resume
   t2i sample -f jobs.jsonl --json > done.jsonl
   t2i sample "a dog" -o "{slug}/{index:03}.png" --seed 7..14
