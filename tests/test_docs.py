@@ -85,13 +85,14 @@ def test_commands_of_the_modules_are_understood() -> None:
         scenes_suite,
         sprites,
         timings,
+        watermarks,
     )
     from t2i.lab.evaluate import program as evaluate
 
     seen = 0
     programs = (
         compare_papers, edge_measures, edit_measures, evaluate, judge_train, mask_measures, scenes, scenes_suite,
-        sprites, timings,
+        sprites, timings, watermarks,
     )  # fmt: skip
     for program in programs:
         name = program.__name__.removesuffix(".program")

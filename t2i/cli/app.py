@@ -10,9 +10,10 @@ import sys
 import traceback
 from collections.abc import Callable
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, get_type_hints
 
 import typer
+from typer.models import ParameterInfo
 
 from t2i import __version__
 from t2i.batching import out_of_memory
@@ -69,8 +70,22 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, str]] = {
     "info": (info.info, info.EPILOG, "Show how a picture was made."),
     "capabilities": (capabilities.capabilities, capabilities.EPILOG, "Show what this version offers, for scripts."),
 }
+
+
+def _reads_itself(function: Callable[..., None]) -> Callable[..., None]:
+    """The command, without the parser's check of what can be read: that would call a file without rights a mistake in
+    the command, exit 2. Who reads the file says it better, with the exit code of a bad input."""
+    hints = get_type_hints(function, include_extras=True)
+    for hint in hints.values():
+        for option in getattr(hint, "__metadata__", ()):
+            if isinstance(option, ParameterInfo):
+                option.readable = False
+    function.__annotations__ = hints  # else the parser makes its own from their texts
+    return function
+
+
 for _name, (_function, _epilog, _short) in COMMANDS.items():
-    app.command(_name, cls=PanelCommand, epilog=_epilog, short_help=_short)(_function)
+    app.command(_name, cls=PanelCommand, epilog=_epilog, short_help=_short)(_reads_itself(_function))
 app.add_typer(models.app, name="models")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

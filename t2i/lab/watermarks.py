@@ -204,14 +204,18 @@ def table(rows: dict[str, Survival]) -> str:
     return "\n".join(lines)
 
 
-@reports_errors
-def main(argv: Sequence[str] | None = None) -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m t2i.lab.watermarks", description=__doc__)
     parser.add_argument("folder", type=Path, help="pictures of 256 pixels a side or more")
     parser.add_argument("--limit", type=int, default=150, help="pictures of the folder")
     parser.add_argument("--renders", type=int, default=50, help="renders of the built-in world")
     parser.add_argument("--sprites", type=Path, metavar="FOLDER", help="the sprite library; without it, drawn shapes")
-    args = parser.parse_args(argv)
+    return parser
+
+
+@reports_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
     paths = sorted(path for path in args.folder.rglob("*.png"))[: args.limit]
     if not paths:
         raise InputError(f"{args.folder} holds no PNG picture.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -107,3 +108,31 @@ def test_a_program_that_cannot_be_loaded_is_no_verdict(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "t2i", "--help"], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 4
     assert "no such library" in done.stderr and "Traceback" not in done.stderr
+
+
+SHUT = [
+    ["info", "shut.png"],
+    ["sample", "--replay", "shut.png"],
+    ["sample", CAT, "--init", "shut.png"],
+    ["inpaint", "open.png", CAT, "--mask", "shut.png"],
+    ["vary", "open.png", "--to", "shut.png"],
+    ["score", "--suite", "shut.png"],
+]
+
+
+@pytest.mark.parametrize("args", SHUT, ids=lambda args: args[0])
+def test_a_file_without_rights_is_a_bad_input(studio: Path, args: list[str]) -> None:
+    """Not a mistake in the command, which the parser's own check would make of it."""
+    powerless = []
+    if os.geteuid() == 0:  # root reads everything
+        if shutil.which("setpriv") is None:
+            pytest.skip("nothing here takes the rights of root away")
+        powerless = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]
+    for name in ("open.png", "shut.png"):
+        Image.new("RGB", (16, 16)).save(name)
+    os.chmod("shut.png", 0)
+    command = [*powerless, sys.executable, "-c", "from t2i.cli.app import main; main()", *args]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    assert "shut.png" in done.stderr and "Permission denied" in done.stderr
