@@ -87,9 +87,11 @@ def _source_type(facts: dict[str, Any]) -> FoundMark:
     if term is None:
         return FoundMark("absent", "" if facts["t2i"] is None else "though t2i writes one with each record")
     if term not in KNOWN_TYPES:
-        return FoundMark("broken", f"{term} is no term of IPTC's list")
+        return FoundMark("broken", f"{term[:100]} is no term of IPTC's list")
     ours = (facts["t2i"] or {}).get("source_type", term)
-    return FoundMark("valid", term) if ours == term else FoundMark("broken", f"{term}, but the record says {ours}")
+    if ours != term:
+        return FoundMark("broken", f"{term}, but the record says {str(ours)[:100]}")
+    return FoundMark("valid", term)
 
 
 def _credentials(claim: dict[str, Any] | None) -> FoundMark:
