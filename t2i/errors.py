@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 EXIT_OK = 0
-EXIT_GATE = 1  # a quality gate failed, or a replay came out different; nothing else exits 1
+EXIT_GATE = 1  # a gate failed, or a replay came out different; nothing else exits 1
 EXIT_USAGE = 2
 EXIT_INPUT = 3
 EXIT_UNAVAILABLE = 4
@@ -21,7 +21,7 @@ EXIT_TERMINATED = 143
 
 #: code -> (exit code, meaning). A test checks that every code used in the package is listed.
 CODES: dict[str, tuple[int, str]] = {
-    "gate": (EXIT_GATE, "a quality gate failed, or a replay is different; nothing else exits 1"),
+    "gate": (EXIT_GATE, "a gate failed, or a replay is different; nothing else exits 1"),
     "inconclusive": (EXIT_INCONCLUSIVE, "a gate could not decide, under `--strict`"),
     "usage": (EXIT_USAGE, "an option or argument makes no sense"),
     "config": (EXIT_USAGE, "a recipe or an override has an unknown key or a value of the wrong type"),
@@ -72,7 +72,7 @@ class T2IError(Exception):
 
 
 class GateError(T2IError):
-    """A quality gate failed, or a replay came out different (exit 1)."""
+    """A gate of `score` or `find` failed, or a replay came out different (exit 1)."""
 
     exit_code = EXIT_GATE
     default_code = "gate"
@@ -104,6 +104,13 @@ class UnavailableError(T2IError):
 
     exit_code = EXIT_UNAVAILABLE
     default_code = "unavailable"
+
+
+class StoppedError(T2IError):
+    """The keyboard or a signal has ended the run (exit 130, or 143)."""
+
+    exit_code = EXIT_INTERRUPTED
+    default_code = "interrupted"
 
 
 class InternalError(T2IError):

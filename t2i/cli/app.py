@@ -16,8 +16,7 @@ import typer
 from typer.models import ParameterInfo
 
 from t2i import __version__
-from t2i.batching import out_of_memory
-from t2i.cli import capabilities, info, inpaint, models, sample, score, train, upscale, vary
+from t2i.cli import capabilities, find, info, inpaint, models, sample, score, train, upscale, vary
 from t2i.cli.panels import PanelCommand
 from t2i.cli.streams import drop_stdout, prepare_streams
 from t2i.cli.ui import UI, ReaderGone, unwritten
@@ -28,13 +27,13 @@ from t2i.errors import (
     EXIT_PIPE,
     EXIT_TERMINATED,
     InputError,
-    InternalError,
+    StoppedError,
     T2IError,
-    UnavailableError,
     UsageError,
 )
 from t2i.files import explain_os_error
-from t2i.jobs.reporter import Stopped, safe
+from t2i.jobs.faults import as_error
+from t2i.jobs.reporter import Stopped
 
 EPILOG = """Examples:
 
@@ -46,7 +45,7 @@ EPILOG = """Examples:
   t2i info out/a-cat-in-the-snow-7.png
   t2i train --recipe tiny --out my-model
 
-Exit codes: 0 done, 1 a quality gate failed or a replay is different, 2 usage, 3 bad input or output, 4 something
+Exit codes: 0 done, 1 a gate failed or a replay is different, 2 usage, 3 bad input or output, 4 something
 needed is not here, 5 inconclusive, 70 a fault of ours, 130 interrupted, 141 the reader of the results has gone,
 143 terminated.
 """
@@ -67,6 +66,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, str]] = {
     "upscale": (upscale.upscale, upscale.EPILOG, "Enlarge pictures of any size and shape."),
     "train": (train.train, train.EPILOG, "Train a model, or one stage of it."),
     "score": (score.score, score.EPILOG, "Score pictures, and compare models by them."),
+    "find": (find.find, find.EPILOG, "Find things in pictures: boxes, masks, labels."),
     "info": (info.info, info.EPILOG, "Show how a picture was made."),
     "capabilities": (capabilities.capabilities, capabilities.EPILOG, "Show what this version offers, for scripts."),
 }
@@ -167,7 +167,7 @@ def _invoke(args: list[str], ui: UI) -> tuple[int, T2IError | None]:
         _check_folder()
         code = app(args, prog_name="t2i", standalone_mode=False, obj=ui)
         if code == EXIT_INTERRUPTED:  # what typer makes of a KeyboardInterrupt
-            return code, _stopped("interrupted.")
+            return code, StoppedError("interrupted.")
         return (code if isinstance(code, int) else EXIT_OK), None
     except T2IError as error:
         return error.exit_code, error
@@ -175,9 +175,9 @@ def _invoke(args: list[str], ui: UI) -> tuple[int, T2IError | None]:
         usage = UsageError(_parser_message(error), _parser_hint(error, ui))
         return usage.exit_code, usage
     except Stopped as stop:
-        return 128 + stop.number, _stopped("interrupted." if stop.number == signal.SIGINT else "terminated.")
+        return 128 + stop.number, StoppedError("interrupted." if stop.number == signal.SIGINT else "terminated.")
     except (KeyboardInterrupt, typer.Abort):
-        return EXIT_INTERRUPTED, _stopped("interrupted.")
+        return EXIT_INTERRUPTED, StoppedError("interrupted.")
     except SystemExit as error:  # click's own, with code 1, where a pipe is closed
         if isinstance(error.__context__, BrokenPipeError):
             raise ReaderGone from error
@@ -187,11 +187,7 @@ def _invoke(args: list[str], ui: UI) -> tuple[int, T2IError | None]:
             raise
         return _fault(error, ui)
     except Exception as error:
-        if not out_of_memory(error):
-            return _fault(error, ui)
-        memory = UnavailableError("there is not enough memory for this.", "Try a smaller -n or --size.", "memory")
-        memory.__cause__ = error
-        return memory.exit_code, memory
+        return _fault(error, ui)
 
 
 def _ignore_signals() -> None:
@@ -210,21 +206,8 @@ def _check_folder() -> None:
 
 
 def _fault(error: BaseException, ui: UI) -> tuple[int, T2IError]:
-    fault = InternalError(
-        f"a fault of ours: {type(error).__name__}: {safe(str(error))[:300]}",
-        "Run it again with --debug and report what it prints." if not ui.debug else "",
-    )
-    fault.__cause__ = error
+    fault = as_error(error) if not ui.debug else as_error(error, "")
     return fault.exit_code, fault
-
-
-class _Stopped(T2IError):
-    exit_code = EXIT_INTERRUPTED
-    default_code = "interrupted"
-
-
-def _stopped(message: str) -> T2IError:
-    return _Stopped(message)
 
 
 def _parser_message(error: Exception) -> str:

@@ -13,7 +13,6 @@ import typer
 from t2i.cli.panels import Panel
 from t2i.errors import UsageError
 from t2i.jobs.device import check_device, pick_device
-from t2i.jobs.output_paths import check_writable
 from t2i.jobs.parsing import check_count, parse_seeds
 from t2i.prompts import random_seed
 from t2i.sampling import SAMPLERS
@@ -109,6 +108,17 @@ KeepStages = Annotated[
 Show = Annotated[bool, typer.Option("--show", help="Show each picture in the terminal.", rich_help_panel=Panel.EXTRA)]
 Preview = Annotated[
     bool, typer.Option("--preview", help="Show the pictures while they are drawn.", rich_help_panel=Panel.EXTRA)
+]
+
+Extractor = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="clip, judge or open_clip:ARCH, for features.", rich_help_panel=Panel.METRICS),
+]
+ExtractorWeights = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Weights of open_clip:ARCH.", rich_help_panel=Panel.METRICS)
+]
+ExtractorHash = Annotated[
+    str | None, typer.Option(metavar="HEX", help="What the weights must hash to.", rich_help_panel=Panel.METRICS)
 ]
 
 Overwrite = Annotated[
@@ -247,8 +257,7 @@ def begin(
     from t2i.jobs.settings import check_used
 
     check_used(job.settings for job in jobs)
-    for folder in paths.folders(jobs):
-        check_writable(folder)
+    paths.check(jobs)
     environment(offline, deterministic, device)
     if seed is not None:
         ui.note(f"seed {seed}")

@@ -73,18 +73,9 @@ def score(
             metavar="FILE", help='What pictures show: {"file_name", "prompt"} a line.', rich_help_panel=Panel.METRICS
         ),
     ] = None,
-    extractor: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", help="clip, judge or open_clip:ARCH, for features.", rich_help_panel=Panel.METRICS
-        ),
-    ] = "clip",
-    weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Weights of open_clip:ARCH.", rich_help_panel=Panel.METRICS)
-    ] = None,
-    sha256: Annotated[
-        str | None, typer.Option(metavar="HEX", help="What the weights must hash to.", rich_help_panel=Panel.METRICS)
-    ] = None,
+    extractor: opt.Extractor = "clip",
+    weights: opt.ExtractorWeights = None,
+    sha256: opt.ExtractorHash = None,
     sprites: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="The sprite library, for fidelity.", rich_help_panel=Panel.METRICS),
@@ -225,12 +216,6 @@ def score(
         (alpha is not None and against is None, "--alpha is about --against.", "Give the other set."),
         (tier != "far" and before is None, "--tier is about --before.", "Give the pictures before."),
         (limit is not None and suite is None, "--limit is about --suite.", "Leave it out."),
-        (
-            weights is not None and not extractor.startswith("open_clip:"),
-            "--weights needs its network.",
-            "Say --extractor open_clip:ARCH.",
-        ),
-        (sha256 is not None and weights is None, "--sha256 is about --weights.", "Give the weights, or leave it out."),
         *(
             (
                 bool(places) and opt.is_given(ctx, name),
@@ -242,21 +227,22 @@ def score(
         (prompts is not None and not places, "--prompts says what given pictures show.", "Give the pictures too."),
         *(
             (text is not None and not _words(text), f"--{name} names nothing.", f"Write --{name} a,b.")
-            for name, text in (("metrics", metrics), ("labels", labels), ("margin", margin))
+            for name, text in (("metrics", metrics), ("margin", margin))
         ),
     )
     from t2i.jobs.output_paths import make_folder
     from t2i.score.before_after import parse_tier
     from t2i.score.gate import MaxDrop, parse_margins
+    from t2i.score.labels import read_labels
     from t2i.score.metric_table import PAIRED, check_metric_names
+    from t2i.score.request import check_extractor
 
     wanted = _words(metrics)
     check_metric_names([*wanted, *([primary.split(":")[0]] if primary else [])])
     if primary in PAIRED:
         raise UsageError(f"{primary!r} cannot lead: it needs the same weights.", "Choose scene or clip.")
-    texts = _words(labels)
-    if labels is not None and (len(texts) < 2 or len(set(texts)) < len(texts)):
-        raise UsageError(f"--labels {labels!r} leaves nothing to choose.", "Name two or more, each once.")
+    check_extractor(extractor, weights, sha256)
+    texts = read_labels(labels) if labels is not None else []
     drop, margins, allowed = MaxDrop.parse(max_drop), parse_margins(margin), parse_tier(tier)
     from t2i.media.image_file import FORMATS
 

@@ -49,23 +49,53 @@ class Named:
 
 
 @dataclass(frozen=True)
+class PlacedThing:
+    """A thing in a picture. name: in words, with the colour that it was given; score: the judge's confidence in [0, 1];
+    box: x, y, width and height in pixels."""
+
+    thing: str
+    name: str
+    score: float
+    box: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
 class FoundThings:
-    """mask (1, H, W) of 0 and 1, all 0 if what is named is not there; seen: all things in the picture."""
+    """mask (1, H, W) of 0 and 1, all 0 if what is named is not there; seen: all things in the picture; named: those of
+    them that the text names, none unless all that it names is there."""
 
     mask: Tensor
-    seen: tuple[Detection, ...]
+    seen: tuple[PlacedThing, ...]
+    named: tuple[PlacedThing, ...] = ()
 
     @property
     def names(self) -> str:
         """What is seen, in words: "a red car and a dog"; "" if nothing is."""
-        colours = ["" if thing.colour == OWN else f"{thing.colour} " for thing in self.seen]
-        several = [article(colour + things()[t.thing].en) for colour, t in zip(colours, self.seen, strict=True)]
+        several = [article(thing.name) for thing in self.seen]
         return " and ".join(filter(None, [", ".join(several[:-1]), *several[-1:]]))
+
+
+def placed(thing: Detection, outline: Tensor) -> PlacedThing:
+    """A thing with the box of its outline (1, H, W); with the judge's own box where the outline is empty."""
+    height, width = outline.shape[1:]
+    if bool(outline.any()):
+        b = bounds(outline)
+        box = b.left, b.top, b.right - b.left, b.bottom - b.top
+    else:
+        x, y = (max(0, round((c - s / 2) * n)) for c, s, n in ((thing.x, thing.w, width), (thing.y, thing.h, height)))
+        box = x, y, max(1, min(round(thing.w * width), width - x)), max(1, min(round(thing.h * height), height - y))
+    colour = "" if thing.colour == OWN else f"{thing.colour} "
+    return PlacedThing(thing.thing, colour + things()[thing.thing].en, thing.score, box)
 
 
 def shipped_judge() -> Judge:
     """The judge that comes with the models. Raises UnavailableError where it is not installed."""
     return Judge.load(resolve_judge())
+
+
+def english_names(keys: Iterable[str]) -> list[str]:
+    """The names of things in English, by their keys."""
+    return [things()[key].en for key in keys]
 
 
 @torch.inference_mode()
@@ -84,19 +114,22 @@ def things_mask(
     bounding box.
     """
     (reading,) = judge.read(image[None].float())
-    seen, (height, width) = reading.objects, image.shape[1:]
-    wanted = [any(name.fits(thing) for name in named) for thing in seen]
+    objects, (height, width) = reading.objects, image.shape[1:]
+    wanted = [any(name.fits(thing) for name in named) for thing in objects]
     mask, others = torch.zeros(1, height, width), torch.zeros(1, height, width)
-    if not all(any(name.fits(thing) for thing in seen) for name in named):
+    found = outlines(image, objects, threshold)
+    seen = tuple(map(placed, objects, found))
+    if not all(any(name.fits(thing) for thing in objects) for name in named):
         return FoundThings(mask, seen)
-    for outline, is_wanted in zip(outlines(image, seen, threshold), wanted, strict=True):
+    for outline, is_wanted in zip(found, wanted, strict=True):
         if not is_wanted:
             others = torch.maximum(others, outline)
         elif boxed and bool(outline.any()):
             mask[bounds(outline).slices] = 1
         else:
             mask = torch.maximum(mask, outline)
-    return FoundThings(grow(mask, round(grow_by * min(height, width))) * (1 - others), seen)
+    asked = tuple(thing for thing, is_wanted in zip(seen, wanted, strict=True) if is_wanted)
+    return FoundThings(grow(mask, round(grow_by * min(height, width))) * (1 - others), seen, asked)
 
 
 def outlines(image: Tensor, seen: Sequence[Detection], threshold: float | None = None) -> list[Tensor]:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from t2i.engine import OnStep
 from t2i.errors import InputError
-from t2i.jobs.engine import own_pipeline
+from t2i.jobs.find import Finder
 from t2i.jobs.inputs import SourceImage
 from t2i.jobs.job import Job
-from t2i.jobs.masks import mask_digest
-from t2i.jobs.output_paths import make_folder
+from t2i.jobs.masks import mask_digest, write_mask
 from t2i.jobs.reporter import Reporter, shorten
 from t2i.jobs.settings import Settings
 
@@ -23,11 +22,6 @@ if TYPE_CHECKING:
 
     from t2i.engine import Engine, Samples
     from t2i.sampling import SampleRequest
-
-MAX_SHARE = 0.9
-"""The largest share of a picture that --mask-text may find: what is everywhere was not found."""
-
-GUESS = "what stands out is masked, look at it with --show-mask"
 
 
 @dataclass
@@ -100,7 +94,7 @@ class InpaintRequest:
         import torch
 
         from t2i.edit.masks import extend
-        from t2i.media.images import save_image, to_pil, to_tensor
+        from t2i.media.images import to_tensor
 
         image = self.source.tensor
         left, top, right, bottom = self.margins
@@ -112,31 +106,18 @@ class InpaintRequest:
             inside = (..., slice(top, top + image.shape[1]), slice(left, left + image.shape[2]))
             mask[inside] = torch.maximum(mask[inside], self.find(engine, self.text))
         if self.beside is not None:
-            make_folder(self.beside.parent)
-            save_image(to_pil(mask.expand(3, -1, -1) * 2 - 1), self.beside)
+            write_mask(mask, self.beside)
             self.reporter.note(f"mask: {self.beside}, {float(mask.mean()):.0%} of the picture")
         return canvas, mask
 
     def find(self, engine: Callable[[], Engine], text: str) -> Tensor:
         """Where the text is in the picture: (1, H, W). Raises InputError where it is nowhere, or everywhere."""
-        from t2i.edit.textmask import text_mask
-        from t2i.edit.things import named_things, shipped_judge, things_mask
-
         options: dict[str, Any] = {"grow_by": self.grow, "threshold": self.threshold, "boxed": self.shape == "box"}
-        judge = shipped_judge()
-        if named := named_things(text, judge.config.things):
-            found = things_mask(judge, self.source.tensor, named, **options)
-            mask, seen = found.mask, found.names
-            what = f"the picture shows {seen}" if seen else "no thing is seen in the picture"
-            hint = "Name a thing that is there, or give a --box or a --mask."
-        else:
-            pipeline = own_pipeline(engine())
-            for word in pipeline.words.unknown(text):
-                self.reporter.warn(f"--mask-text: the model has never read {shorten(word)!r}")
-            self.reporter.warn(f"--mask-text: {shorten(text)!r} names no thing that can be told from others; {GUESS}")
-            mask = text_mask(pipeline, self.source.tensor, text, **options)
-            what = "nothing stands out" if not bool(mask.any()) else "it seems to be everywhere"
+        finder = Finder(self.reporter, text, engine, "--mask-text: ", ", look at it with --show-mask")
+        found = finder.look(self.source.tensor, **options)
+        if not found.usable:
             hint = "Say it otherwise, try --mask-threshold, or give a --box."
-        if not 0 < float(mask.mean()) < MAX_SHARE:
-            raise InputError(f"{shorten(text)!r} was not found in {self.source.path}: {what}.", hint)
-        return mask
+            if finder.knows:
+                hint = "Name a thing that is there, or give a --box or a --mask."
+            raise InputError(f"{shorten(text)!r} was not found in {self.source.path}: {found.words}.", hint)
+        return found.mask

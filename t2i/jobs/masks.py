@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from t2i.errors import UsageError
 from t2i.jobs.inputs import MAX_PIXELS, SourceImage, check_frames
+from t2i.jobs.output_paths import make_folder
 from t2i.jobs.reporter import Reporter
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
 MODES = ("replace", "keep")
 MAX_GROWTH = 8  # sides of the picture that --outpaint may add: each takes several squares to draw
@@ -156,6 +158,14 @@ def join_masks(
     for part in parts[1:]:
         joined = ImageChops.lighter(joined, part)
     return ImageOps.expand(joined, border=margins, fill=255), margins
+
+
+def write_mask(mask: Tensor, path: Path) -> None:
+    """Save a mask (1, H, W) of 0 and 1: black and white. Raises InputError (code ``output``)."""
+    from t2i.media.images import save_image, to_pil
+
+    make_folder(path.parent)
+    save_image(to_pil(mask.expand(3, -1, -1) * 2 - 1), path)
 
 
 def mask_digest(mask: Image) -> str:

@@ -100,6 +100,11 @@ class OutputPaths:
                 raise self._leads_out(str(folder))
         return folders
 
+    def check(self, jobs: list[Job]) -> None:
+        """Raise InputError (code ``output``) for a folder that cannot be written to, UsageError as `folders`."""
+        for folder in self.folders(jobs):
+            check_writable(folder)
+
     @staticmethod
     def _leads_out(what: str) -> UsageError:
         return UsageError(

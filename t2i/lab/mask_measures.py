@@ -1,4 +1,4 @@
-"""Measures `t2i inpaint --mask-text` on held-out scenes of the built-in world, whose masks are known.
+"""Measures `t2i find` and `t2i inpaint --mask-text` on held-out scenes of the built-in world, whose masks are known.
 
     python -m t2i.lab.mask_measures --sprites sprites/
 
@@ -17,6 +17,7 @@ from random import Random
 import torch
 from torch import Tensor
 
+from t2i.edit.masks import bounds
 from t2i.edit.things import FoundThings, named_things, shipped_judge, things_mask
 from t2i.lab.edit_measures import PLACES, SEED, iou, note, tell, tell_head
 from t2i.lab.program import positive, reports_errors
@@ -39,7 +40,7 @@ def world_of(sprites: Path, groups: tuple[float, float, float, float]) -> World:
 
 def measure(judge: Judge, world: World, n: int, label: str) -> None:
     """Print the measures of `n` scenes."""
-    found_iou, other_iou, refused = [], [], []
+    found_iou, box_iou, other_iou, refused = [], [], [], []
     for i in range(n):
         scene = world.scene(SEED, i)
         pixels, masks = world.draw([scene], SIZE, masks=True)
@@ -54,18 +55,28 @@ def measure(judge: Judge, world: World, n: int, label: str) -> None:
         found = find(judge, pixels[0], name)
         others = [truth for j, truth in enumerate(truths) if j != k]
         found_iou.append(iou(found.mask[0] > 0, truths[k]))
+        box_iou.append(iou(filled_box(found.mask), filled_box(truths[k][None].float())))
         other_iou += [iou(found.mask[0] > 0, truth) for truth in others]
         absent = world.things[rng.choice(absent_things(world, scene))].en
         refused.append(float(not find(judge, pixels[0], absent).mask.any()))
         note(f"  {i} the {name}: {found_iou[-1]:.2f}; the {absent}; seen: {found.names}")
     tell(f"{label}: IoU of the named thing", found_iou)
+    tell(f"{label}: IoU of its box", box_iou)
     if other_iou:
         tell(f"{label}: IoU with each other thing", other_iou)
     tell(f"{label}: an absent thing refused", refused)
 
 
+def filled_box(mask: Tensor) -> Tensor:
+    """The bounding box of a mask (1, H, W), filled: (H, W) of truth values; empty where the mask is."""
+    filled = torch.zeros_like(mask[0], dtype=torch.bool)
+    if bool(mask.any()):
+        filled[bounds(mask).slices] = True
+    return filled
+
+
 def find(judge: Judge, image: Tensor, name: str) -> FoundThings:
-    """What `--mask-text "the <name>"` finds."""
+    """What "the <name>" finds."""
     return things_mask(judge, image, named_things(f"the {name}", judge.config.things))
 
 

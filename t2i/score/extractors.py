@@ -26,6 +26,7 @@ from t2i.nets.clip import Clip
 from t2i.score.recipe import NetworkInfo
 from t2i.stages.loading import load_net
 from t2i.store.bundle import read_bundle
+from t2i.store.registry import resolve, resolve_judge
 from t2i.text.tokenizer import Tokenizer
 from t2i.world.judge import SIZE as JUDGE_SIZE
 from t2i.world.judge import Judge
@@ -174,6 +175,17 @@ def _normalisation(net: Any) -> tuple[Any, Any]:
         getattr(visual, "image_mean", None) or OPENAI_DATASET_MEAN,
         getattr(visual, "image_std", None) or OPENAI_DATASET_STD,
     )
+
+
+def load_extractor(name: str, weights: Path | None, sha256: str | None, device: str) -> Extractor:
+    """The network of a checked ``--extractor``. sha256: what the weights must hash to, or None."""
+    kind, _, arch = name.partition(":")
+    if kind == "judge":
+        return JudgeExtractor(resolve_judge(), device)
+    if kind == "open_clip":
+        assert weights is not None
+        return OpenClipExtractor(arch, weights, device, sha256)
+    return ClipExtractor(resolve(arch or "small"), device)  # the same for all models, so that scores compare
 
 
 def judge_info(folder: Path) -> NetworkInfo:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from t2i.errors import UnavailableError
+from t2i.score.labels import classify
 from t2i.score.metric_table import HINTS, METRICS, NEEDS, PIXEL_METRICS, PRIMARY
 from t2i.score.picture_files import PictureFile
 from t2i.score.pixel_stats import find_duplicates
@@ -161,14 +162,7 @@ def _add_clip(rows: list[PictureScore], extractor: Extractor) -> None:
 
 
 def _add_labels(rows: list[PictureScore], extractor: Extractor, labels: Sequence[str]) -> None:
-    """Zero-shot classification: a softmax over the scaled cosines of picture and labels."""
-    texts = extractor.texts(list(labels))
-    if texts is None:
-        raise UnavailableError(f"{extractor.info.name} reads no text.", "Choose --extractor clip.", "metric")
-    logits = extractor.scale() * _feature_rows(rows) @ texts.double().numpy().T
-    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
-    for row, p in zip(rows, probabilities, strict=True):
+    for row, p in zip(rows, classify(extractor, _feature_rows(rows), labels), strict=True):
         row.label = labels[int(p.argmax())], float(p.max())
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from t2i.errors import InputError, T2IError, UnavailableError, UsageError
+from t2i.errors import InputError, T2IError, UnavailableError
 from t2i.jobs.device import pick_device
 from t2i.jobs.output_paths import check_writable
 from t2i.jobs.reporter import Reporter
 from t2i.score.baseline import ScoredSet, comparison_notes, current_date, load_baseline, save_baseline
 from t2i.score.before_after import compare_pair, match_pictures, worst_first
 from t2i.score.draw_suite import SuiteOrder, draw_suite
-from t2i.score.extractors import ClipExtractor, Extractor, JudgeExtractor, OpenClipExtractor, judge_info
+from t2i.score.extractors import Extractor, judge_info, load_extractor
 from t2i.score.feature_cache import FeatureCache, PictureFeatures
 from t2i.score.features import ExtractionTime, ScoringNetworks, extract_features
 from t2i.score.gate import run_gate
@@ -28,13 +28,13 @@ from t2i.score.metrics import PictureScore, average_by_unit, metric_versions, sc
 from t2i.score.picture_files import PictureFile, find_pictures, read_prompts
 from t2i.score.recipe import ScoreRecipe, require_same_recipe
 from t2i.score.report import Report, collapse_warnings
-from t2i.score.request import ScoreRequest
+from t2i.score.request import ScoreRequest, check_extractor
 from t2i.score.set_distances import compare_sets, feature_stats, load_stats, save_stats
 from t2i.score.statistics import Interval
 from t2i.score.suite import SuitePrompt, find_suite
 from t2i.score.task_scores import check_scores, subsample
 from t2i.store.models import find_model
-from t2i.store.registry import resolve, resolve_judge
+from t2i.store.registry import resolve_judge
 from t2i.store.search_path import home
 from t2i.world.judge import Judge
 from t2i.world.reading import Expectation, Reading
@@ -97,24 +97,12 @@ class _Measurer:
     request: ScoreRequest
 
     def __post_init__(self) -> None:
-        kind, _, arch = self.request.extractor.partition(":")
-        if kind not in ("clip", "judge", "open_clip") or (kind == "open_clip" and not arch):
-            what = f"--extractor {self.request.extractor!r} is not known."
-            raise UsageError(what, "Write clip, judge or open_clip:ARCH.")
-        if kind == "open_clip" and self.request.weights is None:
-            what = f"{self.request.extractor} needs its weights, which are not shipped."
-            raise UnavailableError(what, "Fetch them and say --weights FILE.", "metric")
+        check_extractor(self.request.extractor, self.request.weights, self.request.sha256)
 
     @cached_property
     def extractor(self) -> Extractor:
-        device = pick_device(self.request.device)
-        kind, _, arch = self.request.extractor.partition(":")
-        if kind == "judge":
-            return JudgeExtractor(resolve_judge(), device)
-        if kind == "open_clip":
-            assert self.request.weights is not None
-            return OpenClipExtractor(arch, self.request.weights, device, self.request.sha256)
-        return ClipExtractor(resolve(arch or "small"), device)  # the same for all models, so that scores compare
+        request = self.request
+        return load_extractor(request.extractor, request.weights, request.sha256, pick_device(request.device))
 
     def measure(
         self, pictures: Sequence[PictureFile], judged: bool

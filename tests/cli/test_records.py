@@ -54,7 +54,7 @@ class Said:
             assert len(records) == len(kinds), records
             for record, kind in zip(records, kinds, strict=True):
                 check(record, kind)
-        counted = ("picture", "enlarged", "animation", "scored", "info")
+        counted = ("picture", "enlarged", "animation", "found", "labelled", "scored", "info")
         if kinds is not None and code == 0:
             assert envelope["pictures"] == sum(kind in counted for kind in kinds)
         return records
@@ -92,6 +92,17 @@ def test_pictures_from_pictures(said: Said) -> None:
     args = ("vary", "photo.png", "--to", "photo.png", "--frames", "2", "--animate", "webp", "--seed", "1")
     records = said(*args, "--size", "16", *TINY, kinds=["picture", "picture", "animation"])
     assert records[-1]["frames"] == 2
+
+
+def test_find(said: Said) -> None:
+    """Pictures in which nothing is seen: the records of what is found are checked in test_find.py."""
+    found = said("find", "photo.png", "mask.png", "the cat", kinds=["found"] * 2)
+    assert [r["mask"] for r in found] == [None, None]
+    eye = ("--extractor", "clip:tiny", "--device", "cpu")
+    (labelled,) = said("find", "photo.png", "--labels", "a cat,snow", *eye, kinds=["labelled"])
+    assert labelled["label"] in labelled["probabilities"]
+    said("find", "photo.png", "p.txt", "the cat", code=3, kinds=["found"])
+    said("find", "mask.png", "the cat", "--check", code=1, kinds=["found"])
 
 
 def test_score(said: Said) -> None:
@@ -160,6 +171,6 @@ def test_models_and_info(said: Said, place: Path) -> None:
     said("info", "p.txt", code=3, kinds=[])
 
 
-@pytest.mark.parametrize("command", ["sample", "vary", "inpaint", "upscale", "score", "train", "info"])
+@pytest.mark.parametrize("command", ["sample", "vary", "inpaint", "upscale", "score", "train", "find", "info"])
 def test_a_mistake_is_an_envelope(said: Said, command: str) -> None:
     said(command, "--nonsense", code=2, kinds=[])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from t2i.edit.things import FoundThings, Named, named_things, outlines, shipped_judge, things_mask
+from t2i.edit.things import FoundThings, Named, named_things, outlines, placed, shipped_judge, things_mask
 from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest
 from t2i.store.registry import resolve
@@ -71,8 +71,9 @@ def test_outlines_are_those_of_the_things() -> None:
 
 
 def test_what_is_seen_is_said() -> None:
-    _, seen = two_squares()
-    assert FoundThings(torch.zeros(1, 2, 2), tuple(seen)).names == "a red car and a yellow dog"
+    image, seen = two_squares()
+    found = tuple(map(placed, seen, outlines(image, seen)))
+    assert FoundThings(torch.zeros(1, 2, 2), found).names == "a red car and a yellow dog"
     assert FoundThings(torch.zeros(1, 2, 2), ()).names == ""
 
 

@@ -1,0 +1,199 @@
+"""What a text names, looked for in pictures: is it there, where, which pixels. For `t2i find` and `--mask-text`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from t2i.errors import UsageError, nearest
+from t2i.jobs.device import pick_device
+from t2i.jobs.engine import load_engine, own_pipeline
+from t2i.jobs.inputs import read_source
+from t2i.jobs.masks import write_mask
+from t2i.jobs.output_paths import OTHERS, SUFFIXES, check_file, check_writable, variants
+from t2i.jobs.reporter import Reporter, shorten
+from t2i.store.load_options import LoadOptions
+from t2i.store.models import find_model
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from t2i.edit.things import PlacedThing
+    from t2i.engine import Engine
+
+MAX_SHARE = 0.9
+"""The largest share of a picture that a text may be found on: what is everywhere was not found."""
+
+GUESS = "what stands out is masked"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in one picture.
+
+    there: whether what the text names is there; None where nothing can tell, and the mask shows what stands out. mask:
+    (1, H, W) of 0 and 1, all 0 where nothing was found. named: the things that the text names; seen: all things; in
+    words: what the picture shows instead.
+    """
+
+    there: bool | None
+    mask: Tensor
+    named: tuple[PlacedThing, ...]
+    seen: tuple[PlacedThing, ...]
+    words: str
+
+    @property
+    def usable(self) -> bool:
+        """Whether the mask covers something, and not everything."""
+        return 0 < float(self.mask.mean()) < MAX_SHARE
+
+
+class Finder:
+    """Looks for one text in pictures: by the judge where the text names things that it knows, else by the maps of a
+    model.
+
+    engine: loads the model, called only where it is needed. option: what warnings name. hint: said with a guess.
+    Raises UnavailableError where the judge is not installed.
+    """
+
+    def __init__(
+        self, reporter: Reporter, text: str, engine: Callable[[], Engine], option: str = "", hint: str = ""
+    ) -> None:
+        from t2i.edit.things import named_things, shipped_judge
+
+        self.text, self.engine = text, engine
+        self.judge = shipped_judge()
+        self.named = named_things(text, self.judge.config.things)
+        self._reporter, self._option, self._hint = reporter, option, hint
+        self._warned = False
+
+    @property
+    def knows(self) -> bool:
+        """Whether the text names things that the judge knows, so that it can tell whether they are there."""
+        return bool(self.named)
+
+    @property
+    def known_names(self) -> list[str]:
+        """What the judge can find, in English."""
+        from t2i.edit.things import english_names
+
+        return english_names(self.judge.config.things)
+
+    def look(self, image: Tensor, **options: Any) -> Found:
+        """Look in `image` (3, H, W) in [-1, 1]. options: of `edit.things.things_mask`."""
+        from t2i.edit.textmask import text_mask
+        from t2i.edit.things import things_mask
+
+        if self.named:
+            found = things_mask(self.judge, image, self.named, **options)
+            words = f"the picture shows {found.names}" if found.seen else "no thing is seen in the picture"
+            return Found(bool(found.named), found.mask, found.named, found.seen, words)
+        pipeline = own_pipeline(self.engine())
+        self._warn(pipeline.words.unknown(self.text))
+        mask = text_mask(pipeline, image, self.text, **options)
+        words = "nothing stands out" if not bool(mask.any()) else "it seems to be everywhere"
+        return Found(None, mask, (), (), words)
+
+    def _warn(self, unknown: list[str]) -> None:
+        """Say once that it is a guess, and which words the model does not know."""
+        if self._warned:
+            return
+        self._warned = True
+        for word in unknown:
+            self._reporter.warn(f"{self._option}the model has never read {shorten(word)!r}")
+        what = f"{shorten(self.text)!r} names no thing that can be told from others"
+        self._reporter.warn(f"{self._option}{what}; {GUESS}{self._hint}")
+
+
+class FindRun:
+    """`t2i find`: one text, one picture after the other; what is found as records of ``--json``.
+
+    model: its name; looked up and loaded only for words that the judge does not know.
+    """
+
+    def __init__(self, reporter: Reporter, text: str, model: str, device: str, strict: bool) -> None:
+        self.reporter, self.strict, self.text = reporter, strict, text
+        self._model, self._device = model, device
+        self._engine: Engine | None = None
+        self.finder = Finder(reporter, text, self._load)
+        self._looked = self._foreign = 0
+
+    @property
+    def hint(self) -> str:
+        """What to write in place of a text that names nothing the judge knows."""
+        words = self.text.lower().split()
+        near = nearest(words[-1] if words else "", self.finder.known_names, 1)
+        return f"Did you mean {near[0]}?" if near else "Name a thing of the drawn world, as in the cat."
+
+    def look(self, path: Path, mask: Path | None) -> dict[str, Any]:
+        """The record of a picture. mask: where its mask is written, if something is found.
+
+        Raises InputError for a file that is no picture or a mask that cannot be written, UsageError and
+        UnavailableError for a model that has no maps, or none.
+        """
+        source = read_source(self.reporter, path, self.strict)
+        self._looked += 1
+        if not (source.tags.get("t2i") or {}).get("key"):
+            self._foreign += 1
+        found = self.finder.look(source.tensor)
+        if mask is not None and found.usable:
+            write_mask(found.mask, mask)
+        if not found.there:
+            self.reporter.note(f"{shorten(str(path))}: {found.words}")
+        return {
+            "text": self.text,
+            "found": found.there,
+            "things": [_table(thing) for thing in found.named],
+            "seen": [_table(thing) for thing in found.seen],
+            "share": round(float(found.mask.mean()), 4) if found.usable else 0.0,
+            "mask": str(mask) if mask is not None and found.usable else None,
+        }
+
+    def close(self) -> None:
+        """Say where the judge was asked about pictures that it cannot be sure of."""
+        if self._foreign and self.finder.knows:
+            what = f"{self._foreign} of {self._looked} pictures" if self._looked > 1 else "the picture"
+            has = "have" if self._foreign > 1 else "has"
+            self.reporter.warn(f"{what} {has} no record of t2i; the judge knows its drawings, others it guesses at")
+
+    def _load(self) -> Engine:
+        if self._engine is None:
+            stored = find_model(self._model)
+            stored.check_can("--mask-text")
+            self._engine = load_engine(stored, pick_device(self._device), LoadOptions())
+        return self._engine
+
+
+def _table(thing: PlacedThing) -> dict[str, Any]:
+    return {**asdict(thing), "score": round(thing.score, 4), "box": list(thing.box)}
+
+
+def mask_files(place: Path | None, files: Sequence[tuple[Path, Path]]) -> list[Path | None]:
+    """The mask's file of each picture: ``place`` itself, or below it as the pictures are.
+
+    files: (picture, its path relative to the folder it was found in). Raises UsageError for one file where there are
+    several pictures, for another format than PNG and for a mask in the place of a picture, InputError (code
+    ``output``) for a place that cannot be written.
+    """
+    if place is None:
+        return [None] * len(files)
+    if place.suffix.lower() == ".png" and not place.is_dir():
+        if len(files) > 1:
+            raise UsageError(f"--mask {place} is one file, and there are {len(files)} pictures.", "Write --mask masks/")
+        check_file("--mask", place)
+        masks = [place]
+    elif place.suffix.lower() in (*SUFFIXES, *OTHERS) and not place.is_dir():
+        raise UsageError(f"--mask {place} is not a PNG file, which keeps every pixel.", "Write --mask mask.png")
+    else:
+        check_writable(place)
+        masks, taken = [], set[Path]()
+        for _, below in files:
+            masks.append(next(p for p in variants(place / below.with_suffix(".png")) if p not in taken))
+            taken.add(masks[-1])
+    given = {path.resolve() for path, _ in files}
+    for mask in masks:
+        if mask.resolve() in given:
+            raise UsageError(f"--mask would write over the picture {mask}.", "Name another place.")
+    return list(masks)

@@ -1,0 +1,53 @@
+"""Zero-shot classification: which of several texts a picture is closest to (CLIP: Radford 2021, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2i.errors import UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from t2i.score.extractors import Extractor
+
+
+def read_labels(text: str) -> list[str]:
+    """The labels of ``--labels a,b``. Raises UsageError for fewer than two, or one that comes twice."""
+    labels = [word.strip() for word in text.split(",") if word.strip()]
+    if not labels:
+        raise UsageError("--labels names nothing.", "Write --labels a,b.")
+    if len(labels) < 2 or len(set(labels)) < len(labels):
+        raise UsageError(f"--labels {text!r} leaves nothing to choose.", "Name two or more, each once.")
+    return labels
+
+
+def classify(extractor: Extractor, features: NDArray[np.float64], labels: Sequence[str]) -> NDArray[np.float64]:
+    """The probability of each label for each picture (n, L): a softmax over the scaled cosines.
+
+    features (n, D): unit vectors of the extractor. Raises UnavailableError for an extractor that reads no text.
+    """
+    texts = extractor.texts(list(labels))
+    if texts is None:
+        raise UnavailableError(f"{extractor.info.name} reads no text.", "Choose --extractor clip.", "metric")
+    logits = extractor.scale() * features @ texts.double().numpy().T
+    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def label_pictures(
+    extractor: Extractor, paths: Sequence[Path], labels: Sequence[str], read: Callable[[Path], Image | None]
+) -> Iterator[tuple[Path, dict[str, float]]]:
+    """(file, label -> probability) of each picture. read: a file's upright RGB image, or None to leave it out."""
+    for path in paths:
+        image = read(path)
+        if image is not None:
+            features = extractor.features(extractor.prepare(image)[None]).double().numpy()
+            (row,) = classify(extractor, features, labels).tolist()
+            yield path, dict(zip(labels, row, strict=True))

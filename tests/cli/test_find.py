@@ -1,0 +1,119 @@
+"""`t2i find`: on a picture of the shipped model, whose things the judge knows, and on files of every kind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from t2i.cli.app import run
+from t2i.media.images import load_image
+
+Draw = Callable[..., tuple[list[str], str]]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cat in the snow, drawn by the shipped model."""
+    path = tmp_path_factory.mktemp("drawn") / "cat.png"
+    args = ["a cat in the snow", "--seed", "7", "--size", "64", "-o", str(path), "--device", "cpu", "--quiet"]
+    assert run(["sample", *args]) == 0
+    return path
+
+
+@pytest.fixture
+def place(studio: Path, drawn: Path) -> Path:
+    """A folder with cat.png, which holds a cat, and empty.png, which holds nothing."""
+    Path("cat.png").write_bytes(drawn.read_bytes())
+    Image.new("RGB", (40, 30), (90, 140, 220)).save("empty.png")
+    return studio
+
+
+def test_a_thing_that_is_there(place: Path, command: Draw) -> None:
+    out, err = command("find", "cat.png", "the cat", "--mask", "masks/m.png")
+    ((path, found, thing, score, box, mask),) = [line.split("\t") for line in out]
+    assert (path, found, thing, mask) == ("cat.png", "yes", "cat", "masks/m.png")
+    assert 0 < float(score) <= 1 and not err
+    x, y, w, h = map(int, box.split(","))
+    white = np.asarray(load_image(mask))[..., 0] > 0
+    assert white.shape == (64, 64) and 0.02 < white.mean() < 0.9
+    rows, columns = np.nonzero(white.any(1))[0], np.nonzero(white.any(0))[0]
+    assert (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) == (x, y, x + w, y + h)
+    # what is found is what inpaint repaints
+    command("inpaint", "cat.png", "a dog", "--mask", mask, "--seed", "1", model="tiny")
+
+
+def test_chinese_and_several_pictures(place: Path, command: Draw) -> None:
+    out, err = command("find", "cat.png", "empty.png", "猫", "--mask", "masks")
+    assert [line.split("\t")[:3] for line in out] == [["cat.png", "yes", "cat"], ["empty.png", "no", ""]]
+    assert Path("masks/cat.png").is_file() and not Path("masks/empty.png").exists()
+    assert "empty.png: no thing is seen in the picture" in err
+    assert "1 of 2 pictures has no record of t2i" in err
+
+
+def test_what_is_not_there_is_no_failure_unless_it_is_a_gate(place: Path, command: Draw) -> None:
+    out, err = command("find", "cat.png", "the cat and the dog", "--json")
+    record = json.loads(out[0])
+    assert record["found"] is False and record["things"] == [] and record["mask"] is None
+    assert [thing["name"] for thing in record["seen"]] == ["cat"]
+    assert "the picture shows a cat" in err
+    command("find", "cat.png", "a cat", "--check")
+    _, err = command("find", "cat.png", "empty.png", "a cat", "--check", code=1)
+    assert "'a cat' was not found in empty.png" in err
+    _, err = command("find", "cat.png", "a blue cat", "--check", code=1)
+
+
+def test_words_that_nothing_can_judge(place: Path, command: Draw) -> None:
+    out, err = command("find", "empty.png", "the noise", "--json", model="tiny")
+    record = json.loads(out[0])
+    assert record["found"] is None and record["things"] == record["seen"] == []
+    assert "'the noise' names no thing that can be told from others; what stands out is masked" in err
+    _, err = command("find", "empty.png", "an elefant", "--check", code=2)
+    assert "can be told to be there or not" in err and "Did you mean elephant?" in err
+
+
+def test_labels(place: Path, command: Draw) -> None:
+    out, _ = command("find", "cat.png", "--labels", "a cat, a car, a house")
+    ((path, label, chance),) = [line.split("\t") for line in out]
+    assert (path, label) == ("cat.png", "a cat") and float(chance) > 0.5
+
+
+def test_labels_are_those_of_score(place: Path, command: Draw) -> None:
+    eye = ("--labels", "a cat,snow", "--extractor", "clip:tiny", "--device", "cpu", "--json")
+    found, scored = (json.loads(command(name, "cat.png", *eye)[0][0]) for name in ("find", "score"))
+    assert found["label"] == scored["label"]
+    assert found["probability"] == pytest.approx(scored["probability"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["the cat"], 2, "there is no picture"),
+        (["cat.png"], 2, "there is nothing to look for"),
+        (["empty.png", "cat.png"], 2, "'cat.png' is a picture"),
+        (["cat.png", "  "], 2, "empty"),
+        (["nothing.png", "the cat"], 3, "cannot read nothing.png"),
+        (["cat.png", "p.txt", "the cat"], 3, "p.txt is not a PNG"),
+        (["cat.png", "the cat", "--mask", "m.jpg"], 2, "not a PNG file"),
+        (["cat.png", "the cat", "--mask", "cat.png"], 2, "write over the picture"),
+        (["cat.png", "the cat", "--mask", "."], 2, "write over the picture"),
+        (["cat.png", "empty.png", "the cat", "--mask", "m.png"], 2, "there are 2 pictures"),
+        (["cat.png", "the cat", "--mask", "p.txt/m.png"], 3, "cannot write to p.txt"),
+        (["cat.png", "the cat", "--weights", "w.safetensors"], 2, "--weights is about --labels"),
+        (["cat.png", "the noise", "--model", "nowhere"], 4, "there is no model 'nowhere'"),
+        (["cat.png", "--labels", "cat"], 2, "nothing to choose"),
+        (["cat.png", "--labels", "cat,dog", "--check"], 2, "--labels and --check do not go together"),
+        (["cat.png", "--labels", "cat,dog", "--extractor", "open_clip:ViT-B-32"], 4, "needs its weights"),
+        (["cat.png", "--labels", "cat,dog", "--extractor", "judge"], 4, "reads no text"),
+    ],
+)
+def test_what_is_refused(place: Path, command: Draw, args: list[str], code: int, said: str) -> None:
+    Path("p.txt").write_text("no picture", "utf-8")
+    before = Path("cat.png").read_bytes()
+    _, err = command("find", *args, code=code)
+    assert said in err
+    assert Path("cat.png").read_bytes() == before
