@@ -16,7 +16,7 @@ import typer
 from typer.models import ParameterInfo
 
 from t2i import __version__
-from t2i.cli import capabilities, find, info, inpaint, models, sample, score, train, upscale, vary
+from t2i.cli import capabilities, find, info, inpaint, models, sample, score, serve, train, upscale, vary
 from t2i.cli.panels import PanelCommand
 from t2i.cli.streams import drop_stdout, prepare_streams
 from t2i.cli.ui import UI, ReaderGone, unwritten
@@ -67,6 +67,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, str]] = {
     "train": (train.train, train.EPILOG, "Train a model, or one stage of it."),
     "score": (score.score, score.EPILOG, "Score pictures, and compare models by them."),
     "find": (find.find, find.EPILOG, "Find things in pictures: boxes, masks, labels."),
+    "serve": (serve.serve, serve.EPILOG, "Keep a model loaded, for scripts."),
     "info": (info.info, info.EPILOG, "Show how a picture was made."),
     "capabilities": (capabilities.capabilities, capabilities.EPILOG, "Show what this version offers, for scripts."),
 }

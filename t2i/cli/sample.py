@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -30,10 +31,15 @@ EPILOG = """Examples:
   t2i sample "a castle" --init sketch.png --strength 0.8
   t2i sample --replay out/a-cat-7.png  # identical, equal or different
   generate-prompts | t2i sample -f - --json > done.jsonl
+  t2i sample --interactive --size 64   # a line, a picture; /help
 
 \b
 A line of jobs.jsonl: {"prompt": "a cat", "seed": 7, "n": 4, "steps": 8}
 """
+
+
+#: parameter -> what takes the place of the lines of --interactive
+LINES = {"prompt": "a prompt", "file": "a prompt file", "init": "--init", "sweep": "--sweep", "grid": "--grid"}
 
 
 def sample(
@@ -47,6 +53,9 @@ def sample(
     file: Annotated[
         str | None, typer.Option("--file", "-f", metavar="FILE|-", help="Prompts, one a line, or jobs in JSON lines.")
     ] = None,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", "-i", help="A line, a picture; the model stays loaded.")
+    ] = False,
     n: opt.PromptCount = None,
     seed: opt.Seeds = None,
     size: opt.Size = None,
@@ -149,13 +158,11 @@ def sample(
     ui: UI = ctx.obj
     from t2i.cli.show import Screen
     from t2i.jobs.edits import EditRequest
-    from t2i.jobs.output_paths import OutputPaths
-    from t2i.jobs.prompt_file import PromptLine, plan, read_lines
-    from t2i.jobs.request import DrawRequest
-    from t2i.jobs.runner import Runner
-    from t2i.jobs.settings import Settings, check_options, read_settings
-    from t2i.jobs.sheets import write_sheets
+    from t2i.jobs.prompt_file import PromptLine, read_lines
+    from t2i.jobs.sample import SampleOrder, SamplePlan, WarmEngine
+    from t2i.jobs.settings import check_options
     from t2i.jobs.sweep import parse_sweep
+    from t2i.serve.client import draw_by_server
     from t2i.store.models import find_model
 
     opt.check_run(n, device)
@@ -174,7 +181,11 @@ def sample(
         other = "a prompt file" if file is not None else "--sweep"
         raise UsageError(f"--init and {other} do not go together.", "Run it once for each.")
     edit = EditRequest.read(ui, init=init, strength=strength, rerank=rerank, prior=prior, best_of=prior_best_of)
-    if (prompt is None) == (file is None):
+    if interactive:
+        for name, flag in LINES.items():
+            if opt.is_given(ctx, name):
+                raise UsageError(f"--interactive and {flag} do not go together.", f"Leave {flag} out.")
+    elif (prompt is None) == (file is None):
         if prompt is not None:
             raise UsageError("there is a prompt and a prompt file.", "Leave one of them out.")
         raise UsageError("there is no prompt.", 'Write t2i sample "a cat in the snow", or t2i sample -f prompts.txt')
@@ -185,36 +196,37 @@ def sample(
         temperature=temperature, top_k=top_k, top_p=top_p, negative=negative,
     )  # fmt: skip
     check_options(options)
-    axes = parse_sweep(sweep or [])
-    lines = [PromptLine(check_prompt(prompt))] if prompt is not None else read_lines(file or "-")
+    parse_sweep(sweep or [])
+    if interactive:
+        lines = []  # they come one after the other
+    else:
+        lines = [PromptLine(check_prompt(prompt))] if prompt is not None else read_lines(file or "-")
     signer = edit.signer(opt.read_signer(sign_cert, sign_key))
     loading = opt.read_loading(dtype, lora, quantize, memory, compile)
 
     stored = find_model(model)
-    stored.check_can("t2i sample")
-    stored.check_load(loading)
-    stored.check_options(options)
-    edit.check_model(stored)
-    paths = OutputPaths(output, stored.manifest.name)
-
-    def settings_of(said: dict[str, str]) -> Settings:
-        return edit.apply(read_settings(stored, loading, said, without=edit.without))
-
-    if init is not None:
-        assert prompt is not None and seeds is not None
-        jobs = edit.jobs(prompt, seeds, settings_of(options))
-    else:
-        jobs = plan(lines, n, seeds, options, settings_of, axes)
-    opt.begin(ui, paths, jobs, drawn_seed, offline, deterministic, device)
-    ui.screen = Screen.wanted(ui, show, preview)
-    request = DrawRequest(
-        stored, paths.names, keep_stages=keep_stages, overwrite=overwrite, manifest=not paths.single,
-        private=no_prompt_metadata, signer=signer, draw_jobs=edit.draw,
+    order = SampleOrder(
+        tuple(lines), n, tuple(seeds) if seeds else None, options, edit, tuple(sweep or []), output, batch,
+        grid, keep_stages, overwrite, no_prompt_metadata,
     )  # fmt: skip
-    runner = Runner(ui, request, jobs, device, batch, remember=bool(grid or axes))
-    runner.run()
-    write_sheets(ui, request, jobs, runner, grid)
-    runner.finish()
+    plan, warm = SamplePlan.of(order, stored, loading), WarmEngine()
+    opt.begin(ui, plan.paths, plan.jobs, drawn_seed, offline, deterministic, device)
+    ui.screen = Screen.wanted(ui, show or (interactive and sys.stderr.isatty()), preview)
+
+    def draw(plan: SamplePlan) -> None:
+        told: int | None = 0
+        if init is None and signer is None and not preview and not deterministic:  # what no server does
+            told = draw_by_server(ui, plan, device, loading)
+        if told is not None:
+            plan.draw(ui, device, signer=signer, warm=warm, told=told)
+
+    if interactive:
+        from t2i.cli.interactive import Dials, converse
+
+        dials = Dials(n, seed, {name: text for name, text in options.items() if text})
+        converse(ui, dials, order, lambda line: SamplePlan.of(line, stored, loading).check(), draw)
+    else:
+        draw(plan)
 
 
 def _replay(

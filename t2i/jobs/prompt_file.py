@@ -77,7 +77,11 @@ def _plain(line: str, where: str) -> PromptLine:
 
 def _job(line: str, where: str) -> PromptLine:
     # texts are checked as those of the command line are
-    table = json_object(line, where, 'Write {"prompt": "a cat", "seed": 7}', half_characters=True)
+    return read_job(json_object(line, where, 'Write {"prompt": "a cat", "seed": 7}', half_characters=True), where)
+
+
+def read_job(table: dict[str, Any], where: str) -> PromptLine:
+    """One line of a jobs file, parsed; ``where`` is its name in messages. Raises UsageError."""
     for key in table:
         if key not in FIELDS:
             near = nearest(str(key), FIELDS, 1)
@@ -95,10 +99,17 @@ def _job(line: str, where: str) -> PromptLine:
             raise UsageError(f"name: {json.dumps(name)[:60]} is not text.", 'Write "name": "a-cat"')
         options = as_options({key: table[key] for key in NAMES if table.get(key) is not None})
         check_options(options)
-        return PromptLine(prompt, n, _seeds(seed, n), check_text(name.strip(), "the name"), options, where)
+        return PromptLine(prompt, n, read_seeds(seed, n), check_text(name.strip(), "the name"), options, where)
 
 
-def _seeds(seed: Any, n: int | None) -> list[int] | None:
+def write_job(line: PromptLine) -> dict[str, Any]:
+    """What `read_job` reads the line from."""
+    table = {"prompt": line.prompt, "n": line.n, "seed": line.seeds, "name": line.name or None, **line.options}
+    return {key: value for key, value in table.items() if value is not None}
+
+
+def read_seeds(seed: Any, n: int | None) -> list[int] | None:
+    """The seeds of a JSON value: 7, [1, 2, 9] or "7..14"; None is None. Raises UsageError."""
     if seed is None:
         return None
     if isinstance(seed, list) and seed and all(type(x) is int for x in seed):

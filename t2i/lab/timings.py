@@ -1,6 +1,8 @@
 """Timings for the documentation, each measured in turn with its reference on the same machine.
 
     python -m t2i.lab.timings cold               # t2i sample "a cat in the snow" -n 4, against `import torch`
+    python -m t2i.lab.timings warm               # the same command alone, and by a server that is running
+    python -m t2i.lab.timings interactive        # a line at --interactive, at 64 and at 256 pixels, after the first
     python -m t2i.lab.timings batch --n 10000    # a batch at 64 pixels, against the model drawing the same in a loop
     python -m t2i.lab.timings score              # 1,000 pictures of 256 pixels, and the share of the networks
 
@@ -24,6 +26,7 @@ from typing import Any
 from t2i.lab.program import positive, reports_errors
 
 Facts = dict[str, Any]
+ANIMALS = ("cat", "dog", "lion", "owl", "fish", "bear", "cow", "horse", "rabbit", "fox", "elephant")
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -50,6 +53,57 @@ def cold(args: argparse.Namespace) -> Facts:
                 ours.append(pair[1])
     sample, torch = statistics.median(ours), statistics.median(theirs)
     return {"sample": round(sample, 2), "import torch": round(torch, 2), "ratio": round(sample / torch, 2)}
+
+
+def warm(args: argparse.Namespace) -> Facts:
+    """Medians of wall time in alternation; the first round is not counted. Checks that the files are the same."""
+    alone, served = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        serving = [sys.executable, "-m", "t2i", "serve", "-q", "--socket", f"{folder}/own/t2i.sock"]
+        server = subprocess.Popen(serving, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert server.stdout is not None and server.stderr is not None
+        env = {**os.environ, "T2I_SERVER": server.stdout.readline().strip()}
+        try:
+            for round_ in range(args.rounds + 1):
+                for times, where, own in ((alone, "alone", os.environ), (served, "served", env)):
+                    words = ["sample", "a cat in the snow", "-n", "4", "--seed", str(4 * round_), "-o", where]
+                    began = time.perf_counter()
+                    done = command("-m", "t2i", *words, cwd=folder, stderr=subprocess.PIPE, env=own)
+                    times.append(time.perf_counter() - began)
+                    assert b"is not used" not in done.stderr, done.stderr
+        finally:
+            server.terminate()
+            server.wait()
+        for path in Path(folder, "alone").iterdir():
+            assert path.read_bytes() == Path(folder, "served", path.name).read_bytes(), path
+    one, other = statistics.median(alone[1:]), statistics.median(served[1:])
+    return {"alone": round(one, 2), "served": round(other, 2), "ratio": round(one / other, 2)}
+
+
+def interactive(args: argparse.Namespace) -> Facts:
+    """Seconds from a line to its path, without the first line: median and slowest, by the picture's side."""
+    facts: Facts = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for side in (64, 256):
+            words = [sys.executable, "-m", "t2i", "sample", "-i", "-q", "--size", str(side), "-o", folder]
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, bufsize=1)
+            assert process.stdin is not None and process.stdout is not None
+            times = []
+            for animal in ANIMALS[: args.rounds + 1]:
+                began = time.perf_counter()
+                process.stdin.write(f"a {animal} in the snow\n")
+                process.stdin.flush()
+                process.stdout.readline()
+                times.append(time.perf_counter() - began)
+            process.stdin.close()
+            process.wait()
+            facts[f"{side} pixels"] = {
+                "first": round(times[0], 2),
+                "median": round(statistics.median(times[1:]), 2),
+                "slowest": round(max(times[1:]), 2),
+            }
+    return facts
 
 
 def batch(args: argparse.Namespace) -> Facts:
@@ -129,17 +183,17 @@ def score(args: argparse.Namespace) -> Facts:
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("cold", "batch", "score"))
+    parser.add_argument("what", choices=("cold", "warm", "interactive", "batch", "score"))
     parser.add_argument("--n", type=positive, default=1000, help="pictures (default 1,000)")
     parser.add_argument("--batch", type=positive, default=8, help="pictures drawn together (default 8)")
-    parser.add_argument("--rounds", type=positive, default=5, help="of `cold` (default 5)")
+    parser.add_argument("--rounds", type=positive, default=5, help="of the first three, at most 10 (default 5)")
     return parser
 
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    found = {"cold": cold, "batch": batch, "score": score}[args.what](args)
+    found = {"cold": cold, "warm": warm, "interactive": interactive, "batch": batch, "score": score}[args.what](args)
     sys.stdout.write(json.dumps({args.what: found}) + "\n")
     return 0
 
