@@ -13,7 +13,7 @@ import typer
 from t2i.cli.app import app
 from t2i.cli.panels import Panel
 
-COMMANDS = ["sample", "vary", "inpaint", "upscale", "score", "train", "find", "info"]
+COMMANDS = ["sample", "vary", "inpaint", "upscale", "score", "train", "find", "serve", "info"]
 
 
 def page(name: str) -> tuple[Any, str]:

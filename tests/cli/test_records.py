@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +173,16 @@ def test_models_and_info(said: Said, place: Path) -> None:
     said("info", "p.txt", code=3, kinds=[])
 
 
-@pytest.mark.parametrize("command", ["sample", "vary", "inpaint", "upscale", "score", "train", "find", "info"])
+def test_serve(place: Path, tmp_path: Path) -> None:
+    """Until nobody asks: a process of its own, since it would serve this one's folder."""
+    words = [sys.executable, "-m", "t2i", "serve", *TINY, "--idle", "1", "--socket", str(tmp_path / "a.sock"), "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    serving, envelope = map(json.loads, done.stdout.splitlines())
+    check(serving, "serving")
+    check(envelope, "envelope")
+    assert serving["serving"] == str(tmp_path / "a.sock") and not (tmp_path / "a.sock").exists()
+
+
+@pytest.mark.parametrize("command", ["sample", "vary", "inpaint", "upscale", "score", "train", "find", "serve", "info"])
 def test_a_mistake_is_an_envelope(said: Said, command: str) -> None:
     said(command, "--nonsense", code=2, kinds=[])

@@ -92,7 +92,7 @@ def start(home: Path) -> Iterator[Start]:
         assert process.stdout is not None and process.stderr is not None
         address = process.stdout.readline().strip()
         assert address, process.stderr.read()
-        return process, address
+        return process, json.loads(address)["serving"] if "--json" in args else address
 
     yield start
     for process in started:
@@ -320,7 +320,7 @@ def test_a_port_wants_its_token(
     here: Path, home: Path, start: Start, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And without anybody it ends by itself."""
-    process, address = start("--port", "0", "--idle", "20")
+    process, address = start("--port", "0", "--idle", "20", "--json")
     host, port = address.split(":")
     token = home / "serve" / f"port-{port}.token"
     assert host == "127.0.0.1" and token.stat().st_mode & 0o777 == 0o600
@@ -334,7 +334,8 @@ def test_a_port_wants_its_token(
     monkeypatch.setenv("T2I_SERVER", address)
     out, err = sample(capsys, CAT, "--seed", "1", "--size", "16")
     assert Path(out[0]).is_file() and "is not used" not in err
-    _, err = process.communicate(timeout=LONG)
+    out, err = process.communicate(timeout=LONG)
+    assert json.loads(out)["ok"]  # the envelope
     assert process.returncode == 0 and "nobody asked for 20 s" in err
     assert not token.exists()
 
