@@ -31,7 +31,8 @@ class SampleOrder:
     """What is to be drawn and where it goes, apart from model and machine.
 
     lines: the prompts. n, seeds, options: for lines that do not say them; where neither says a seed, it is derived from
-    the prompt; options: name -> text. edit: how pictures depart from their prompts alone. output: a folder or template. sweep: as its options are written. The rest: as the options of these names.
+    the prompt; options: name -> text. edit: how pictures depart from their prompts alone. output: a folder or template.
+    sweep: as its options are written. The rest: as the options of these names.
     """
 
     lines: tuple[PromptLine, ...]
@@ -86,8 +87,8 @@ class SamplePlan:
         return cls(order, model, jobs, paths)
 
     def check(self) -> SamplePlan:
-        """Return self. Raises UsageError for options that no picture heeds, InputError (code ``output``) for a folder that
-        cannot be written to."""
+        """Return self. Raises UsageError for options that no picture heeds, InputError (code ``output``) for a folder
+        that cannot be written to."""
         check_used(job.settings for job in self.jobs)
         self.paths.check(self.jobs)
         return self
