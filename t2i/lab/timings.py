@@ -57,7 +57,8 @@ def cold(args: argparse.Namespace) -> Facts:
 
 def warm(args: argparse.Namespace) -> Facts:
     """Medians of wall time in alternation; the first round is not counted. Checks that the files are the same."""
-    alone, served = [], []
+    alone: list[float] = []
+    served: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         serving = [sys.executable, "-m", "t2i", "serve", "-q", "--socket", f"{folder}/own/t2i.sock"]
         server = subprocess.Popen(serving, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -121,13 +121,15 @@ def test_at_a_terminal(studio: Path) -> None:
         said = ""
 
         def until(text: str, more: str = "") -> None:
+            """Type ``more``, and read up to ``text``."""
             nonlocal said
-            said, end = "", time.monotonic() + 300
+            end = time.monotonic() + 300
             os.write(main, more.encode())
             while text not in said and time.monotonic() < end:
                 if select.select([main], [], [], 1)[0]:
                     said += os.read(main, 65536).decode("utf-8", "replace")
             assert text in said
+            said = said.partition(text)[2]
 
         until("t2i> ")
         until("t2i> ", "/seed 7\n")
