@@ -80,6 +80,10 @@ def score(
         Path | None,
         typer.Option(metavar="DIR", help="The sprite library, for fidelity.", rich_help_panel=Panel.METRICS),
     ] = None,
+    preference: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="PickScore's folder, or another's.", rich_help_panel=Panel.METRICS),
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Measure again what was measured before.", rich_help_panel=Panel.METRICS)
     ] = False,
@@ -286,6 +290,7 @@ def score(
         weights=weights,
         sha256=sha256,
         sprites=sprites,
+        preference=preference,
         gate=GateOptions(baseline, drop, margins, primary, update_baseline),
         save_baseline=save_baseline,
         against=against,

@@ -52,8 +52,8 @@ def print_report(ui: UI, report: Report, suite: str | None, wanted: Sequence[str
         for remark in report.remarks():
             ui.note(remark)
         if report.verdict != "pass":
-            for _, unit, was, now in report.fallen(MAX_FALLEN):
-                ui.note(f"fell from {number(was)} to {number(now)}: {shorten(unit)}")
+            for fallen in report.fallen(MAX_FALLEN):
+                ui.note(f"{fallen.metric} {number(fallen.before)} to {number(fallen.after)}: {shorten(fallen.unit)}")
     if report.verdict:
         ui.line(f"verdict\t{report.headline()}")
     t = report.time

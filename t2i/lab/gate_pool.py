@@ -55,6 +55,7 @@ class GatePool:
     networks: ScoringNetworks
     cache: Path
     thumbs: dict[str, str] = field(default_factory=dict)
+    baselines: dict[tuple[str, ...], ScoredSet] = field(default_factory=dict)
 
     @cached_property
     def healthy(self) -> dict[tuple[str, int], Seen]:
@@ -98,6 +99,12 @@ class GatePool:
             rows.append(PictureRow(p.name, p.prompt, p.seed, row.unit, row.task, row.values, self.thumbs[key]))
         recipe = ScoreRecipe(self.networks.extractor.info, self.networks.judge_info, metric_versions(scored))
         return ScoredSet(recipe, tuple(average_by_unit(rows)), models, rows=tuple(rows))
+
+    def baseline(self, prompts: tuple[str, ...]) -> ScoredSet:
+        """The score of the healthy pictures of these prompts."""
+        if prompts not in self.baselines:
+            self.baselines[prompts] = self.score(self.whole(prompts), ())
+        return self.baselines[prompts]
 
     def whole(self, prompts: Sequence[str], seeds: Sequence[int] = PAIR) -> list[Told]:
         return [(p, s, self.healthy[p, s][1]) for p in prompts for s in seeds]

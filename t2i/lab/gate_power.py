@@ -1,6 +1,6 @@
 """What the gate of `t2i score` finds: planted damage, false alarms, and the least change that it sees.
 
-    python -m t2i.lab.gate_power prompts --n 32 > pool/prompts.txt
+    python -m t2i.lab.gate_power prompts --n 40 > pool/prompts.txt
     for m in small imagen-small; do
       t2i sample -f pool/prompts.txt -m $m -n 4 --seed 0 -o pool/$m/healthy
       t2i sample -f pool/prompts.txt -m $m -n 2 --seed 0 --steps 1 -o pool/$m/one-step
@@ -9,7 +9,8 @@
     for what in damage alarms power; do python -m t2i.lab.gate_power $what --pool pool; done
 
 Pictures are drawn once. Each trial takes some of their prompts, with seeds 0 and 1 as the baseline, and compares it
-with the same pictures damaged (`lab/planted_damage.py`), or with seeds dealt anew. What the networks find in a picture
+with the same pictures damaged (`lab/planted_damage.py`), or with seeds dealt anew. So trials share pictures, and the
+intervals, those of independent trials, are a little too narrow. What the networks find in a picture
 is kept in pool/features.sqlite.
 """
 
@@ -20,7 +21,7 @@ import sys
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -33,15 +34,16 @@ from t2i.lab.planted_damage import DRAWN_ANEW, EVERY_PICTURE, MOVED, REPLACED, S
 from t2i.lab.program import positive, reports_errors
 from t2i.score.extractors import ClipExtractor, Extractor, judge_info
 from t2i.score.features import ScoringNetworks
-from t2i.score.gate import ALPHA, GateResult, MaxDrop, compared_columns, run_gate
+from t2i.score.gate import ALPHA, GateResult, MaxDrop, compared_columns, gate_columns, run_gate
 from t2i.score.metric_table import better
 from t2i.score.statistics import sign_flip_test
-from t2i.score.suite import SuitePrompt, read_suite, scene_keys, shipped_suite
+from t2i.score.suite import SuitePrompt, find_suite, scene_keys
 from t2i.score.thumbnails import thumb_distances
 from t2i.store.registry import resolve, resolve_judge
 from t2i.world.judge import Judge
 
 DROP = MaxDrop.parse("5%")
+SUITE = "scenes"  # of the things that both bundles know
 SIZES = (16, 64)  # pictures of a trial, two of each prompt
 STEPS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)  # falls to try, in margins
 
@@ -60,19 +62,20 @@ class Planted:
     seen: dict[tuple[str, int], Seen] | None
 
 
-def all_damage(pool: GatePool, strengths: Sequence[int]) -> Iterator[Planted]:
-    """Every damage at these strengths (0 to 2). Pictures of the pool that were not drawn are left out."""
-    for damage in EVERY_PICTURE:
+def all_damage(pool: GatePool, strengths: Sequence[int], only: Sequence[str] = ()) -> Iterator[Planted]:
+    """Every damage, or those of these names, at these strengths (0 to 2). Pictures of the pool that were not drawn are
+    left out."""
+    for damage in (d for d in EVERY_PICTURE if not only or d.name in only):
         for i in strengths:
             strength = damage.strengths[i]
             made = pool.damaged(f"{damage.name}-{strength:g}", partial(damage.apply, strength=strength))
             yield Planted(damage.name, i, f"{strength:g}", 1.0, made)
     others: dict[str, dict[tuple[str, int], Seen] | None] = {
-        name: pool.damaged(name, change) for name, change in REPLACED.items()
+        name: pool.damaged(name, change) for name, change in REPLACED.items() if not only or name in only
     }
-    others |= dict.fromkeys(MOVED)
+    others |= {name: None for name in MOVED if not only or name in only}
     drawn = [name for name in DRAWN_ANEW if (pool.folder / name.replace(" ", "-")).is_dir()]
-    others |= {name: pool.measured(name.replace(" ", "-")) for name in drawn}
+    others |= {name: pool.measured(name.replace(" ", "-")) for name in drawn if not only or name in only}
     for name, seen in others.items():
         for i in strengths:
             yield Planted(name, i, f"{100 * SHARES[i]:.0f}%", SHARES[i], seen)
@@ -114,11 +117,11 @@ class Rate:
 def detection(pool: GatePool, planted: Planted, size: int, trials: int) -> Rate:
     rate = Rate(planted, size)
     for trial in range(trials):
-        rng = np.random.default_rng([trial, size, planted.strength])
+        rng = np.random.default_rng([trial, size])
         prompts = pool.some_prompts(rng, size)
-        before = pool.score(pool.whole(prompts), ("w",))
-        after = pool.score(plant(pool, planted, prompts, rng), ("w",))
-        same, other = run_gate(before, after, DROP), run_gate(before, replace(after, models=("v",)), DROP)
+        after = pool.score(plant(pool, planted, prompts, rng), ())
+        compared = compared_columns(pool.baseline(tuple(prompts)), after)
+        same, other = (gate_columns(compared, weights, DROP, {}, None) for weights in (True, False))
         rate.trials += 1
         rate.same += same.verdict == "regression"
         rate.other += other.verdict == "regression"
@@ -201,7 +204,7 @@ def _found(x: np.ndarray, margins: Sequence[float], trials: int, j: int, n: int,
 
 def prompts_of_pool(n: int) -> list[str]:
     """n prompts of the shipped suite, spread over its tasks; the languages take turns."""
-    suite = read_suite(shipped_suite())
+    suite = find_suite(SUITE)
     scenes: dict[object, dict[str, SuitePrompt]] = {}
     for key, prompt in zip(scene_keys(suite), suite, strict=True):
         scenes.setdefault(key, {})[prompt.lang] = prompt
@@ -218,30 +221,39 @@ def open_pools(folder: Path, models: Sequence[str]) -> dict[str, GatePool]:
     extractor, judge = KeptTexts(ClipExtractor(resolve("small"))), resolve_judge()
     networks = ScoringNetworks(cast(Extractor, extractor), Judge.load(judge), judge_info(judge))
     texts = set(read_text(folder / "prompts.txt").splitlines())
-    suite = [p for p in read_suite(shipped_suite()) if p.text in texts]
+    suite = [p for p in find_suite(SUITE) if p.text in texts]
     return {model: GatePool(folder / model, suite, networks, folder / "features.sqlite") for model in models}
 
 
-def damage_table(pool: GatePool, trials: int, strengths: Sequence[int]) -> Iterator[str]:
+def rate_cell(hits: int, trials: int) -> str:
+    """A share with its exact 95% interval (Clopper and Pearson 1934): "1.00 (.94 to 1.00)"."""
+    from scipy.special import betaincinv
+
+    low = betaincinv(hits, trials - hits + 1, 0.025) if hits else 0.0
+    high = betaincinv(hits + 1, trials - hits, 0.975) if hits < trials else 1.0
+    return f"{hits / trials:.2f} ({low:.2f} to {high:.2f})"
+
+
+def damage_table(pool: GatePool, trials: int, strengths: Sequence[int], only: Sequence[str] = ()) -> Iterator[str]:
     """A row of Markdown for each damage and strength."""
     ways = [f"{n}, {weights}" for n in SIZES for weights in ("same weights", "others")]
     yield f"| damage | strength | {' | '.join(ways)} | the report says |"
     yield "|" + "---|" * 7
-    for planted in all_damage(pool, strengths):
+    for planted in all_damage(pool, strengths, only):
         rates = [detection(pool, planted, size, trials) for size in SIZES]
-        cells = [f"{hits / r.trials:.2f}" for r in rates for hits in (r.same, r.other)]
+        cells = [rate_cell(hits, r.trials) for r in rates for hits in (r.same, r.other)]
         said = next((r.example[r.says.most_common(1)[0][0]] for r in reversed(rates) if r.says), "nothing")
         yield f"| {planted.name} | {planted.label} | {' | '.join(cells)} | {said} |"
     yield ""
     for name in DRAWN_ANEW:
-        if (pool.folder / name.replace(" ", "-")).is_dir():
+        if (not only or name in only) and (pool.folder / name.replace(" ", "-")).is_dir():
             yield f"{name}: mean 1 - SSIM of the thumbnails to the pair {differs(pool, name.replace(' ', '-')):.3f}."
 
 
 def alarm_lines(pool: GatePool, trials: int) -> Iterator[str]:
     for size in SIZES:
         failed, by = false_alarms(pool, size, trials)
-        yield f"{size} pictures: {failed} of {trials} trials fail {dict(by)}"
+        yield f"{size} pictures: {failed} of {trials} trials fail, {rate_cell(failed, trials)} {dict(by)}"
 
 
 def power_table(pool: GatePool, trials: int) -> Iterator[str]:
@@ -256,19 +268,21 @@ def power_table(pool: GatePool, trials: int) -> Iterator[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("prompts", "damage", "alarms", "power"))
-    parser.add_argument("--n", type=positive, default=32, help="prompts of the pool")
+    parser.add_argument("--n", type=positive, default=40, help="prompts of the pool")
     parser.add_argument("--pool", type=Path, default=Path("pool"))
     parser.add_argument("--models", default="small,imagen-small")
     parser.add_argument("--trials", type=positive, default=100)
+    parser.add_argument("--only", default="", help="damage of these names, as 'blur,black frames'")
     parser.add_argument("--middle", action="store_true", help="only the middle strengths")
     args = parser.parse_args(argv)
     if args.what == "prompts":
         print("\n".join(prompts_of_pool(args.n)))
         return 0
+    strengths = (1,) if args.middle else (0, 1, 2)
     for model, pool in open_pools(args.pool, args.models.split(",")).items():
         print(f"\n**{model}**: {len(pool.healthy)} pictures of {len(pool.prompts)} prompts\n", flush=True)
         rows = {
-            "damage": lambda pool=pool: damage_table(pool, args.trials, (1,) if args.middle else (0, 1, 2)),
+            "damage": lambda pool=pool: damage_table(pool, args.trials, strengths, args.only and args.only.split(",")),
             "alarms": lambda pool=pool: alarm_lines(pool, args.trials),
             "power": lambda pool=pool: power_table(pool, args.trials),
         }[args.what]()

@@ -4,6 +4,7 @@
 suite.py, task_scores.py      prompts with what a picture of them must show; scores by task (GenEval)
 picture_files.py              which pictures are scored, and their prompts
 extractors.py, features.py    networks, and what they find in each picture; feature_cache.py keeps it
+preference.py                 PickScore, as one more network
 pixel_stats.py                sharpness, clipping, blank and duplicate pictures
 pixel_metrics.py              PSNR and SSIM; before_after.py compares pairs of pictures with them
 distances.py                  FD, KID, CMMD, precision and recall; set_distances.py compares two sets with them

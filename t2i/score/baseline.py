@@ -194,6 +194,19 @@ def missing_units(before: ScoredSet, after: ScoredSet) -> list[str]:
     return [u.unit for u in before.units if u.unit not in there]
 
 
+def _hint_for_lost(lost: set[str], before: ScoredSet, after: ScoredSet) -> str:
+    """What to do about units that were not scored: often they are there, and only their prompts are not known."""
+    unknown = sum(row.prompt is None for row in after.rows)
+    if unknown:
+        return (
+            f"{unknown} of the {len(after.rows)} pictures name no prompt: say which with --prompts FILE.jsonl, "
+            '{"file_name": …, "prompt": …} a line.'
+        )
+    if any(row.prompt is None for row in before.rows if row.unit in lost):
+        return "The baseline's pictures named no prompt: make it again, with --prompts FILE.jsonl."
+    return "Score the same prompts, or make a new baseline."
+
+
 def comparison_notes(before: ScoredSet, after: ScoredSet, where: str) -> list[str]:
     """In sentences, how two comparable scores differ in their prompts, metrics, numbers of pictures and seeds.
 
@@ -204,7 +217,7 @@ def comparison_notes(before: ScoredSet, after: ScoredSet, where: str) -> list[st
     if lost:
         shown = ", ".join(repr(unit[:60]) for unit in lost[:3])
         what = f"{len(lost)} of the {len(before.units)} prompts of {where} were not scored: {shown}"
-        raise InputError(what + ("…" if len(lost) > 3 else "."), "Score the same prompts, or make a new baseline.")
+        raise InputError(what + ("…" if len(lost) > 3 else "."), _hint_for_lost(set(lost), before, after))
     notes = []
     new = missing_units(after, before)
     if new:

@@ -7,10 +7,10 @@ batch size or number of threads changes them by at most a few levels (close); an
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, Protocol, TypeVar
 
 from t2i.errors import UsageError
@@ -73,11 +73,14 @@ P = TypeVar("P", bound=_Picture)
 def match_pictures(before: Sequence[P], after: Sequence[P]) -> tuple[list[tuple[P, P]], list[P]]:
     """Pairs of pictures, and the pictures of ``before`` without a partner.
 
-    Pairs have the same prompt and seed if that names one picture on each side, else the same file name.
+    Pairs have the same prompt and seed if that names one picture on each side, else the same file name, else the same
+    file name with another ending, if that names one picture on each side.
     """
     by_seed: dict[tuple[str | None, int | None], list[P]] = defaultdict(list)
     count: dict[tuple[str | None, int | None], int] = defaultdict(int)
     by_name = {p.name: p for p in after}
+    had, have = (Counter(_stem(p) for p in side) for side in (before, after))
+    by_stem = {_stem(p): p for p in after if had[_stem(p)] == have[_stem(p)] == 1}
     for p in after:
         by_seed[p.prompt, p.seed].append(p)
     for p in before:
@@ -86,11 +89,16 @@ def match_pictures(before: Sequence[P], after: Sequence[P]) -> tuple[list[tuple[
     for p in before:
         found = by_seed[p.prompt, p.seed] if p.prompt and p.seed is not None else []
         partner = found[0] if len(found) == 1 == count[p.prompt, p.seed] else by_name.get(p.name)
+        partner = partner or by_stem.get(_stem(p))
         if partner is None:
             alone.append(p)
         else:
             pairs.append((p, partner))
     return pairs, alone
+
+
+def _stem(picture: _Picture) -> PurePath:
+    return PurePath(picture.name).with_suffix("")
 
 
 def compare_pair(before: PictureFile, after: PictureFile) -> PicturePair:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple
 
 from t2i.errors import UnavailableError, UsageError
 from t2i.score.baseline import ScoredSet
@@ -28,7 +28,6 @@ ALPHA_CHANGED = 0.01
 FEWEST_OF_TASK = 10  # prompts of a task, below which only the whole suite is tested
 
 CheckVerdict = Literal["pass", "regression", "inconclusive", "shown"]
-_Columns = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,23 @@ class MaxDrop:
 
 
 @dataclass(frozen=True)
+class FallenPrompt:
+    """A prompt that got worse in one column."""
+
+    metric: str
+    unit: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
 class GateCheck:
     """The comparison of one column.
 
     verdict: "regression" if it got worse by more than its margin, by `p`; "pass" if its interval lies on this side of
     the margin; "shown" if it does not gate these two scores; else "inconclusive". p: corrected for all columns that
-    gate; None where it does not gate. leads: it decides between "pass" and "inconclusive".
+    gate; None where it does not gate. leads: it decides between "pass" and "inconclusive". units: prompt -> value
+    before and after.
     """
 
     column: str
@@ -70,11 +80,18 @@ class GateCheck:
     verdict: CheckVerdict
     leads: bool
     p: float | None
+    units: dict[str, tuple[float, float]] = field(repr=False)
 
     @property
     def loss(self) -> float:
         """By how many margins it got worse; negative where it got better."""
         return -better(self.column) * self.result.change.mean / max(self.result.margin, 1e-9)
+
+    def fallen(self) -> list[FallenPrompt]:
+        """The prompts that got worse, the furthest first."""
+        sign = better(self.column)
+        rows = [FallenPrompt(self.column, u, a, b) for u, (a, b) in self.units.items() if sign * (b - a) < 0]
+        return sorted(rows, key=lambda row: (sign * (row.after - row.before), row.unit))
 
     def sentence(self) -> str:
         """What happened to the pictures: "pictures are blurrier: sharpness -72%"."""
@@ -102,6 +119,13 @@ class GateResult:
         """What happened to the pictures, in the order of ``fell``."""
         by_column = {c.column: c for c in self.checks}
         return [by_column[column].sentence() for column in self.fell]
+
+    def fallen(self, most: int) -> list[FallenPrompt]:
+        """The prompts that got worse most, in the columns that regressed, in the order of ``fell``, which share the
+        room for ``most`` rows; of the leading column where none regressed."""
+        by_column = {c.column: c.fallen() for c in self.checks}
+        names = self.fell[:most] or (self.checks[0].column,)
+        return [row for i, name in enumerate(names) for row in by_column[name][: len(range(i, most, len(names)))]]
 
     def to_json(self) -> dict[str, Any]:
         """Infinite numbers become null."""
@@ -155,8 +179,15 @@ def run_gate(
     ``primary`` is not in both, or a margin is of a column that is not compared; UsageError for a margin that lets a
     share fall to 0.
     """
-    was, now, pairs = compared_columns(before, after)
-    margins = margins or {}
+    same = bool(before.models) and before.models == after.models
+    return gate_columns(compared_columns(before, after), same, drop, margins or {}, primary)
+
+
+def gate_columns(
+    scores: ComparedColumns, same: bool, drop: MaxDrop, margins: Mapping[str, float], primary: str | None
+) -> GateResult:
+    """`run_gate` of two scores that are put side by side already. same: both are of the same weights."""
+    was, now, pairs = scores
     both = [name for name in now if name in was]
     if any(":" in name for name in both):  # a suite's tasks gate, or the judge's single checks: not both
         both = [name for name in both if name not in TASKS]
@@ -170,7 +201,6 @@ def run_gate(
         raise UnavailableError(f"{what}.", f"In both are {', '.join(both)}." if both else "", "metric")
     both.sort(key=lambda name: name != leads)
     others_drop = drop if drop.relative else MaxDrop.parse(DEFAULT_DROP)
-    same = bool(before.models) and before.models == after.models
     units = sorted({unit for values in was.values() for unit in values})
     found = [_compare(name, was[name], now[name], drop if name == leads else others_drop, margins) for name in both]
     tested = [i for i, name in enumerate(both) if (same or name not in PAIRED) and _is_enough(name, found[i][2])]
@@ -187,15 +217,24 @@ def run_gate(
             verdict = "shown"
         elif p_of.get(i, 1.0) < (ALPHA_CHANGED if name == "changed" else ALPHA):
             verdict = "regression"
-        checks.append(GateCheck(name, *compared, verdict, name == leads, p_of.get(i)))
+        values = {unit: (was[name][unit], now[name][unit]) for unit in units if unit in was[name] and unit in now[name]}
+        checks.append(GateCheck(name, *compared, verdict, name == leads, p_of.get(i), values))
     fell = sorted((c for c in checks if c.verdict == "regression"), key=lambda c: (_rank(c.column), -round(c.loss, 1)))
     told = [c.sentence() for c in checks if c.verdict == "shown" and c.result.verdict == "regression"]
     verdict = "regression" if fell else "pass" if checks[0].verdict == "pass" else "inconclusive"
     return GateResult(tuple(checks), verdict, tuple(c.column for c in fell), tuple(told), found[0][2].change.n, pairs)
 
 
-def compared_columns(before: ScoredSet, after: ScoredSet) -> tuple[_Columns, _Columns, int]:
-    """Column -> unit -> value of both scores, and the number of pairs.
+class ComparedColumns(NamedTuple):
+    """Two scores side by side: column -> unit -> value of both, and how many pairs of pictures they have."""
+
+    was: dict[str, dict[str, float]]
+    now: dict[str, dict[str, float]]
+    pairs: int
+
+
+def compared_columns(before: ScoredSet, after: ScoredSet) -> ComparedColumns:
+    """The columns of two scores.
 
     A unit that has pictures of the same prompt and seed on both sides is compared by these pictures alone; any other by
     the means of its pictures. "changed" is there for units with pairs.
@@ -216,7 +255,7 @@ def compared_columns(before: ScoredSet, after: ScoredSet) -> tuple[_Columns, _Co
             changed[a.unit].append(float(distance > OTHER))
         was["changed"] = dict.fromkeys(changed, 0.0)
         now["changed"] = {unit: sum(values) / len(values) for unit, values in changed.items()}
-    return was, now, len(pairs)
+    return ComparedColumns(was, now, len(pairs))
 
 
 def _rank(column: str) -> int:

@@ -36,9 +36,7 @@ def html_report(report: Report) -> str:
     )
     environment.filters["number"] = number
     unit_title, units = _worst_units(report)
-    columns, changes = (
-        pair_changes(report.before, report.score, report.gate) if report.before and report.gate else ([], [])
-    )
+    changes = pair_changes(report.before, report.score, report.gate) if report.before and report.gate else None
     shown = report.pairs[:MAX_CARDS]
     distances = report.distances.numbers() if report.distances else {}
     return environment.get_template("report.html.jinja").render(
@@ -50,9 +48,8 @@ def html_report(report: Report) -> str:
         trend=trend(report),
         distances=[(name, number(value)) for name, value in distances.items()],
         labels=list(report.label_counts().items()),
-        change_columns=columns,
-        changes=changes[:MAX_ROWS],
-        more_changes=max(0, len(changes) - MAX_ROWS),
+        changes=changes,
+        max_rows=MAX_ROWS,
         card_of={pair.name: i for i, pair in enumerate(shown)},
         pair_cards=list(_pair_cards(shown)),
         max_cards=MAX_CARDS,
@@ -171,10 +168,11 @@ def _pair_note(p: PicturePair) -> str:
 
 def _worst_units(report: Report) -> tuple[str, list[tuple[str, str]]]:
     """A title, and (unit, note) of the units that fell furthest; without a gate, of those with the lowest values."""
-    fallen = report.fallen(MAX_CARDS)
-    if fallen:
-        notes = [(unit, f"{column}: {number(a)} → {number(b)}") for column, unit, a, b in fallen]
-        return "Prompts that fell furthest", notes
+    notes_of: dict[str, list[str]] = {}
+    for row in report.fallen(MAX_CARDS):
+        notes_of.setdefault(row.unit, []).append(f"{row.metric}: {number(row.before)} → {number(row.after)}")
+    if notes_of:
+        return "Prompts that fell furthest", [(unit, ", ".join(notes)) for unit, notes in notes_of.items()]
     column = next((name for name in ("scene", "clip") if name in report.intervals()), None)
     if report.gate is not None or column is None:
         return "", []

@@ -25,8 +25,8 @@ def markdown_report(report: Report) -> str:
         fallen = report.fallen(MAX_FALLEN)
         if fallen:
             lines += ["", "<details><summary>Prompts that fell furthest</summary>", ""]
-            lines += _table_head("prompt", f"{_cell(fallen[0][0])} before", "after")
-            lines += [_row([unit, number(a), number(b)]) for _, unit, a, b in fallen]
+            lines += _table_head("metric", "prompt", "before", "after")
+            lines += [_row([row.metric, row.unit, number(row.before), number(row.after)]) for row in fallen]
             lines += ["", "</details>"]
     else:
         lines += _table_head(*MEANS_HEAD)

@@ -44,6 +44,13 @@ METRICS: dict[str, Metric] = {
         least=-100,
         most=100,
     ),
+    "preference": Metric(
+        "exp(logit_scale) x cosine of picture and prompt, by the model of --preference",
+        1,
+        "pictures would be preferred less",
+        "preference",
+        "0.2",
+    ),
     **{
         name: Metric(
             f"share of pictures whose {name} is as asked, by the judge",
@@ -100,6 +107,7 @@ PAIRED = ("sharper", "changed")  # measured between two scores, and gated only w
 NEEDS = {
     "suite": "no picture's prompt is in a suite that says what to see",
     "prompt": "no prompt is known, or the extractor reads no text",
+    "preference": "it needs the folder of a preference model, and prompts",
     "several": "no prompt has two pictures",
     "sprites": "it needs the sprite library, and pictures of one thing in its own colours on a plain background",
     "pair": "it is measured between two scores",
@@ -107,6 +115,7 @@ NEEDS = {
 HINTS = {
     "suite": "Give the suite with --suite.",
     "prompt": "Give the prompts with --prompts FILE.jsonl, or choose --extractor clip.",
+    "preference": "Name the model with --preference FOLDER, and the prompts with --prompts FILE.jsonl.",
     "several": "Draw more pictures of each prompt.",
     "sprites": "Name the library with --sprites DIR.",
     "pair": "Compare with --baseline or --before.",

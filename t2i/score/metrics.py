@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from t2i.errors import UnavailableError
 from t2i.score.labels import classify
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from t2i.score.extractors import Extractor
     from t2i.score.feature_cache import PictureFeatures
+
+    Preferred = tuple[Extractor, Sequence[NDArray[np.float32]]]
 
 
 @dataclass
@@ -94,11 +97,12 @@ def score_pictures(
     labels: Sequence[str] = (),
     names: Sequence[str] = (),
     sprites: Path | None = None,
+    preference: Preferred | None = None,
 ) -> list[PictureScore]:
     """One row of metrics per picture, in the order given.
 
-    sprites: the sprite library, for fidelity. names: only these metrics. Raises UnavailableError (code ``metric``) for
-    one that these pictures cannot have.
+    sprites: the sprite library, for fidelity. preference: the model, and its features of the pictures. names: only
+    these metrics. Raises UnavailableError (code ``metric``) for one that these pictures cannot have.
     """
     prompts, units = {p.text: p for p in suite}, scene_units(suite)
     rows = []
@@ -114,6 +118,9 @@ def score_pictures(
     _add_duplicate(rows)
     _add_variety(rows)
     _add_clip(rows, extractor)
+    if preference is not None:
+        model, vectors = preference
+        _add_cosine(rows, model, vectors, "preference", model.scale())
     if sprites is not None and (not names or "fidelity" in names):
         add_fidelity(rows, lone_things(suite), sprites)
     if labels:
@@ -150,15 +157,21 @@ def _add_variety(rows: list[PictureScore]) -> None:
 
 
 def _add_clip(rows: list[PictureScore], extractor: Extractor) -> None:
+    _add_cosine(rows, extractor, [row.features.features for row in rows], "clip", 100.0)
+
+
+def _add_cosine(
+    rows: list[PictureScore], extractor: Extractor, features: Sequence[NDArray[np.float32]], name: str, scale: float
+) -> None:
+    """scale · cosine of picture and prompt, where there is one."""
     prompts = list(dict.fromkeys(row.picture.prompt for row in rows if row.picture.prompt))
     texts = extractor.texts(prompts) if prompts else None
     if texts is None:
         return
     vectors = dict(zip(prompts, texts.double().numpy(), strict=True))
-    for row in rows:
+    for row, x in zip(rows, features, strict=True):
         if row.picture.prompt:
-            cosine = vectors[row.picture.prompt] @ row.features.features.astype(np.float64)
-            row.values["clip"] = 100 * float(cosine)
+            row.values[name] = scale * float(vectors[row.picture.prompt] @ x.astype(np.float64))
 
 
 def _add_labels(rows: list[PictureScore], extractor: Extractor, labels: Sequence[str]) -> None:

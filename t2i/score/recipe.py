@@ -28,7 +28,7 @@ class ScoreRecipe:
     """Everything but the pictures that decides a score.
 
     metrics: name -> version of its arithmetic. suite: a hash of the suite's expectations, None if nothing was judged.
-    labels: the texts of a zero-shot classification.
+    labels: the texts of a zero-shot classification. preference: the model of --preference, if there was one.
     """
 
     extractor: NetworkInfo
@@ -36,6 +36,7 @@ class ScoreRecipe:
     metrics: dict[str, int] = field(default_factory=dict)
     suite: str | None = None
     labels: tuple[str, ...] = ()
+    preference: NetworkInfo | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:
@@ -45,6 +46,8 @@ class ScoreRecipe:
     def digest(self) -> str:
         """16 hex digits; scores with equal digests are comparable."""
         facts = {**asdict(self), "metrics": sorted(self.metrics.items())}
+        if self.preference is None:  # so that baselines from before there were such models are still read
+            del facts["preference"]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -67,8 +70,8 @@ def read_recipe(raw: Any, where: str) -> ScoreRecipe:
 def recipe_differences(ours: ScoreRecipe, theirs: ScoreRecipe) -> list[str]:
     """In words, what makes two recipes incomparable. Metrics that only one of them has do not count."""
     out = []
-    for what in ("extractor", "judge"):
-        a, b = getattr(ours, what), getattr(theirs, what)
+    for what in ("extractor", "judge", "preference"):
+        a, b, label = getattr(ours, what), getattr(theirs, what), "preference model" if what == "preference" else what
         if a is None or b is None:
             if what == "judge" and a is not b and "scene" in ours.metrics and "scene" in theirs.metrics:
                 out.append("only one was judged")
@@ -76,7 +79,7 @@ def recipe_differences(ours: ScoreRecipe, theirs: ScoreRecipe) -> list[str]:
         for name in ("name", "weights", "side", "resize"):
             x, y = getattr(a, name), getattr(b, name)
             if x != y:
-                out.append(f"the {what}'s {name} is {str(x)[:16]}, and was {str(y)[:16]}")
+                out.append(f"the {label}'s {name} is {str(x)[:16]}, and was {str(y)[:16]}")
     for name in sorted(set(ours.metrics) & set(theirs.metrics)):
         if ours.metrics[name] != theirs.metrics[name]:
             out.append(f"the metric {name!r} has version {ours.metrics[name]}, and had {theirs.metrics[name]}")

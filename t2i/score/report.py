@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from t2i.score.baseline import ScoredSet
 from t2i.score.before_after import TIERS, PicturePair, Tier
-from t2i.score.gate import GateResult
-from t2i.score.metric_table import better, bounds, is_counted
+from t2i.score.gate import FallenPrompt, GateResult
+from t2i.score.metric_table import bounds, is_counted
 from t2i.score.metrics import PictureScore, columns
 from t2i.score.set_distances import SetDistances
 from t2i.score.statistics import FEWEST, Interval, Verdict, interval, share_interval
@@ -122,15 +122,9 @@ class Report:
             out.append(f"About {r.enough} prompts would decide about this margin.")
         return out
 
-    def fallen(self, most: int) -> list[tuple[str, str, float, float]]:
-        """(column, unit, before, after) of the leading metric where it fell, the furthest first."""
-        if not self.gate or not self.before:
-            return []
-        name = self.gate.checks[0].column
-        was, now = (columns(score.units)[name] for score in (self.before, self.score))
-        sign = better(name)
-        rows = [(name, u, was[u], now[u]) for u in now if u in was and sign * (now[u] - was[u]) < 0]
-        return sorted(rows, key=lambda row: (sign * (row[3] - row[2]), row[1]))[:most]
+    def fallen(self, most: int) -> list[FallenPrompt]:
+        """`GateResult.fallen`; empty without a gate."""
+        return self.gate.fallen(most) if self.gate else []
 
     def tier_counts(self) -> str:
         """How many pairs are exact, close and far, as a sentence."""
@@ -153,7 +147,7 @@ class Report:
             "recipe": self.score.recipe.to_json(),
             "metrics": metrics,
             "gate": self.gate.to_json() if self.gate else None,
-            "fell": [{"metric": m, "unit": u, "before": a, "after": b} for m, u, a, b in self.fallen(MAX_FALLEN)],
+            "fell": [asdict(row) for row in self.fallen(MAX_FALLEN)],
             "set": self.distances.to_json() if self.distances else None,
             "pairs": [p.to_json() for p in self.pairs],
             "labels": self.label_counts(),

@@ -47,9 +47,9 @@ class ScoreRequest:
     places: files and folders of pictures; empty: those of the suite are drawn. suite: its name or file; limit: about so
     many of its prompts. prompts: a JSONL file with the prompts of the pictures. labels: of a zero-shot classification.
     metrics: only these. extractor: "clip", "clip:NAME", "judge" or "open_clip:ARCH" with its weights (a file) and their
-    sha256. sprites: the sprite library, for fidelity. fresh: do not use the cache of features. against, alpha: compare
-    as sets, and fail when KID's p-value is below alpha. before, tier: compare pixel by pixel, and fail when a pair is
-    less alike.
+    sha256. preference: the folder of a preference model. sprites: the sprite library, for fidelity. fresh: do not use
+    the cache of features. against, alpha: compare as sets, and fail when KID's p-value is below alpha. before, tier:
+    compare pixel by pixel, and fail when a pair is less alike.
     """
 
     places: Sequence[Path] = ()
@@ -62,6 +62,7 @@ class ScoreRequest:
     extractor: str = "clip"
     weights: Path | None = None
     sha256: str | None = None
+    preference: Path | None = None
     sprites: Path | None = None
     gate: GateOptions = GateOptions()
     save_baseline: Path | None = None

@@ -23,10 +23,11 @@ from t2i.score.extractors import Extractor, judge_info, load_extractor
 from t2i.score.feature_cache import FeatureCache, PictureFeatures
 from t2i.score.features import ExtractionTime, ScoringNetworks, extract_features
 from t2i.score.gate import run_gate
-from t2i.score.metric_table import NEEDS
+from t2i.score.metric_table import HINTS, NEEDS
 from t2i.score.metrics import PictureScore, average_by_unit, metric_versions, score_pictures
 from t2i.score.picture_files import PictureFile, find_pictures, read_prompts
-from t2i.score.recipe import ScoreRecipe, require_same_recipe
+from t2i.score.preference import PreferenceModel, check_folder
+from t2i.score.recipe import NetworkInfo, ScoreRecipe, require_same_recipe
 from t2i.score.report import Report, collapse_warnings
 from t2i.score.request import ScoreRequest, check_extractor
 from t2i.score.set_distances import compare_sets, feature_stats, load_stats, save_stats
@@ -55,6 +56,9 @@ def run_score(reporter: Reporter, request: ScoreRequest) -> Report:
     find = _given_pictures if request.places else _drawn_pictures
     pictures = find(reporter, request, prompts)
     judged = any(p.expectation.objects or p.expectation.place for p in prompts)
+    if request.preference is not None and not any(p.prompt for p in pictures):
+        what = "--preference compares pictures with their prompts, and none of these has one."
+        raise UnavailableError(what, HINTS["prompt"], "metric")
     rows, score, spent = measurer.score(pictures, prompts, judged)
     report = Report(score, rows, spent, warnings=collapse_warnings(rows), checks=_suite_checks(rows, prompts))
     if judged and not request.metrics and not any("fidelity" in row.values for row in rows):
@@ -98,6 +102,13 @@ class _Measurer:
 
     def __post_init__(self) -> None:
         check_extractor(self.request.extractor, self.request.weights, self.request.sha256)
+        if self.request.preference is not None:
+            check_folder(self.request.preference)
+
+    @cached_property
+    def preference(self) -> PreferenceModel | None:
+        folder = self.request.preference
+        return PreferenceModel(folder, pick_device(self.request.device)) if folder is not None else None
 
     @cached_property
     def extractor(self) -> Extractor:
@@ -113,6 +124,11 @@ class _Measurer:
             folder = resolve_judge()
             networks.judge, networks.judge_info = Judge.load(folder), judge_info(folder)
             networks.judge.net.to(pick_device(self.request.device))
+        return self._look(pictures, networks)
+
+    def _look(
+        self, pictures: Sequence[PictureFile], networks: ScoringNetworks
+    ) -> tuple[list[tuple[PictureFile, PictureFeatures]], ExtractionTime]:
         last = time.monotonic()
 
         def on_step(done: int, total: int) -> None:
@@ -136,9 +152,16 @@ class _Measurer:
     ) -> tuple[list[PictureScore], ScoredSet, ExtractionTime]:
         """The metrics of the pictures, and their averages with the recipe."""
         found, spent = self.measure(pictures, judged)
-        request = self.request
-        rows = score_pictures(found, self.extractor, prompts, request.labels, request.metrics, request.sprites)
-        return rows, _scored_set(rows, self.extractor, prompts if judged else [], self.request.labels), spent
+        request, preferred = self.request, None
+        if self.preference is not None:
+            again, more = self._look([p for p, _ in found], ScoringNetworks(self.preference, batch=request.batch))
+            preferred = self.preference, [f.features for _, f in again]
+            spent.total, spent.networks = spent.total + more.total, spent.networks + more.networks
+        rows = score_pictures(
+            found, self.extractor, prompts, request.labels, request.metrics, request.sprites, preferred
+        )
+        info = self.preference.info if self.preference else None
+        return rows, _scored_set(rows, self.extractor, prompts if judged else [], request.labels, info), spent
 
 
 # Pictures ---------------------------------------------------------------------------------------------------------
@@ -206,7 +229,8 @@ def _given_pictures(reporter: Reporter, request: ScoreRequest, suite: Sequence[S
             reporter.warn(f"{what}: {min(lost)}")
     without_prompt = sum(p.prompt is None for p in pictures)
     if without_prompt:
-        reporter.note(f"{without_prompt} of {n} pictures have no prompt: what compares with one leaves them out")
+        what = f"{without_prompt} of {n} pictures have no prompt, and clip leaves them out"
+        reporter.note(f"{what}; --prompts FILE.jsonl says what pictures show")
     if suite:
         texts = {p.text for p in suite}
         in_suite = sum(p.prompt in texts for p in pictures)
@@ -238,13 +262,17 @@ def _drawn_pictures(reporter: Reporter, request: ScoreRequest, suite: Sequence[S
 
 
 def _scored_set(
-    rows: Sequence[PictureScore], extractor: Extractor, judged: Sequence[SuitePrompt], labels: Sequence[str]
+    rows: Sequence[PictureScore],
+    extractor: Extractor,
+    judged: Sequence[SuitePrompt],
+    labels: Sequence[str],
+    preference: NetworkInfo | None,
 ) -> ScoredSet:
     """The averages of the rows, with their recipe. judged: the prompts that the judge checked."""
     expectations = sorted((p.text, p.task, json.dumps(asdict(p.expectation), sort_keys=True)) for p in judged)
     suite_hash = hashlib.sha256(json.dumps(expectations).encode()).hexdigest()[:16] if judged else None
     judge = judge_info(resolve_judge()) if judged else None
-    recipe = ScoreRecipe(extractor.info, judge, metric_versions(rows), suite_hash, tuple(labels))
+    recipe = ScoreRecipe(extractor.info, judge, metric_versions(rows), suite_hash, tuple(labels), preference)
     models = sorted({row.picture.model for row in rows if row.picture.model})
     seeds = sorted({row.picture.seed for row in rows if row.picture.seed is not None})
     kept = tuple(row.row() for row in rows)
@@ -292,7 +320,8 @@ def _compare_before(
     earlier = _all_pictures(request.before)
     pairs, alone = match_pictures(earlier, pictures)
     if not pairs:
-        raise InputError("no picture before has one after: neither prompt and seed nor file names agree.")
+        what = "no picture before has one after: neither prompt and seed nor file names agree."
+        raise InputError(what, "Name the files alike, or compare them as sets with --against.")
     if len(pictures) > len(pairs):
         paired = {after.path for _, after in pairs}
         new = [p.name for p in pictures if p.path not in paired]

@@ -47,8 +47,11 @@ def thumb_distances(pairs: Sequence[tuple[PictureRow, PictureRow]]) -> list[floa
 
     from t2i.score.pixel_metrics import ssim
 
-    if not pairs:
-        return []
-    sides = (np.stack([decode_thumb(pair[i].thumb) for pair in pairs]) for i in (0, 1))
-    before, after = (torch.from_numpy(side).permute(0, 3, 1, 2).float() / 127.5 - 1 for side in sides)
-    return [float(d) for d in (1 - ssim(before, after)).clamp(min=0)]
+    out = [0.0] * len(pairs)
+    differ = [i for i, (a, b) in enumerate(pairs) if a.thumb != b.thumb]
+    if differ:
+        sides = (np.stack([decode_thumb(pairs[i][side].thumb) for i in differ]) for side in (0, 1))
+        before, after = (torch.from_numpy(side).permute(0, 3, 1, 2).float() / 127.5 - 1 for side in sides)
+        for i, distance in zip(differ, (1 - ssim(before, after)).clamp(min=0), strict=True):
+            out[i] = float(distance)
+    return out

@@ -13,7 +13,7 @@ from typing import Any
 from t2i.errors import InputError
 from t2i.files import atomic_file, explain_os_error, hash_file
 from t2i.store.search_path import home
-from t2i.store.tensors import FLOATING, MAX_HEADER, check_header
+from t2i.store.tensors import FLOATING, MAX_HEADER, Layout, check_header
 
 MAX_JSON = 64 << 20
 STEMS = ("diffusion_pytorch_model", "model")
@@ -56,12 +56,12 @@ def find_weights(folder: Path) -> tuple[list[Path], str]:
             index = folder / f"{stem}.safetensors.index{dotted}.json"
             single = folder / f"{stem}{dotted}.safetensors"
             if single.is_file():
-                _check_file(single)
+                read_layouts(single)
                 return [single], variant
             if index.is_file():
                 shards = _shards(index)
                 for shard in shards:
-                    _check_file(shard)
+                    read_layouts(shard)
                 return [index, *shards], variant
     pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES) if folder.is_dir() else []
     if pickles:
@@ -84,8 +84,9 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
-def _check_file(path: Path) -> None:
-    """Raise InputError unless it is a safetensors file of numbers that weights can have."""
+def read_layouts(path: Path) -> dict[str, Layout]:
+    """The type and shape of every tensor. Raises InputError (code ``bundle``) unless it is a safetensors file of
+    numbers that weights can have."""
     try:
         with open(path, "rb") as file:
             head = file.read(8)
@@ -97,6 +98,7 @@ def _check_file(path: Path) -> None:
     for name, (dtype, _) in layouts.items():
         if name.endswith((".weight", ".bias")) and dtype not in FLOATING:
             raise unusable(path, f"{name[:80]!r} is of the type {dtype}, which weights do not have")
+    return layouts
 
 
 def remembered_hash(path: Path) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from t2i.lab.gate_power import prompts_of_pool
+from t2i.lab.gate_power import prompts_of_pool, rate_cell
 from t2i.lab.planted_damage import EVERY_PICTURE, REPLACED, Damage
 from t2i.score.baseline import ScoredSet
 from t2i.score.gate import GateResult, MaxDrop, run_gate
@@ -126,6 +126,12 @@ def test_pictures_of_a_pair_are_compared_and_others_by_their_prompt() -> None:
     after |= {(f"prompt {p}", 7): REPLACED["black frames"](draw(p, 7)) for p in range(PROMPTS)}
     outcome = run_gate(baseline(), score(after), MaxDrop.parse("5%"))
     assert outcome.pairs == PROMPTS and outcome.fell == ()
+
+
+def test_a_rate_has_its_exact_interval() -> None:
+    assert rate_cell(0, 60) == f"0.00 (0.00 to {1 - 0.025 ** (1 / 60):.2f})"
+    assert rate_cell(60, 60) == f"1.00 ({0.025 ** (1 / 60):.2f} to 1.00)"
+    assert rate_cell(8, 10) == "0.80 (0.44 to 0.97)"  # Clopper and Pearson's table
 
 
 def test_the_prompts_of_the_pool_are_spread_over_the_tasks() -> None:

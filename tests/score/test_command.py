@@ -246,6 +246,25 @@ def test_what_of_a_baseline_is_not_alike_is_told(place: Path, capsys: pytest.Cap
     )
 
 
+def test_pictures_whose_prompts_are_not_known_are_told_of_the_option_that_names_them(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another tool's pictures against a baseline of ours, and the other way round."""
+    score(capsys, *DRAW, "--save-baseline", "base.json")
+    ours = sorted(Path("out/score/p-tiny").glob("*.png"))
+    Path("bare").mkdir()
+    for i, path in enumerate(ours):
+        load_image(path).save(f"bare/{i}.png")
+    err = score(capsys, "bare", "--baseline", "base.json", code=3)[1]
+    assert "were not scored" in err and "12 of the 12 pictures name no prompt: say which with --prompts FILE" in err
+    lines = [{"file_name": f"{i}.png", "prompt": read_metadata(path)["t2i"]["prompt"]} for i, path in enumerate(ours)]
+    Path("names.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    score(capsys, "bare", "--prompts", "names.jsonl", "--baseline", "base.json")
+    score(capsys, "bare", "--save-baseline", "bare.json")
+    err = score(capsys, "bare", "--prompts", "names.jsonl", "--baseline", "bare.json", code=3)[1]
+    assert "The baseline's pictures named no prompt: make it again, with --prompts" in err
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

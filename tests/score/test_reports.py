@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, ImageFilter
 
 from t2i.score.baseline import ScoredSet
 from t2i.score.before_after import compare_pair, match_pictures, worst_first
@@ -98,6 +99,17 @@ def test_the_worst_pairs_come_first(report: Report) -> None:
     assert psnrs == sorted(psnrs)
 
 
+def test_pictures_of_another_format_are_paired_by_their_names() -> None:
+    def named(*names: str) -> list[PictureFile]:
+        return [PictureFile(Path(name), name) for name in names]
+
+    before = named("a.png", "b.png", "c.png", "c.jpg", "sub/d.png", "e.png")
+    after = named("a.jpg", "b.png", "b.jpg", "c.webp", "sub/d.jpg", "d.jpg")
+    pairs, alone = match_pictures(before, after)
+    assert [(a.name, b.name) for a, b in pairs] == [("a.png", "a.jpg"), ("b.png", "b.png"), ("sub/d.png", "sub/d.jpg")]
+    assert [p.name for p in alone] == ["c.png", "c.jpg", "e.png"]  # two c before: neither is meant
+
+
 def test_the_summary_cannot_be_broken_by_a_prompt(report: Report, tmp_path: Path) -> None:
     text = markdown_report(report)
     assert "regression" in text and "<script" not in text and "\x1b" not in text
@@ -125,6 +137,42 @@ def test_the_page_lists_each_picture_by_what_fell_most(report: Report) -> None:
         == [f'id="pair-{i}"' in text for i in range(12)]
         == [True] * 12
     )
+
+
+def blurred(folder: Path) -> Report:
+    """Pictures after a blur; clip leads, and hardly moved."""
+    was, now = draw(folder / "before", 0), draw(folder / "after", 0)
+    for i, picture in enumerate(now):
+        with Image.open(picture.path) as image:
+            image.filter(ImageFilter.GaussianBlur(1 + i / 8)).save(picture.path)
+    made = [rows(was, 0), rows(now, 0)]
+    for row in itertools.chain(*made):
+        row.values["sharpness"] = row.features.pixels.sharpness
+    made[1][0].values["clip"] -= 1
+    before, after = score(made[0], "2026-11-20T00:00:00"), score(made[1], "2026-11-22T00:00:00")
+    out = Report(after, made[1], ExtractionTime(1.0, 1.0, 12, 0), before)
+    out.gate = run_gate(before, after, MaxDrop.parse("5%"))
+    return out
+
+
+def test_what_fell_most_is_told_of_the_metrics_that_regressed(tmp_path: Path) -> None:
+    report = blurred(tmp_path)
+    assert report.gate is not None and report.gate.checks[0].column == "clip" and "clip" not in report.gate.fell
+    assert report.gate.fell[0] == "sharpness"
+    rows = report.to_json()["fell"]
+    falls = [row["before"] - row["after"] for row in rows if row["metric"] == "sharpness"]
+    assert rows[0]["metric"] == "sharpness" and falls == sorted(falls, reverse=True) and falls[-1] > 0
+    assert {row["metric"] for row in rows} == set(report.gate.fell)  # each has a part of the list
+    assert "| sharpness | " in markdown_report(report).split("fell furthest")[1]
+    text = html_report(report)
+    table = text[text.index('<table id="changes">') : text.index("</table>", text.index('<table id="changes">'))]
+    head, *lines = table.split("<tr>")[1:]
+    names = re.findall(r'aria-sort="(\w+)"><button type="button">([\w ]+)<', head)
+    assert names[2] == ("descending", "sharpness") and [n for n, _ in names].count("descending") == 1
+    assert all('<span class="regression">sharpness</span>' in line for line in lines)  # what fell most in each
+    losses = [float(line.split('<td class="n" data-sort="')[1].split('"')[0]) for line in lines]
+    assert len(losses) == 12 and losses == sorted(losses, reverse=True) and losses[-1] > 1
+    assert "sharpness: " in text.split("<h2>Prompts that fell furthest</h2>")[1]
 
 
 class Tags(HTMLParser):
