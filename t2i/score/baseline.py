@@ -197,12 +197,17 @@ def missing_units(before: ScoredSet, after: ScoredSet) -> list[str]:
 def _hint_for_lost(lost: set[str], before: ScoredSet, after: ScoredSet) -> str:
     """What to do about units that were not scored: often they are there, and only their prompts are not known."""
     unknown = sum(row.prompt is None for row in after.rows)
+    by_name = any(row.prompt is None for row in before.rows if row.unit in lost)
+    if unknown and by_name:
+        return (
+            "Pictures without prompts go by their file names: name them alike, or give both sides --prompts FILE.jsonl."
+        )
     if unknown:
         return (
             f"{unknown} of the {len(after.rows)} pictures name no prompt: say which with --prompts FILE.jsonl, "
             '{"file_name": …, "prompt": …} a line.'
         )
-    if any(row.prompt is None for row in before.rows if row.unit in lost):
+    if by_name:
         return "The baseline's pictures named no prompt: make it again, with --prompts FILE.jsonl."
     return "Score the same prompts, or make a new baseline."
 

@@ -83,7 +83,7 @@ class TrendLabel:
 
 @dataclass(frozen=True)
 class Trend:
-    """The leading metric over time, as points and labels of an SVG drawing. description: for those who cannot see
+    """One metric over time, as points and labels of an SVG drawing. description: for those who cannot see
     it."""
 
     column: str
@@ -96,11 +96,13 @@ class Trend:
 
 
 def trend(report: Report) -> Trend | None:
-    """The leading metric in the history of the baseline, in the baseline, and in this score; None without a
-    baseline."""
+    """The first metric that regressed, else the leading one, in the history of the baseline, in the baseline, and in
+    this score; None without a baseline."""
     if report.before is None:
         return None
-    name = report.gate.checks[0].column if report.gate else next(iter(report.score.means()))
+    means = report.score.means()
+    names = [*report.gate.fell, report.gate.checks[0].column] if report.gate else list(means)
+    name = next(name for name in names if name in means)
     entries = [*report.before.history, report.before.history_entry(), report.score.history_entry()]
     values = [(str(e["date"])[:10], float(e["means"][name])) for e in entries if name in e["means"]]
     if not values:

@@ -59,11 +59,20 @@ class Report:
             return None
         return "regression" if any(p.is_beyond(self.tier) for p in self.pairs) else "pass"
 
+    @property
+    def _unit(self) -> str:
+        """What a unit is called; a picture without a prompt is one of its own."""
+        return "prompt" if any(row.picture.prompt for row in self.rows) else "picture"
+
     def headline(self) -> str:
         """The verdict in one line."""
         units, compared = len(self.score.units), self.gate.prompts if self.gate else None
-        of = f"{compared} of " if compared not in (None, units) else ""
-        pictures = f"{count(self.score.pictures, 'picture')}, {of}{count(units, 'prompt')}"
+        some = compared not in (None, units)
+        pictures = count(self.score.pictures, "picture")
+        if self._unit == "prompt":
+            pictures += f", {f'{compared} of ' if some else ''}{count(units, 'prompt')}"
+        elif some:
+            pictures += f", {compared} compared"
         if self.pairs:
             pictures += f", {count(len(self.pairs), 'pair')}"
         if self.verdict is None:
@@ -111,15 +120,15 @@ class Report:
         r = lead.result
         if r.change.n < FEWEST:
             return [
-                f"{lead.column} leads, over {count(r.change.n, 'prompt')}.",
-                "Fewer than five prompts decide nothing.",
+                f"{lead.column} leads, over {count(r.change.n, self._unit)}.",
+                f"Fewer than five {self._unit}s decide nothing.",
             ]
         out = [
-            f"{lead.column} leads, over {count(r.change.n, 'prompt')}. The least difference found four times in five: "
-            f"{number(r.mdd)}; margin {number(r.margin)}."
+            f"{lead.column} leads, over {count(r.change.n, self._unit)}. "
+            f"The least difference found four times in five: {number(r.mdd)}; margin {number(r.margin)}."
         ]
         if lead.verdict == "inconclusive" and r.enough:
-            out.append(f"About {r.enough} prompts would decide about this margin.")
+            out.append(f"About {r.enough} {self._unit}s would decide about this margin.")
         return out
 
     def fallen(self, most: int) -> list[FallenPrompt]:

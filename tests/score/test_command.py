@@ -263,6 +263,10 @@ def test_pictures_whose_prompts_are_not_known_are_told_of_the_option_that_names_
     score(capsys, "bare", "--save-baseline", "bare.json")
     err = score(capsys, "bare", "--prompts", "names.jsonl", "--baseline", "bare.json", code=3)[1]
     assert "The baseline's pictures named no prompt: make it again, with --prompts" in err
+    shutil.copytree("bare", "renamed")
+    Path("renamed/0.png").rename("renamed/other.png")
+    err = score(capsys, "renamed", "--baseline", "bare.json", code=3)[1]
+    assert "go by their file names: name them alike" in err
 
 
 @pytest.mark.parametrize(
