@@ -273,12 +273,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", default="small,imagen-small")
     parser.add_argument("--trials", type=positive, default=100)
     parser.add_argument("--only", default="", help="damage of these names, as 'blur,black frames'")
-    parser.add_argument("--middle", action="store_true", help="only the middle strengths")
+    parser.add_argument("--strengths", default="weak,middle,strong")
     args = parser.parse_args(argv)
     if args.what == "prompts":
         print("\n".join(prompts_of_pool(args.n)))
         return 0
-    strengths = (1,) if args.middle else (0, 1, 2)
+    strengths = [("weak", "middle", "strong").index(name) for name in args.strengths.split(",")]
     for model, pool in open_pools(args.pool, args.models.split(",")).items():
         print(f"\n**{model}**: {len(pool.healthy)} pictures of {len(pool.prompts)} prompts\n", flush=True)
         rows = {

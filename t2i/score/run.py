@@ -235,7 +235,9 @@ def _given_pictures(reporter: Reporter, request: ScoreRequest, suite: Sequence[S
         texts = {p.text for p in suite}
         in_suite = sum(p.prompt in texts for p in pictures)
         if not in_suite:
-            raise InputError("no picture was drawn for a prompt of the suite.", "Give the suite that they came from.")
+            named = "Give the suite that they came from."
+            hint = named if without_prompt < n else "Say what they show with --prompts FILE.jsonl."
+            raise InputError("no picture was drawn for a prompt of the suite.", hint)
         without_picture = len(texts - {p.prompt for p in pictures if p.prompt})
         if without_picture:
             reporter.warn(f"{without_picture} of the {len(texts)} prompts of the suite have no picture")
@@ -314,7 +316,11 @@ def _compare_sets(report: Report, measurer: _Measurer, request: ScoreRequest) ->
 def _compare_before(
     report: Report, reporter: Reporter, pictures: Sequence[PictureFile], request: ScoreRequest
 ) -> list[tuple[PictureFile, PictureFile]]:
-    """--before and --tier, and the pairs. With a tier other than "far", every picture must have a partner."""
+    """--before and --tier, and the pairs.
+
+    Every picture before must have one after, or a model that draws only what is easy would pass; with a tier other than
+    "far", the other way round, too. Raises InputError.
+    """
     if request.before is None:
         return []
     earlier = _all_pictures(request.before)
@@ -330,10 +336,8 @@ def _compare_before(
             raise InputError(f"{what}: {new[0]}.", "Give all pictures before, or leave these out.")
         reporter.note(f"{what} and are not compared: {new[0]}")
     if alone:
-        what = f"{len(alone)} of the {len(earlier)} pictures in {request.before} have none after"
-        if request.tier != "far":
-            raise InputError(f"{what}: {alone[0].name}.", "Draw the same prompts with the same seeds.")
-        reporter.warn(what)
+        what = f"{len(alone)} of the {len(earlier)} pictures in {request.before} have none after: {alone[0].name}."
+        raise InputError(what, "Draw the same prompts with the same seeds, or give --before only what is compared.")
     report.pairs, report.tier = worst_first([compare_pair(before, after) for before, after in pairs]), request.tier
     return pairs
 

@@ -17,7 +17,7 @@ from t2i.score.pixel_stats import THUMB
 if TYPE_CHECKING:
     from t2i.score.metrics import PictureRow
 
-OTHER = 0.05  # 1 - SSIM of two thumbnails above which they show two pictures
+OTHER = 0.02  # 1 - SSIM of two thumbnails above which they show two pictures; bfloat16 changes it by .005 at most
 MAX_TEXT = 8192  # characters; a lossless WebP of 32 x 32 pixels has at most about 4,300
 
 

@@ -300,6 +300,7 @@ def test_pictures_after_that_have_none_before(place: Path, capsys: pytest.Captur
     assert f"1 of the 12 pictures have none in b and are not compared: {lost.name}" in err
     assert Path("new/folder/s.html").is_file()
     assert "have none in b" in score(capsys, "a", "--before", "b", "--tier", "exact", code=3)[1]
+    assert f"1 of the 12 pictures in a have none after: {lost.name}" in score(capsys, "b", "--before", "a", code=3)[1]
     shutil.copytree("b", "c")
     out, _ = score(capsys, "c", "--before", "b", "--tier", "exact")
     assert out[-1].endswith("11 pairs)")
