@@ -309,7 +309,8 @@ def score(
     write_reports(report, junit, html, summary)
     write_baselines(ui, request, report)
     if report.verdict == "regression" and not update_baseline:
-        raise GateError(f"a {report.headline()}.", "Look at the pictures of the prompts that fell furthest.")
+        where = f"Look at {html}." if html else "--html FILE writes a page that shows what fell most."
+        raise GateError(f"a {report.headline()}.", where)
     if ui.failed:
         raise InputError(f"{ui.failed} of the pictures could not be read.", "See above.", "partial")
     if strict and report.verdict == "inconclusive":

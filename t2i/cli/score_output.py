@@ -31,6 +31,8 @@ def print_report(ui: UI, report: Report, suite: str | None, wanted: Sequence[str
             ui.picture(row.picture.path, row.to_json())
         tasks = {name: {"mean": m.mean, "low": m.low, "high": m.high, "prompts": m.n} for name, m in checks.items()}
         ui.record({"suite": suite, "pictures": len(report.rows), "tasks": tasks, **report.to_json()})
+        for remark in report.remarks():
+            ui.note(remark)
         return
     rows = [list(row) for row in report.mean_rows()]
     shown = {row[0] for row in rows}

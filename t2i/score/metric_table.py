@@ -50,6 +50,7 @@ METRICS: dict[str, Metric] = {
         "pictures would be preferred less",
         "preference",
         "0.2",
+        least=-math.inf,
     ),
     **{
         name: Metric(

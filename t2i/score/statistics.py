@@ -154,18 +154,24 @@ def sign_flip_test(gains: Sequence[Sequence[float | None]], margins: Sequence[fl
     largest, so that one that improved does not hide one that fell (Hansen 2005, A Test for Superior Predictive
     Ability, eq. 9). All 2^n flips are taken up to FLIPS, else FLIPS random ones, the same in every run.
 
+    Prompts in which nothing at all moved, because their pictures are the same, have nothing to flip. They are left out,
+    and the margin of the mean is that of the sum for the others: n/k of it for the k of n prompts that moved.
+
     The statistic is Student's t with a part of the margin added to the standard deviation,
     T = √n·(mean + margin) / sqrt(sd² + (margin/4)²): a metric that is nearly constant does not make a large t of a tiny
     change.
     """
-    m, n = len(gains), max((len(row) for row in gains), default=0)
-    if not m or not n:
-        return [1.0] * m
-    x = np.array([[np.nan if v is None else v for v in row] for row in gains], np.float64)
+    if not (m := len(gains)):
+        return []
+    x = np.array([[np.nan if v is None else v for v in row] for row in gains], np.float64).reshape(m, -1)
     there = ~np.isnan(x)
-    margin = np.asarray(margins, np.float64)[:, None]
+    prompts, moved = there.sum(axis=1), (there & (x != 0)).any(axis=0)
+    x, there = x[:, moved], there[:, moved]
+    n, counts = x.shape[1], np.maximum(there.sum(axis=1), 1)
+    if not n:
+        return [1.0] * m
+    margin = (np.asarray(margins, np.float64) * prompts / counts)[:, None]
     x = np.where(there, x + margin, 0.0)
-    counts = np.maximum(there.sum(axis=1), 1)
     squares, floor = (x**2).sum(axis=1), np.maximum((margin[:, 0] / 4) ** 2, 1e-18)
 
     def worst(signs: NDArray[np.float64]) -> NDArray[np.float64]:

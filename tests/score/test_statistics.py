@@ -125,9 +125,18 @@ def test_flips_of_one_metric_are_counted_by_hand() -> None:
     assert sign_flip_test([[-1.0, -2.0, -3.0]], [0.0]) == [1 / 8]
     assert sign_flip_test([[-1.0, -2.0, -3.0]], [3.0]) == [1.0]
     assert sign_flip_test([[-3.0, 1.0, -3.0]], [0.0]) == [2 / 8]
-    assert sign_flip_test([[-1.0, None, -3.0]], [0.0]) == [2 / 8]  # the flip of a prompt without a value counts twice
+    assert sign_flip_test([[-1.0, None, -3.0]], [0.0]) == [1 / 4]  # a prompt without a value has no flip
     assert sign_flip_test([[0.0] * 8, [0.0] * 8], [0.1, 0.0]) == [1.0, 1.0]
     assert sign_flip_test([], []) == []
+
+
+def test_prompts_with_the_same_pictures_have_nothing_to_flip() -> None:
+    """Five of eight prompts fell, the others are as they were: one flip of 2^5 is as low. The margin is one of the mean
+    over all eight, so that four that fell by two margins each fell by just the margin."""
+    assert sign_flip_test([[-9.0] * 5 + [0.0] * 3], [1.0]) == [1 / 32]
+    assert sign_flip_test([[-2.0] * 4 + [0.0] * 4], [1.0]) == [1.0]
+    # a prompt in which another metric moved has moved
+    assert sign_flip_test([[-9.0] * 5 + [0.0] * 3, [0.0] * 7 + [1.0]], [0.0, 0.0])[0] == 2 / 64
 
 
 def test_what_never_happens_by_chance() -> None:
