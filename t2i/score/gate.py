@@ -105,8 +105,9 @@ class GateCheck:
 
 @dataclass(frozen=True)
 class GateResult:
-    """All checks, the leading one first. fell: the columns that regressed, see `_rank`. told: sentences about what
-    moved beyond its margin and does not gate. prompts: units compared. pairs: pictures with a partner before."""
+    """All checks, the leading one first. fell: the columns that regressed, in the order of `_told_first`. told:
+    sentences about what moved beyond its margin and does not gate. prompts: units compared. pairs: pictures with a
+    partner before."""
 
     checks: tuple[GateCheck, ...]
     verdict: Verdict
@@ -219,7 +220,7 @@ def gate_columns(
             verdict = "regression"
         values = {unit: (was[name][unit], now[name][unit]) for unit in units if unit in was[name] and unit in now[name]}
         checks.append(GateCheck(name, *compared, verdict, name == leads, p_of.get(i), values))
-    fell = sorted((c for c in checks if c.verdict == "regression"), key=lambda c: (_rank(c.column), -round(c.loss, 1)))
+    fell = sorted((c for c in checks if c.verdict == "regression"), key=_told_first)
     told = [c.sentence() for c in checks if c.verdict == "shown" and c.result.verdict == "regression"]
     verdict = "regression" if fell else "pass" if checks[0].verdict == "pass" else "inconclusive"
     return GateResult(tuple(checks), verdict, tuple(c.column for c in fell), tuple(told), found[0][2].change.n, pairs)
@@ -258,11 +259,13 @@ def compared_columns(before: ScoredSet, after: ScoredSet) -> ComparedColumns:
     return ComparedColumns(was, now, len(pairs))
 
 
-def _rank(column: str) -> int:
+def _told_first(check: GateCheck) -> tuple[int, float, int]:
     """The order in which findings are told: how pictures look, which is often the cause; then what they show; then
-    that they changed."""
-    name = column.split(":")[0]
-    return 2 if name in PAIRED else 0 if METRICS[name].needs in ("", "several") else 1
+    that they changed. Among these the furthest fall, in margins; equal ones in the order of METRICS, since less
+    contrast is less sharpness, too."""
+    name = check.column.split(":")[0]
+    kind = 2 if name in PAIRED else 0 if METRICS[name].needs in ("", "several") else 1
+    return kind, -round(check.loss, 1), list(METRICS).index(name)
 
 
 def _is_enough(name: str, result: Difference) -> bool:
