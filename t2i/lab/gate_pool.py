@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from t2i.errors import T2IError
+from t2i.files import atomic_file
 from t2i.media.images import load_image
 from t2i.score.baseline import ScoredSet
 from t2i.score.extractors import Extractor
@@ -44,6 +46,10 @@ class KeptTexts:
             assert found is not None
             self.known.update(zip(new, found, strict=True))
         return torch.stack([self.known[p] for p in prompts])
+
+
+def _refuse(picture: PictureFile, error: T2IError) -> None:
+    raise error
 
 
 @dataclass
@@ -79,12 +85,14 @@ class GatePool:
                 path = self.folder / "damaged" / name / f"{len(made):03}.png"
                 if not path.is_file():
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    change(load_image(picture.path)).save(path, compress_level=1)
+                    with atomic_file(path) as file:  # a run that is stopped leaves no half picture for the next
+                        change(load_image(picture.path)).save(file, "PNG", compress_level=1)
                 made.append(replace(picture, path=path, prompt=prompt, seed=seed))
         return {(p.prompt or "", p.seed or 0): (p, f) for p, f in self._extract(made)}
 
     def _extract(self, pictures: Sequence[PictureFile]) -> list[Seen]:
-        return extract_features(pictures, self.networks, FeatureCache(self.cache))[0]
+        found, _ = extract_features(pictures, self.networks, FeatureCache(self.cache), on_error=_refuse)
+        return found
 
     def score(self, seen: Sequence[Told], models: tuple[str, ...]) -> ScoredSet:
         """seen: prompt, seed and features of each picture."""
