@@ -18,7 +18,7 @@ from t2i.errors import InputError
 from t2i.files import explain_os_error, read_bytes, write_bytes
 from t2i.jsonl import strict_json
 from t2i.schema import build
-from t2i.score.metric_table import bounds
+from t2i.score.metric_table import METRICS, bounds
 from t2i.score.metrics import PictureRow, UnitScore, columns
 from t2i.score.recipe import ScoreRecipe, read_recipe
 from t2i.score.statistics import interval
@@ -181,6 +181,8 @@ def _check_rows(rows: Sequence[PictureRow], units: Sequence[_UnitTable]) -> None
 
 def _check_metrics(metrics: Mapping[str, float], where: str) -> None:
     for name, value in metrics.items():
+        if name.split(":")[0] not in METRICS:
+            raise ValueError(f"{name[:60]!r} of {where[:60]!r} is no metric")
         least, most = bounds(name)
         if not least - ROUNDING <= value <= most + ROUNDING:
             raise ValueError(f"{name} of {where[:60]!r} is not a number from {least:g} to {most:g}")

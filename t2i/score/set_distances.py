@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -97,7 +98,8 @@ def load_stats(path: Path) -> FeatureStats:
         with zipfile.ZipFile(data) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_UNPACKED:
                 raise ValueError("it is far larger than it looks")
-        with np.load(data, allow_pickle=False) as file:
+        with warnings.catch_warnings(), np.load(data, allow_pickle=False) as file:
+            warnings.simplefilter("ignore")  # of an array's head that is odd
             if "recipe" not in file:
                 what = f"{path} does not say which network made it, nor how pictures were resized for it."
                 raise InputError(what, "Make it again with --save-stats, from the pictures.", "recipe")

@@ -6,11 +6,13 @@ its folder. Seeded: the same mutations in every run.
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import re
 import shutil
 import signal
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -22,7 +24,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from t2i.cli.app import run
+from t2i.errors import InputError
 from t2i.media.images import read_metadata
+from t2i.score.baseline import load_baseline
+from t2i.score.picture_files import read_prompts
+from t2i.score.set_distances import load_stats
 
 MUTATIONS = 100  # of each kind of file
 SECONDS = 120  # for one command on a busy machine; each takes far less than one
@@ -161,6 +167,21 @@ def damaged(name: str) -> Callable[[Path, random.Random], bytes]:
     return lambda place, rng: mutated((place / name).read_bytes(), rng)
 
 
+def statistics(place: Path, rng: random.Random) -> bytes:
+    """An archive that is damaged, or a whole one of a damaged array: its checksums would hide what is inside."""
+    data = (place / "good.npz").read_bytes()
+    if rng.random() < 0.3:
+        return mutated(data, rng)
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(file, "w") as out:
+        hurt = rng.choice(archive.namelist())
+        for name in archive.namelist():
+            content = archive.read(name)
+            head = content[:10] if rng.random() < 0.7 else b""  # numpy's magic, most times
+            out.writestr(name, head + mutated(content[len(head) :], rng) if name == hurt else content)
+    return file.getvalue()
+
+
 def signed(place: Path, rng: random.Random) -> bytes:
     """A picture with damaged Content Credentials: not its first bytes, which would only make it no picture."""
     data = (place / "signed.jpg").read_bytes()
@@ -182,7 +203,7 @@ KINDS: dict[str, tuple[str, Callable[[Path, random.Random], bytes], list[list[st
     "suite": ("odd.jsonl", damaged("suite.jsonl"), [["score", "--suite", "odd.jsonl", *SUITE]]),
     "table": ("odd.csv", damaged("suite.csv"), [["score", "--suite", "odd.csv", *SUITE]]),
     "baseline": ("odd.json", damaged("good.json"), [["score", *GOOD, *EYE, "--baseline", "odd.json", "--json"]]),
-    "statistics": ("odd.npz", damaged("good.npz"), [["score", "good.png", "good.jpg", *EYE, "--against", "odd.npz"]]),
+    "statistics": ("odd.npz", statistics, [["score", "good.png", "good.jpg", *EYE, "--against", "odd.npz"]]),
     "captions": ("odd.jsonl", damaged("metadata.jsonl"), [["score", "good.png", *EYE, "--prompts", "odd.jsonl"]]),
 }  # fmt: skip
 
@@ -201,6 +222,23 @@ def test_damaged_files(bench: Bench, kind: str) -> None:
             bench.judge(f"{kind} {number}", *args, verdicts="--baseline" in args or "--replay" in args)
     assert len(bench.counts) > 1, f"only {bench.counts}: the damage is never seen, or nothing survives it"
     assert sum(bench.counts.values()) >= MUTATIONS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "read"), [("baseline", load_baseline), ("statistics", load_stats), ("captions", read_prompts)]
+)
+def test_a_thousand_damaged_files_for_their_reader(bench: Bench, kind: str, read: Callable[[Path], object]) -> None:
+    """Without the command around it, which takes most of the time."""
+    name, make, _ = KINDS[kind]
+    refused = 0
+    for number in range(1000):
+        (bench.place / name).write_bytes(make(bench.place, random.Random(f"{kind} {number}")))
+        try:
+            read(bench.place / name)
+        except InputError:
+            refused += 1
+    assert 0 < refused < 1000
 
 
 def test_the_good_files_are_good(bench: Bench) -> None:

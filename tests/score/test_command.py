@@ -276,6 +276,7 @@ def test_pictures_whose_prompts_are_not_known_are_told_of_the_option_that_names_
         (lambda t: {**t, "units": [{**t["units"][0], "metrics": {}}]}, "no metric"),
         (lambda t: {**t, "units": [{**t["units"][0], "metrics": {"clip": "high"}}]}, "units[0].metrics.clip is 'high'"),
         (lambda t: {**t, "units": [{**t["units"][0], "metrics": {"blank": -99.0}}]}, "is not a number from 0 to 1"),
+        (lambda t: {**t, "units": [{**t["units"][0], "metrics": {"blink": 0.0}}]}, "is no metric"),
         (lambda t: {**t, "units": [{**t["units"][0], "pictures": 0}]}, "no picture of"),
         (lambda t: {**t, "pictures": 5000}, "it says 5000 pictures"),
         (lambda t: {**t, "units": 3}, "units is 3"),
