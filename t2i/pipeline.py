@@ -24,8 +24,9 @@ from t2i.nets.clip import Clip
 from t2i.nets.conditioner import UNetCond
 from t2i.sampling import SampleRequest, SamplingConfig, pair
 from t2i.stages.base import guided, sample_base
-from t2i.stages.dalle import TokenStage, sample_tokens
-from t2i.stages.loading import PIXELS, TOKENS, build_stage, build_token_stage, load_encoder, load_net
+from t2i.stages.dalle import TokenStage
+from t2i.stages.gan import GanStage
+from t2i.stages.loading import DIFFUSION, PIXELS, build_direct, build_stage, load_encoder, load_net
 from t2i.stages.prior import sample_prior
 from t2i.stages.stage import InpaintCond, Stage, Start
 from t2i.stages.upsampler import sample_upsampler
@@ -43,19 +44,19 @@ from t2i.text.words import KnownWords
 class Conditioning:
     """What B pictures should show: text, and image embeddings z (B, E); and what they should not. None: not given.
 
-    ids (B, T): the text's tokens, for a model that draws tokens.
+    read: what a model without a base reads of the texts, see `TokenStage.read` and `GanStage.read`.
     """
 
     text: TextCond | None = None
     z: Tensor | None = None
     negative: TextCond | None = None
     z_negative: Tensor | None = None
-    ids: Tensor | None = None
+    read: Tensor | None = None
 
 
 class Pipeline:
-    """A loaded bundle; made by `Pipeline.load`. words: the words of the training captions. dalle: in the place of a
-    base, for a model that draws tokens."""
+    """A loaded bundle; made by `Pipeline.load`. words: the words of the training captions. direct: what draws the
+    smallest picture in the place of a base, by tokens or by a generator; None for a model with a base."""
 
     def __init__(
         self,
@@ -63,9 +64,9 @@ class Pipeline:
         encoder: TextEncoder,
         stages: Mapping[str, Stage],
         clip: Clip | None = None,
-        dalle: TokenStage | None = None,
+        direct: TokenStage | GanStage | None = None,
     ) -> None:
-        self.manifest, self.encoder, self.stages, self._clip, self.dalle = manifest, encoder, stages, clip, dalle
+        self.manifest, self.encoder, self.stages, self._clip, self.direct = manifest, encoder, stages, clip, direct
         self.words = KnownWords.from_notes(manifest.notes)
         self.texts = TextCache()
 
@@ -88,12 +89,11 @@ class Pipeline:
             nets[entry.kind] = net
             if entry.kind in ENCODERS:
                 encoder = load_encoder(bundle, entry, net)
-            elif entry.kind not in TOKENS:
+            elif entry.kind in DIFFUSION:
                 stages[entry.name] = build_stage(bundle, entry, net)
         clip = nets.get("clip")
         assert encoder is not None and (clip is None or isinstance(clip, Clip))
-        dalle = manifest.of_kind("dalle")
-        return cls(manifest, encoder, stages, clip, build_token_stage(dalle[0], nets, encoder) if dalle else None)
+        return cls(manifest, encoder, stages, clip, build_direct(manifest, nets, encoder))
 
     @property
     def clip(self) -> Clip:
@@ -160,7 +160,7 @@ class Pipeline:
         if request.keep_stages:
             if conditioning.z is not None and self.prior is not None:
                 kept[self.prior[0].name] = conditioning.z.float().cpu()
-            kept[self.dalle.name if self.dalle else self.base[0].name] = images.float().cpu()
+            kept[self.direct.name if self.direct else self.base[0].name] = images.float().cpu()
         images = self.upsample(
             images, conditioning, seeds, request, on_step, kept=kept if request.keep_stages else None
         )
@@ -168,12 +168,13 @@ class Pipeline:
         return Samples(images.float().cpu(), kept, list(truncated) or [None] * len(seeds), unknown)
 
     def check(self, request: SampleRequest) -> None:
-        """Raises UsageError for an unknown size, prior, sampler or threshold, or for what drawing tokens cannot do."""
+        """Raises UsageError for an unknown size, prior, sampler or threshold, or for what only a base can do where
+        there is none."""
         if (size := request.size) and size not in self.manifest.sizes:
             sizes = ", ".join(map(str, self.manifest.sizes))
             name = self.manifest.name
             raise UsageError(f"the model {name!r} makes no pictures of {size} pixels.", f"It makes {sizes}.")
-        if self.dalle is not None and ((request.negative or "").strip() or request.prior == "none"):
+        if self.direct is not None and ((request.negative or "").strip() or request.prior == "none"):
             raise takes_diffusion(self.manifest.name, "a negative prompt" if request.negative else 'prior="none"')
         request.check()
 
@@ -194,8 +195,8 @@ class Pipeline:
         `sample_prior`.
         """
         text, cut = self.encode(prompts)
-        if self.dalle is not None:
-            return Conditioning(text, ids=self.dalle.ids(prompts)), cut
+        if self.direct is not None:
+            return Conditioning(text, read=self.direct.read(prompts, text)), cut
         negative, z_negative = None, None
         if request.negative and request.negative.strip():
             negative = self.encode([request.negative] * len(prompts))[0]
@@ -242,7 +243,7 @@ class Pipeline:
     @property
     def base(self) -> tuple[StageEntry, Stage]:
         """The base stage, with its entry in the manifest. Raises UsageError for a model that has none."""
-        if self.dalle is not None:
+        if self.direct is not None:
             raise takes_diffusion(self.manifest.name, "starting from a picture")
         entry = self.manifest.of_kind("base")[0]
         return entry, self.stages[entry.name]
@@ -273,10 +274,10 @@ class Pipeline:
         known: InpaintCond | None = None,
     ) -> Tensor:
         """The smallest pictures (B, 3, S, S) in [-1, 1]. key, start, known: as in `Stage.run`, for a base."""
-        if self.dalle is not None and start is None and known is None:
-            assert conditioning.ids is not None, "tokens are drawn from a text"
-            sampling = self.dalle.defaults.override(request.of(self.dalle.name))
-            return sample_tokens(self.dalle, conditioning.ids, seeds, sampling, on_step)
+        if self.direct is not None and start is None and known is None:
+            assert conditioning.read is not None, "such a model draws from texts alone"
+            sampling = self.direct.defaults.override(request.of(self.direct.name))
+            return self.direct.draw(conditioning.read, seeds, sampling, on_step)
         entry, stage = self.base
         cond, uncond, negative = self.conds(conditioning)
         low = self.manifest.sizes[0]

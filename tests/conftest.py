@@ -14,6 +14,7 @@ import torch
 
 from t2i.nets.clip import Clip, ClipConfig
 from t2i.nets.dalle import DalleConfig, DalleTransformer
+from t2i.nets.gan import Generator, GeneratorConfig
 from t2i.nets.language import LanguageConfig, LanguageModel
 from t2i.nets.prior import PriorConfig, build_prior
 from t2i.nets.unet import UNet
@@ -85,6 +86,14 @@ DALLE_ENTRIES = (
     StageEntry("upsampler64", "upsampler", "upsampler64", SamplingConfig(steps=1, noise=0.1)),
 )
 
+# the same for a GAN
+GENERATOR = GeneratorConfig(noise=8, text_dim=CLIP.embed_dim, channels=(16, 12), patch=2, emb=16)
+GAN_ENTRIES = (
+    StageEntry("clip", "clip", "clip"),
+    StageEntry("gan", "gan", "gan", SamplingConfig(temperature=1.0)),
+    StageEntry("upsampler64", "upsampler", "upsampler64", SamplingConfig(steps=1, noise=0.1)),
+)
+
 
 def write_tiny(folder: Path) -> Path:
     """A bundle of 16 then 64 pixels in `folder`: clip, prior, base, upsampler64."""
@@ -118,6 +127,28 @@ def write_blind(folder: Path) -> Path:
     manifest = Manifest("imagen", "blind", BLIND_ENTRIES, (16, 64), notes={"words": KnownWords.collect(CAPTIONS)})
     write_bundle(folder, manifest, stages, train_tokenizer(CAPTIONS, VOCAB).backend.to_str(), "# blind\n")
     return folder
+
+
+def write_gan(folder: Path) -> Path:
+    """A bundle of 16 then 64 pixels in `folder`: clip, gan, upsampler64."""
+    widths = {"text_dim": CLIP.embed_dim, "size": 16}
+    stages: dict[str, Any] = {
+        "clip": ({"net": CLIP.to_dict(), "widths": WIDTHS["clip"]}, fill(Clip(CLIP), 0).state_dict()),
+        "gan": ({"net": GENERATOR.to_dict(), "widths": widths}, fill(Generator(GENERATOR), 1).state_dict()),
+        "upsampler64": (
+            {"net": UP.to_dict(), "widths": WIDTHS["upsampler64"], "process": {"kind": "flow"}, "prediction": "x0"},
+            fill(Upsampler(UP), 3).state_dict(),
+        ),
+    }  # fmt: skip
+    manifest = Manifest("gan", "forger", GAN_ENTRIES, (16, 64), notes={"words": KnownWords.collect(CAPTIONS)})
+    write_bundle(folder, manifest, stages, train_tokenizer(CAPTIONS, VOCAB).backend.to_str(), "# forger\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the bundle `forger`, a GAN. Read it; copy it before you damage it."""
+    return write_gan(tmp_path_factory.mktemp("models") / "forger")
 
 
 def write_dalle(folder: Path) -> Path:
@@ -320,6 +351,37 @@ precision = "fp32"
 log_every = 1
 sample_every = 4
 """
+
+ADVERSARIAL = """
+[base.schedule]
+steps = 0
+[prior.schedule]
+steps = 0
+[gan.net]
+noise = 8
+text_dim = 32
+channels = [16, 12]
+emb = 16
+[gan.discriminator]
+text_dim = 32
+channels = [8, 12]
+[gan.schedule]
+steps = 6
+batch = 4
+warmup = 1
+precision = "fp32"
+log_every = 1
+sample_every = 6
+"""
+
+
+@pytest.fixture(scope="session")
+def gan_micro(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same for a GAN: CLIP, generator and discriminator, an upsampler."""
+    head, tail = MICRO.replace("[clip.net]", "[clip]\ndenoise = 0.0\n[clip.net]").split("[base]\n")
+    path = tmp_path_factory.mktemp("recipe") / "forger.toml"
+    path.write_text(head + ADVERSARIAL + tail[tail.index("[upsampler256]") :])
+    return str(path)
 
 
 @pytest.fixture(scope="session")

@@ -26,13 +26,14 @@ EPILOG = """Examples:
   t2i sample "a red circle" --model my-model
   t2i train --recipe imagen-tiny --out model  # a language model for CLIP
   t2i train --recipe dalle-tiny --out my-dalle  # a VAE, and its tokens
+  t2i train --recipe gan-tiny --out my-gan    # generator and discriminator
   t2i train base --recipe first --sprites sprites/ --out my-model --resume
   t2i train clip --recipe first --sprites sprites/ --out model --start small
   t2i train --recipe tiny --set base.lr=1e-4 --dry-run
   t2i train --recipe tiny --data photos/ --out my-photos
   t2i train --recipe tiny --data "shards/{0000..0003}.tar" --out my-shards
 """
-STAGES = ("all", "clip", "text", "vae", "dalle", "prior", "base", "upsampler256", "upsampler1024")
+STAGES = ("all", "clip", "text", "vae", "dalle", "gan", "prior", "base", "upsampler256", "upsampler1024")
 
 
 def train(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from t2i.errors import UsageError, check_choice
 from t2i.jobs.parsing import per_stage, thresholds
 from t2i.sampling import SAMPLERS
+from t2i.store.compatibility import DIRECT
 
 if TYPE_CHECKING:
     from t2i.store.manifest import Manifest, StageEntry
@@ -70,12 +71,12 @@ def named_stages(
     return used, unused
 
 
-def _numbers(low: float, high: float, *, whole: bool = False, kind: str = "") -> Read:
-    """Numbers in [low, high]; kind: the only kind of stage that takes them, "" for all."""
+def _numbers(low: float, high: float, *, whole: bool = False, only: tuple[str, ...] = ()) -> Read:
+    """Numbers in [low, high]; only: the kinds of stage that take them, () for all that diffuse."""
 
     def read(option: str, text: str, model: StoredModel) -> Mapping[str, Any]:
-        kinds = (kind,) if kind else ("prior", "base", "upsampler")
-        values = per_stage(option, text, model.manifest, low, high, whole=whole, kinds=kinds, bare=(kind or "base",))
+        kinds = only or ("prior", "base", "upsampler")
+        values = per_stage(option, text, model.manifest, low, high, whole=whole, kinds=kinds, bare=only or ("base",))
         return {stage: int(value) for stage, value in values.items()} if whole else values
 
     return read
@@ -118,8 +119,8 @@ STAGE_OPTIONS: dict[str, StageOption] = {
     "guidance": StageOption("guidance", _read_guidance, numbers_text, bare=GUIDED),
     "sampler": StageOption("sampler", _read_sampler, _write_sampler, staged=False),
     "threshold": StageOption("threshold", _read_threshold, _write_threshold),
-    "sr_noise": StageOption("noise", _numbers(0, 1, kind="upsampler"), numbers_text, bare=("upsampler",)),
-    "temperature": StageOption("temperature", _numbers(0, 100, kind="dalle"), numbers_text, bare=("dalle",)),
-    "top_k": StageOption("top_k", _numbers(1, 4_194_304, whole=True, kind="dalle"), numbers_text, bare=("dalle",)),
-    "top_p": StageOption("top_p", _numbers(1e-6, 1, kind="dalle"), numbers_text, bare=("dalle",)),
+    "sr_noise": StageOption("noise", _numbers(0, 1, only=("upsampler",)), numbers_text, bare=("upsampler",)),
+    "temperature": StageOption("temperature", _numbers(0, 100, only=DIRECT), numbers_text, bare=DIRECT),
+    "top_k": StageOption("top_k", _numbers(1, 4_194_304, whole=True, only=("dalle",)), numbers_text, bare=("dalle",)),
+    "top_p": StageOption("top_p", _numbers(1e-6, 1, only=("dalle",)), numbers_text, bare=("dalle",)),
 }

@@ -20,6 +20,7 @@ from t2i.nets.dalle import DalleTransformer
 from t2i.nets.vae import VAE
 from t2i.rng import gumbel_noise
 from t2i.sampling import SamplingConfig, given
+from t2i.text.cond import TextCond
 from t2i.text.tokenizer import Tokenizer
 
 LOGIT_STEP = 1 / 256
@@ -41,9 +42,15 @@ class TokenStage:
         """The networks' device."""
         return self.net.row_embedding.device
 
-    def ids(self, prompts: Sequence[str]) -> Tensor:
-        """The text tokens (B, T) of B prompts, padded to the whole context."""
+    def read(self, prompts: Sequence[str], text: TextCond | None = None) -> Tensor:
+        """What it reads of B prompts: their tokens (B, T), padded to the whole context."""
         return self.tokenizer.encode(prompts, self.net.config.context)[0].to(self.device)
+
+    def draw(
+        self, read: Tensor, seeds: Sequence[int], sampling: SamplingConfig, on_step: OnStep | None = None
+    ) -> Tensor:
+        """Pictures (B, 3, S, S) in [-1, 1], one a seed: see `sample_tokens`."""
+        return sample_tokens(self, read, seeds, sampling, on_step)
 
 
 def sample_tokens(

@@ -14,6 +14,7 @@ from t2i.diffusion.process import from_config
 from t2i.errors import InputError, T2IError, UnavailableError
 from t2i.nets.clip import Clip, ClipConfig
 from t2i.nets.dalle import DalleConfig, DalleTransformer
+from t2i.nets.gan import Generator, GeneratorConfig
 from t2i.nets.language import LanguageConfig, LanguageModel
 from t2i.nets.prior import PriorConfig, build_prior
 from t2i.nets.sr_unet import SRUNet, SRUNetConfig
@@ -23,10 +24,11 @@ from t2i.nets.upsampler import Upsampler, UpsamplerConfig
 from t2i.nets.vae import VAE, VAEConfig
 from t2i.schema import as_table, shown
 from t2i.stages.dalle import TokenStage
+from t2i.stages.gan import GanStage
 from t2i.stages.stage import Stage
 from t2i.store.bundle import Bundle
-from t2i.store.compatibility import ENCODERS
-from t2i.store.manifest import MANIFEST, StageEntry, broken
+from t2i.store.compatibility import DIRECT, ENCODERS
+from t2i.store.manifest import MANIFEST, Manifest, StageEntry, broken
 from t2i.store.tensors import FLOATING
 from t2i.text.encoder import NetEncoder, TextEncoder
 from t2i.text.t5 import TIED, T5Encoder, build_t5, fill_t5
@@ -38,6 +40,7 @@ NETS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "clip": lambda config: Clip(ClipConfig.from_dict(config)),
     "prior": lambda config: build_prior(PriorConfig.from_dict(config)),
     "base": lambda config: UNet(UNetConfig.from_dict(config)),
+    "gan": lambda config: Generator(GeneratorConfig.from_dict(config)),
     "dalle": lambda config: DalleTransformer(DalleConfig.from_dict(config)),
     "vae": lambda config: VAE(VAEConfig.from_dict(config)),
     "upsampler": lambda config: Upsampler(UpsamplerConfig.from_dict(config)),
@@ -45,10 +48,10 @@ NETS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
 }
 """How each kind of stage builds its network from its config. A stage of several designs names its own: `encoder` in the
 config of a text stage, `design` in that of an upsampler."""
-PIXELS = ("base", "upsampler")
-"""The kinds of stage that make pictures by diffusion."""
-TOKENS = ("dalle", "vae")
-"""The kinds of stage that make pictures of tokens."""
+DIFFUSION = ("prior", "base", "upsampler")
+"""The kinds of stage that draw by diffusion."""
+PIXELS = ("base", "upsampler", "gan")
+"""The kinds of stage that are loaded in the number format asked for; the others are small."""
 
 
 class Unfilled(TorchFunctionMode):
@@ -75,6 +78,7 @@ WIDTHS: dict[str, dict[str, str]] = {
     "t5": {"text_dim": "d_model", "vocab": "vocab_size"},
     "prior": {"embed_dim": "embed_dim", "text_dim": "token_dim"},
     "base": {"cond_dim": "cond_dim", "text_dim": "text_dim"},
+    "gan": {"text_dim": "text_dim", "size": "size"},
     "dalle": {"codes": "codes", "grid": "grid", "context": "context", "vocab": "vocab"},
     "vae": {"codes": "tokens"},
     "upsampler": {"text_dim": "pooled_dim"},
@@ -128,7 +132,7 @@ def check_stage(bundle: Bundle, entry: StageEntry) -> None:
     """Raise InputError unless a stage's settings can be understood and its weights have the names, the shapes and the
     kinds of number that its network asks for. No weights are loaded."""
     net = build_net(bundle, entry)
-    if entry.kind not in (*ENCODERS, *TOKENS):
+    if entry.kind in DIFFUSION:
         build_stage(bundle, entry, net)
     wanted = {name: (tuple(t.shape), t.is_floating_point()) for name, t in net.state_dict().items()}
     if _design(bundle, entry) == "t5":
@@ -196,9 +200,17 @@ def build_stage(bundle: Bundle, entry: StageEntry, net: nn.Module) -> Stage:
     return stage
 
 
-def build_token_stage(entry: StageEntry, nets: Mapping[str, nn.Module], encoder: TextEncoder) -> TokenStage:
-    """The stage that draws tokens. entry: the transformer's; nets: kind -> network, the vae's among them."""
-    net, vae = nets["dalle"], nets["vae"]
+def build_direct(
+    manifest: Manifest, nets: Mapping[str, nn.Module], encoder: TextEncoder
+) -> TokenStage | GanStage | None:
+    """The stage that draws the smallest picture without diffusion; None for a model with a base. nets: by kind."""
+    found = [entry for kind in DIRECT for entry in manifest.of_kind(kind)]
+    if not found:
+        return None
+    entry, net = found[0], nets[found[0].kind]
+    if isinstance(net, Generator):
+        return GanStage(entry.name, net, entry.defaults)
+    vae = nets["vae"]
     assert isinstance(net, DalleTransformer) and isinstance(vae, VAE) and isinstance(encoder, NetEncoder)
     return TokenStage(entry.name, net, vae, encoder.tokenizer, entry.defaults)
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from t2i.errors import InputError, UsageError
 from t2i.sampling import Size
 from t2i.store.bundle_files import as_text, present, read_configs, read_file, read_manifest
-from t2i.store.compatibility import ENCODERS, check_compatible
+from t2i.store.compatibility import DIRECT, ENCODERS, check_compatible
 from t2i.store.completeness import check_complete, takes_diffusion
 from t2i.store.load_options import LoadOptions
 from t2i.store.manifest import CARD, MANIFEST, TOKENIZER, Manifest, broken, entry_table
@@ -121,7 +121,7 @@ class Bundle:
             self._check_diffuses(feature)
 
     def _check_diffuses(self, feature: str) -> None:
-        if self.manifest.of_kind("dalle"):
+        if any(self.manifest.of_kind(kind) for kind in DIRECT):
             raise takes_diffusion(self.manifest.name, feature)
 
     def card(self) -> str:

@@ -5,6 +5,7 @@
     prior      embed_dim, text_dim                     width of its output and of the tokens it reads
     base       cond_dim, text_dim, size [context]      widths of image embedding and token (0: not read), side in
                                                        pixels, number of tokens in training
+    gan        text_dim, size                          width of the text vector, side in pixels
     dalle      codes, grid, context, vocab             image tokens: vocabulary and number a side; text tokens: number
                                                        in training and vocabulary
     vae        size, grid, codes                       side in pixels of its pictures and in tokens, vocabulary of the
@@ -13,7 +14,7 @@
                                                        and of the image embedding
 
 Keys in [] are optional. A bundle has one text encoder, of kind clip or text, and one stage that makes the smallest
-picture, a base or a vae, whose tokens a transformer (dalle) draws. It may be incomplete, since training adds
+picture: a base, a gan, or a vae, whose tokens a transformer (dalle) draws. It may be incomplete, since training adds
 one stage after the other; the stages that are there have to fit.
 """
 
@@ -33,6 +34,7 @@ WIDTHS: dict[str, tuple[str, ...]] = {
     "text": ("text_dim", "context", "vocab"),
     "prior": ("embed_dim", "text_dim"),
     "base": ("cond_dim", "text_dim", "size"),
+    "gan": ("text_dim", "size"),
     "dalle": ("codes", "grid", "context", "vocab"),
     "vae": ("size", "grid", "codes"),
     "upsampler": ("low", "size"),
@@ -43,6 +45,10 @@ OPTIONAL: dict[str, tuple[str, ...]] = {
 }
 ENCODERS = ("clip", "text")
 """The kinds of stage that encode the prompt."""
+DIRECT = ("gan", "dalle")
+"""The kinds of stage that draw the smallest picture without diffusion."""
+SMALLEST = ("base", "gan", "vae")
+"""The kinds of stage that make the smallest picture."""
 #: (kind, its key, kind, its key, what the number is): the two are equal, unless one is 0, "not used"
 PAIRS = (
     ("clip", "embed_dim", "prior", "embed_dim", "the width of the image embedding"),
@@ -51,6 +57,7 @@ PAIRS = (
     ("clip", "embed_dim", "base", "cond_dim", "the width of the image embedding"),
     ("clip", "text_dim", "base", "text_dim", "the width of a text token"),
     ("clip", "context", "base", "context", "the number of text tokens"),
+    ("clip", "embed_dim", "gan", "text_dim", "the width of a text's vector"),
     ("clip", "context", "dalle", "context", "the number of text tokens"),
     ("clip", "vocab", "dalle", "vocab", "the vocabulary of the text"),
     ("vae", "codes", "dalle", "codes", "the vocabulary of the image tokens"),
@@ -60,6 +67,7 @@ PAIRS = (
     ("text", "text_dim", "prior", "text_dim", "the width of a text token"),
     ("text", "text_dim", "base", "text_dim", "the width of a text token"),
     ("text", "context", "base", "context", "the number of text tokens"),
+    ("text", "text_dim", "gan", "text_dim", "the width of a text's vector"),
     ("text", "text_dim", "upsampler", "text_dim", "the width of a text's vector"),
 )
 
@@ -109,8 +117,8 @@ def check_compatible(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> 
 
 
 def _check_tokens(manifest: Manifest, widths: dict[str, dict[str, int]]) -> None:
-    """Raise InputError (code ``mismatch``) for stages that cannot stand beside DALL·E's."""
-    smallest = manifest.of_kind("base") + manifest.of_kind("vae")
+    """Raise InputError (code ``mismatch``) for two stages in one place, and for what cannot stand beside DALL·E's."""
+    smallest = [entry for kind in SMALLEST for entry in manifest.of_kind(kind)]
     if len(smallest) > 1:
         names = f"{smallest[0].name!r} and {smallest[1].name!r}"
         raise _mismatch(f"there are two stages that make the smallest picture, {names}")
@@ -140,12 +148,12 @@ def _limits(kind: str, key: str) -> tuple[int, int]:
 
 
 def pixel_sizes(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> tuple[int, ...]:
-    """Sides in pixels of the pictures of base or vae and of the upsamplers, in the order they run."""
+    """Sides in pixels of the pictures of base, gan or vae and of the upsamplers, in the order they run."""
     return tuple(configs[e.name].get("widths", {}).get("size", 0) for e in _pixel_stages(manifest))
 
 
 def _pixel_stages(manifest: Manifest) -> list[Any]:
-    return manifest.of_kind("base") + manifest.of_kind("vae") + manifest.of_kind("upsampler")
+    return [entry for kind in (*SMALLEST, "upsampler") for entry in manifest.of_kind(kind)]
 
 
 def _mismatch(what: str) -> InputError:

@@ -18,6 +18,9 @@ def missing_stages(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> li
     """
     if manifest.family == "dalle" or manifest.of_kind("dalle") or manifest.of_kind("vae"):
         return [kind for kind in ("clip", "vae", "dalle") if not manifest.of_kind(kind)]
+    if manifest.family == "gan" or manifest.of_kind("gan"):
+        encoder = [] if any(manifest.of_kind(kind) for kind in ENCODERS) else ["clip"]
+        return encoder + ([] if manifest.of_kind("gan") else ["gan"])
     lacks = []
     if not any(manifest.of_kind(kind) for kind in ENCODERS):
         lacks.append("text" if manifest.family == "imagen" else "clip")
@@ -30,8 +33,8 @@ def missing_stages(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> li
 
 
 def takes_diffusion(name: str, what: str) -> UsageError:
-    """The error for the model `name`, which draws tokens, and something that only noise can be started from."""
-    message = f"{what}: the model {name!r} draws tokens one after the other, and cannot do this."
+    """The error for the model `name`, which has no base, and something that only a base can do."""
+    message = f"{what}: the model {name!r} does not draw by diffusion, and cannot do this."
     return UsageError(message, "Use a model that draws by diffusion, such as --model small.")
 
 

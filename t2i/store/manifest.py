@@ -17,7 +17,7 @@ MANIFEST, CONFIG, WEIGHTS, TOKENIZER, CARD = (
     "tokenizer.json",
     "README.md",
 )
-KINDS = ("clip", "text", "prior", "base", "dalle", "vae", "upsampler")
+KINDS = ("clip", "text", "prior", "base", "gan", "dalle", "vae", "upsampler")
 #: the fields of a SamplingConfig that stand in the table `defaults`; all others stand in `defaults.extra`
 PLAIN_FIELDS = ("steps", "guidance", "sampler", "schedule", "threshold")
 EXTRA_FIELDS = tuple(f.name for f in fields(SamplingConfig) if f.name not in PLAIN_FIELDS)

@@ -19,7 +19,7 @@ ATTRIBUTION = {
     "noto": "Noto Emoji, (c) Google, Apache-2.0 / OFL-1.1",
     "twemoji": "Twemoji, (c) Twitter, Inc and other contributors, CC-BY-4.0",
 }
-FAMILIES = {"unclip": "unCLIP", "imagen": "Imagen", "dalle": "DALL·E"}
+FAMILIES = {"unclip": "unCLIP", "imagen": "Imagen", "dalle": "DALL·E", "gan": "a generative adversarial network"}
 
 
 def hardware(device: torch.device) -> str:

@@ -27,7 +27,7 @@ def learned_from(bundle: Bundle, entry: StageEntry, teacher: StageEntry) -> bool
     widths = bundle.configs[entry.name]["widths"]
     # a shared stage may read the embeddings of its own model's CLIP
     reads = widths.get("text_dim") or (widths.get("cond_dim") and not entry.source)
-    return entry.kind in ("prior", "base", "dalle") or bool(reads and entry.kind not in ENCODERS)
+    return entry.kind in ("prior", "base", "gan", "dalle") or bool(reads and entry.kind not in ENCODERS)
 
 
 def check(recipe: Recipe, stages: tuple[str, ...], bundle: Bundle | None, folder: Path = Path("model")) -> None:

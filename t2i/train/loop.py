@@ -40,8 +40,9 @@ def fit(task: Trainable, *, resume: bool) -> State:
     run, schedule, folder = task.run, task.schedule, task.run.folder(task.name)
     module = task.module.to(run.device)
     optimizer = MuonAdamW(
-        module.named_parameters(), lr=schedule.lr, muon=schedule.muon, weight_decay=schedule.weight_decay
-    )
+        module.named_parameters(), lr=schedule.lr, muon=schedule.muon, betas=schedule.betas,
+        weight_decay=schedule.weight_decay,
+    )  # fmt: skip
     state = State(module, optimizer, PowerEMA(module, schedule.ema))
     chosen, precision = None, dict[str, str]()
     if resume:  # the checkpoint's precision: another one would not continue the same training

@@ -32,7 +32,7 @@ class Schedule:
     """How long and how fast a stage is trained.
 
     lr: the peak of the learning rate. warmup: steps until it is reached. decay: the last share of the steps, in which
-    it falls to 0. ema: the relative width of the weights' average (EDM2), in (0, 0.28).
+    it falls to 0. betas: decay of AdamW's two averages. ema: the relative width of the weights' average (EDM2), in (0, 0.28).
     """
 
     steps: Annotated[int, Between(0, 1_000_000_000)] = 1000
@@ -43,6 +43,7 @@ class Schedule:
     clip_norm: Annotated[float, Between(1e-6, 1e9)] = 1.0
     weight_decay: Share = 0.01
     muon: bool = True
+    betas: tuple[Share, Share] = (0.9, 0.95)
     ema: Annotated[float, Between(1e-3, 0.279)] = 0.08
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     log_every: Every = 50
@@ -76,6 +77,7 @@ class StageRecipe(ABC):
 SAMPLING = {
     "prior": SamplingConfig(10, 1.0, "euler", "uniform_t", best_of=2),
     "base": SamplingConfig(8, 3.0, "dpmpp_2m", "uniform_t", z_guidance=1.5),
+    "gan": SamplingConfig(temperature=1.0),
     "dalle": SamplingConfig(temperature=1.0),
     "upsampler": SamplingConfig(2, None, "euler", "uniform_t", noise=0.0),
 }
@@ -90,6 +92,7 @@ class SampleRecipe:
     size: Pixels | None = None
     prior: SamplingConfig = field(default_factory=SamplingConfig)
     base: SamplingConfig = field(default_factory=SamplingConfig)
+    gan: SamplingConfig = field(default_factory=SamplingConfig)
     dalle: SamplingConfig = field(default_factory=SamplingConfig)
     upsampler: SamplingConfig = field(default_factory=SamplingConfig)
 
@@ -141,8 +144,10 @@ class Recipe:
 
     @property
     def family(self) -> str:
-        """What the manifest calls the cascade: "dalle" where the tokens of a VAE are drawn, "unclip" where an image
-        embedding stands between text and picture."""
+        """What the manifest calls the cascade: "dalle" where the tokens of a VAE are drawn, "gan" where a generator
+        draws, "unclip" where an image embedding stands between text and picture."""
+        if self.has("gan"):
+            return "gan"
         if self.has("vae"):
             return "dalle"
         return "unclip" if self.encoder == "clip" else "imagen"

@@ -83,7 +83,7 @@ def test_show_says_what_it_can_do(place: Path, command: Draw) -> None:
 )
 def test_what_takes_diffusion_says_so(place: Path, t2i: Draw, args: tuple[str, ...]) -> None:
     out, err = t2i(*args, code=2)
-    assert not out and "draws tokens one after the other" in err and "--model small" in err
+    assert not out and "does not draw by diffusion" in err and "--model small" in err
 
 
 @pytest.mark.parametrize(

@@ -99,13 +99,13 @@ def test_the_best_of_several_by_clip(pipeline: Pipeline) -> None:
 
 
 def test_what_tokens_cannot_do(pipeline: Pipeline) -> None:
-    with pytest.raises(UsageError, match="draws tokens"):
+    with pytest.raises(UsageError, match="does not draw by diffusion"):
         pipeline.sample([PROMPTS[0]], [1], SampleRequest(negative="snow"))
-    with pytest.raises(UsageError, match="draws tokens"):
+    with pytest.raises(UsageError, match="does not draw by diffusion"):
         pipeline.sample([PROMPTS[0]], [1], SampleRequest(prior="none"))
     start = Start(x0=torch.zeros(1, 3, 16, 16), strength=0.5)
-    with pytest.raises(UsageError, match="draws tokens"):
-        pipeline.draw(Conditioning(ids=torch.zeros(1, 16)), [1], SampleRequest(), start=start)
+    with pytest.raises(UsageError, match="does not draw by diffusion"):
+        pipeline.draw(Conditioning(read=torch.zeros(1, 16)), [1], SampleRequest(), start=start)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ PARTS = {
     "unclip": ("clip", "prior", "base", "upsampler256"),
     "imagen": ("text", "base", "upsampler256"),
     "dalle": ("clip", "vae", "dalle", "upsampler256"),
+    "gan": ("clip", "gan", "upsampler256"),
 }
 
 
@@ -95,7 +96,15 @@ def test_a_shipped_recipe_is_whole(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "millions"),
-    [("first", 25), ("small", 26), ("tiny", 6), ("imagen-tiny", 4), ("imagen-small", 8.6), ("dalle-tiny", 4)],
+    [
+        ("first", 25),
+        ("small", 26),
+        ("tiny", 6),
+        ("imagen-tiny", 4),
+        ("imagen-small", 8.6),
+        ("dalle-tiny", 4),
+        ("gan-tiny", 4),
+    ],
 )
 def test_a_shipped_recipe_stays_within_its_budget(name: str, millions: float) -> None:
     recipe = load_recipe(name)

@@ -7,6 +7,7 @@ from t2i.train.objectives.base import BaseObjective, BaseRecipe
 from t2i.train.objectives.clip import ClipObjective, ClipRecipe
 from t2i.train.objectives.clip_locked import LockedClipObjective
 from t2i.train.objectives.dalle import DalleObjective, DalleRecipe
+from t2i.train.objectives.gan import GanObjective, GanRecipe
 from t2i.train.objectives.prior import PriorObjective, PriorRecipe
 from t2i.train.objectives.sr_unet import SRUNetObjective, SRUNetRecipe
 from t2i.train.objectives.text import TextObjective, TextRecipe
@@ -20,6 +21,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "text": TextObjective,
     "vae": VAEObjective,
     "dalle": DalleObjective,
+    "gan": GanObjective,
     "prior": PriorObjective,
     "base": BaseObjective,
     "upsampler": UpsamplerObjective,
@@ -32,6 +34,7 @@ STAGES: dict[str, StageRecipe] = {
     "text": TextRecipe(),
     "vae": VAERecipe(),
     "dalle": DalleRecipe(),
+    "gan": GanRecipe(),
     "prior": PriorRecipe(),
     "base": BaseRecipe(),
     "upsampler256": UpsamplerRecipe(),

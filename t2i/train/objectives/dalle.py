@@ -102,7 +102,7 @@ class DalleObjective(Objective):
         pixels = examples.pixels.to(self.device)
         with torch.no_grad(), averaged(self.module, average):
             stage = TokenStage("sheet", self.net, self.vae, self.tokenizer)
-            drawn = sample_tokens(stage, stage.ids(examples.captions), range(COLUMNS), self.recipe.sample.dalle)
+            drawn = sample_tokens(stage, stage.read(examples.captions), range(COLUMNS), self.recipe.sample.dalle)
             return torch.stack([pixels, self.vae.reconstruct(pixels), drawn])
 
 

@@ -1,0 +1,161 @@
+"""A generative adversarial network (Goodfellow 2014, arXiv 1406.2661), that reads texts (Reed 2016, arXiv 1605.05396).
+
+A discriminator learns to tell real pictures with their captions from made ones, and from real ones with the caption of
+another picture; a generator learns to be taken for real. Both take a step at once, from the same weights: the loss is
+the sum of theirs, and neither's gradient reaches the other's weights. The discriminator is not kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from t2i.nets.gan import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
+from t2i.schema import Between
+from t2i.stages.gan import GanStage
+from t2i.store.manifest import StageEntry
+from t2i.text.cond import TextCond
+from t2i.train.adversarial import Kind, discriminator_loss, generator_loss, gradient_penalty, spread
+from t2i.train.encoders import Encoders
+from t2i.train.objective import Objective
+from t2i.train.recipe import Recipe, Schedule, StageRecipe, Weight
+from t2i.train.run import Run
+from t2i.train.sheets import COLUMNS, averaged
+from t2i.train.streams import examples_seed, first_weights
+
+COLLAPSED = 0.3
+"""The spread of made pictures, as a share of the real ones', below which the generator has collapsed."""
+PATIENCE = 20  # steps in a row with so small a spread before it is told
+WATCHED = 8  # captions of a batch that are drawn twice, for the log
+ROWS = 4  # of the sample sheet: one seed each
+
+
+@dataclass(frozen=True)
+class GanRecipe(StageRecipe):
+    """`[gan]`. r1, r2: weights of the gradient penalties at real and at made pictures, which are computed at every
+    `penalty_every`-th step, as many times as strong. mismatch: weight of real pictures with another's caption."""
+
+    net: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    schedule: Schedule = field(default_factory=lambda: Schedule(steps=0))
+    loss: Kind = "nonsaturating"
+    r1: Weight = 1.0
+    r2: Weight = 0.0
+    penalty_every: Annotated[int, Between(1, 1000)] = 4
+    mismatch: Weight = 0.5
+
+    @property
+    def kind(self) -> str:
+        return "gan"
+
+
+class GanObjective(Objective):
+    """Generator against discriminator."""
+
+    examples = "gan"
+    exported = "generator."
+    config: GanRecipe
+    net: Generator
+
+    def __init__(self, run: Run, name: str, encoders: Encoders) -> None:
+        super().__init__(run, name, encoders)
+        assert encoders.text is not None
+        self.text = encoders.text
+        config = self.config.discriminator
+        self.discriminator = first_weights(self.recipe.seed, "discriminator", lambda: Discriminator(config))
+        self.facts = {**self.facts, "discriminator": config.to_dict()}
+        self.module = nn.ModuleDict({"generator": self.net, "discriminator": self.discriminator})
+        self.low = 0
+
+    @classmethod
+    def build(cls, recipe: Recipe, name: str) -> Generator:
+        return first_weights(recipe.seed, name, lambda: Generator(recipe.stage(name, GanRecipe).net))
+
+    @classmethod
+    def learns_from(cls, recipe: Recipe, name: str) -> tuple[str, ...]:
+        return (recipe.encoder,)
+
+    @classmethod
+    def stage_spec(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
+        net = recipe.stage(name, GanRecipe).net
+        widths = {"text_dim": net.text_dim, "size": net.size}
+        return StageEntry(name, "gan", name, recipe.sample.gan), {"net": net.to_dict(), "widths": widths}
+
+    @classmethod
+    def rules(cls, recipe: Recipe, name: str, stages: tuple[str, ...]) -> list[tuple[bool, str]]:
+        part = recipe.stage(name, GanRecipe)
+        ours, theirs = part.net, part.discriminator
+        return [
+            (ours.text_dim == theirs.text_dim, "gan.net and gan.discriminator read texts of other widths"),
+            (ours.size % theirs.factor == 0, f"gan.net draws {ours.size} pixels, no multiple of {theirs.factor}"),
+        ]
+
+    @property
+    def captions_read(self) -> int:
+        return self.schedule.steps * self.schedule.batch
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        r, critic, g = self.config, self.discriminator, self.noise(step)
+        examples = self.source.batch(self.examples_seed, step, r.schedule.batch, r.net.size)
+        real = examples.pixels.to(self.device)
+        text = self.read(examples.captions).pooled
+        noise = torch.randn(len(real), r.net.noise, generator=g).to(self.device)
+        made = self.net(noise, text)
+
+        seen = critic.features(real)
+        scores, other = critic.score(seen, text), critic.score(seen, text.roll(1, 0))
+        of_made = critic(made.detach(), text)
+        loss = discriminator_loss(r.loss, scores, of_made)
+        if r.mismatch:
+            loss = loss + r.mismatch * discriminator_loss(r.loss, scores, other)
+        held = {name: p.detach() for name, p in critic.named_parameters()}
+        judged = functional_call(critic, held, (made, text))
+        facts = {"critic": float(loss.detach()), "told_apart": float((scores > of_made).float().mean())}
+        ours = generator_loss(r.loss, scores.detach(), judged)
+        facts |= {"generator": float(ours.detach()), "spread": spread(made.detach(), real)}
+        facts["seeds"] = self._between_seeds(noise, text, made.detach()) / max(1e-6, float(real.std(0).mean()))
+        if step % r.penalty_every == 0:
+            loss = loss + r.penalty_every * self._penalties(real, made.detach(), text)
+        self._watch(step, facts["spread"])
+        return loss + ours, facts
+
+    def read(self, captions: list[str]) -> TextCond:
+        """The captions, as the bundle's text encoder reads them."""
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            return self.text.encode(captions, tight=True)[0].to(self.device)
+
+    def _penalties(self, real: Tensor, made: Tensor, text: Tensor) -> Tensor:
+        """The gradient penalties, a scalar."""
+        total = real.new_zeros(())
+        for weight, pixels in ((self.config.r1, real), (self.config.r2, made)):
+            if weight:
+                pixels = pixels.detach().requires_grad_()
+                total = total + weight * gradient_penalty(self.discriminator(pixels, text), pixels)
+        return total
+
+    @torch.no_grad()
+    def _between_seeds(self, noise: Tensor, text: Tensor, made: Tensor) -> float:
+        """The standard deviation between two pictures of one text, its mean over some texts and all values."""
+        n = min(len(made), WATCHED)
+        again = self.net(noise.roll(1, 0)[:n], text[:n])
+        return float(torch.stack([made[:n], again]).std(0).mean())
+
+    def _watch(self, step: int, found: float) -> None:
+        """Report when the generator has collapsed, and when it has recovered. Its first pictures are all alike."""
+        before = self.low
+        self.low = before + 1 if step > self.schedule.warmup and found < COLLAPSED else 0
+        if self.low == PATIENCE or before >= PATIENCE > self.low:
+            event = "collapsed" if self.low else "recovered"
+            self.run.report({"event": event, "stage": self.name, "step": step, "spread": found})
+
+    def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
+        """A row of pictures, then of each of their captions what four seeds become."""
+        examples = self.source.batch(examples_seed(self.recipe.seed, "sheets"), 0, COLUMNS, self.config.net.size)
+        with torch.no_grad(), averaged(self.module, average):
+            stage, text = GanStage(self.name, self.net), self.read(examples.captions)
+            rows = [stage.draw(text.pooled, [seed] * len(text), self.recipe.sample.gan) for seed in range(ROWS)]
+            return torch.stack([examples.pixels.to(self.device), *rows])
