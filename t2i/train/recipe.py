@@ -32,7 +32,8 @@ class Schedule:
     """How long and how fast a stage is trained.
 
     lr: the peak of the learning rate. warmup: steps until it is reached. decay: the last share of the steps, in which
-    it falls to 0. betas: decay of AdamW's two averages. ema: the relative width of the weights' average (EDM2), in (0, 0.28).
+    it falls to 0. betas: decay of AdamW's two averages. ema: the relative width of the weights' average (EDM2), in
+    (0, 0.28).
     """
 
     steps: Annotated[int, Between(0, 1_000_000_000)] = 1000
