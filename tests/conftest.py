@@ -87,7 +87,7 @@ DALLE_ENTRIES = (
 )
 
 # the same for a GAN
-GENERATOR = GeneratorConfig(noise=8, text_dim=CLIP.embed_dim, channels=(16, 12), patch=2, emb=16)
+GENERATOR = GeneratorConfig(noise=8, embed_dim=E, token_dim=D, channels=(16, 12), patch=2, emb=16)
 GAN_ENTRIES = (
     StageEntry("clip", "clip", "clip"),
     StageEntry("gan", "gan", "gan", SamplingConfig(temperature=1.0)),
@@ -131,7 +131,7 @@ def write_blind(folder: Path) -> Path:
 
 def write_gan(folder: Path) -> Path:
     """A bundle of 16 then 64 pixels in `folder`: clip, gan, upsampler64."""
-    widths = {"text_dim": CLIP.embed_dim, "size": 16}
+    widths = {"embed_dim": E, "text_dim": D, "size": 16}
     stages: dict[str, Any] = {
         "clip": ({"net": CLIP.to_dict(), "widths": WIDTHS["clip"]}, fill(Clip(CLIP), 0).state_dict()),
         "gan": ({"net": GENERATOR.to_dict(), "widths": widths}, fill(Generator(GENERATOR), 1).state_dict()),
@@ -359,11 +359,12 @@ steps = 0
 steps = 0
 [gan.net]
 noise = 8
-text_dim = 32
+embed_dim = 32
+token_dim = 32
 channels = [16, 12]
 emb = 16
 [gan.discriminator]
-text_dim = 32
+text_dim = 64
 channels = [8, 12]
 [gan.schedule]
 steps = 6

@@ -1,7 +1,7 @@
 """The two networks of a generative adversarial network (Goodfellow 2014, arXiv 1406.2661): a generator that makes a
 picture of noise and a text's vector in one pass, and a discriminator that scores how real a picture is for a text.
 
-Shapes: B pictures, S pixels a side, Z numbers of noise, E width of a text's vector, C channels.
+Shapes: B pictures, S pixels a side, Z numbers of noise, E width of what is read of a text, C channels.
 """
 
 from __future__ import annotations
@@ -22,14 +22,21 @@ FIRST_GRID = 4
 
 @dataclass(frozen=True)
 class GeneratorConfig(NetConfig):
-    """noise: Z; text_dim: E. channels: of each grid, from 4 x 4 on, each twice as fine as the one before it. patch:
-    side in pixels of a cell of the last grid. emb: width of the vector that noise and text become."""
+    """noise: Z; embed_dim, token_dim: widths of the two vectors that stand for a text, E together. channels: of each
+    grid, from 4 x 4 on, each twice as fine as the one before it. patch: side in pixels of a cell of the last grid. emb:
+    width of the vector that noise and text become."""
 
     noise: Width = 64
-    text_dim: Width = 128
+    embed_dim: Width = 128
+    token_dim: Width = 128
     channels: Widths = (160, 128, 96)
     patch: Side = 2
     emb: Width = 128
+
+    @property
+    def text_dim(self) -> int:
+        """Width of what is read of a text, E: see `t2i.stages.gan.text_vector`."""
+        return self.embed_dim + self.token_dim
 
     @property
     def size(self) -> int:
@@ -52,7 +59,7 @@ class DiscriminatorConfig(NetConfig):
     """
 
     design: Literal["projection", "concat", "patch"] = "projection"
-    text_dim: Width = 128
+    text_dim: Width = 256
     channels: Widths = (96, 128, 160)
     patch: Side = 2
 

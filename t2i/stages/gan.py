@@ -7,13 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.engine import OnStep
 from t2i.nets.gan import Generator
+from t2i.nets.layers import masked_mean
 from t2i.rng import noise
 from t2i.sampling import SamplingConfig, given
 from t2i.text.cond import TextCond
+
+
+def text_vector(text: TextCond) -> Tensor:
+    """What a generator reads of B texts: the direction of the text encoder's vector, and that of the mean of its token
+    states, (B, E) together. CLIP's vector alone says little of what its training has not yet needed to tell apart."""
+    mean = masked_mean(text.tokens.float(), text.mask)
+    return torch.cat([F.normalize(text.pooled.float(), dim=-1), F.normalize(mean, dim=-1)], dim=-1)
 
 
 @dataclass
@@ -25,8 +34,8 @@ class GanStage:
     defaults: SamplingConfig = field(default_factory=SamplingConfig)
 
     def read(self, prompts: Sequence[str], text: TextCond) -> Tensor:
-        """What it reads of B prompts: their vectors (B, E)."""
-        return text.pooled
+        """What it reads of B prompts: (B, E), see `text_vector`."""
+        return text_vector(text)
 
     def draw(
         self, read: Tensor, seeds: Sequence[int], sampling: SamplingConfig, on_step: OnStep | None = None

@@ -78,7 +78,7 @@ WIDTHS: dict[str, dict[str, str]] = {
     "t5": {"text_dim": "d_model", "vocab": "vocab_size"},
     "prior": {"embed_dim": "embed_dim", "text_dim": "token_dim"},
     "base": {"cond_dim": "cond_dim", "text_dim": "text_dim"},
-    "gan": {"text_dim": "text_dim", "size": "size"},
+    "gan": {"embed_dim": "embed_dim", "text_dim": "token_dim", "size": "size"},
     "dalle": {"codes": "codes", "grid": "grid", "context": "context", "vocab": "vocab"},
     "vae": {"codes": "tokens"},
     "upsampler": {"text_dim": "pooled_dim"},

@@ -5,7 +5,7 @@
     prior      embed_dim, text_dim                     width of its output and of the tokens it reads
     base       cond_dim, text_dim, size [context]      widths of image embedding and token (0: not read), side in
                                                        pixels, number of tokens in training
-    gan        text_dim, size                          width of the text vector, side in pixels
+    gan        embed_dim, text_dim, size               widths of the text's vector and token, side in pixels
     dalle      codes, grid, context, vocab             image tokens: vocabulary and number a side; text tokens: number
                                                        in training and vocabulary
     vae        size, grid, codes                       side in pixels of its pictures and in tokens, vocabulary of the
@@ -34,7 +34,7 @@ WIDTHS: dict[str, tuple[str, ...]] = {
     "text": ("text_dim", "context", "vocab"),
     "prior": ("embed_dim", "text_dim"),
     "base": ("cond_dim", "text_dim", "size"),
-    "gan": ("text_dim", "size"),
+    "gan": ("embed_dim", "text_dim", "size"),
     "dalle": ("codes", "grid", "context", "vocab"),
     "vae": ("size", "grid", "codes"),
     "upsampler": ("low", "size"),
@@ -57,7 +57,8 @@ PAIRS = (
     ("clip", "embed_dim", "base", "cond_dim", "the width of the image embedding"),
     ("clip", "text_dim", "base", "text_dim", "the width of a text token"),
     ("clip", "context", "base", "context", "the number of text tokens"),
-    ("clip", "embed_dim", "gan", "text_dim", "the width of a text's vector"),
+    ("clip", "embed_dim", "gan", "embed_dim", "the width of a text's vector"),
+    ("clip", "text_dim", "gan", "text_dim", "the width of a text token"),
     ("clip", "context", "dalle", "context", "the number of text tokens"),
     ("clip", "vocab", "dalle", "vocab", "the vocabulary of the text"),
     ("vae", "codes", "dalle", "codes", "the vocabulary of the image tokens"),
@@ -67,7 +68,8 @@ PAIRS = (
     ("text", "text_dim", "prior", "text_dim", "the width of a text token"),
     ("text", "text_dim", "base", "text_dim", "the width of a text token"),
     ("text", "context", "base", "context", "the number of text tokens"),
-    ("text", "text_dim", "gan", "text_dim", "the width of a text's vector"),
+    ("text", "text_dim", "gan", "embed_dim", "the width of a text's vector"),
+    ("text", "text_dim", "gan", "text_dim", "the width of a text token"),
     ("text", "text_dim", "upsampler", "text_dim", "the width of a text's vector"),
 )
 

@@ -16,11 +16,11 @@ def missing_stages(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> li
 
     configs: stage name -> its config.
     """
-    if manifest.family == "dalle" or manifest.of_kind("dalle") or manifest.of_kind("vae"):
-        return [kind for kind in ("clip", "vae", "dalle") if not manifest.of_kind(kind)]
     if manifest.family == "gan" or manifest.of_kind("gan"):
         encoder = [] if any(manifest.of_kind(kind) for kind in ENCODERS) else ["clip"]
         return encoder + ([] if manifest.of_kind("gan") else ["gan"])
+    if manifest.family == "dalle" or manifest.of_kind("dalle") or manifest.of_kind("vae"):
+        return [kind for kind in ("clip", "vae", "dalle") if not manifest.of_kind(kind)]
     lacks = []
     if not any(manifest.of_kind(kind) for kind in ENCODERS):
         lacks.append("text" if manifest.family == "imagen" else "clip")

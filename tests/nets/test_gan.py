@@ -11,7 +11,7 @@ from filling import fill
 from t2i.nets.gan import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
 from t2i.rng import generator
 
-SMALL = GeneratorConfig(noise=8, text_dim=6, channels=(16, 12, 8), patch=2, emb=16)
+SMALL = GeneratorConfig(noise=8, embed_dim=4, token_dim=2, channels=(16, 12, 8), patch=2, emb=16)
 Design = Literal["projection", "concat", "patch"]
 
 

@@ -106,7 +106,9 @@ def test_a_collapse_is_told_once_and_so_is_its_end(trained: Path, gan_micro: str
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("gan.net.text_dim=16", "read texts of other widths"),
+        ("gan.net.token_dim=16", "read texts of other widths"),
+        ("gan.discriminator.text_dim=16", "read texts of other widths"),
+        ("text.steps=3 clip.steps=0 gan.clip=0.5", "gan.clip needs CLIP"),
         ("gan.discriminator.patch=3", "draws 16 pixels, no multiple of 6"),
         ("base.steps=3", "there are two stages that make the smallest picture"),
         ("gan.loss=wasserstein", "not one of 'nonsaturating'"),
@@ -115,5 +117,5 @@ def test_a_collapse_is_told_once_and_so_is_its_end(trained: Path, gan_micro: str
 )
 def test_what_does_not_fit_is_refused_before_training(gan_micro: str, tmp_path: Path, change: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        trained_by("all", gan_micro, [change], out=tmp_path / "m")
+        trained_by("all", gan_micro, change.split(), out=tmp_path / "m")
     assert not (tmp_path / "m").exists()

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from t2i.nets.gan import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
 from t2i.schema import Between
-from t2i.stages.gan import GanStage
+from t2i.stages.gan import GanStage, text_vector
 from t2i.store.manifest import StageEntry
 from t2i.text.cond import TextCond
 from t2i.train.adversarial import Kind, discriminator_loss, generator_loss, gradient_penalty, spread
@@ -37,7 +38,9 @@ ROWS = 4  # of the sample sheet: one seed each
 @dataclass(frozen=True)
 class GanRecipe(StageRecipe):
     """`[gan]`. r1, r2: weights of the gradient penalties at real and at made pictures, which are computed at every
-    `penalty_every`-th step, as many times as strong. mismatch: weight of real pictures with another's caption."""
+    `penalty_every`-th step, as many times as strong. mismatch: weight of real pictures with another's caption. clip:
+    weight of the distance, 1 - cosine, of made pictures to their captions by the frozen CLIP (StyleGAN-T: Sauer 2023,
+    arXiv 2301.09515, section 3.3)."""
 
     net: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
@@ -47,6 +50,7 @@ class GanRecipe(StageRecipe):
     r2: Weight = 0.0
     penalty_every: Annotated[int, Between(1, 1000)] = 4
     mismatch: Weight = 0.5
+    clip: Weight = 0.0
 
     @property
     def kind(self) -> str:
@@ -82,14 +86,15 @@ class GanObjective(Objective):
     @classmethod
     def stage_spec(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
         net = recipe.stage(name, GanRecipe).net
-        widths = {"text_dim": net.text_dim, "size": net.size}
+        widths = {"embed_dim": net.embed_dim, "text_dim": net.token_dim, "size": net.size}
         return StageEntry(name, "gan", name, recipe.sample.gan), {"net": net.to_dict(), "widths": widths}
 
     @classmethod
     def rules(cls, recipe: Recipe, name: str, stages: tuple[str, ...]) -> list[tuple[bool, str]]:
         part = recipe.stage(name, GanRecipe)
-        ours, theirs = part.net, part.discriminator
+        ours, theirs, guided = part.net, part.discriminator, name in stages and part.clip > 0
         return [
+            (not guided or recipe.encoder == "clip", "gan.clip needs CLIP, and [text] takes its place"),
             (ours.text_dim == theirs.text_dim, "gan.net and gan.discriminator read texts of other widths"),
             (ours.size % theirs.factor == 0, f"gan.net draws {ours.size} pixels, no multiple of {theirs.factor}"),
         ]
@@ -102,7 +107,8 @@ class GanObjective(Objective):
         r, critic, g = self.config, self.discriminator, self.noise(step)
         examples = self.source.batch(self.examples_seed, step, r.schedule.batch, r.net.size)
         real = examples.pixels.to(self.device)
-        text = self.read(examples.captions).pooled
+        read = self.read(examples.captions)
+        text = text_vector(read)
         noise = torch.randn(len(real), r.net.noise, generator=g).to(self.device)
         made = self.net(noise, text)
 
@@ -117,6 +123,9 @@ class GanObjective(Objective):
         facts = {"critic": float(loss.detach()), "told_apart": float((scores > of_made).float().mean())}
         ours = generator_loss(r.loss, scores.detach(), judged)
         facts |= {"generator": float(ours.detach()), "spread": spread(made.detach(), real)}
+        if r.clip:
+            far = self._distance(made, read.pooled)
+            ours, facts["distance"] = ours + r.clip * far, float(far.detach())
         facts["seeds"] = self._between_seeds(noise, text, made.detach()) / max(1e-6, float(real.std(0).mean()))
         if step % r.penalty_every == 0:
             loss = loss + r.penalty_every * self._penalties(real, made.detach(), text)
@@ -127,6 +136,14 @@ class GanObjective(Objective):
         """The captions, as the bundle's text encoder reads them."""
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             return self.text.encode(captions, tight=True)[0].to(self.device)
+
+    def _distance(self, made: Tensor, text: Tensor) -> Tensor:
+        """The mean of 1 - cosine of pictures and texts, by CLIP; a scalar."""
+        clip = self.encoders.clip
+        assert clip is not None
+        side = clip.config.image_size
+        small = made if made.shape[-1] == side else F.interpolate(made, size=(side, side), mode="area")
+        return 1 - F.cosine_similarity(clip.encode_image(small).float(), text.float()).mean()
 
     def _penalties(self, real: Tensor, made: Tensor, text: Tensor) -> Tensor:
         """The gradient penalties, a scalar."""
@@ -157,5 +174,5 @@ class GanObjective(Objective):
         examples = self.source.batch(examples_seed(self.recipe.seed, "sheets"), 0, COLUMNS, self.config.net.size)
         with torch.no_grad(), averaged(self.module, average):
             stage, text = GanStage(self.name, self.net), self.read(examples.captions)
-            rows = [stage.draw(text.pooled, [seed] * len(text), self.recipe.sample.gan) for seed in range(ROWS)]
+            rows = [stage.draw(text_vector(text), [seed] * len(text), self.recipe.sample.gan) for seed in range(ROWS)]
             return torch.stack([examples.pixels.to(self.device), *rows])
