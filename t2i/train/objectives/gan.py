@@ -53,7 +53,7 @@ class GanRecipe(StageRecipe):
     clip: Weight = 0.0
 
     @property
-    def kind(self) -> str:
+    def trained_by(self) -> str:
         return "gan"
 
 
@@ -84,7 +84,7 @@ class GanObjective(Objective):
         return (recipe.encoder,)
 
     @classmethod
-    def stage_spec(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
+    def bundle_entry(cls, recipe: Recipe, name: str) -> tuple[StageEntry, dict[str, Any]]:
         net = recipe.stage(name, GanRecipe).net
         widths = {"embed_dim": net.embed_dim, "text_dim": net.token_dim, "size": net.size}
         return StageEntry(name, "gan", name, recipe.sample.gan), {"net": net.to_dict(), "widths": widths}
