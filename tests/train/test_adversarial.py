@@ -38,7 +38,7 @@ def test_the_penalty_of_a_linear_score_is_half_its_squared_slope() -> None:
     slope = torch.randn(3, 4, 4, generator=generator("slope")).requires_grad_()
     pixels = torch.randn(5, 3, 4, 4, generator=generator("pixels")).requires_grad_()
     found = gradient_penalty((pixels * slope).sum((1, 2, 3))[:, None], pixels)
-    assert float(found) == pytest.approx(float(slope.square().sum()) / 2, rel=1e-5)
+    assert found.item() == pytest.approx(slope.square().sum().item() / 2, rel=1e-5)
     (by,) = torch.autograd.grad(found, slope)  # and it can be learned from
     torch.testing.assert_close(by, slope.detach())
 
