@@ -145,13 +145,18 @@ def test_every_part_measures_a_whole_bundle(tiny: Path, sprites: Path, tmp_path:
     [
         (["--only", "taste"], 2),
         (["--only", "renders"], 2),  # it draws the world, and no library is named
-        (["--only", "suite", "--n", "0"], 2),
         (["--only", "suite", "--recipe", "secnd"], 2),
         (["--only", "suite", "--recipe", "tiny"], 2),  # a world that the judge has not seen
     ],
 )
 def test_what_cannot_be_measured_is_refused(tiny: Path, tmp_path: Path, options: list[str], code: int) -> None:
     assert main(["--model", str(tiny), "--out", str(tmp_path / "report.json"), *options]) == code
+
+
+def test_no_pictures_of_a_prompt_are_too_few(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--model", str(tiny), "--only", "suite", "--n", "0"])
+    assert ended.value.code == 2 and "'0' is not a whole number from 1 on" in capsys.readouterr().err
 
 
 def test_a_drawn_world_needs_no_library_and_no_judge(tiny: Path, tmp_path: Path) -> None:

@@ -92,7 +92,8 @@ def test_the_stages_of_a_cascade_have_dials_and_are_kept(checkpoint: Checkpoint,
         "base": {"steps": 2, "guidance": 7.0}, "upsampler64": {"steps": 3, "guidance": 2.0}
     }  # fmt: skip
     assert {name.split("/")[0] for name in record["files"]} == {"base", "upsampler64"}
-    (small,), _ = command(*args, *steps, "--size", "16", "-o", "small")
+    assert "does not run" in command(*args, *steps, "--size", "16", "-o", "small", code=2)[1]
+    (small,), _ = command(*args, "--steps", "base=2", "--size", "16", "-o", "small")
     assert load_image(small).size == (16, 16)
     assert read_metadata(small)["t2i"]["settings"]["stages"] == {"base": {"steps": 2, "guidance": 7.0}}
     assert command("sample", "--replay", large, "--model", model)[0] == [f"{large}: identical"]
