@@ -1,8 +1,8 @@
 """The judge against 300 pictures that were read by eye, and the arithmetic of that comparison.
 
-`old.png` and `new.png` hold the pictures of `t2i/lab/by_eye.txt` (seed 0) as the judge reads them, drawn by the weights
-of `small` before and after it got its upsampler for 256 pixels, `newest.png` those by the shipped weights. All were read
-twice, without the prompts.
+`old.png` and `new.png` hold the pictures of `t2i/lab/by_eye.txt` (seed 0) as the judge reads them, drawn by the
+weights of `small` before and after it got its upsampler for 256 pixels, `newest.png` those of the shipped weights. Each
+was read twice, without the prompts.
 """
 
 from __future__ import annotations
