@@ -88,7 +88,9 @@ def start(home: Path) -> Iterator[Start]:
         place = [] if {"--socket", "--port"} & set(args) else ["--socket", str(short / f"{len(started)}.sock")]
         command = [sys.executable, "-m", "t2i", "serve", "--model", "tiny", "--device", "cpu", *place, *args]
         heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 - a shell's background job ignores it
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
+        process = subprocess.Popen(  # in an empty folder, where `-m` finds the program that the client is
+            command, cwd=short, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
+        )
         started.append(process)
         assert process.stdout is not None and process.stderr is not None
         address = process.stdout.readline().strip()
