@@ -27,12 +27,14 @@ from t2i.stages.base import guided, sample_base
 from t2i.stages.dalle import TokenStage
 from t2i.stages.gan import GanStage
 from t2i.stages.loading import DIFFUSION, PIXELS, build_direct, build_stage, load_encoder, load_net
+from t2i.stages.personal import add_changes, load_loras
 from t2i.stages.prior import sample_prior
 from t2i.stages.stage import InpaintCond, Stage, Start
 from t2i.stages.upsampler import sample_upsampler
 from t2i.store.bundle import read_bundle
 from t2i.store.compatibility import ENCODERS
 from t2i.store.completeness import check_complete, takes_diffusion
+from t2i.store.lora import Lora
 from t2i.store.manifest import Manifest, StageEntry
 from t2i.text.cond import TextCond
 from t2i.text.encoder import TextEncoder
@@ -71,10 +73,13 @@ class Pipeline:
         self.texts = TextCache()
 
     @classmethod
-    def load(cls, path: Path | str, device: str = "cpu", dtype: str = "float32") -> Pipeline:
+    def load(
+        cls, path: Path | str, device: str = "cpu", dtype: str = "float32", loras: Sequence[Lora] = ()
+    ) -> Pipeline:  # fmt: skip
         """Read a bundle and build its networks. Raises InputError for a damaged or incomplete one.
 
-        dtype: of the stages that make pixels; text encoder and prior are small and stay in float32.
+        dtype: of the stages that make pixels; text encoder and prior are small and stay in float32. loras: personal
+        models, of which `Bundle.check_load` says whether they are for these weights.
         """
         bundle = read_bundle(path)
         manifest = bundle.manifest
@@ -82,18 +87,23 @@ class Pipeline:
         nets: dict[str, nn.Module] = {}
         encoder: TextEncoder | None = None
         stages: dict[str, Stage] = {}
+        personal = load_loras(loras)
         for entry in manifest.stages:
-            net = load_net(bundle, entry).to(device).eval().requires_grad_(False)
+            net = load_net(bundle, entry)
+            add_changes(net, entry.name, personal)
+            net = net.to(device).eval().requires_grad_(False)
             if entry.kind in PIXELS:
                 net.to(getattr(torch, dtype)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             nets[entry.kind] = net
             if entry.kind in ENCODERS:
-                encoder = load_encoder(bundle, entry, net)
+                encoder = load_encoder(bundle, entry, net, personal)
             elif entry.kind in DIFFUSION:
                 stages[entry.name] = build_stage(bundle, entry, net)
         clip = nets.get("clip")
         assert encoder is not None and (clip is None or isinstance(clip, Clip))
-        return cls(manifest, encoder, stages, clip, build_direct(manifest, nets, encoder))
+        pipeline = cls(manifest, encoder, stages, clip, build_direct(manifest, nets, encoder))
+        pipeline.words = pipeline.words.adding([each.facts.token for _, each in personal])
+        return pipeline
 
     @property
     def clip(self) -> Clip:

@@ -120,6 +120,30 @@ def _drawn(manifest: Manifest) -> str:
     return f"unless told otherwise: {manifest.size} px, {defaults.steps} steps{guided}"
 
 
+def show_lora(ui: UI, text: str) -> None:
+    """A LoRA's file: what it is for, its digest, and of a personal model its word and how it was trained. Raises as
+    `read_lora`."""
+    from dataclasses import asdict
+
+    from t2i.store.lora import read_lora
+
+    lora = read_lora(text)
+    facts = lora.personal
+    if ui.json:
+        said = asdict(facts) if facts else None
+        ui.record({"path": str(lora.path), "sha256": lora.sha256, "layers": lora.layers, "personal": said})
+        return
+    if facts is None:
+        ui.line(safe(f"{lora.name}: a LoRA for open checkpoints, of {lora.layers} layers"))
+    else:
+        ui.line(safe(f"{lora.name}: a personal model for {facts.model}; prompts call its thing {facts.token}"))
+        stages = " and ".join(f"{stage} {digest[:12]}" for stage, digest in facts.weights.items())
+        ui.line(safe(f"  of rank {facts.rank}, changes {lora.layers} weights, trained on {stages}"))
+        numbers = {k: v for k, v in facts.training.items() if isinstance(v, (str, int, float))}
+        ui.line(safe("  " + ", ".join(f"{key} {value}" for key, value in numbers.items())))
+    ui.line(f"  sha256 {lora.sha256}")
+
+
 def _totals(parts: list[ModelPart]) -> dict[str, Any]:
     numbers, size = sum(part.parameters for part in parts), sum(part.bytes for part in parts)
     return {"parts": [part.to_json() for part in parts], "parameters": numbers, "bytes": size}

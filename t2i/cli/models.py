@@ -9,12 +9,19 @@ import typer
 
 from t2i.cli import export, pull
 from t2i.cli import options as opt
-from t2i.cli.model_page import show_bundle, show_folder
+from t2i.cli.model_page import show_bundle, show_folder, show_lora
 from t2i.cli.panels import PanelCommand
 from t2i.cli.ui import UI
 from t2i.errors import T2IError
 from t2i.jobs.reporter import safe
 
+SHOW_EPILOG = """Examples:
+
+\b
+  t2i models show small
+  t2i models show my-model/ --json
+  t2i models show mine.safetensors
+"""
 EPILOG = """Examples:
 
 \b
@@ -78,16 +85,20 @@ def list_(ctx: typer.Context, json: opt.Json = False, debug: opt.Debug = False) 
 
 
 @app.command(
-    "show", cls=PanelCommand, epilog="Examples:\n\n\b\n  t2i models show small\n  t2i models show my-model/ --json\n"
+    "show",
+    cls=PanelCommand,
+    epilog=SHOW_EPILOG,
 )
 def show(
     ctx: typer.Context,
-    model: Annotated[str, typer.Argument(metavar="NAME|FOLDER|ORG/NAME", help="Which model.")] = "small",
+    model: Annotated[str, typer.Argument(metavar="NAME|FOLDER|ORG/NAME|FILE", help="Which model, or LoRA.")] = "small",
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Show a model's stages, their sizes and defaults, its licence and its card."""
+    """Show a model's stages, their sizes and defaults, its licence and its card; or what a LoRA is for."""
     ui: UI = ctx.obj
+    if model.endswith(".safetensors"):
+        return show_lora(ui, model)
     from t2i.store.manifest import MANIFEST
     from t2i.store.pipeline_classes import INDEX
     from t2i.store.pulled import LOCK

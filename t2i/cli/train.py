@@ -32,18 +32,20 @@ EPILOG = """Examples:
   t2i train --recipe tiny --set base.lr=1e-4 --dry-run
   t2i train --recipe tiny --data photos/ --out my-photos
   t2i train --recipe tiny --data "shards/{0000..0003}.tar" --out my-shards
+  t2i train lora --data my-photos/ --token "<mine>" -o mine.safetensors
 """
 STAGES = ("all", "clip", "text", "vae", "dalle", "gan", "prior", "base", "upsampler256", "upsampler1024")
+LORA = "lora"
 
 
 def train(
     ctx: typer.Context,
-    stage: Annotated[str, typer.Argument(metavar="STAGE", help=f"{', '.join(STAGES)}.")] = "all",
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help=f"{', '.join(STAGES)}, or lora.")] = "all",
     recipe: Annotated[str, typer.Option(metavar="NAME|FILE", help="The recipe.")] = "tiny",
     data: Annotated[
         str, typer.Option(metavar="scenes|DIR|SHARDS", help="Pictures and captions; scenes are drawn.")
     ] = "scenes",
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The model to write.")] = Path("my-model"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The model to write.")] = Path("my-model"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show recipe, sizes and time; train nothing.")] = False,
     steps: Annotated[
@@ -85,6 +87,26 @@ def train(
         Path | None,
         typer.Option(metavar="FOLDER", help="The sprite library for scenes.", rich_help_panel=Panel.TRAINING),
     ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            metavar="<WORD>",
+            help="Of lora: what prompts call your thing.",
+            show_default=False,
+            rich_help_panel=Panel.TRAINING,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME|FOLDER",
+            help="Of lora: the model that learns it.  [default: small]",
+            show_default=False,
+            rich_help_panel=Panel.TRAINING,
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Train anew a stage that --out holds.", rich_help_panel=Panel.TRAINING)
     ] = False,
@@ -94,11 +116,12 @@ def train(
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Train one stage of a model, or all of them, and write a bundle that `t2i sample --model` takes."""
+    """Train one stage of a model, or all of them, and write a bundle that `t2i sample --model` takes. Or teach a model
+    your own thing from a few pictures: `lora` writes a file that `--lora` takes, beside --model."""
     ui: UI = ctx.obj
-    if stage not in STAGES:
-        near = nearest(stage, STAGES, 1)
-        hint = f"Did you mean {near[0]}?" if near else f"Stages are {', '.join(STAGES)}."
+    if stage not in (*STAGES, LORA):
+        near = nearest(stage, (*STAGES, LORA), 1)
+        hint = f"Did you mean {near[0]}?" if near else f"Stages are {', '.join(STAGES)}, or lora."
         raise UsageError(f"there is no stage {stage!r}.", hint)
     overrides: list[str] = []
     for text in set_ or []:
@@ -107,10 +130,27 @@ def train(
             raise UsageError(f"--set {text!r} cannot be read.", "Write --set base.lr=1e-4", "config")
         overrides.append(text)
     check_device(device)
+    if stage == LORA:
+        opt.check_alone(
+            ctx, "lora", "stage", "data", "token", "model", "out", "resume", "dry_run", "steps", "seed", "set_",
+            "overwrite", "device", "offline", "json", "quiet", "debug",
+        )  # fmt: skip
+        if data == "scenes" or token is None:
+            lacks, like = ("--data", "my-photos/") if data == "scenes" else ("--token", '"<mine>"')
+            raise UsageError(f"t2i train lora needs {lacks}.", f"Write {lacks} {like}")
+        out = out if opt.is_given(ctx, "out") else Path("mine.safetensors")
+        changes = {key.strip(): value.strip() for key, _, value in (text.partition("=") for text in overrides)}
+        _lora(
+            ui, Path(data), token, model or "small", out, changes, seed=seed or 0, steps=steps, resume=resume,
+            overwrite=overwrite, dry_run=dry_run, device=device, offline=offline,
+        )  # fmt: skip
+        return
+    for name, given in (("--token", token), ("--model", model)):
+        if given is not None:
+            raise UsageError(f"{name} is for t2i train lora.", "To start from a model's weights, write --start MODEL.")
     check_writable(out)
     opt.environment(offline, False)
     from t2i.store.registry import resolve
-    from t2i.train.state import TENSORS
     from t2i.train.trainer import train as run
 
     with ui.finishing() as signals, _Reporter(ui) as report:
@@ -131,12 +171,45 @@ def train(
             stop=lambda: bool(signals),
             overwrite=overwrite,
         )
+    _finish(ui, out, out, result if dry_run else None, signals)
+
+
+def _lora(
+    ui: UI, data: Path, token: str, model: str, out: Path, changes: dict[str, str], *, device: str, offline: bool,
+    dry_run: bool, **rest: Any,
+) -> None:  # fmt: skip
+    """Train a personal model."""
+    from t2i.store.bundle import Bundle
+    from t2i.store.models import find_model
+    from t2i.store.personal import check_token
+
+    check_token(token)
+    check_writable(out.parent)
+    opt.environment(offline, False)
+    stored = find_model(model)
+    if not isinstance(stored, Bundle):
+        what = f"t2i train lora: {model} is an open checkpoint."
+        raise UsageError(what, "Use --model small; for open checkpoints use diffusers or kohya's scripts.")
+    from t2i.train.personal import train_personal, work_folder
+
+    with ui.finishing() as signals, _Reporter(ui) as report:
+        plan = train_personal(
+            data, token, stored, out, changes,
+            device=pick_device(device), dry_run=dry_run, report=report, stop=lambda: bool(signals), **rest,
+        )  # fmt: skip
+    _finish(ui, out, work_folder(out), plan, signals)
+
+
+def _finish(ui: UI, out: Path, work: Path, plan: dict[str, Any] | None, signals: list[int]) -> None:
+    """Tell what was made: a plan, of `--dry-run`, or `out`. work: where checkpoints are. Raises Stopped."""
+    from t2i.train.state import TENSORS
+
     if signals:
-        saved = not dry_run and any((out / ".train").glob(f"*/{TENSORS}"))
+        saved = plan is None and any((work / ".train").glob(f"*/{TENSORS}"))
         ui.note(f"stopped and saved; go on with --resume --out {out}" if saved else "stopped, with nothing to save yet")
         raise Stopped(signals[0])
-    if dry_run:
-        _show_plan(ui, result)
+    if plan is not None:
+        _show_plan(ui, plan)
     elif not ui.json:
         ui.line(str(out))
 

@@ -58,6 +58,7 @@ def vary(
     guidance: opt.Guidance = None,
     negative: opt.Negative = "",
     sampler: opt.Sampler = None,
+    lora: opt.Loras = None,
     threshold: opt.Thresholds = None,
     sr_noise: opt.Noise = None,
     animate: Annotated[
@@ -115,7 +116,7 @@ def vary(
     )  # fmt: skip
     check_options(options)
     signer = edit.signer(opt.read_signer(sign_cert, sign_key))
-    loading = opt.read_loading(dtype, None, quantize, memory, compile)
+    loading = opt.read_loading(dtype, lora, quantize, memory, compile)
 
     stored = find_model(model)
     stored.check_options(options)

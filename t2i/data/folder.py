@@ -37,18 +37,18 @@ class FolderSource:
     """A Source over a folder, a metadata.jsonl in it, or shards: a .tar, a brace pattern, or a folder of them.
 
     Pictures are cropped to their central square and resized. A broken picture is counted, named in a report and
-    replaced by the next one. Pictures without a caption are left out. report: takes these facts as records.
-    Raises InputError (code ``data``) if no picture is left.
+    replaced by the next one. Pictures without a caption are left out, or have the caption "" if `without_caption`.
+    report: takes these facts as records. Raises InputError (code ``data``) if no picture is left.
     """
 
-    def __init__(self, path: Path, report: Report = lambda record: None) -> None:
+    def __init__(self, path: Path, report: Report = lambda record: None, *, without_caption: bool = False) -> None:
         self.path, self.report = path, report
         self.broken: set[int] = set()
         self._cache: OrderedDict[tuple[int, int], Image.Image] = OrderedDict()
         self._cached = 0
         self._orders: dict[tuple[int, int], list[int]] = {}
         found = find_entries(path)
-        self.entries = [entry for entry in found if entry.captions]
+        self.entries = [entry for entry in found if entry.captions or without_caption]
         if not found:
             raise unusable(
                 f"the data folder {path} holds no PNG, JPEG or WebP picture",
@@ -84,7 +84,7 @@ class FolderSource:
             index, pixels = self._picture(self._index(seed, position), size)
             rows.append(pixels)
             captions.append(self._caption(index, seed, position, 0))
-            content.append(self.entries[index].captions[0].casefold())
+            content.append(self._words(index)[0].casefold())
         return Examples(torch.stack(rows), captions, content, content)
 
     @property
@@ -118,8 +118,12 @@ class FolderSource:
         self._none_left()
 
     def _caption(self, index: int, seed: int, position: int, take: int) -> str:
-        captions = self.entries[index].captions
+        captions = self._words(index)
         return captions[(digest("caption", seed, position) + take) % len(captions)]
+
+    def _words(self, index: int) -> tuple[str, ...]:
+        """The captions of an entry; "" where it has none."""
+        return self.entries[index].captions or ("",)
 
     # ---- Pixels --------------------------------------------------------------------------------------
 

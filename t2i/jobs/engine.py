@@ -19,7 +19,7 @@ def load_engine(model: StoredModel, device: str, loading: LoadOptions) -> Engine
         from t2i.edit.own_engine import OwnEngine
         from t2i.pipeline import Pipeline
 
-        return OwnEngine(Pipeline.load(model.path, device=device, dtype=loading.dtype))
+        return OwnEngine(Pipeline.load(model.path, device, loading.dtype, loading.loras))
     from t2i.open.engine import DiffusersEngine
 
     return DiffusersEngine.load(model, device, loading)

@@ -2,7 +2,8 @@
 
 Draws each thing on a plain blue background and compares it with the best-fitting render (`t2i.world.fidelity`): SSIM of
 luma and edge energy in the thing's box. `--variety` also draws four seeds of each prompt and measures how much they
-differ, beside four renders of the same caption. docs/evaluation.md defines the numbers.
+differ, beside four renders of the same caption. `--lora FILE` draws one thing by the word of a personal model.
+docs/evaluation.md defines the numbers.
 
 Prints a Markdown table; `--json FILE` writes the numbers.
 """
@@ -31,6 +32,9 @@ from t2i.media.sheet import contact_sheet
 from t2i.pipeline import Pipeline
 from t2i.prompts import seeds_from
 from t2i.sampling import SampleRequest
+from t2i.store.bundle import read_bundle
+from t2i.store.load_options import LoadOptions
+from t2i.store.lora import read_lora
 from t2i.store.registry import resolve
 from t2i.world import Group, World
 from t2i.world.captions.english import article
@@ -57,13 +61,14 @@ class Row:
 
 
 def measure(
-    pipeline: Pipeline, world: World, thing: str, seeds: Sequence[int], size: int, variety: bool
+    pipeline: Pipeline, world: World, thing: str, seeds: Sequence[int], size: int, variety: bool, word: str = ""
 ) -> tuple[Row, list[Tensor], list[BestRender]]:
-    """Draw a thing with each seed at `size` pixels a side and measure it.
+    """Draw a thing with each seed at `size` pixels a side and measure it. word: what the model calls it; "": as the
+    world does.
 
     Returns the row, the pictures, and the best render of each.
     """
-    prompt = f"{article(world.things[thing].en)} on a {SHADE} background"
+    prompt = f"{article(word or world.things[thing].en)} on a {SHADE} background"
     pictures = list(pipeline.sample([prompt] * len(seeds), seeds, SampleRequest(size=size)).images)
     renders = [best_render(picture, world.atlas, thing, world.config.styles[0]) for picture in pictures]
     found = [fidelity(picture, render) for picture, render in zip(pictures, renders, strict=True)]
@@ -126,6 +131,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--sprites", type=Path, required=True, metavar="DIR", help="the sprite library")
     parser.add_argument("--recipe", default="first", help="whose world renders the captions (default first)")
     parser.add_argument("--things", default=",".join(THINGS), metavar="A,B", help="keys (default: 20 things)")
+    parser.add_argument("--lora", metavar="FILE[:SCALE]", help="a personal model of the one thing in --things")
     parser.add_argument("--size", type=positive, default=SIZE, help=f"pixels a side of the pictures (default {SIZE})")
     parser.add_argument("--n", type=positive, default=1, help="pictures a thing (default 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the first picture of each thing (default 0)")
@@ -135,6 +141,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers of every thing")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="write the pictures above their best renders")
     return parser
+
+
+def with_personal(model: str, lora: str) -> tuple[Pipeline, str]:
+    """A model with a personal model, and its word. Raises UsageError, InputError."""
+    bundle, found = read_bundle(resolve(model)), read_lora(lora)
+    bundle.check_load(LoadOptions(loras=(found,)))
+    assert found.personal is not None, "a bundle takes no other LoRA"
+    return Pipeline.load(bundle.path, loras=[found]), found.personal.token
 
 
 @reports_errors
@@ -149,11 +163,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not keys:
         raise UsageError("--things names no thing.")
     world = World(replace(world_config(args.recipe), things=keys), args.sprites, resolution=args.size)
-    pipeline = Pipeline.load(resolve(args.model))
+    if args.lora and len(keys) > 1:
+        raise UsageError("--lora is of one thing.", "Name its key: --things teapot")
+    pipeline, word = with_personal(args.model, args.lora) if args.lora else (Pipeline.load(resolve(args.model)), "")
     rows, cells = [], []
     began = time.monotonic()
     for thing in keys:
-        row, pictures, renders = measure(pipeline, world, thing, seeds, args.size, args.variety)
+        row, pictures, renders = measure(pipeline, world, thing, seeds, args.size, args.variety, word)
         rows.append(row)
         cells.append((to_pil(pictures[0]), to_pil(renders[0].pixels)))
         sys.stderr.write(f"{thing}: SSIM {row.ssim:.3f}, edge energy {row.edges:.2f}\n")

@@ -184,10 +184,14 @@ class Clip(nn.Module):
         pooled: Tensor = self.visual(pixels)[0]
         return pooled
 
-    def encode_text(self, ids: Tensor) -> TextOut:
-        """ids (B, L) int64, L <= context, the end of text the highest id of each row -> TextOut."""
+    def encode_text(self, ids: Tensor, table: Tensor | None = None) -> TextOut:
+        """ids (B, L) int64, L <= context, the end of text the highest id of each row -> TextOut.
+
+        table (vocab, W): in the place of the token embedding's, while a new row of it is learned.
+        """
         assert ids.shape[1] <= self.config.context, "more tokens than the context holds"
-        x = self.token_embedding(ids) + self.positional_embedding[: ids.shape[1]]
+        embedded = F.embedding(ids, self.token_embedding.weight if table is None else table)
+        x = embedded + self.positional_embedding[: ids.shape[1]]
         tokens = self.ln_final(self.transformer(x, causal=True))
         eot = ids.argmax(dim=-1)
         rows = torch.arange(ids.shape[0], device=ids.device)

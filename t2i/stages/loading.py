@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,10 +25,13 @@ from t2i.nets.vae import VAE, VAEConfig
 from t2i.schema import as_table, shown
 from t2i.stages.dalle import TokenStage
 from t2i.stages.gan import GanStage
+from t2i.stages.personal import add_words
 from t2i.stages.stage import Stage
 from t2i.store.bundle import Bundle
 from t2i.store.compatibility import DIRECT, ENCODERS
+from t2i.store.lora import Lora
 from t2i.store.manifest import MANIFEST, Manifest, StageEntry, broken
+from t2i.store.personal import Personal
 from t2i.store.tensors import FLOATING
 from t2i.text.encoder import NetEncoder, TextEncoder
 from t2i.text.t5 import TIED, T5Encoder, build_t5, fill_t5
@@ -166,8 +169,11 @@ def _design(bundle: Bundle, entry: StageEntry) -> str:
     return str(found)
 
 
-def load_encoder(bundle: Bundle, entry: StageEntry, net: nn.Module) -> TextEncoder:
-    """The text encoder: the network of a stage of kind `clip` or `text`, with the bundle's tokenizer.
+def load_encoder(
+    bundle: Bundle, entry: StageEntry, net: nn.Module, personal: Sequence[tuple[Lora, Personal]] = ()
+) -> TextEncoder:  # fmt: skip
+    """The text encoder: the network of a stage of kind `clip` or `text`, with the bundle's tokenizer, and with the new
+    words of personal models.
 
     Raises InputError if the two do not match.
     """
@@ -177,6 +183,8 @@ def load_encoder(bundle: Bundle, entry: StageEntry, net: nn.Module) -> TextEncod
         if tokenizer.vocab != net.config.vocab:
             entries = f"{tokenizer.vocab} entries and the text encoder reads {net.config.vocab}"
             raise InputError(f"the vocabulary of {bundle.path} has {entries}.", code="mismatch")
+        if personal:
+            tokenizer = add_words(tokenizer, net.token_embedding.weight, personal)
         if isinstance(net, Clip):
             return NetEncoder(net, tokenizer, net.config.text_width, net.config.embed_dim)
         return NetEncoder(net, tokenizer, net.config.width, net.config.width)

@@ -28,6 +28,7 @@ from t2i.store.compatibility import DIRECT, ENCODERS, check_compatible
 from t2i.store.completeness import check_complete, takes_diffusion
 from t2i.store.load_options import LoadOptions
 from t2i.store.manifest import CARD, MANIFEST, TOKENIZER, Manifest, broken, entry_table
+from t2i.store.personal import check_fits
 from t2i.store.shared_stages import shared_places
 from t2i.store.tensors import Layout, check_safetensors, decode
 
@@ -109,8 +110,13 @@ class Bundle:
             self._check_diffuses("--negative")
 
     def check_load(self, options: LoadOptions) -> None:
-        """Raise UsageError for a way of loading that is for the models of others."""
-        for option in options.given():
+        """Raise UsageError for a way of loading that is for the models of others, InputError (code ``mismatch``) for a
+        personal model that was trained for other weights."""
+        weights = {entry.name: self.manifest.digest(entry) for entry in self.manifest.stages}
+        for lora in options.loras:
+            if lora.personal:
+                check_fits(lora.personal, lora.path, self.manifest.name, weights)
+        for option in replace(options, loras=tuple(lora for lora in options.loras if not lora.personal)).given():
             what = f"{option}: {self.manifest.name} is a model of ours, and takes none."
             raise UsageError(what, "It is for models in diffusers' layout, see docs/open-checkpoints.md.")
 

@@ -1,4 +1,5 @@
-"""LoRA files (Hu 2021, arXiv 2106.09685): low-rank changes of a network's weights, published apart from it.
+"""LoRA files (Hu 2021, arXiv 2106.09685): low-rank changes of a network's weights, published apart from it. They are
+for open checkpoints, or for a bundle of ours (`personal.py`).
 
 A file is checked by its header, which also holds the settings of its adapter. Only safetensors are read.
 """
@@ -15,6 +16,7 @@ from typing import Any
 from t2i.errors import T2IError, UnavailableError, UsageError
 from t2i.files import explain_os_error
 from t2i.store.hub_names import parse_hub_name
+from t2i.store.personal import PersonalFacts, read_facts
 from t2i.store.pulled import check_lock, find_pulled
 from t2i.store.tensors import FLOATING, MAX_HEADER, check_header
 from t2i.store.weights_files import remembered_hash, unusable
@@ -35,7 +37,8 @@ PATTERN = re.compile(r"\^?[\w.]*\$?", re.ASCII)
 class Lora:
     """One LoRA. name: what it is called in records, its file's or ORG/NAME@COMMIT. scale: how strongly it acts.
 
-    layers: how many of a model's layers it changes.
+    layers: how many of a model's layers it changes. personal: what a personal model for a bundle of ours says of
+    itself; None for a LoRA for open checkpoints.
     """
 
     path: Path
@@ -43,6 +46,7 @@ class Lora:
     sha256: str
     layers: int
     scale: float = 1.0
+    personal: PersonalFacts | None = None
 
     def facts(self) -> dict[str, Any]:
         """What a picture's key and record hold of it: no place on this machine."""
@@ -57,7 +61,8 @@ def read_lora(text: str) -> Lora:
     """
     place, scale = _split(text)
     path, name = _find(place)
-    return Lora(path, name, remembered_hash(path), _check(path), scale)
+    layers, personal = _check(path)
+    return Lora(path, name, remembered_hash(path), layers, scale, personal)
 
 
 def is_lora(folder: Path) -> bool:
@@ -111,8 +116,9 @@ def _find(place: str) -> tuple[Path, str]:
     return path, name
 
 
-def _check(path: Path) -> int:
-    """The number of layers that the file changes. Raises InputError unless it is a LoRA with harmless settings."""
+def _check(path: Path) -> tuple[int, PersonalFacts | None]:
+    """(the number of layers that the file changes, what it says if it is a personal model). Raises InputError unless
+    it is a LoRA with harmless settings."""
     try:
         if not path.is_file():
             raise unusable(path, "it is not a file", HINT)
@@ -123,6 +129,9 @@ def _check(path: Path) -> int:
         layouts = check_header(data, path.stat().st_size, str(path))
     except OSError as error:
         raise unusable(path, explain_os_error(error), HINT) from error
+    metadata = json.loads(data[8 : 8 + size]).get("__metadata__")
+    if (personal := read_facts(metadata, layouts, path)) is not None:
+        return len(layouts) // 2, personal
     layers = set()
     for name, (dtype, shape) in layouts.items():
         if dtype not in FLOATING:
@@ -131,8 +140,8 @@ def _check(path: Path) -> int:
             layers.add(re.sub(r"\.lora.*|_lora\..*", "", name))
     if not layers:
         raise unusable(path, "it holds no LoRA", HINT)
-    _check_settings(path, json.loads(data[8 : 8 + size]).get("__metadata__"))
-    return len(layers)
+    _check_settings(path, metadata)
+    return len(layers), None
 
 
 def _check_settings(path: Path, metadata: Any) -> None:

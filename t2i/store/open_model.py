@@ -190,6 +190,9 @@ class OpenModel:
 
     def check_load(self, options: LoadOptions) -> None:
         """Raise UsageError for a way of loading that its pipelines do not know."""
+        if personal := next((lora for lora in options.loras if lora.personal), None):
+            what = f"--lora {personal.path}: it is a personal model for a model of ours, not for {self.name}."
+            raise UsageError(what, "Name its model, as in --model small.")
         if options.loras and not self.main.takes.lora:
             families = sorted({takes.family for takes in PIPELINES.values() if takes.lora})
             raise UsageError(f"--lora: {self.main.takes.family} takes none.", f"LoRAs are for {', '.join(families)}.")

@@ -7,6 +7,7 @@ library checks most of this too; it is checked here first, so that the error say
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from t2i.errors import InputError
@@ -117,11 +118,11 @@ def decode(data: bytes, where: str) -> dict[str, Tensor]:
     return out
 
 
-def encode(state: dict[str, Tensor], where: str) -> bytes:
+def encode(state: Mapping[str, Tensor], where: str, metadata: Mapping[str, str] | None = None) -> bytes:
     """A safetensors file of `state`, floating tensors as float16, keys sorted: equal states give equal bytes.
 
-    where: what the error calls the state. Raises InputError (code ``bundle``) for values that are not finite in
-    float16.
+    where: what the error calls the state. metadata: what the header says beside the tensors. Raises InputError (code
+    ``bundle``) for values that are not finite in float16.
     """
     import torch
     from safetensors.torch import save
@@ -138,4 +139,4 @@ def encode(state: dict[str, Tensor], where: str) -> bytes:
                     "bundle",
                 )
         out[name] = tensor.contiguous().clone()  # clone: tied weights share storage, which the format refuses
-    return save(out, metadata={"format": "pt"})
+    return save(out, metadata={"format": "pt", **(metadata or {})})

@@ -32,6 +32,11 @@ class KnownWords:
         """From a manifest's notes: {"words": "cat dog ..."}."""
         return cls(frozenset(str(notes.get("words", "")).split()))
 
+    def adding(self, texts: Iterable[str]) -> KnownWords:
+        """The same with the words of these texts; still nothing is reported where nothing was known."""
+        more = {word for text in texts for word in WORD.findall(text.lower())} if self.known else ()
+        return KnownWords(self.known.union(more))
+
     @staticmethod
     def collect(captions: Iterable[str]) -> str:
         """The most frequent words of the captions, sorted and joined by spaces, as `from_notes` reads them."""

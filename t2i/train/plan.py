@@ -33,13 +33,13 @@ def plan(run: Run, stages: Sequence[str]) -> dict[str, Any]:
             break
         objective = objective_of(recipe, name)(run, name, encoders)
         if pretraining := objective.planned_pretraining():
-            rows.append(_row(pretraining, shipped=0))
-        rows.append(_row(objective, shipped=sum(p.numel() for p in objective.net.parameters())))
+            rows.append(row(pretraining, shipped=0))
+        rows.append(row(objective, shipped=sum(p.numel() for p in objective.net.parameters())))
     tables = {key: part for key, part in recipe.to_dict().items() if key not in recipe.stages or recipe.has(key)}
     return {"recipe": tables, "stages": rows, "out": str(run.out), "data": run.pictures.data}
 
 
-def _row(task: Trainable, shipped: int) -> dict[str, Any]:
+def row(task: Trainable, shipped: int) -> dict[str, Any]:
     """The row of something to be trained, of whose parameters `shipped` go into the bundle."""
     schedule = task.schedule
     seconds, trained = _measure(task)

@@ -28,6 +28,7 @@ OFFSETS = {
     "vae": 10,
     "dalle": 11,
     "gan": 12,
+    "lora": 13,
 }
 """Stream of examples -> what is added to the run's seed. Two streams show different pictures and captions; the
 upsamplers share one. "tokenizer" is also read for the list of known words, "sheets" only for sample sheets."""

@@ -1,0 +1,65 @@
+"""The numbers of a personal model's training."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any
+
+from t2i.diffusion.loss import DenoisingObjective, Levels
+from t2i.errors import UsageError
+from t2i.schema import Between, build, values_of
+from t2i.train.recipe import Pictures, Schedule, Share, Weight
+
+
+@dataclass(frozen=True)
+class PersonalRecipe:
+    """`t2i train lora`. schedule.batch: views of the user's pictures in a step; kept: examples of what the model could
+    draw before; crops: of the upsampler, every second step."""
+
+    rank: Annotated[int, Between(1, 256)] = 8
+    schedule: Schedule = field(
+        default_factory=lambda: Schedule(
+            steps=300, batch=8, lr=4e-3, warmup=20, decay=0.4, muon=False, log_every=10, sample_every=100, save_every=25
+        )
+    )
+    views: Pictures = 80  # made once of the user's pictures: moved, enlarged, mirrored
+    zoom: Share = 0.2  # most that a view is enlarged or made smaller
+    shift: Share = 0.1  # most that it is moved, as a share of its side
+    flip: Share = 0.5  # share of views that are mirrored
+    pool: Pictures = 48  # pictures that the model draws before it is changed
+    kept: Annotated[int, Between(0, 1024)] = 4
+    keep: Weight = 1.0  # weight of the error of what is to be kept
+    crops: Annotated[int, Between(1, 1024)] = 4
+    draws: Annotated[int, Between(1, 1024)] = 4  # noise levels that the prior is shown each embedding at
+    base: DenoisingObjective = field(
+        default_factory=lambda: DenoisingObjective(levels=Levels(mean=1.5, std=1.0, stratified=True))
+    )
+    prior: DenoisingObjective = field(
+        default_factory=lambda: DenoisingObjective(judge="x0", levels=Levels(law="uniform", stratified=True))
+    )
+    drop_z: Share = 0.1
+    drop_text: Share = 0.3
+    drop_prior: Share = 0.1
+    z_noise: Weight = 0.15  # on the embedding, per coordinate in units of 1/sqrt(E)
+    noise: Share = 0.5  # the highest level of noise on the upsampler's input
+
+
+def read_recipe(overrides: Mapping[str, str]) -> PersonalRecipe:
+    """The recipe with overrides, as in {"rank": "16", "lr": "1e-3"}. Raises UsageError (code ``config``)."""
+    own: dict[str, Any] = {}
+    schedule: dict[str, Any] = {}
+    scheduled = [f.name for f in fields(Schedule)]
+    for key, text in overrides.items():
+        name = key.removeprefix("lora.")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        (schedule if name in scheduled else own)[name] = value
+    try:
+        recipe: PersonalRecipe = build(PersonalRecipe, own)
+        return replace(recipe, schedule=replace(recipe.schedule, **values_of(Schedule, schedule)))
+    except ValueError as error:
+        raise UsageError(f"--set: {error}", code="config") from error

@@ -1,0 +1,235 @@
+"""Personal models: what they learn, exact resume, the data folder, and the command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from t2i.cli.app import run
+from t2i.errors import InputError, UsageError
+from t2i.nets.sr_unet import SRUNet, SRUNetConfig
+from t2i.sampling import SamplingConfig
+from t2i.store.bundle import read_bundle, update_stage
+from t2i.store.lora import read_lora
+from t2i.store.manifest import StageEntry
+from t2i.text.words import KnownWords
+from t2i.train.log import LOG, read_log
+from t2i.train.personal import train_personal
+from t2i.train.personal.pool import known_captions
+from t2i.train.state import TENSORS
+
+SMALL = {"batch": "2", "views": "6", "pool": "4", "kept": "2", "log_every": "1", "save_every": "2", "warmup": "1"}
+
+
+@pytest.fixture(scope="module")
+def sharp(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with an upsampler that reads the image embedding, and with words of the built-in world."""
+    folder = tmp_path_factory.mktemp("sharp") / "sharp"
+    shutil.copytree(tiny, folder)
+    net = SRUNetConfig(
+        channels=(8, 16), down=(1, 1), up=(1, 1), emb_dim=16, cond_dim=32, z_grid=0, z_cells=0, time_features=16
+    )
+    config: dict[str, Any] = {"design": "sr_unet", "net": net.to_dict(), "prediction": "x0"}
+    config |= {"process": {"kind": "flow"}, "widths": {"low": 16, "size": 64, "cond_dim": 32}}
+    torch.manual_seed(0)
+    entry = StageEntry("upsampler64", "upsampler", "upsampler64", SamplingConfig(steps=1, noise=0.1))
+    words = ["a red apple in the snow", "two apples at the beach", "雪地里有一个红色的苹果", "海滩上的苹果"]
+    notes = {"words": KnownWords.collect([*words, "a cat on a green background", "一只绿色的猫"])}
+    update_stage(folder, entry, (config, SRUNet(net).state_dict()), notes=notes)
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three pictures of a red disc, of no captions."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(3):
+        picture = Image.new("RGB", (70, 64 + i), (0, 90 * i, 255 - 90 * i))
+        picture.paste((250, 20, 20), (20 + i, 20, 45 + i, 45))
+        picture.save(folder / f"{i}.png")
+    return folder
+
+
+def train(
+    photos: Path, bundle: Path, out: Path, steps: int = 4, more: dict[str, str] | None = None, **rest: Any
+) -> Any:
+    return train_personal(photos, "<mine>", read_bundle(bundle), out, {**SMALL, **(more or {})}, steps=steps, **rest)
+
+
+def test_a_file_is_written_that_says_what_it_is(photos: Path, sharp: Path, tmp_path: Path) -> None:
+    out, events = tmp_path / "mine.safetensors", list[dict[str, Any]]()
+    train(photos, sharp, out, report=events.append)
+    facts = read_lora(str(out)).personal
+    assert facts is not None and (facts.token, facts.model, facts.rank) == ("<mine>", "tiny", 8)
+    assert facts.training["pictures"] == 3 and facts.training["steps"] == 4
+    digests = {e.name: read_bundle(sharp).manifest.digest(e) for e in read_bundle(sharp).manifest.stages}
+    assert facts.weights == digests
+    with safe_open(out, "pt") as file:
+        stages = {name.partition(".")[0] for name in file.keys()}  # noqa: SIM118
+    assert stages == {"word", "prior", "base", "upsampler64"}
+    assert [e["event"] for e in events if e["event"] in ("begins", "written")] == ["begins", "written"]
+    records = list(read_log(tmp_path / "mine.training/.train/lora" / LOG))
+    assert [r["step"] for r in records if r["event"] == "step"] == [1, 2, 3, 4]
+    assert all({"prior", "base", "lost"} <= r.keys() for r in records if r["event"] == "step")
+    assert (tmp_path / "mine.training/.train/lora/sheets/0000004.png").is_file()
+
+
+def test_it_learns_the_pictures_and_holds_on_to_the_rest(photos: Path, sharp: Path, tmp_path: Path) -> None:
+    """The loss of the pictures falls. With a large weight on it, what the model drew before changes less."""
+    lost = {}
+    for keep in ("0.0", "30.0"):
+        out = tmp_path / f"{keep}.safetensors"
+        train(photos, sharp, out, 40, {"keep": keep, "lr": "1e-2", "batch": "4", "precision": "fp32"})
+        steps = [r for r in read_log(tmp_path / f"{keep}.training/.train/lora" / LOG) if r["event"] == "step"]
+        lost[keep] = sum(r["lost"] for r in steps[-10:])
+        for part in ("prior", "base"):
+            first, last = (sum(r[part] for r in rows) for rows in (steps[:10], steps[-10:]))
+            assert last < 0.8 * first or keep != "0.0", (part, first, last)
+    assert lost["30.0"] < 0.5 * lost["0.0"]
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_same_file(photos: Path, sharp: Path, tmp_path: Path) -> None:
+    whole, halves = tmp_path / "whole.safetensors", tmp_path / "halves.safetensors"
+    train(photos, sharp, whole, 5)
+    calls: list[int] = []
+    train(photos, sharp, halves, 5, stop=lambda: calls.append(1) is None and len(calls) > 5)
+    assert not halves.exists() and (tmp_path / "halves.training/.train/lora" / TENSORS).is_file()
+    train(photos, sharp, halves, 5, resume=True)
+    tensors = []
+    for path in (whole, halves):
+        with safe_open(path, "pt") as file:
+            tensors.append({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    assert all(torch.equal(t, tensors[1][name]) for name, t in tensors[0].items())
+    with pytest.raises(InputError, match="another token"):
+        train_personal(photos, "<other>", read_bundle(sharp), halves, SMALL, steps=9, resume=True)
+    with pytest.raises(InputError, match="network of another size"):
+        train(photos, sharp, halves, 9, {"rank": "4"}, resume=True)
+
+
+def test_what_is_there_is_not_written_over(photos: Path, sharp: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine.safetensors"
+    out.write_bytes(b"mine")
+    with pytest.raises(InputError, match="is there already"):
+        train(photos, sharp, out)
+    with pytest.raises(InputError, match="no checkpoint to resume"):
+        train(photos, sharp, out, resume=True)
+    with pytest.raises(UsageError, match="not the name of a safetensors file"):
+        train(photos, sharp, tmp_path / "mine.pt")
+    assert out.read_bytes() == b"mine" and not (tmp_path / "mine.training").exists()
+    assert train(photos, sharp, out, dry_run=True, overwrite=True)["stages"][0]["stage"] == "lora"
+    train(photos, sharp, out, 1, overwrite=True)
+    assert read_lora(str(out)).personal
+
+
+def test_captions_name_the_thing_or_are_left_out(photos: Path, sharp: Path, tmp_path: Path) -> None:
+    (photos / "0.txt").write_text("a <Mine> in the snow\n")
+    train(photos, sharp, tmp_path / "a.safetensors", 1)
+    (photos / "1.txt").write_text("a cat in the snow\n")
+    with pytest.raises(InputError, match=r"the caption of 1\.png does not say <mine>"):
+        train(photos, sharp, tmp_path / "b.safetensors", 1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: shutil.rmtree(folder), "does not exist"),
+        (lambda folder: [p.unlink() for p in folder.iterdir()], "holds no PNG"),
+        (lambda folder: [p.write_bytes(p.read_bytes()[:60]) for p in folder.iterdir()], "can be read"),
+    ],
+)
+def test_a_folder_without_a_picture_is_refused(
+    photos: Path, sharp: Path, tmp_path: Path, spoil: Callable[[Path], object], message: str
+) -> None:
+    spoil(photos)
+    with pytest.raises(InputError, match=message) as caught:
+        train(photos, sharp, tmp_path / "mine.safetensors")
+    assert caught.value.code == "data" and not (tmp_path / "mine.training").exists()
+
+
+def test_one_picture_will_do_and_a_broken_one_is_left_out(photos: Path, sharp: Path, tmp_path: Path) -> None:
+    for name in ("0.png", "1.png"):
+        (photos / name).write_bytes((photos / name).read_bytes()[:60])
+    events: list[dict[str, Any]] = []
+    train(photos, sharp, tmp_path / "mine.safetensors", 1, report=events.append)
+    assert {"event": "data", "pictures": 1, "broken": 2, "broken_files": "0.png, 1.png"} in events
+    assert any(event["event"] == "one picture" for event in events)
+
+
+def test_a_model_without_clip_is_refused(photos: Path, blind: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has no CLIP and prior"):
+        train(photos, blind, tmp_path / "mine.safetensors")
+
+
+def test_what_is_kept_are_captions_of_known_words(sharp: Path) -> None:
+    words = KnownWords.from_notes(read_bundle(sharp).manifest.notes)
+    captions = known_captions(words, 8, seed=1)
+    assert captions and not any(words.unknown(caption) for caption in captions)
+    assert captions == known_captions(words, 8, seed=1)
+    assert known_captions(KnownWords(frozenset()), 8, seed=1) == []
+
+
+def test_the_command_and_what_draws_with_its_file(
+    photos: Path, sharp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Train, draw, draw again (nothing to do), replay; the digest is in the record and the key."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(sharp, tmp_path / "tiny")
+    changes = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
+    name = ["--model", "tiny", "--device", "cpu"]
+
+    def t2i(*args: str, code: int = 0) -> tuple[list[str], str]:
+        got = run([*args])
+        out, err = capsys.readouterr()
+        assert got == code, err
+        return out.splitlines(), err
+
+    asked = ["train", "lora", "--data", "photos", "--token", "<mine>", *name, "--steps", "2", *changes]
+    assert t2i(*asked)[0] == ["mine.safetensors"]
+    shown, _ = t2i("models", "show", "mine.safetensors")
+    assert shown[0] == "mine: a personal model for tiny; prompts call its thing <mine>"
+    assert json.loads(t2i("models", "show", "mine.safetensors", "--json")[0][0])["personal"]["token"] == "<mine>"
+    draw = ["sample", "a <mine> in the snow", *name, "--size", "16", "--seed", "1"]
+    (plain,), err = t2i(*draw)
+    assert "mine" in err  # a word that is not known
+    (mine,), err = t2i(*draw, "--lora", "mine.safetensors:0.9")
+    assert mine != plain and Path(mine).read_bytes() != Path(plain).read_bytes() and "mine" not in err
+    _, err = t2i(*draw, "--lora", "mine.safetensors:0.9")
+    assert "1 picture" in err or "there" in err
+    record = json.loads(t2i("info", mine, "--json")[0][0])["t2i"]
+    (said,) = record["settings"]["lora"]
+    assert said == {"name": "mine", "sha256": read_lora("mine.safetensors").sha256, "scale": 0.9}
+    assert t2i("sample", "--replay", mine, "--model", "tiny", "--lora", "mine.safetensors")[0] == [f"{mine}: identical"]
+    t2i("sample", "--replay", mine, "--model", "tiny", code=3)
+    t2i("vary", mine, *name, "--size", "16", "--seed", "1", "--lora", "mine.safetensors")
+    t2i("inpaint", mine, "a <mine>", "--box", "2,2,8,8", *name, "--seed", "1", "--lora", "mine.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--token", "<mine>"], "needs --data"),
+        (["--data", "photos"], "needs --token"),
+        (["--data", "photos", "--token", "mine"], "angle brackets"),
+        (["--data", "photos", "--token", "<mine>", "--recipe", "tiny"], "--recipe do not go together"),
+        (["--data", "photos", "--token", "<mine>", "--set", "rnak=4"], "did you mean 'rank'"),
+        (["--data", "photos", "--token", "<mine>", "--set", "rank=0"], "not from 1 to 256"),
+    ],
+)  # fmt: skip
+def test_a_command_that_makes_no_sense(
+    args: list[str], message: str, photos: Path, sharp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", "lora", *args, "--model", str(sharp)]) == 2
+    assert message in capsys.readouterr().err
+    assert run(["train", "base", "--token", "<mine>"]) == 2
+    assert "--token is for t2i train lora" in capsys.readouterr().err
