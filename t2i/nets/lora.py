@@ -42,14 +42,15 @@ class Adapter(nn.Module):
         for name in names:
             self.add_module(name.replace(".", "/"), LowRank(shapes[name], rank))
 
-    def changes(self) -> dict[str, Tensor]:
-        """Name of a weight -> what is added to it."""
-        return {name.replace("/", "."): change() for name, change in self.named_children()}
+    def parts(self) -> dict[str, LowRank]:
+        """Name of a weight -> its change."""
+        found = {name.replace("/", "."): part for name, part in self.named_children()}
+        return {name: part for name, part in found.items() if isinstance(part, LowRank)}
 
     def adapted(self, net: nn.Module) -> Any:
         """The network as a function with its weights changed; gradients reach the adapter alone."""
         weights: Mapping[str, Tensor] = dict(net.named_parameters())
-        changed = {name: weights[name].detach() + change for name, change in self.changes().items()}
+        changed = {name: weights[name].detach() + part() for name, part in self.parts().items()}
 
         def call(*args: Any, **kwargs: Any) -> Any:
             return functional_call(net, changed, args, kwargs)

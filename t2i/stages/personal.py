@@ -38,7 +38,7 @@ def add_changes(net: nn.Module, stage: str, loras: Sequence[tuple[Lora, Personal
             wanted = None if weight is None else (weight.shape[0], weight.shape[1:].numel())
             if weight is None or wanted != (up.shape[0], down.shape[1]):
                 raise unusable(lora.path, f"the stage {stage!r} has no weight for {name[:80]!r}", HINT)
-            weight += lora.scale * (up @ down).view_as(weight).to(weight)
+            weight.add_((up @ down).view_as(weight).to(weight), alpha=lora.scale)
 
 
 @torch.no_grad()

@@ -28,7 +28,8 @@ def test_a_new_adapter_changes_nothing_and_a_trained_one_adds_up_times_down() ->
             weight = expected.get_parameter(name.rpartition(".")[0].replace("/", "."))
             if name.endswith(".up"):
                 down = adapter.get_parameter(name.removesuffix("up") + "down")
-                weight += sum(p[:, i : i + 1] * down[i] for i in range(2)).view_as(weight)  # a sum of outer products
+                outer = torch.stack([p[:, i : i + 1] * down[i] for i in range(2)])
+                weight.add_(outer.sum(0).view_as(weight))
     assert torch.allclose(adapter.adapted(net)(x), expected(x), atol=1e-5)
 
 

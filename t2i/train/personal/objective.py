@@ -51,6 +51,10 @@ class PersonalNet(nn.Module):
         self.word = nn.Parameter(word.detach().clone())
         self.adapters = nn.ModuleDict({name: Adapter(net, matrices(net), rank) for name, net in nets.items()})
 
+    def parts(self) -> dict[str, Adapter]:
+        """Stage -> the changes of its network."""
+        return {name: part for name, part in self.adapters.items() if isinstance(part, Adapter)}
+
 
 class PersonalObjective(Trainable):
     """pipeline: the model, unchanged. pool: the examples. facts: what a checkpoint must agree with."""
@@ -119,8 +123,7 @@ class PersonalObjective(Trainable):
 
     def _changed(self) -> Changed:
         """Stage -> its network as a function, with its changes."""
-        adapters: Mapping[str, Any] = dict(self.module.adapters.items())
-        return {name: adapters[name].adapted(net) for name, net in self.nets.items()}
+        return {name: adapter.adapted(self.nets[name]) for name, adapter in self.module.parts().items()}
 
     # ---- The user's pictures -------------------------------------------------------------------------
 
@@ -215,11 +218,10 @@ class PersonalObjective(Trainable):
 
     def changes(self) -> dict[str, dict[str, tuple[Tensor, Tensor]]]:
         """Stage -> weight -> (up, down), of the module as it is now."""
-        found: dict[str, dict[str, tuple[Tensor, Tensor]]] = {}
-        for stage, adapter in self.module.adapters.items():
-            parts = {name.replace("/", "."): change for name, change in adapter.named_children()}
-            found[stage] = {name: (p.up.detach(), p.down.detach()) for name, p in parts.items()}  # type: ignore[misc]
-        return found
+        return {
+            stage: {name: (part.up.detach(), part.down.detach()) for name, part in adapter.parts().items()}
+            for stage, adapter in self.module.parts().items()
+        }
 
     def sheet(self, average: dict[str, Tensor]) -> Tensor:
         """Two rows: views of the user's pictures, and what is drawn of new scenes."""
@@ -228,10 +230,10 @@ class PersonalObjective(Trainable):
         prompts = [SCENES[i % len(SCENES)].format(self.pool.token) for i in range(len(views))]
         with torch.no_grad(), averaged(self.module, average):
             changed = copy.deepcopy(self.pipeline)
-            for stage, adapter in self.module.adapters.items():
-                weights = dict(changed.stages[stage].net.named_parameters())
-                for name, change in adapter.changes().items():  # type: ignore[operator]
-                    weights[name] += change
+            for stage, adapter in self.module.parts().items():
+                weights: Mapping[str, Tensor] = dict(changed.stages[stage].net.named_parameters())
+                for name, part in adapter.parts().items():
+                    weights[name].add_(part())
             changed.clip.token_embedding.weight[self.row] = self.module.word
             changed.encoder.tokenizer = self.tokenizer  # type: ignore[attr-defined]
         drawn = changed.sample(prompts, range(len(prompts)), SampleRequest(size=self.pool.low)).images
