@@ -18,7 +18,8 @@ from t2i.cli.app import run
 from t2i.errors import InputError, UsageError
 from t2i.nets.sr_unet import SRUNet, SRUNetConfig
 from t2i.sampling import SamplingConfig
-from t2i.store.bundle import read_bundle, update_stage
+from t2i.store.bundle import read_bundle
+from t2i.store.bundle_writing import update_stage
 from t2i.store.lora import read_lora
 from t2i.store.manifest import StageEntry
 from t2i.text.words import KnownWords
@@ -89,11 +90,11 @@ def test_it_learns_the_pictures_and_holds_on_to_the_rest(photos: Path, sharp: Pa
     lost = {}
     for keep in ("0.0", "30.0"):
         out = tmp_path / f"{keep}.safetensors"
-        train(photos, sharp, out, 40, {"keep": keep, "lr": "1e-2", "batch": "4", "precision": "fp32"})
+        train(photos, sharp, out, 24, {"keep": keep, "lr": "1e-2", "precision": "fp32"})
         steps = [r for r in read_log(tmp_path / f"{keep}.training/.train/lora" / LOG) if r["event"] == "step"]
-        lost[keep] = sum(r["lost"] for r in steps[-10:])
+        lost[keep] = sum(r["lost"] for r in steps[-8:])
         for part in ("prior", "base"):
-            first, last = (sum(r[part] for r in rows) for rows in (steps[:10], steps[-10:]))
+            first, last = (sum(r[part] for r in rows) for rows in (steps[:8], steps[-8:]))
             assert last < 0.8 * first or keep != "0.0", (part, first, last)
     assert lost["30.0"] < 0.5 * lost["0.0"]
 
