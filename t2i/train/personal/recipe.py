@@ -21,7 +21,7 @@ class PersonalRecipe:
     rank: Annotated[int, Between(1, 256)] = 8
     schedule: Schedule = field(
         default_factory=lambda: Schedule(
-            steps=300, batch=8, lr=4e-3, warmup=20, decay=0.4, muon=False, log_every=10, sample_every=100, save_every=25
+            steps=400, batch=8, lr=3e-3, warmup=20, decay=0.4, muon=False, log_every=10, sample_every=100, save_every=25
         )
     )
     views: Pictures = 80  # made once of the user's pictures: moved, enlarged, mirrored
@@ -34,7 +34,7 @@ class PersonalRecipe:
     crops: Annotated[int, Between(1, 1024)] = 4
     draws: Annotated[int, Between(1, 1024)] = 4  # noise levels that the prior is shown each embedding at
     base: DenoisingObjective = field(
-        default_factory=lambda: DenoisingObjective(levels=Levels(mean=1.5, std=1.0, stratified=True))
+        default_factory=lambda: DenoisingObjective(levels=Levels(mean=0.0, std=1.2, stratified=True))
     )
     prior: DenoisingObjective = field(
         default_factory=lambda: DenoisingObjective(judge="x0", levels=Levels(law="uniform", stratified=True))
