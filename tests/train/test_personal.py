@@ -71,7 +71,7 @@ def test_a_file_is_written_that_says_what_it_is(photos: Path, sharp: Path, tmp_p
     out, events = tmp_path / "mine.safetensors", list[dict[str, Any]]()
     train(photos, sharp, out, report=events.append)
     facts = read_lora(str(out)).personal
-    assert facts is not None and (facts.token, facts.model, facts.rank) == ("<mine>", "tiny", 8)
+    assert facts is not None and (facts.token, facts.model, facts.rank) == ("<mine>", "tiny", 16)
     assert facts.training["pictures"] == 3 and facts.training["steps"] == 4
     digests = {e.name: read_bundle(sharp).manifest.digest(e) for e in read_bundle(sharp).manifest.stages}
     assert facts.weights == digests

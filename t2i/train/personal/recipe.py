@@ -18,18 +18,19 @@ class PersonalRecipe:
     """`t2i train lora`. schedule.batch: views of the user's pictures in a step; kept: examples of what the model could
     draw before; crops: of the upsampler, every second step."""
 
-    rank: Annotated[int, Between(1, 256)] = 8
+    rank: Annotated[int, Between(1, 256)] = 16
     schedule: Schedule = field(
         default_factory=lambda: Schedule(
-            steps=400, batch=8, lr=3e-3, warmup=20, decay=0.4, muon=False, log_every=10, sample_every=100, save_every=25
-        )
+            steps=1100, batch=8, lr=2e-3, warmup=20, decay=0.4, muon=False, log_every=10, sample_every=100,
+            save_every=25,
+        )  # fmt: skip
     )
-    views: Pictures = 80  # made once of the user's pictures: moved, enlarged, mirrored
+    views: Pictures = 120  # made once of the user's pictures: moved, enlarged, mirrored
     zoom: Share = 0.2  # most that a view is enlarged or made smaller
     shift: Share = 0.1  # most that it is moved, as a share of its side
     flip: Share = 0.5  # share of views that are mirrored
     pool: Pictures = 48  # pictures that the model draws before it is changed
-    kept: Annotated[int, Between(0, 1024)] = 4
+    kept: Annotated[int, Between(0, 1024)] = 2
     keep: Weight = 1.0  # weight of the error of what is to be kept
     crops: Annotated[int, Between(1, 1024)] = 4
     draws: Annotated[int, Between(1, 1024)] = 4  # noise levels that the prior is shown each embedding at
