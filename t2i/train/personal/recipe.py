@@ -21,9 +21,16 @@ class PersonalRecipe:
     rank: Annotated[int, Between(1, 256)] = 16
     schedule: Schedule = field(
         default_factory=lambda: Schedule(
-            steps=1100, batch=8, lr=2e-3, warmup=20, decay=0.4, muon=False, log_every=10, sample_every=100,
+            steps=1100,
+            batch=8,
+            lr=2e-3,
+            warmup=20,
+            decay=0.4,
+            muon=False,
+            log_every=10,
+            sample_every=100,
             save_every=25,
-        )  # fmt: skip
+        )
     )
     views: Pictures = 120  # made once of the user's pictures: moved, enlarged, mirrored
     zoom: Share = 0.2  # most that a view is enlarged or made smaller
