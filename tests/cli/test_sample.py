@@ -37,7 +37,7 @@ class Engine:
     words = KnownWords(frozenset(["zyxt", "cat"]))
 
     @classmethod
-    def load(cls, path: Path, device: str = "cpu", dtype: str = "float32") -> Engine:
+    def load(cls, path: Path, device: str = "cpu", dtype: str = "float32", loras: Any = ()) -> Engine:
         return cls()
 
     def sample(self, prompts: list[str], seeds: list[int], request: SampleRequest, on_step: Any = None) -> Any:
