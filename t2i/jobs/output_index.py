@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +38,7 @@ class OutputIndex:
         found = self._found.get(path) or KnownFiles()
         while key not in found.keys:
             candidate = variant(path, found.looked + 1)
-            if not candidate.exists():
+            if not os.path.lexists(candidate):  # a link to nothing, or to itself, takes the name too
                 return None
             self._found[path] = found
             found.looked += 1

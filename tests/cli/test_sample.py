@@ -95,6 +95,17 @@ def test_a_random_seed_is_reported(place: Path, capsys: pytest.CaptureFixture[st
     assert out == [f"out/一只猫-{seed}.png"]
 
 
+@pytest.mark.parametrize("target", ["a-cat-1.png", "nowhere.png"])
+def test_a_link_to_nothing_takes_the_name(place: Path, capsys: pytest.CaptureFixture[str], target: str) -> None:
+    (place / "out").mkdir()
+    link = place / "out" / "a-cat-1.png"
+    link.symlink_to(target)
+    for _ in range(2):
+        made, err = sample(capsys, "a cat", "--seed", "1")
+        assert made == ["out/a-cat-1-2.png"] and "a-cat-1.png" in err and link.is_symlink()
+    assert Engine.calls == [[1]]
+
+
 def test_what_is_there_is_not_drawn_again(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, _ = sample(capsys, "a cat", "-n", "2", "--seed", "1")
     again, _ = sample(capsys, "a cat", "-n", "3", "--seed", "1")
