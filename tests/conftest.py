@@ -129,20 +129,28 @@ def write_blind(folder: Path) -> Path:
     return folder
 
 
-def write_gan(folder: Path) -> Path:
-    """A bundle of 16 then 64 pixels in `folder`: clip, gan, upsampler64."""
-    widths = {"embed_dim": E, "text_dim": D, "size": 16}
-    stages: dict[str, Any] = {
+def write_direct(folder: Path, family: str, name: str, entries: tuple[StageEntry, ...], stages: dict[str, Any]) -> Path:
+    """A bundle of 16 then 64 pixels in `folder` that draws without diffusion: clip, `stages`, upsampler64."""
+    stages = {
         "clip": ({"net": CLIP.to_dict(), "widths": WIDTHS["clip"]}, fill(Clip(CLIP), 0).state_dict()),
-        "gan": ({"net": GENERATOR.to_dict(), "widths": widths}, fill(Generator(GENERATOR), 1).state_dict()),
+        **stages,
         "upsampler64": (
             {"net": UP.to_dict(), "widths": WIDTHS["upsampler64"], "process": {"kind": "flow"}, "prediction": "x0"},
             fill(Upsampler(UP), 3).state_dict(),
         ),
-    }  # fmt: skip
-    manifest = Manifest("gan", "forger", GAN_ENTRIES, (16, 64), notes={"words": KnownWords.collect(CAPTIONS)})
-    write_bundle(folder, manifest, stages, train_tokenizer(CAPTIONS, VOCAB).backend.to_str(), "# forger\n")
+    }
+    manifest = Manifest(family, name, entries, (16, 64), notes={"words": KnownWords.collect(CAPTIONS)})
+    write_bundle(folder, manifest, stages, train_tokenizer(CAPTIONS, VOCAB).backend.to_str(), f"# {name}\n")
     return folder
+
+
+def write_gan(folder: Path) -> Path:
+    """A bundle of 16 then 64 pixels in `folder`: clip, gan, upsampler64."""
+    widths = {"embed_dim": E, "text_dim": D, "size": 16}
+    stages: dict[str, Any] = {
+        "gan": ({"net": GENERATOR.to_dict(), "widths": widths}, fill(Generator(GENERATOR), 1).state_dict()),
+    }  # fmt: skip
+    return write_direct(folder, "gan", "forger", GAN_ENTRIES, stages)
 
 
 @pytest.fixture(scope="session")
@@ -155,7 +163,6 @@ def write_dalle(folder: Path) -> Path:
     """A bundle of 16 then 64 pixels in `folder`: clip, dalle, vae, upsampler64."""
     tokens = {"codes": 20, "grid": 4}
     stages: dict[str, Any] = {
-        "clip": ({"net": CLIP.to_dict(), "widths": WIDTHS["clip"]}, fill(Clip(CLIP), 0).state_dict()),
         "dalle": (
             {"net": DALLE.to_dict(), "widths": {**tokens, "context": CONTEXT, "vocab": VOCAB}},
             fill(DalleTransformer(DALLE), 1).state_dict(),
@@ -163,14 +170,8 @@ def write_dalle(folder: Path) -> Path:
         "vae": (
             {"net": VAE_CONFIG.to_dict(), "widths": {**tokens, "size": 16}}, fill(VAE(VAE_CONFIG), 2).state_dict()
         ),
-        "upsampler64": (
-            {"net": UP.to_dict(), "widths": WIDTHS["upsampler64"], "process": {"kind": "flow"}, "prediction": "x0"},
-            fill(Upsampler(UP), 3).state_dict(),
-        ),
     }  # fmt: skip
-    manifest = Manifest("dalle", "tokens", DALLE_ENTRIES, (16, 64), notes={"words": KnownWords.collect(CAPTIONS)})
-    write_bundle(folder, manifest, stages, train_tokenizer(CAPTIONS, VOCAB).backend.to_str(), "# tokens\n")
-    return folder
+    return write_direct(folder, "dalle", "tokens", DALLE_ENTRIES, stages)
 
 
 @pytest.fixture(scope="session")

@@ -106,10 +106,9 @@ class Discriminator(nn.Module):
         if c.design == "concat":
             self.text = nn.Linear(c.text_dim, last)
             self.mix = nn.Conv2d(2 * last, last, 3, padding=1)
-            self.logit = nn.Linear(last, 1)
         else:
             self.text = nn.Linear(c.text_dim, last, bias=False)
-            self.logit = nn.Linear(last, 1)
+        self.logit = nn.Linear(last, 1)
 
     def features(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, C, G, G), the last grid."""
