@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -17,6 +19,8 @@ from t2i.prompts import check_prompt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+T = TypeVar("T")
 
 EPILOG = """Examples:
 
@@ -107,13 +111,8 @@ def _find(
     rows: list[list[str]] = []
     missing: list[Path] = []
     for (path, _), file in zip(files, masks, strict=True):
-        try:
-            record = run.look(path, file)
-        except T2IError as error:
-            if len(files) == 1:
-                raise
-            ui.failed += 1
-            ui.fail(error)
+        record = _told(ui, len(files), partial(run.look, path, file))
+        if record is None:
             continue
         if record["found"] is False:
             missing.append(path)
@@ -131,6 +130,19 @@ def _find(
         )
     if ui.failed:
         raise InputError(f"{ui.failed} of {len(files)} pictures could not be read.", "See above.", "partial")
+
+
+def _told(ui: UI, files: int, look: Callable[[], T]) -> T | None:
+    """What `look` finds in one of so many pictures; None where it fails, which is told. Raises the T2IError of a lone
+    picture."""
+    try:
+        return look()
+    except T2IError as error:
+        if files == 1:
+            raise
+        ui.failed += 1
+        ui.fail(error)
+        return None
 
 
 def _rows(path: Path, record: dict[str, Any]) -> list[list[str]]:
@@ -155,14 +167,7 @@ def _classify(
     paths = [path for path, _ in expand_paths(places)]
 
     def read(path: Path) -> Image | None:
-        try:
-            return read_source(ui, path, strict).image
-        except T2IError as error:
-            if len(paths) == 1:
-                raise
-            ui.failed += 1
-            ui.fail(error)
-            return None
+        return _told(ui, len(paths), lambda: read_source(ui, path, strict).image)
 
     from t2i.score.extractors import load_extractor
 

@@ -27,15 +27,20 @@ def read_labels(text: str) -> list[str]:
     return labels
 
 
-def classify(extractor: Extractor, features: NDArray[np.float64], labels: Sequence[str]) -> NDArray[np.float64]:
-    """The probability of each label for each picture (n, L): a softmax over the scaled cosines.
-
-    features (n, D): unit vectors of the extractor. Raises UnavailableError for an extractor that reads no text.
-    """
+def label_vectors(extractor: Extractor, labels: Sequence[str]) -> NDArray[np.float64]:
+    """The unit vectors of L labels (L, D). Raises UnavailableError for an extractor that reads no text."""
     texts = extractor.texts(list(labels))
     if texts is None:
         raise UnavailableError(f"{extractor.info.name} reads no text.", "Choose --extractor clip.", "metric")
-    logits = extractor.scale() * features @ texts.double().numpy().T
+    return texts.double().numpy()
+
+
+def classify(extractor: Extractor, features: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The probability of each label for each picture (n, L): a softmax over the scaled cosines.
+
+    features (n, D): unit vectors of pictures. vectors (L, D): see `label_vectors`.
+    """
+    logits = extractor.scale() * features @ vectors.T
     probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     return probabilities
@@ -45,9 +50,12 @@ def label_pictures(
     extractor: Extractor, paths: Sequence[Path], labels: Sequence[str], read: Callable[[Path], Image | None]
 ) -> Iterator[tuple[Path, dict[str, float]]]:
     """(file, label -> probability) of each picture. read: a file's upright RGB image, or None to leave it out."""
+    vectors: NDArray[np.float64] | None = None  # of the labels, read once, when there is a picture to classify
     for path in paths:
         image = read(path)
         if image is not None:
+            if vectors is None:
+                vectors = label_vectors(extractor, labels)
             features = extractor.features(extractor.prepare(image)[None]).double().numpy()
-            (row,) = classify(extractor, features, labels).tolist()
+            (row,) = classify(extractor, features, vectors).tolist()
             yield path, dict(zip(labels, row, strict=True))

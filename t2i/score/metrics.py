@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2i.errors import UnavailableError
-from t2i.score.labels import classify
+from t2i.score.labels import classify, label_vectors
 from t2i.score.metric_table import HINTS, METRICS, NEEDS, PIXEL_METRICS, PRIMARY
 from t2i.score.picture_files import PictureFile
 from t2i.score.pixel_stats import find_duplicates
@@ -175,7 +175,7 @@ def _add_cosine(
 
 
 def _add_labels(rows: list[PictureScore], extractor: Extractor, labels: Sequence[str]) -> None:
-    for row, p in zip(rows, classify(extractor, _feature_rows(rows), labels), strict=True):
+    for row, p in zip(rows, classify(extractor, _feature_rows(rows), label_vectors(extractor, labels)), strict=True):
         row.label = labels[int(p.argmax())], float(p.max())
 
 
