@@ -107,6 +107,7 @@ def inpaint(
     sign_cert: opt.SignCert = None,
     sign_key: opt.SignKey = None,
     batch: opt.Batch = 8,
+    shard: opt.ShardText = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "float32",
     quantize: opt.Quantize = None,
@@ -133,6 +134,7 @@ def inpaint(
     from t2i.jobs.request import DrawRequest
     from t2i.jobs.runner import Runner
     from t2i.jobs.settings import check_options, read_settings
+    from t2i.jobs.shard import share
     from t2i.store.models import find_model
 
     opt.check_run(n, device)
@@ -150,6 +152,7 @@ def inpaint(
     text = check_prompt(prompt) if prompt is not None else ""
     looked_for = check_prompt(mask_text, "--mask-text") if mask_text is not None else None
     seeds, drawn_seed = opt.read_seeds(seed, n)
+    part = opt.read_shard(ctx, shard, drawn_seed)
     options = opt.written(steps=steps, guidance=guidance, negative=negative)
     check_options(options)
     boxes = [parse_box(b) for b in box or []]
@@ -180,7 +183,7 @@ def inpaint(
         stored, paths.names, command="inpaint", overwrite=overwrite, manifest=not paths.single,
         private=no_prompt_metadata, signer=source.signer(signer), edited=source, size=edit.size, draw_jobs=edit.draw,
     )  # fmt: skip
-    runner = Runner(ui, request, jobs, device, batch)
+    runner = Runner(ui, request, share(part, jobs, request), device, batch)
     runner.run()
     if show_mask and not runner.failures:  # every picture may have been there already
         edit.prepare(lambda: runner.engine_for(jobs[0]))

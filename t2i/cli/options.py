@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from t2i.cli.ui import UI
     from t2i.jobs.job import Job
     from t2i.jobs.output_paths import OutputPaths
+    from t2i.jobs.shard import Shard
     from t2i.media.c2pa import Signer
 
 
@@ -130,6 +131,16 @@ Overwrite = Annotated[
 NoPromptMetadata = Annotated[
     bool, typer.Option("--no-prompt-metadata", help="Keep prompts out of the files.", rich_help_panel=Panel.FILES)
 ]
+ShardText = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Only the I-th share of N, for job arrays; as in 1/4.",
+        show_default=False,
+        rich_help_panel=Panel.MACHINE,
+    ),
+]
 FirstFrame = Annotated[
     bool,
     typer.Option("--strict", help="Refuse an animation; else its first frame is taken.", rich_help_panel=Panel.FILES),
@@ -198,6 +209,25 @@ def read_seeds(text: str | None, n: int | None) -> tuple[list[int], int | None]:
         return seeds, None
     first = random_seed()
     return list(range(first, first + (n or 1))), first
+
+
+def read_shard(ctx: typer.Context, text: str | None, drawn_seed: int | None = None) -> Shard | None:
+    """The share of --shard; None without it. drawn_seed: the first seed, if it was drawn at random. Raises
+    UsageError."""
+    from t2i.jobs.shard import Shard
+
+    if text is None:
+        return None
+    shard = Shard.parse(text)
+    for name in ("interactive", "grid", "animate"):
+        if is_given(ctx, name):
+            hint = f"Leave --{name} out."
+            if name != "interactive":
+                hint += " When all shares are drawn, the same command without --shard writes it."
+            raise UsageError(f"--shard and --{name} do not go together.", hint)
+    if drawn_seed is not None:
+        raise UsageError("--shard needs a seed: every share would draw its own.", "Write --seed 1.")
+    return shard
 
 
 def is_given(ctx: typer.Context, name: str) -> bool:

@@ -31,6 +31,7 @@ EPILOG = """Examples:
   t2i sample "a castle" --init sketch.png --strength 0.8
   t2i sample --replay out/a-cat-7.png  # identical, equal or different
   generate-prompts | t2i sample -f - --json > done.jsonl
+  t2i sample -f prompts.txt --shard 1/4  # a quarter, for a job array
   t2i sample --interactive --size 64   # a line, a picture; /help
 
 \b
@@ -138,6 +139,7 @@ def sample(
     sign_cert: opt.SignCert = None,
     sign_key: opt.SignKey = None,
     batch: opt.Batch = 8,
+    shard: opt.ShardText = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "float32",
     quantize: opt.Quantize = None,
@@ -191,6 +193,7 @@ def sample(
         raise UsageError("there is no prompt.", 'Write t2i sample "a cat in the snow", or t2i sample -f prompts.txt')
     # without --seed the seed of a line of a file follows from its text
     seeds, drawn_seed = opt.read_seeds(seed, n) if prompt is not None else (parse_seeds(seed, n), None)
+    share = opt.read_shard(ctx, shard, drawn_seed)
     options = opt.written(
         size=size, steps=steps, guidance=guidance, sampler=sampler, threshold=threshold, sr_noise=sr_noise,
         temperature=temperature, top_k=top_k, top_p=top_p, negative=negative,
@@ -207,7 +210,7 @@ def sample(
     stored = find_model(model)
     order = SampleOrder(
         tuple(lines), n, tuple(seeds) if seeds else None, options, edit, tuple(sweep or []), output, batch,
-        grid, keep_stages, overwrite, no_prompt_metadata,
+        grid, keep_stages, overwrite, no_prompt_metadata, share,
     )  # fmt: skip
     plan, warm = SamplePlan.of(order, stored, loading), WarmEngine()
     opt.begin(ui, plan.paths, plan.jobs, drawn_seed, offline, deterministic, device)

@@ -20,6 +20,7 @@ EPILOG = """Examples:
 \b
   t2i score out/                                  # by their own prompts
   t2i score --suite scenes --limit 100 --size 64  # draws a list of prompts
+  t2i score --suite scenes --shard 1/4            # draws a quarter of it
   t2i score --suite scenes --save-baseline base.json
   t2i score --suite scenes --baseline base.json --model new --max-drop 2%
   t2i score out/ --against golden/ --junit s.xml --html s.html
@@ -45,7 +46,10 @@ DRAWING = {
     "memory": "--memory",
     "compile": "--compile",
     "out": "--out",
+    "shard": "--shard",
 }
+#: besides these, what may stand beside --shard
+BESIDE_SHARD = ("suite", "limit", "batch", "device", "offline", "json", "quiet", "debug")
 
 Places = Annotated[list[Path] | None, typer.Argument(metavar="PICTURES", help="Files and folders of pictures.")]
 
@@ -116,6 +120,12 @@ def score(
         Path | None,
         typer.Option(
             "--out", "-o", metavar="DIR", help="Where they go.  [default: out/score/…]", rich_help_panel=Panel.SUITE
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N", help="Draw the I-th share of N; score later, without it.", rich_help_panel=Panel.SUITE
         ),
     ] = None,
     baseline: Annotated[
@@ -234,6 +244,9 @@ def score(
             for name, text in (("metrics", metrics), ("margin", margin))
         ),
     )
+    part = opt.read_shard(ctx, shard)
+    if part is not None:
+        opt.check_alone(ctx, "--shard", *DRAWING, *BESIDE_SHARD)
     from t2i.jobs.output_paths import make_folder
     from t2i.score.before_after import parse_tier
     from t2i.score.gate import MaxDrop, parse_margins
@@ -274,7 +287,7 @@ def score(
 
     from t2i.cli.score_output import print_report, write_reports, write_sheet
     from t2i.score.request import DrawOptions, GateOptions, ScoreRequest
-    from t2i.score.run import run_score, write_baselines
+    from t2i.score.run import draw_shard, run_score, write_baselines
 
     loading = opt.read_loading(dtype, lora, quantize, memory, compile)
     settings = {k: v for k, v in (("size", size), ("steps", steps), ("guidance", guidance)) if v is not None}
@@ -282,7 +295,7 @@ def score(
         places=places or (),
         suite=suite,
         limit=limit,
-        draw=DrawOptions(n, seed, model, settings, out, loading),
+        draw=DrawOptions(n, seed, model, settings, out, loading, part),
         prompts=prompts,
         labels=texts,
         metrics=wanted,
@@ -302,6 +315,9 @@ def score(
         batch=batch,
         device=device,
     )
+    if part is not None:
+        draw_shard(ui, request)
+        return
     report = run_score(ui, request)
     print_report(ui, report, suite, wanted)
     if sheet is not None:

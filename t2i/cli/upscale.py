@@ -62,6 +62,7 @@ def upscale(
         int,
         typer.Option(metavar="PX", min=32, max=4096, help="Side of a tile.", rich_help_panel=Panel.MACHINE),
     ] = 160,
+    shard: opt.ShardText = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "float32",
     quantize: opt.Quantize = None,
@@ -95,6 +96,7 @@ def upscale(
     text = check_prompt(prompt) if prompt is not None else ""
     if not output or Path(output).suffix.lower() in SUFFIXES:
         raise UsageError(f"-o {output!r} is not a folder.", "Write -o big/")
+    part = opt.read_shard(ctx, shard)
     signer = opt.read_signer(sign_cert, sign_key)
     loading = opt.read_loading(dtype, lora, quantize, memory, compile)
     files = expand_paths(pictures)
@@ -120,6 +122,8 @@ def upscale(
     if text and not request.reads_text:
         ui.warn(f"the upsampler of {name!r} reads no text: --prompt only goes into the record")
     jobs = [UpscaleJob(path, below, i) for i, (path, below) in enumerate(files)]
+    if part is not None:
+        jobs = part.take(jobs, lambda job: job.place)
     runner = Runner(ui, request, jobs, device, batch=1)
     runner.run()
     if runner.failures and len(jobs) > 1:

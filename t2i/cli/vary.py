@@ -74,6 +74,7 @@ def vary(
     sign_cert: opt.SignCert = None,
     sign_key: opt.SignKey = None,
     batch: opt.Batch = 8,
+    shard: opt.ShardText = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "float32",
     quantize: opt.Quantize = None,
@@ -97,6 +98,7 @@ def vary(
     from t2i.jobs.request import DrawRequest
     from t2i.jobs.runner import Runner
     from t2i.jobs.settings import check_options, read_settings
+    from t2i.jobs.shard import share
     from t2i.jobs.sheets import write_sheets
     from t2i.jobs.vary import VaryRequest, write_animations
     from t2i.store.models import find_model
@@ -110,6 +112,7 @@ def vary(
         ui, picture, prompt, to=to, from_text=from_text, to_text=to_text, theta=theta, frames=frames, strength=strength
     )
     seeds, drawn_seed = opt.read_seeds(seed, n)
+    part = opt.read_shard(ctx, shard, drawn_seed)
     options = opt.written(
         size=size, steps=steps, guidance=guidance, sampler=sampler, threshold=threshold, sr_noise=sr_noise,
         negative=negative,
@@ -130,7 +133,7 @@ def vary(
         stored, paths.names, command="vary", keep_stages=keep_stages, overwrite=overwrite, manifest=not paths.single,
         private=no_prompt_metadata, signer=signer, draw_jobs=edit.draw,
     )  # fmt: skip
-    runner = Runner(ui, request, jobs, device, batch, remember=bool(grid or animate))
+    runner = Runner(ui, request, share(part, jobs, request), device, batch, remember=bool(grid or animate))
     runner.run()
     write_sheets(ui, request, jobs, runner, grid)
     if animate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -75,7 +76,8 @@ class Runner(Generic[J]):
         self._elsewhere: dict[tuple[str, str], J] = {}  # what another run is drawing
         self._entered: set[Path] = set()  # folders that were made
         self._ready: dict[int, Report] = {}  # index -> what is to be reported once all before it are
-        self._next = 0  # index of the next picture to report
+        self._order = [job.index for job in jobs]  # of a share of a batch, these have gaps
+        self._next = 0  # place in it of the next picture to report
         self._done = 0
         self._skipped = 0
         self._folders: dict[Path, None] = {}  # those of the pictures, in order
@@ -84,6 +86,8 @@ class Runner(Generic[J]):
     def run(self) -> None:
         """Do all jobs. Raises Stopped after a signal, UnavailableError (no device, no memory), InputError (code
         ``output`` when a file cannot be written, ``partial`` when the first pictures are all broken)."""
+        if not self.jobs:
+            self.reporter.note("nothing to do: there are more shares than pictures")
         try:
             for job in self.jobs:
                 self._take(job)
@@ -139,7 +143,7 @@ class Runner(Generic[J]):
                 self._flush(group)
         most = AHEAD * self.batch
         while max(sum(map(len, self._waiting.values())), len(self._ready)) > most:
-            if any(other.index == self._next for other in self._elsewhere.values()):
+            if any(other.index == self._order[self._next] for other in self._elsewhere.values()):
                 self._await()  # nothing can be reported before it
             else:
                 self._flush(next(iter(self._waiting)))  # the group that has waited longest
@@ -202,7 +206,7 @@ class Runner(Generic[J]):
 
     def _draw_and_save(self, jobs: list[J]) -> None:
         """A signal ends the drawing at once; what is drawn is saved first."""
-        first, last = jobs[0].index + 1, jobs[-1].index + 1
+        first, last = (bisect_left(self._order, job.index) + 1 for job in (jobs[0], jobs[-1]))
         span = f"picture {first}" if first == last else f"pictures {first}-{last}"
         try:
             with self.reporter.progress(f"{span} of {len(self.jobs)}", self._done, len(self.jobs)) as on_step:
@@ -280,8 +284,8 @@ class Runner(Generic[J]):
             if job.label:
                 report[1]["sweep"] = list(job.label)
         self._ready[job.index] = report
-        while self._next in self._ready:
-            self._tell(self._ready.pop(self._next))
+        while self._next < len(self._order) and self._order[self._next] in self._ready:
+            self._tell(self._ready.pop(self._order[self._next]))
             self._next += 1
 
     def _tell(self, report: Report) -> None:

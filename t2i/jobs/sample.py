@@ -14,6 +14,7 @@ from t2i.jobs.reporter import Reporter
 from t2i.jobs.request import DrawRequest
 from t2i.jobs.runner import Runner
 from t2i.jobs.settings import Settings, check_used, read_settings
+from t2i.jobs.shard import Shard, share
 from t2i.jobs.sheets import write_sheets
 from t2i.jobs.sweep import parse_sweep
 from t2i.store.load_options import LoadOptions
@@ -32,7 +33,8 @@ class SampleOrder:
 
     lines: the prompts. n, seeds, options: for lines that do not say them; where neither says a seed, it is derived from
     the prompt; options: name -> text. edit: how pictures depart from their prompts alone. output: a folder or template.
-    sweep: as its options are written. The rest: as the options of these names.
+    sweep: as its options are written. shard: the share that is drawn, None for all. The rest: as the options of these
+    names.
     """
 
     lines: tuple[PromptLine, ...]
@@ -47,6 +49,7 @@ class SampleOrder:
     keep_stages: bool = False
     overwrite: bool = False
     private: bool = False
+    shard: Shard | None = None
 
 
 @dataclass
@@ -58,7 +61,7 @@ class WarmEngine:
 
 @dataclass(frozen=True)
 class SamplePlan:
-    """A checked order: the jobs of a model, and their files."""
+    """A checked order: the jobs of a model, also those of other shares, and their files."""
 
     order: SampleOrder
     model: StoredModel
@@ -120,11 +123,15 @@ class SamplePlan:
             manifest=not self.paths.single, private=order.private, signer=signer, draw_jobs=order.edit.draw,
         )  # fmt: skip
         remember = bool(order.grid or order.sweep)
-        runner = Runner(reporter, request, self.jobs, device, order.batch, remember, on_picture)
+        jobs = share(order.shard, self.jobs, request)
+        runner = Runner(reporter, request, jobs, device, order.batch, remember, on_picture)
         runner.engine = warm.engine
         try:
             runner.run()
         finally:
             warm.engine = runner.engine
-        write_sheets(reporter, request, self.jobs, runner, order.grid)
+        if order.shard is None:
+            write_sheets(reporter, request, self.jobs, runner, order.grid)
+        elif order.sweep:
+            reporter.note("the sheet of a sweep is written by the same command without --shard")
         runner.finish()

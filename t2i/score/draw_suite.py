@@ -13,6 +13,7 @@ from t2i.jobs.reporter import Reporter
 from t2i.jobs.request import DrawRequest
 from t2i.jobs.runner import Runner
 from t2i.jobs.settings import check_used, read_settings
+from t2i.jobs.shard import Shard, share
 from t2i.prompts import seeds_from
 from t2i.score.picture_files import PictureFile
 from t2i.store.load_options import LoadOptions
@@ -27,7 +28,7 @@ SLUG = 60  # characters of a prompt in a file name
 @dataclass(frozen=True)
 class SuiteOrder:
     """What to draw: ``n`` pictures of each prompt, picture i with seed ``seed`` + i. options: settings as a
-    user writes them, name -> text. loading: of the model's weights."""
+    user writes them, name -> text. loading: of the model's weights. shard: draw and report this share alone."""
 
     model: StoredModel
     prompts: Sequence[SuitePrompt]
@@ -38,6 +39,7 @@ class SuiteOrder:
     batch: int = 16
     device: str = "auto"
     loading: LoadOptions = field(default_factory=LoadOptions)
+    shard: Shard | None = None
 
 
 def draw_suite(reporter: Reporter, order: SuiteOrder) -> list[PictureFile]:
@@ -56,8 +58,10 @@ def draw_suite(reporter: Reporter, order: SuiteOrder) -> list[PictureFile]:
         return [order.folder / f"{slug(job.prompt)[:SLUG].strip('-')}-{job.seed}-{request.key(job)[:10]}.png"]
 
     request = DrawRequest(order.model, names, command="score", manifest=False)
-    # the pictures are reported with their scores, later
-    runner = Runner(reporter, request, jobs, order.device, order.batch, remember=True, on_picture=lambda *told: None)
+    jobs = share(order.shard, jobs, request)
+    # without a share the pictures are reported with their scores, later
+    told = reporter.picture if order.shard else lambda *_: None
+    runner = Runner(reporter, request, jobs, order.device, order.batch, remember=True, on_picture=told)
     runner.run()
     runner.finish()
     return [_picture(request, job, runner.paths[job.index]) for job in jobs]

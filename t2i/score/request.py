@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from t2i.errors import UnavailableError, UsageError
+from t2i.jobs.shard import Shard
 from t2i.score.before_after import Tier
 from t2i.score.gate import DEFAULT_DROP, MaxDrop
 from t2i.store.load_options import LoadOptions
@@ -17,7 +18,7 @@ class DrawOptions:
     """How the pictures of a suite are drawn: n of each prompt, picture i with seed ``seed`` + i.
 
     settings: as a user writes them, name -> text. folder: None for out/score/SUITE-MODEL. loading: of the
-    weights.
+    weights. shard: the share that `run.draw_shard` draws.
     """
 
     n: int = 4
@@ -26,6 +27,7 @@ class DrawOptions:
     settings: dict[str, str] = field(default_factory=dict)
     folder: Path | None = None
     loading: LoadOptions = field(default_factory=LoadOptions)
+    shard: Shard | None = None
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,11 @@ def run_score(reporter: Reporter, request: ScoreRequest) -> Report:
     return report
 
 
+def draw_shard(reporter: Reporter, request: ScoreRequest) -> None:
+    """Draw the share ``request.draw.shard`` of the suite's pictures and report each; nothing is scored."""
+    _drawn_pictures(reporter, request, _suite_prompts(reporter, request))
+
+
 def write_baselines(reporter: Reporter, request: ScoreRequest, report: Report) -> None:
     """--save-baseline and --update-baseline, unless some pictures could not be read."""
     if reporter.failed:
@@ -255,7 +260,7 @@ def _drawn_pictures(reporter: Reporter, request: ScoreRequest, suite: Sequence[S
     folder = draw.folder or Path("out") / "score" / f"{Path(request.suite).stem}-{model.manifest.name}"
     check_writable(folder)
     order = SuiteOrder(
-        model, suite, draw.n, draw.seed, draw.settings, folder, request.batch, request.device, draw.loading
+        model, suite, draw.n, draw.seed, draw.settings, folder, request.batch, request.device, draw.loading, draw.shard
     )
     return draw_suite(reporter, order)
 

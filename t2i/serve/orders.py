@@ -14,6 +14,7 @@ from t2i.jobs.prompt_file import PromptLine, read_job, read_seeds, write_job
 from t2i.jobs.reporter import Reporter
 from t2i.jobs.sample import SampleOrder
 from t2i.jobs.settings import NAMES, as_options, check_options
+from t2i.jobs.shard import Shard
 from t2i.prompts import check_prompt, random_seed
 from t2i.schema import Between, build
 
@@ -44,6 +45,7 @@ class WireOrder:
     rerank: Annotated[int, Between(2, MAX_CANDIDATES)] | None = None
     prior: str | None = None
     prior_best_of: Annotated[int, Between(1, MAX_CANDIDATES)] | None = None
+    shard: str | None = None
     umask: Annotated[int, Between(0, 0o777)] | None = None
     token: str = ""
 
@@ -70,6 +72,7 @@ def write_order(order: SampleOrder, token: str) -> dict[str, Any]:
         "rerank": edit.rerank,
         "prior": edit.prior,
         "prior_best_of": edit.best_of,
+        "shard": None if order.shard is None else str(order.shard),
         "umask": umask,
         "token": token,
         **order.options,
@@ -112,4 +115,5 @@ def read_order(table: dict[str, Any], reporter: Reporter) -> tuple[SampleOrder, 
     return SampleOrder(
         tuple(lines), wire.n, None if seeds is None else tuple(seeds), options, edit, wire.sweep,
         wire.output, wire.batch, wire.grid, wire.keep_stages, wire.overwrite, wire.no_prompt_metadata,
+        None if wire.shard is None else Shard.parse(wire.shard),
     ), wire  # fmt: skip
