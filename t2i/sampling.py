@@ -45,6 +45,9 @@ class SamplingConfig:
     t_end: the lowest time t, of the stage's process, at which the network is asked; its estimate x0_hat there is the
     result (truncated conditioning: Ho 2021, section 4.1). For a stage that was trained above it alone; 0 if not given.
     temperature, top_k, top_p: of a stage that draws tokens, as in `t2i.stages.dalle.pick`.
+    distilled: the weight of guidance that the network's own estimate has, where it is given a text (Meng 2022, arXiv
+    2210.03142). Guidance of this weight takes one evaluation a step, any other as many as without. For a student; no
+    request gives it.
     """
 
     steps: Annotated[int, Between(1, 1000)] | None = None
@@ -60,6 +63,7 @@ class SamplingConfig:
     temperature: Annotated[float, Between(0, 100)] | None = None
     top_k: Annotated[int, Between(1, 4_194_304)] | None = None
     top_p: Annotated[float, Between(1e-6, 1)] | None = None
+    distilled: Annotated[float, Between(1e-3, 100)] | None = None
 
     def override(self, other: SamplingConfig | None) -> SamplingConfig:
         """This config with what `other` gives in its place."""
@@ -68,8 +72,14 @@ class SamplingConfig:
 
     @property
     def without_text(self) -> SamplingConfig:
-        """This config for a base that is given no text: guidance is `z_guidance`, where there is one."""
-        return self if self.z_guidance is None else replace(self, guidance=self.z_guidance)
+        """This config for a base that is given no text: guidance is `z_guidance`, where there is one, and never
+        distilled: a student's estimate without a text is what guidance leads away from."""
+        return self if self.z_guidance is None else replace(self, guidance=self.z_guidance, distilled=None)
+
+    @property
+    def unguided(self) -> SamplingConfig:
+        """The settings of a single estimate without guidance, of a student too."""
+        return SamplingConfig(guidance=1.0, distilled=self.distilled)
 
     def check(self) -> SamplingConfig:
         """Return self. Raises UsageError for a sampler or a threshold that does not exist."""

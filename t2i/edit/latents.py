@@ -5,6 +5,7 @@ Shape legend: B rows, S side of the base's pictures.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from t2i.diffusion.denoiser import Denoiser
 from t2i.media.images import resize
 from t2i.pipeline import Conditioning, Pipeline
-from t2i.sampling import SamplingConfig, given
+from t2i.sampling import given
 from t2i.stages.base import bound_net, typed_cond
 
 INVERSION_STEPS = 24
@@ -82,10 +83,11 @@ def inverted_noise(
     """
     entry, stage = pipeline.base
     size = pipeline.manifest.sizes[0]
-    cond = typed_cond(stage, pipeline.conds(conditioning)[0])
-    t_end = given(entry.defaults.t_end, 0.0)
-    sampling = SamplingConfig(steps=steps, schedule=entry.defaults.schedule, t_end=t_end)
-    inner = stage.denoiser(bound_net(stage), cond, sampling)
+    cond, uncond = (typed_cond(stage, each) for each in pipeline.conds(conditioning)[:2])
+    defaults = entry.defaults if conditioning.text is not None else entry.defaults.without_text
+    t_end = given(defaults.t_end, 0.0)
+    sampling = replace(defaults.unguided, steps=steps, schedule=defaults.schedule, t_end=t_end)
+    inner = stage.denoiser(bound_net(stage), uncond, sampling)
     sigmas, lowest = stage.sigmas(sampling), max(NEAREST_SIGMA, float(stage.process.sigma(torch.tensor(t_end))))
     x0 = resize(pictures, size, size).to(stage.device)
     x = invert(lambda x, sigma, _: inner(x, sigma, cond), x0, sigmas, lowest)

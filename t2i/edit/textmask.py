@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from t2i.diffusion.denoiser import Denoiser
 from t2i.edit.masks import bounds, grow
 from t2i.media.images import resize
+from t2i.nets.conditioner import UNetCond
 from t2i.pipeline import Conditioning, Pipeline
 from t2i.rng import noise
-from t2i.sampling import SamplingConfig
 from t2i.stages.base import bound_net, typed_cond
 
 REFERENCES = ("a dog", "a tree", "a ball", "a car", "a fish")
@@ -61,17 +62,17 @@ def text_contrast(pipeline: Pipeline, image: Tensor, what: str, seed: int = 0) -
     size = pipeline.manifest.sizes[0]
     small = resize(image[None].float(), size, size).to(stage.device)
     prompts = [what, *references(pipeline, what)]
-    rows = [
-        typed_cond(stage, pipeline.conds(conditioning)[0]) for conditioning in conditionings(pipeline, small, prompts)
-    ]
-    denoiser = stage.denoiser(bound_net(stage), None, SamplingConfig())
+    rows: list[tuple[Denoiser, UNetCond]] = []
+    for conditioning in conditionings(pipeline, small, prompts):
+        cond, uncond = (typed_cond(stage, each) for each in pipeline.conds(conditioning)[:2])
+        rows.append((stage.denoiser(bound_net(stage), uncond, entry.defaults.unguided), cond))
     t = stage.process.time(torch.tensor(T))
     sigma = stage.process.sigma(t.float())
     total = torch.zeros(3, size, size, device=stage.device)
     for draw in range(DRAWS):
         eps = noise([seed], f"{entry.name}/mask", draw, (3, size, size)).to(stage.device)
         x, level = small + sigma * eps, sigma.expand(1).to(stage.device)
-        sought, *others = (denoiser(x, level, cond)[0] for cond in rows)
+        sought, *others = (denoiser(x, level, cond)[0] for denoiser, cond in rows)
         total += sought - torch.stack(others).mean(0)
     return blur((total / DRAWS).abs().mean(0)).cpu()
 

@@ -88,16 +88,19 @@ class Stage:
         """`net` as a denoiser with guidance and thresholding.
 
         net: the stage's network with its fixed inputs bound. uncond, negative: as in `classifier_free`.
+
+        A student's estimate of a condition c is D(uncond) + w (D(c) - D(uncond)) with w = `sampling.distilled`, and
+        D(uncond) without one. So guidance of weight g by the teacher is that of weight g / w by the student, with the
+        same conditions.
         """
-        dtype = self.dtype
+        dtype, own = self.dtype, given(sampling.distilled, 1.0)
 
         def typed(x_t: Tensor, t: Tensor, cond: Any) -> Tensor:
             return net(x_t.to(dtype), t, cond)
 
         denoiser: Denoiser = NetDenoiser(typed, self.process, self.prediction)
-        denoiser = classifier_free(
-            denoiser, uncond, given(sampling.guidance, 1.0), sampling.interval, negative=negative
-        )
+        scale = given(sampling.guidance, own) / own
+        denoiser = classifier_free(denoiser, uncond, scale, sampling.interval, negative=negative)
         if sampling.threshold == "static":
             denoiser = static_threshold(denoiser)
         elif sampling.threshold and sampling.threshold != "none":

@@ -29,6 +29,7 @@ OFFSETS = {
     "dalle": 11,
     "gan": 12,
     "lora": 13,
+    "student": 14,
 }
 """Stream of examples -> what is added to the run's seed. Two streams show different pictures and captions; the
 upsamplers share one. "tokenizer" is also read for the list of known words, "sheets" only for sample sheets."""

@@ -55,7 +55,8 @@ def test_the_table_decides_the_objective() -> None:
 def test_streams_are_what_they_always_were() -> None:
     """Fixed for ever: weights that were trained by a command can be trained by it again."""
     offsets = {"clip": 0, "base": 1, "prior": 2, "upsampler": 3, "tokenizer": 4, "text": 5, "clip_locked": 6}
-    assert offsets | {"distill_reader": 7, "sheets": 9, "vae": 10, "dalle": 11, "gan": 12, "lora": 13} == OFFSETS
+    offsets |= {"distill_reader": 7, "sheets": 9, "vae": 10, "dalle": 11, "gan": 12, "lora": 13, "student": 14}
+    assert offsets == OFFSETS
     assert examples_seed(10, "base") == 11
     assert torch.equal(torch.rand(3, generator=noise(2, "prior", 5)), torch.rand(3, generator=generator(2, "prior", 5)))
     with torch.random.fork_rng(devices=[]):

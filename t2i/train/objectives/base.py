@@ -195,19 +195,9 @@ class BaseObjective(Objective):
         loss, extra = base_loss(self.net, r, x0, z, states, g, z_noise=r.z_noise, things=examples.masks)
         return loss, {"mse": float(extra["mse"].mean())}
 
-    @torch.no_grad()
     def conditions(self, x0: Tensor, captions: list[str]) -> tuple[Tensor | None, TextCond | None]:
-        """Unit image embeddings (B, E) of pictures and the states of their captions; None for what the base does not
-        read."""
-        z, text, clip = None, None, self.encoders.clip
-        if clip is not None and self.net.config.cond_dim:
-            side = clip.config.image_size
-            small = x0 if x0.shape[-1] == side else F.interpolate(x0, size=(side, side), mode="area")
-            z = unit(clip.encode_image(small))
-        if self.net.config.text_dim:
-            assert self.encoders.text is not None
-            text = self.encoders.text.encode(captions, tight=True)[0].to(self.device)
-        return z, text
+        """As `read_examples`."""
+        return read_examples(self.encoders, self.net.config, x0, captions)
 
     def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
         """Two rows: pictures, and what the base makes of their embeddings and captions."""
@@ -223,6 +213,23 @@ class BaseObjective(Objective):
             return {}
         facts = self.run.checkpoint(READING)
         return {"reading": {key: facts[key] for key in ("step", "samples", "seconds")}}
+
+
+@torch.no_grad()
+def read_examples(
+    encoders: Encoders, net: UNetConfig, x0: Tensor, captions: list[str]
+) -> tuple[Tensor | None, TextCond | None]:
+    """Unit image embeddings (B, E) of pictures x0 (B, 3, S, S) and the states of their captions; None for what a base
+    with this config does not read."""
+    z, text, clip = None, None, encoders.clip
+    if clip is not None and net.cond_dim:
+        side = clip.config.image_size
+        small = x0 if x0.shape[-1] == side else F.interpolate(x0, size=(side, side), mode="area")
+        z = unit(clip.encode_image(small))
+    if net.text_dim:
+        assert encoders.text is not None
+        text = encoders.text.encode(captions, tight=True)[0].to(x0.device)
+    return z, text
 
 
 def base_loss(

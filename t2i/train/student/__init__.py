@@ -1,0 +1,222 @@
+"""`t2i train student`: a bundle that draws like its teacher in fewer evaluations.
+
+    train_student(read_bundle("weights/small"), Path("my-student"), sprites=Path("sprites"))
+
+The student of the base is trained first, then that of the prior. The bundle is written when both are complete, with the
+teacher's other stages; until then `out` holds checkpoints, logs and sheets, in `.train/<stage>-student/`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from t2i.diffusion.process import Flow
+from t2i.errors import InputError, UsageError
+from t2i.files import explain_os_error
+from t2i.sampling import SamplingConfig, given
+from t2i.stages.loading import build_stage, load_net
+from t2i.store.bundle import Bundle
+from t2i.store.bundle_writing import finish_write, write_bundle
+from t2i.store.compatibility import ENCODERS
+from t2i.store.completeness import check_complete
+from t2i.store.manifest import MANIFEST, StageEntry
+from t2i.train.alone import alone
+from t2i.train.card import command_line, hardware
+from t2i.train.encoders import encoders_of
+from t2i.train.loop import fit
+from t2i.train.plan import row
+from t2i.train.recipe import Recipe
+from t2i.train.recipes import load_recipe, recipe_names
+from t2i.train.run import Pictures, Report, Run
+from t2i.train.state import State
+from t2i.train.student.objective import BaseStudent, PriorStudent, StudentObjective, is_guided
+from t2i.train.student.recipe import StudentRecipe, read_recipe
+
+__all__ = ["train_student"]
+HINT = "Start from a model that draws by diffusion: --start small"
+
+
+def train_student(
+    teacher: Bundle, out: Path, recipe: str | None = None, overrides: Sequence[str] = (), data: str = "scenes", *,
+    sprites: Path | None = None, seed: int | None = None, steps: int | None = None, resume: bool = False,
+    overwrite: bool = False, dry_run: bool = False, device: str = "cpu", report: Report = lambda record: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any] | None:  # fmt: skip
+    """Train the students of a model's base and prior and write the bundle `out`; with `dry_run`, return what would be
+    done.
+
+    recipe: its world is that of the examples; None: the one that the teacher was trained with. overrides: "key=value"
+    strings. steps: of each stage that is trained. stop: asked after every step; when it says yes, a checkpoint is
+    written and nothing else.
+    Raises UsageError for a teacher or settings that will not do, InputError for bad data, for an `out` that is there
+    already, or for no checkpoint to resume.
+    """
+    changes = {key.strip(): value.strip() for key, _, value in (text.partition("=") for text in overrides)}
+    tables = read_recipe(changes)
+    if steps is not None:
+        tables = tables.with_steps(steps)
+    entries = _to_learn(teacher, tables)
+    world = load_recipe(recipe) if recipe else _world_of(teacher) if data == "scenes" else Recipe()
+    command = command_line("student", recipe or world.name, overrides, data, sprites, seed, steps, teacher.path)
+    world = replace(world, seed=given(seed, world.seed))
+    pictures = Pictures(world, data, sprites, report)
+    run = Run(world, out, pictures, torch.device(device), report, stop, resume, teacher.path, command)
+    _refuse_what_is_there(run, teacher, entries, overwrite)
+    _ = pictures.small  # built here: a fault in the data is said before anything is made
+    if dry_run:
+        planned = []
+        for entry in entries:
+            task = _objective(run, teacher, entry, tables)
+            planned.append(row(task, shipped=sum(p.numel() for p in task.module.parameters())))
+        return {"recipe": asdict(tables), "stages": planned, "out": str(out), "data": data}
+    try:
+        with alone(out):
+            finish_write(out)
+            _train(run, teacher, entries, tables)
+    except BrokenPipeError:  # nobody reads the reports
+        raise
+    except OSError as error:
+        what = f"the training cannot go on: {error.filename or out}: {explain_os_error(error)}."
+        raise InputError(what, "Make room there, and go on with --resume.", "output") from error
+    return None
+
+
+def _world_of(teacher: Bundle) -> Recipe:
+    """The recipe that a model's base was trained with, whose world it knows. Raises UsageError where it is none of the
+    shipped ones."""
+    training = teacher.manifest.notes.get("training", {})
+    said = [training.get(e.name, {}) for e in teacher.manifest.of_kind("base")] if isinstance(training, dict) else []
+    name = str(said[0].get("recipe")) if said and isinstance(said[0], dict) else ""
+    if name not in recipe_names():
+        what = f"t2i train student: {teacher.manifest.name} was trained by none of the shipped recipes."
+        raise UsageError(what, "Write --recipe FILE, whose world it knows; or --data DIR for your own pictures.")
+    return load_recipe(name)
+
+
+def _to_learn(teacher: Bundle, tables: StudentRecipe) -> list[StageEntry]:
+    """The stages of the teacher that get a student. Raises UsageError if there are none, or for a teacher that is a
+    student, InputError for an unfinished one."""
+    manifest, name = teacher.manifest, teacher.manifest.name
+    check_complete(manifest, teacher.configs)
+    if not manifest.of_kind("base"):
+        raise UsageError(f"t2i train student: {name} has no base: it does not draw by diffusion.", HINT)
+    if any(entry.defaults.distilled is not None for entry in manifest.stages):
+        raise UsageError(f"t2i train student: {name} is a student itself.", "Write --start with its teacher.")
+    found = []
+    for kind, table in vars(tables).items():
+        for entry in manifest.of_kind(kind) if table.schedule.steps else ():
+            if is_guided(entry) or table.substeps > 1:
+                found.append(entry)
+    if not found:
+        what = f"t2i train student: there is nothing to learn from {name}: its stages are drawn without guidance."
+        raise UsageError(what, "Let it learn steps: --set base.substeps=2 --set base.draw_steps=4")
+    return found
+
+
+def _refuse_what_is_there(run: Run, teacher: Bundle, entries: Sequence[StageEntry], overwrite: bool) -> None:
+    if run.out.resolve() == teacher.path.resolve():
+        raise UsageError(f"--out {run.out} is the teacher.", "Choose another folder for the student.")
+    begun = [entry for entry in entries if run.begun(_name(entry))]
+    if run.resume and not begun:
+        raise InputError(f"there is no checkpoint to resume in {run.out}", "start without --resume", "data")
+    if (begun or (run.out / MANIFEST).exists()) and not run.resume and not overwrite:
+        hint = "Go on with --resume, train anew with --overwrite, or choose another --out."
+        raise InputError(f"{run.out} holds a model, or the beginning of one, already.", hint, "output")
+
+
+def _name(entry: StageEntry) -> str:
+    return f"{entry.name}-student"
+
+
+def _objective(run: Run, teacher: Bundle, entry: StageEntry, tables: StudentRecipe) -> StudentObjective:
+    """What trains the student of a stage."""
+    manifest, table = teacher.manifest, getattr(tables, entry.kind)
+    stage = build_stage(teacher, entry, load_net(teacher, entry))
+    encoders = encoders_of(teacher, teacher.path, "clip", run.device)
+    used = [e for e in manifest.stages if e.kind in ENCODERS or e.name == entry.name]
+    facts: dict[str, Any] = {"net": stage.config.to_dict(), "seed": run.recipe.seed}
+    facts |= {"teacher": {e.name: manifest.digest(e) for e in used}, "guidance": entry.defaults.guidance}
+    if entry.kind == "prior":
+        return PriorStudent(run, entry, stage, encoders, table, facts)
+    size = int(teacher.configs[entry.name]["widths"]["size"])
+    prior = None
+    for each in manifest.of_kind("prior") if tables.base.imagined and stage.config.cond_dim else ():
+        found = build_stage(teacher, each, load_net(teacher, each))
+        if (found.process, found.prediction) == (Flow(), "x0"):  # what `augment` takes
+            prior = found.net
+    return BaseStudent(run, entry, stage, encoders, table, facts, size=size, prior=prior)
+
+
+def _train(run: Run, teacher: Bundle, entries: Sequence[StageEntry], tables: StudentRecipe) -> None:
+    """Train each stage's student, and write the bundle when all are complete."""
+    if not run.resume:
+        for entry in entries:
+            shutil.rmtree(run.folder(_name(entry)), ignore_errors=True)
+    done: list[tuple[StudentObjective, State]] = []
+    for entry in entries:
+        task = _objective(run, teacher, entry, tables)
+        if not task.fill_pool():
+            return
+        state = fit(task, resume=run.resumes(task.name))
+        if state.step < task.schedule.steps:
+            return
+        done.append((task, state))
+    _write(run, teacher, done)
+
+
+def _write(run: Run, teacher: Bundle, done: Sequence[tuple[StudentObjective, State]]) -> None:
+    """Write the teacher's bundle with the students in the place of their teachers."""
+    old = teacher.manifest
+    defaults = {task.entry.name: _defaults(task) for task, _ in done}
+    weights: dict[str, dict[str, Tensor]] = {task.entry.name: state.ema.weights for task, state in done}
+    entries = tuple(replace(e, source=None, defaults=defaults[e.name]) if e.name in defaults else e for e in old.stages)
+    stages = {}
+    for entry in entries:
+        if entry.source is None:
+            config, state = teacher.load_stage(entry.name)
+            stages[entry.name] = config, weights.get(entry.name, state)
+    taught = {task.name: _facts(run, teacher, task, state) for task, state in done}
+    training = old.notes.get("training")
+    notes = {**old.notes, "training": {**(training if isinstance(training, dict) else {}), **taught}}
+    manifest = replace(old, name=f"{old.name}-student", stages=entries, notes=notes)
+    write_bundle(run.out, manifest, stages, teacher.tokenizer_json(), teacher.card() + _card(old.name, taught))
+    run.report({"event": "written", "stage": " and ".join(defaults), "path": str(run.out)})
+
+
+def _defaults(task: StudentObjective) -> SamplingConfig:
+    """How the student is sampled. Without a text, a base that reads one is guided as its teacher was."""
+    found, config = task.defaults, task.teacher.config
+    if task.entry.kind == "base" and config.text_dim and config.cond_dim and found.z_guidance is None:
+        return replace(found, z_guidance=found.guidance)
+    return found
+
+
+def _facts(run: Run, teacher: Bundle, task: StudentObjective, state: State) -> dict[str, Any]:
+    """What the bundle's notes say of the training of a student."""
+    s = task.schedule
+    return {
+        "teacher": teacher.manifest.digest(task.entry), "seconds": round(state.seconds), "samples": state.samples,
+        "recipe": run.recipe.name, "seed": run.recipe.seed, "data": run.pictures.small.describe(),
+        "command": run.command, "hardware": hardware(run.device),
+        "parameters": sum(p.numel() for p in task.module.parameters()), "steps": s.steps, "batch": s.batch, "lr": s.lr,
+        "distillation": asdict(task.table),
+    }  # fmt: skip
+
+
+def _card(teacher: str, taught: Mapping[str, Mapping[str, Any]]) -> str:
+    """What a student's card adds to its teacher's, in Markdown."""
+    head = f"Stages of {teacher} were replaced by students. They need one evaluation a step, their teachers two."
+    lines = ["", "## Student", "", f"{head} All above is about the teacher.", ""]
+    lines += ["| stage | steps | batch | peak rate | samples | hours |", "|---|---|---|---|---|---|"]
+    for name, f in taught.items():
+        hours = f["seconds"] / 3600
+        lines.append(f"| {name} | {f['steps']:,} | {f['batch']} | {f['lr']:g} | {f['samples']:,} | {hours:.2f} |")
+    first = next(iter(taught.values()))
+    return "\n".join([*lines, "", f"`{first['command']}`, on {first['hardware']}.", ""])

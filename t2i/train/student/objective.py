@@ -1,0 +1,198 @@
+"""Trains a student: a network that starts as a copy of its teacher and learns the teacher's guided estimate, which
+takes the teacher two evaluations, as its own (Meng 2022, arXiv 2210.03142, section 3.1). On request one step of the
+student stands for several guided steps of the teacher (progressive distillation: Salimans 2022, arXiv 2202.00512).
+
+Teacher and student are shown the same noised examples and conditions. In a share of them the text is left out: there
+guidance does nothing, and the student keeps what guidance leads away from. So another weight of guidance than the
+teacher's, and a negative prompt, still mean what they mean for the teacher (`Stage.denoiser`).
+Shapes: B examples, E width of the embedding, S pixels a side.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from t2i.diffusion.denoiser import Denoiser, Net
+from t2i.diffusion.loss import DenoisingObjective, Levels
+from t2i.diffusion.process import expand
+from t2i.sampling import SamplingConfig, given
+from t2i.stages.base import bound_net, guided, reads_masks, sample_base
+from t2i.stages.prior import repeated
+from t2i.stages.stage import InpaintCond, Stage
+from t2i.store.manifest import StageEntry
+from t2i.train import streams
+from t2i.train.encoders import Encoders
+from t2i.train.masking import random_masks
+from t2i.train.objective import Trainable
+from t2i.train.objectives.base import read_examples
+from t2i.train.pool import EmbeddingPool
+from t2i.train.prior_augment import augment
+from t2i.train.run import Run
+from t2i.train.sheets import COLUMNS, averaged
+from t2i.train.student.recipe import BaseDistillation, Distillation, PriorDistillation
+
+
+@dataclass(frozen=True)
+class Shown:
+    """B examples: x0 (B, ...), their condition, and the one that guidance leads away from. bind: a stage's network with
+    its fixed inputs bound."""
+
+    x0: Tensor
+    cond: Any
+    uncond: Any
+    bind: Callable[[Stage], Net]
+
+
+class StudentObjective(Trainable):
+    """The weighted squared distance of the student's estimate to what it learns from the teacher's.
+
+    teacher: its stage, with its defaults. entry: of the teacher. facts: what a checkpoint must agree with.
+    """
+
+    table: Distillation
+
+    def __init__(
+        self, run: Run, entry: StageEntry, teacher: Stage, encoders: Encoders, table: Distillation,
+        facts: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        self.run, self.entry, self.encoders, self.table = run, entry, encoders, table
+        self.name, self.schedule = f"{entry.name}-student", table.schedule
+        self.facts = {**facts, "substeps": table.substeps, "draw_steps": self.draw_steps}
+        self.teacher = teacher
+        self.teacher.net.to(run.device).eval().requires_grad_(False)
+        self.module: nn.Module = copy.deepcopy(teacher.net).requires_grad_(True)
+        self.student = replace(teacher, net=self.module)
+        self.examples_seed = streams.examples_seed(run.recipe.seed, "student")
+        low = given(entry.defaults.t_end, 0.0) / teacher.process.t_range[1]
+        self.objective = DenoisingObjective(judge="flow", levels=Levels("uniform", low=low, stratified=True))
+
+    @property
+    def draw_steps(self) -> int:
+        """The steps that the student will draw with."""
+        return given(self.table.draw_steps, given(self.entry.defaults.steps, 8))
+
+    @property
+    def defaults(self) -> SamplingConfig:
+        """How the student is sampled: with the teacher's guidance, in one evaluation a step. Where a step stands for
+        several, they are the equal Euler steps that it has learned."""
+        weight = self.entry.defaults.guidance
+        found = replace(self.entry.defaults, steps=self.draw_steps, distilled=weight if is_guided(self.entry) else None)
+        return replace(found, sampler="euler", schedule="uniform_t") if self.table.substeps > 1 else found
+
+    @abstractmethod
+    def shown(self, step: int, g: torch.Generator) -> Shown:
+        """The examples of a step."""
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        g = streams.noise(self.run.recipe.seed, self.name, step)
+        examples, process = self.shown(step, g), self.teacher.process
+        t = self.objective.levels.draw(process, len(examples.x0), g).clamp(min=1e-4).to(examples.x0.device)
+        eps = torch.randn(examples.x0.shape, generator=g).to(examples.x0.device)
+        x = examples.x0 + expand(process.sigma(t), eps) * eps
+        bound = examples.bind(self.teacher)
+        with torch.no_grad():
+            teacher = self.teacher.denoiser(bound, examples.uncond, self.entry.defaults)
+            wanted = self.learned(teacher, x, t, examples.cond)
+        student = self.student.denoiser(examples.bind(self.student), None, SamplingConfig())
+        made = student(x, process.sigma(t), examples.cond)
+        error = (made - wanted).square().flatten(1).mean(1)
+        weight = self.objective.weight(process.alpha_t(t), process.sigma_t(t))
+        return (weight * error).mean(), {"mse": float(error.detach().mean())}
+
+    def learned(self, teacher: Denoiser, x: Tensor, t: Tensor, cond: Any) -> Tensor:
+        """The estimate (B, ...) that the student learns at x (B, ...) and t (B,): the teacher's, or the one with which
+        an Euler step leads where `substeps` of the teacher lead (Salimans 2022, algorithm 2)."""
+        process, n = self.teacher.process, self.table.substeps
+        if n == 1:
+            return teacher(x, process.sigma(t), cond)
+        end = (t - process.t_range[1] / self.draw_steps).clamp(min=0)
+        levels = [process.sigma(torch.lerp(t, end, i / n)) for i in range(n + 1)]
+        y = x
+        for a, b in pairwise(levels):
+            x0_hat = teacher(y, a, cond)
+            y = x0_hat + expand(b / a, y) * (y - x0_hat)
+        ratio = expand(levels[-1] / levels[0], x)
+        return (y - ratio * x) / (1 - ratio)
+
+
+def is_guided(entry: StageEntry) -> bool:
+    """Whether a stage takes more than one evaluation a step."""
+    return given(entry.defaults.guidance, 1.0) != 1
+
+
+class BaseStudent(StudentObjective):
+    """The student of a base. size: S. prior: the teacher's if it has one, which redraws a share of the embeddings."""
+
+    table: BaseDistillation
+
+    def __init__(self, *args: Any, size: int, prior: nn.Module | None = None) -> None:
+        super().__init__(*args)
+        self.size = size
+        self.prior = None if prior is None else prior.to(self.run.device).eval().requires_grad_(False)
+
+    def shown(self, step: int, g: torch.Generator) -> Shown:
+        """Pictures, some of which are repainted only in part, with their captions and embeddings."""
+        r, n, masked = self.table, self.schedule.batch, reads_masks(self.teacher)
+        examples = self.run.pictures.small.batch(self.examples_seed, step, n, self.size, masked and r.masked > 0)
+        x0 = examples.pixels.to(self.run.device)
+        z, text = read_examples(self.encoders, self.teacher.config, x0, examples.captions)
+        drop = torch.rand(n, 2, generator=g).to(x0.device)
+        cond, uncond, _ = guided(text, z)
+        if z is not None and text is not None:
+            if self.prior is not None:
+                z = augment(self.prior, z, text, r.imagined, g)
+            z = z + r.z_noise / z.shape[-1] ** 0.5 * torch.randn(z.shape, generator=g).to(z.device)
+            kept = drop[:, 1] >= r.drop_z
+            cond, uncond = (replace(each, z=z, z_keep=kept) for each in (cond, uncond))
+        if text is not None:
+            cond = replace(cond, tokens_keep=drop[:, 0] >= r.drop_text)
+        else:
+            cond = replace(cond, z_keep=drop[:, 0] >= r.drop_text)
+        known = InpaintCond(x0, random_masks(n, self.size, r.masked if masked else 0, g, examples.masks).to(x0.device))
+        return Shown(x0, cond, uncond, lambda stage: bound_net(stage, known if masked else None))
+
+    def sheet(self, average: dict[str, Tensor]) -> Tensor:
+        """Three rows: pictures, and what teacher and student draw of their captions and embeddings."""
+        examples = self.run.pictures.small.batch(
+            streams.examples_seed(self.run.recipe.seed, "sheets"), 0, COLUMNS, self.size
+        )
+        x0 = examples.pixels.to(self.run.device)
+        z, text = read_examples(self.encoders, self.teacher.config, x0, examples.captions)
+        cond, uncond, _ = guided(text, z)
+
+        def drawn(stage: Stage, sampling: SamplingConfig) -> Tensor:
+            return sample_base(stage, self.size, cond, uncond, range(COLUMNS), sampling).float()
+
+        with torch.no_grad(), averaged(self.module, average):
+            rows = drawn(self.teacher, self.entry.defaults), drawn(self.student, self.defaults)
+        return torch.stack([x0, *rows])
+
+
+class PriorStudent(StudentObjective):
+    """The student of a prior, on the embeddings z (B, E) of scenes that are embedded once."""
+
+    table: PriorDistillation
+    pool: EmbeddingPool
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        assert self.encoders.clip is not None
+        source, n = self.run.pictures.small, self.table.pool
+        self.pool = EmbeddingPool(self.encoders.clip, source, self.examples_seed, n, self.run.device)
+
+    def shown(self, step: int, g: torch.Generator) -> Shown:
+        n = self.schedule.batch
+        _, captions, z = self.pool.draw(n, step, g)
+        assert self.encoders.text is not None
+        text = self.encoders.text.encode(captions, tight=True)[0].to(self.run.device)
+        cond, uncond = (repeated(text, 1, keep) for keep in (True, False))
+        kept = (torch.rand(n, generator=g) >= self.table.drop_text).to(z.device)
+        return Shown(z * z.shape[-1] ** 0.5, replace(cond, keep=kept), uncond, lambda stage: stage.net)
