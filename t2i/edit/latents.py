@@ -81,10 +81,10 @@ def inverted_noise(
     The inversion uses the conditioning without guidance, which cannot be inverted. The result is rescaled to the norm
     of noise: a sampler that starts from less draws flat pictures.
     """
-    entry, stage = pipeline.base
+    _, stage = pipeline.base
     size = pipeline.manifest.sizes[0]
     cond, uncond = (typed_cond(stage, each) for each in pipeline.conds(conditioning)[:2])
-    defaults = entry.defaults if conditioning.text is not None else entry.defaults.without_text
+    defaults = stage.defaults if conditioning.text is not None else stage.defaults.without_text
     t_end = given(defaults.t_end, 0.0)
     sampling = replace(defaults.unguided, steps=steps, schedule=defaults.schedule, t_end=t_end)
     inner = stage.denoiser(bound_net(stage), uncond, sampling)

@@ -12,10 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from t2i.diffusion.denoiser import Denoiser
 from t2i.edit.masks import bounds, grow
 from t2i.media.images import resize
-from t2i.nets.conditioner import UNetCond
 from t2i.pipeline import Conditioning, Pipeline
 from t2i.rng import noise
 from t2i.stages.base import bound_net, typed_cond
@@ -62,10 +60,12 @@ def text_contrast(pipeline: Pipeline, image: Tensor, what: str, seed: int = 0) -
     size = pipeline.manifest.sizes[0]
     small = resize(image[None].float(), size, size).to(stage.device)
     prompts = [what, *references(pipeline, what)]
-    rows: list[tuple[Denoiser, UNetCond]] = []
-    for conditioning in conditionings(pipeline, small, prompts):
-        cond, uncond = (typed_cond(stage, each) for each in pipeline.conds(conditioning)[:2])
-        rows.append((stage.denoiser(bound_net(stage), uncond, entry.defaults.unguided), cond))
+    conds = [
+        [typed_cond(stage, each) for each in pipeline.conds(conditioning)[:2]]
+        for conditioning in conditionings(pipeline, small, prompts)
+    ]
+    net, plain = bound_net(stage), stage.defaults.unguided
+    rows = [(stage.denoiser(net, uncond, plain), cond) for cond, uncond in conds]
     t = stage.process.time(torch.tensor(T))
     sigma = stage.process.sigma(t.float())
     total = torch.zeros(3, size, size, device=stage.device)

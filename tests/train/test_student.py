@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from t2i.cli.app import run
 from t2i.diffusion.process import Flow
+from t2i.edit.latents import inverted_noise
+from t2i.edit.textmask import text_contrast
 from t2i.errors import InputError, UsageError
-from t2i.pipeline import Pipeline
+from t2i.pipeline import Conditioning, Pipeline
 from t2i.sampling import SampleRequest, SamplingConfig, by_stage
 from t2i.stages.stage import Stage
 from t2i.store.bundle import read_bundle
@@ -213,6 +215,21 @@ def test_guidance_and_a_negative_prompt_mean_what_they_mean_for_the_teacher(
     assert torch.allclose(made, wanted, atol=2e-4)
 
 
+def test_masks_from_words_and_inversions_are_those_of_the_teacher(tiny: Path) -> None:
+    """Both ask for estimates without guidance."""
+    teacher, learned = Pipeline.load(tiny), Pipeline.load(tiny)
+    perfect(learned, "base", 2.0)
+    picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    wanted, made = (text_contrast(p, picture[0], "a cat") for p in (teacher, learned))
+    assert torch.allclose(made, wanted, atol=1e-4 * float(wanted.max()) + 1e-5)
+    for text in (PROMPTS[:1], []):
+        conditions = [Conditioning(p.encode(text)[0] if text else None, p.embed(picture)) for p in (teacher, learned)]
+        wanted, made = (
+            inverted_noise(p, picture, c, steps=3) for p, c in zip((teacher, learned), conditions, strict=True)
+        )
+        assert torch.allclose(made, wanted, atol=1e-3)
+
+
 def test_a_picture_alone_and_in_a_batch(student: Path) -> None:
     pipeline = Pipeline.load(student)
     together = pipeline.sample(PROMPTS, SEEDS).images
@@ -309,7 +326,6 @@ def test_the_command(
     assert t2i("sample", "--replay", other, "--model", "mine")[0] == [f"{other}: identical"]
     t2i("vary", picture, "--model", "mine", "--seed", "1", "--size", "16")
     t2i("inpaint", picture, PROMPTS[0], "--box", "2,2,8,8", "--model", "mine", "--seed", "1")
-    t2i("inpaint", picture, PROMPTS[0], "--mask-text", "a cat", "--model", "mine", "--seed", "1")
     assert "needs --start" in t2i("train", "student", code=2)[1]
     assert "is the teacher" in t2i(*command[:-1], str(tiny), code=2)[1]
     assert "none of the shipped recipes" in t2i("train", "student", "--start", str(tiny), "--out", "x", code=2)[1]
