@@ -181,7 +181,10 @@ Memory = Annotated[
     typer.Option(metavar="|".join(MEMORY), help="Save memory for time: offload, tiles.", rich_help_panel=Panel.MACHINE),
 ]
 Compile = Annotated[
-    bool, typer.Option("--compile", help="Compile the networks before they run.", rich_help_panel=Panel.MACHINE)
+    bool,
+    typer.Option(
+        "--compile", help="Compile the networks first; pays for many pictures.", rich_help_panel=Panel.MACHINE
+    ),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.", rich_help_panel=Panel.MACHINE)]
 Deterministic = Annotated[

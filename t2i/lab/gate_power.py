@@ -29,14 +29,15 @@ from typing import cast
 import numpy as np
 
 from t2i.files import read_text
+from t2i.lab.gate_blanks import least_share, worst_alarm
 from t2i.lab.gate_pool import PAIR, GatePool, KeptTexts, Seen, Told
 from t2i.lab.planted_damage import DRAWN_ANEW, EVERY_PICTURE, MOVED, REPLACED, SHARES
 from t2i.lab.program import positive, reports_errors
 from t2i.score.extractors import ClipExtractor, Extractor, judge_info
 from t2i.score.features import ScoringNetworks
-from t2i.score.gate import ALPHA, GateResult, MaxDrop, compared_columns, gate_columns, run_gate
-from t2i.score.metric_table import better
-from t2i.score.statistics import sign_flip_test
+from t2i.score.gate import ALPHA, FLIPS_SHARE, GateResult, MaxDrop, compared_columns, gate_columns, run_gate
+from t2i.score.metric_table import RARE, better
+from t2i.score.statistics import POWER, sign_flip_test
 from t2i.score.suite import SuitePrompt, find_suite, scene_keys
 from t2i.score.thumbnails import thumb_distances
 from t2i.store.registry import resolve, resolve_judge
@@ -45,6 +46,7 @@ from t2i.world.judge import Judge
 DROP = MaxDrop.parse("5%")
 SUITE = "scenes"  # of the things that both bundles know
 SIZES = (16, 64)  # pictures of a trial, two of each prompt
+PROMPTS = (8, 40, 200)  # of the table of power
 STEPS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)  # falls to try, in margins
 
 # Planted damage ---------------------------------------------------------------------------------------------------
@@ -166,11 +168,12 @@ def least_changes(
     them by the same amount.
     """
     gate = run_gate(*pool.dealt(np.random.default_rng(0), pool.prompts), DROP)
-    margin_of = {c.column: c.result.margin for c in gate.checks if ":" not in c.column and c.column != "sharper"}
+    left_out = {"sharper", *RARE}  # these: see `gate_blanks.least_share`
+    margin_of = {c.column: c.result.margin for c in gate.checks if ":" not in c.column and c.column not in left_out}
     base: dict[str, list[float]] = {}
     gains: dict[str, list[list[float]]] = {}
     for deal in range(deals):
-        was, now, _ = compared_columns(*pool.dealt(np.random.default_rng([7, deal]), pool.prompts))
+        was, now, *_ = compared_columns(*pool.dealt(np.random.default_rng([7, deal]), pool.prompts))
         units = sorted(was["sharpness"])
         for name in margin_of:
             if all(u in was[name] and u in now[name] for u in units):
@@ -181,11 +184,12 @@ def least_changes(
     margins = [margin_of[name] for name in names]
     rows = []
     for j, name in enumerate(names):
-        found = []
+        mean, found = float(np.mean(base[name])), []
+        steps = [k for k in STEPS if better(name) < 0 or k * margins[j] <= mean]  # nothing falls below 0
         for n in prompts:
-            k = bisect_left(STEPS, 0.8, key=partial(_found, x, margins, trials, j, n))
-            found.append(f"{STEPS[k] * margins[j]:.3g}" if k < len(STEPS) else "-")
-        rows.append((name, float(np.mean(base[name])), found))
+            k = bisect_left(steps, POWER, key=partial(_found, x, margins, trials, j, n))
+            found.append(f"{steps[k] * margins[j]:.3g}" if k < len(steps) else "not found")
+        rows.append((name, mean, found))
     return rows
 
 
@@ -195,7 +199,7 @@ def _found(x: np.ndarray, margins: Sequence[float], trials: int, j: int, n: int,
     for trial in range(trials):
         picked = x[:, np.random.default_rng([trial, n]).integers(0, x.shape[1], n)]
         picked[j] -= k * margins[j]
-        hits += sign_flip_test(picked.tolist(), margins)[j] < ALPHA
+        hits += sign_flip_test(picked.tolist(), margins)[j] < ALPHA * FLIPS_SHARE
     return hits / trials
 
 
@@ -254,14 +258,19 @@ def alarm_lines(pool: GatePool, trials: int) -> Iterator[str]:
     for size in SIZES:
         failed, by = false_alarms(pool, size, trials)
         yield f"{size} pictures: {failed} of {trials} trials fail, {rate_cell(failed, trials)} {dict(by)}"
+    for n in PROMPTS:
+        yield "{} prompts, blank pictures by chance: {:.3f} fail at most, at a share of {:.2f}".format(
+            n, *worst_alarm(n)
+        )
 
 
 def power_table(pool: GatePool, trials: int) -> Iterator[str]:
     """A row of Markdown for each metric."""
-    yield "| metric | mean | 8 prompts | 40 prompts | 200 prompts |"
+    yield f"| metric | mean | {' | '.join(f'{n} prompts' for n in PROMPTS)} |"
     yield "|---|---|---|---|---|"
-    for name, mean, found in least_changes(pool, (8, 40, 200), trials, 5):
+    for name, mean, found in least_changes(pool, PROMPTS, trials, 5):
         yield f"| {name} | {mean:.3g} | {' | '.join(found)} |"
+    yield f"| blank | 0 | {' | '.join(f'{least_share(n):.3g}' for n in PROMPTS)} |"
 
 
 @reports_errors

@@ -1,7 +1,8 @@
 """The gate: is the model worse than the baseline, prompt by prompt?
 
 Every metric is tested against its own margin, in the direction that is worse, and all together
-(`statistics.sign_flip_test`). The pictures of the same prompt and seed are compared with each other. Changes that may
+(`statistics.sign_flip_test`); faults that healthy pictures hardly ever have also by how rare they are
+(`statistics.rare_event_test`). The pictures of the same prompt and seed are compared with each other. Changes that may
 well be for the better, "sharper" and "changed", count only where the weights are the baseline's; with other weights
 they are told. FD never gates: below 10,000 pictures it depends more on their number than on their quality.
 """
@@ -16,18 +17,19 @@ from typing import Any, Literal, NamedTuple
 from t2i.errors import UnavailableError, UsageError
 from t2i.score.baseline import ScoredSet
 from t2i.score.before_after import match_pictures
-from t2i.score.metric_table import METRICS, PAIRED, PRIMARY, better, check_metric_names, is_share
+from t2i.score.metric_table import METRICS, PAIRED, PRIMARY, RARE, better, check_metric_names, is_share
 from t2i.score.metrics import average_by_unit, columns
 from t2i.score.statistics import FEWEST, Difference, Verdict, difference, rare_event_test, sign_flip_test
 from t2i.score.thumbnails import OTHER, thumb_distances
 from t2i.world.reading import TASKS
 
 DEFAULT_DROP = "5%"
-ALPHA = 0.04  # how often a model that is at its margins in all metrics may fail, at most; and by "changed":
-ALPHA_CHANGED = 0.01
+ALPHA = 0.05  # how often a model that is at its margins in all metrics may fail, at most
+FLIPS_SHARE = 0.8  # of ALPHA, for the sign flips; the rest is for the exact tests of what is RARE
 FEWEST_OF_TASK = 10  # prompts of a task, below which only the whole suite is tested
 
 CheckVerdict = Literal["pass", "regression", "inconclusive", "shown"]
+_Compared = tuple[float, float, Difference]  # mean before, mean after, the paired difference
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def gate_columns(
     scores: ComparedColumns, same: bool, drop: MaxDrop, margins: Mapping[str, float], primary: str | None
 ) -> GateResult:
     """`run_gate` of two scores that are put side by side already. same: both are of the same weights."""
-    was, now, pairs = scores
+    was, now = scores.was, scores.now
     both = [name for name in now if name in was]
     if any(":" in name for name in both):  # a suite's tasks gate, or the judge's single checks: not both
         both = [name for name in both if name not in TASKS]
@@ -203,35 +205,57 @@ def gate_columns(
     both.sort(key=lambda name: name != leads)
     others_drop = drop if drop.relative else MaxDrop.parse(DEFAULT_DROP)
     units = sorted({unit for values in was.values() for unit in values})
-    found = [_compare(name, was[name], now[name], drop if name == leads else others_drop, margins) for name in both]
-    tested = [i for i, name in enumerate(both) if (same or name not in PAIRED) and _is_enough(name, found[i][2])]
-    flipped = [i for i in tested if both[i] != "changed"]
-    gains = [[_gain(both[i], was[both[i]], now[both[i]], unit) for unit in units] for i in flipped]
-    p_of = dict(zip(flipped, sign_flip_test(gains, [found[i][2].margin for i in flipped]), strict=True))
-    for i in tested:
-        if i not in p_of:
-            p_of[i] = rare_event_test(list(now[both[i]].values()), found[i][2].margin, pairs)
+    found = {
+        name: _compare(name, was[name], now[name], drop if name == leads else others_drop, margins) for name in both
+    }
+    tested = [name for name in both if (same or name not in PAIRED) and _is_enough(name, found[name][2])]
+    p_of = _p_values(scores, {name: found[name] for name in tested})
     checks = []
-    for i, (name, compared) in enumerate(zip(both, found, strict=True)):
+    for name, compared in found.items():
         verdict: CheckVerdict = "pass" if compared[2].verdict == "pass" else "inconclusive"
         if not same and name in PAIRED:
             verdict = "shown"
-        elif p_of.get(i, 1.0) < (ALPHA_CHANGED if name == "changed" else ALPHA):
+        elif p_of.get(name, 1.0) < ALPHA:
             verdict = "regression"
         values = {unit: (was[name][unit], now[name][unit]) for unit in units if unit in was[name] and unit in now[name]}
-        checks.append(GateCheck(name, *compared, verdict, name == leads, p_of.get(i), values))
+        checks.append(GateCheck(name, *compared, verdict, name == leads, p_of.get(name), values))
     fell = sorted((c for c in checks if c.verdict == "regression"), key=_told_first)
     told = [c.sentence() for c in checks if c.verdict == "shown" and c.result.verdict == "regression"]
     verdict = "regression" if fell else "pass" if checks[0].verdict == "pass" else "inconclusive"
-    return GateResult(tuple(checks), verdict, tuple(c.column for c in fell), tuple(told), found[0][2].change.n, pairs)
+    prompts = found[leads][2].change.n
+    return GateResult(tuple(checks), verdict, tuple(c.column for c in fell), tuple(told), prompts, scores.pairs)
+
+
+def _p_values(scores: ComparedColumns, found: Mapping[str, _Compared]) -> dict[str, float]:
+    """Column -> the p-value of "it did not get worse by more than its margin", corrected for all columns.
+
+    found: mean before, mean after and difference of each column. The sign flips of all columns share a part of the
+    level, the exact tests of what is RARE the rest, in equal parts (Bonferroni's correction with weights). In an exact
+    test a picture may have the fault as often as before, and by the margin more often.
+    """
+    was, now = scores.was, scores.now
+    units = sorted({unit for values in was.values() for unit in values})
+    flipped = [name for name in found if name != "changed"]
+    gains = [[_gain(name, was[name], now[name], unit) for unit in units] for name in flipped]
+    p_of = dict.fromkeys(found, 1.0)
+    for name, p in zip(flipped, sign_flip_test(gains, [found[name][2].margin for name in flipped]), strict=True):
+        p_of[name] = min(1.0, p / FLIPS_SHARE)
+    rare = [name for name in found if name in RARE]
+    for name in rare:
+        pictures = scores.pairs if name == "changed" else scores.pictures
+        rate = found[name][0] + found[name][2].margin
+        p = rare_event_test(list(now[name].values()), rate, pictures)
+        p_of[name] = min(p_of[name], len(rare) * p / (1 - FLIPS_SHARE))
+    return p_of
 
 
 class ComparedColumns(NamedTuple):
-    """Two scores side by side: column -> unit -> value of both, and how many pairs of pictures they have."""
+    """Two scores side by side: column -> unit -> value of both. pairs: of pictures. pictures: of the second score."""
 
     was: dict[str, dict[str, float]]
     now: dict[str, dict[str, float]]
     pairs: int
+    pictures: int
 
 
 def compared_columns(before: ScoredSet, after: ScoredSet) -> ComparedColumns:
@@ -243,10 +267,11 @@ def compared_columns(before: ScoredSet, after: ScoredSet) -> ComparedColumns:
     pairs, _ = match_pictures(before.rows, after.rows)
     pairs = [(a, b) for a, b in pairs if a.unit == b.unit]
     paired = {a.unit for a, _ in pairs}
-    was, now = (
-        columns([*average_by_unit(rows), *(u for u in score.units if u.unit not in paired)])
+    sides = [
+        [*average_by_unit(rows), *(u for u in score.units if u.unit not in paired)]
         for score, rows in ((before, [a for a, _ in pairs]), (after, [b for _, b in pairs]))
-    )
+    ]
+    was, now = map(columns, sides)
     for values in (was, now):
         if "sharpness" in values:
             values["sharper"] = values["sharpness"]
@@ -256,7 +281,7 @@ def compared_columns(before: ScoredSet, after: ScoredSet) -> ComparedColumns:
             changed[a.unit].append(float(distance > OTHER))
         was["changed"] = dict.fromkeys(changed, 0.0)
         now["changed"] = {unit: sum(values) / len(values) for unit, values in changed.items()}
-    return ComparedColumns(was, now, len(pairs))
+    return ComparedColumns(was, now, len(pairs), sum(unit.pictures for unit in sides[1]))
 
 
 def _told_first(check: GateCheck) -> tuple[int, float, int]:
@@ -280,7 +305,7 @@ def _gain(name: str, was: Mapping[str, float], now: Mapping[str, float], unit: s
 
 def _compare(
     name: str, was: Mapping[str, float], now: Mapping[str, float], drop: MaxDrop, margins: Mapping[str, float]
-) -> tuple[float, float, Difference]:
+) -> _Compared:
     """Mean before, mean after, and the paired difference over the units that both have."""
     units = sorted(set(was) & set(now))
     if not units:

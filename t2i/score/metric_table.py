@@ -122,6 +122,7 @@ HINTS = {
     "pair": "Compare with --baseline or --before.",
 }
 PIXEL_METRICS = ("blank", "clipped", "contrast", "saturation", "sharpness", "noise", "lattice")
+RARE = ("duplicate", "blank", "changed")  # faults that hardly any picture of a healthy model has
 COUNTED = frozenset({"scene", *TASKS, "duplicate", "blank", "changed"})  # 0 or 1 per picture
 PRIMARY = ("scene", "clip", "sharpness", "duplicate")
 """The first of these that was measured leads the gate, unless the user names another."""

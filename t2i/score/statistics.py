@@ -196,13 +196,13 @@ def sign_flip_test(gains: Sequence[Sequence[float | None]], margins: Sequence[fl
     return [float((largest >= value).mean()) for value in found - slack]
 
 
-def rare_event_test(shares: Sequence[float], margin: float, pictures: int) -> float:
-    """The p-value of "a picture is hit with a probability of at most ``margin``", by the exact binomial test.
+def rare_event_test(shares: Sequence[float], rate: float, pictures: int) -> float:
+    """The p-value of "a picture is hit with a probability of at most ``rate``", by the exact binomial test.
 
     shares: of each prompt's pictures that were hit. pictures: of all prompts. The trials are the prompts, because
-    the pictures of one are alike; one of k pictures is hit with a probability of at most k·margin.
+    the pictures of one are alike; one of k pictures is hit with a probability of at most k·rate.
     """
     from scipy.special import bdtrc
 
     n, hit = len(shares), sum(share > 0 for share in shares)
-    return float(bdtrc(hit - 1, n, min(1.0, margin * pictures / n))) if hit else 1.0
+    return float(bdtrc(hit - 1, n, min(1.0, rate * pictures / n))) if hit else 1.0

@@ -125,15 +125,20 @@ def forked(work: Callable[[], Any]) -> tuple[float, float]:
 
 
 def speed(folder: Path, device: str) -> None:
-    """Batches of 1 and 4, and what --quantize and --memory cost."""
+    """Batches of 1 and 4, and what --quantize, --memory and --compile cost. Compiling is in the warm-up."""
     stored, own = read_open_model([folder]), alone(folder, device)
     engine = DiffusersEngine.load(stored, device)
     print("| what | t2i, CPU s | compared with, CPU s | speed |\n|---|---|---|---|")
     for batch in (1, 4):
         a, b = in_turns(device, lambda n=batch: draw_through(engine, n), lambda n=batch: draw_alone(own, n))
         print(f"| batch {batch}, against diffusers alone | {a:.2f} | {b:.2f} | {b / a:.2f} |", flush=True)
-    for name, options in (("--quantize int8", {"quantize": "int8"}), ("--memory low", {"memory": "low"})):
-        other = DiffusersEngine.load(stored, device, LoadOptions(**options))  # type: ignore[arg-type]
+    changed = {
+        "--quantize int8": LoadOptions(quantize="int8"),
+        "--memory low": LoadOptions(memory="low"),
+        "--compile": LoadOptions(compile=True),
+    }
+    for name, options in changed.items():
+        other = DiffusersEngine.load(stored, device, options)
         a, b = in_turns(device, lambda engine=other: draw_through(engine, 4), lambda: draw_through(engine, 4))
         print(f"| batch 4 with {name}, against without | {a:.2f} | {b:.2f} | {b / a:.2f} |", flush=True)
 

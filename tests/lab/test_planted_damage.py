@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
+from t2i.lab.gate_blanks import least_share, worst_alarm
 from t2i.lab.gate_power import prompts_of_pool, rate_cell
 from t2i.lab.planted_damage import EVERY_PICTURE, REPLACED, Damage
 from t2i.score.baseline import ScoredSet
@@ -137,3 +138,8 @@ def test_a_rate_has_its_exact_interval() -> None:
 def test_the_prompts_of_the_pool_are_spread_over_the_tasks() -> None:
     prompts = prompts_of_pool(32)
     assert len(set(prompts)) == 32 and sum(not p.isascii() for p in prompts) == 16
+
+
+def test_blank_pictures_are_found_and_those_by_chance_fail_no_model() -> None:
+    assert least_share(8) == pytest.approx(0.27, abs=0.01)  # three of eight prompts, four times in five
+    assert all(worst_alarm(n)[0] < 0.05 for n in (5, 8, 13, 40))

@@ -8,7 +8,8 @@ from pathlib import Path
 import diffusers
 import pytest
 
-from t2i.open.table import families_table
+from t2i.open.table import LICENCES, TOGETHER, families_table, names_table
+from t2i.store.hub_names import SHORT_NAMES
 from t2i.store.pipeline_classes import PIPELINES
 
 PAGE = Path(__file__).parents[2] / "docs" / "open-checkpoints.md"
@@ -35,5 +36,12 @@ def test_the_library_takes_what_the_table_says(name: str) -> None:
         assert {"image", "mask_image"} <= set(parameters(takes.inpaint))
 
 
-def test_the_page_has_the_table() -> None:
-    assert families_table() in PAGE.read_text("utf-8")
+def test_the_page_has_the_tables() -> None:
+    page = PAGE.read_text("utf-8")
+    assert families_table() in page
+    assert names_table() in page
+
+
+def test_the_names_are_those_that_can_be_pulled() -> None:
+    joined = {part for model in TOGETHER.values() for part in model.split("+")}
+    assert {*LICENCES, *TOGETHER, *joined} <= set(SHORT_NAMES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +55,34 @@ def test_a_task_that_fell_is_named() -> None:
 def test_a_collapse_fails_though_nothing_else_fell() -> None:
     outcome = run_gate(score(0), score(1, duplicate=1.0), MaxDrop.parse("5%"))
     assert outcome.fell == ("duplicate",)
+
+
+def with_blanks(hits: Sequence[int]) -> ScoredSet:
+    """Prompts of two pictures that are all alike, but for how many of them are blank."""
+    looks = {"clip": 60.0, "sharpness": 20.0, "duplicate": 0.0}
+    units = [UnitScore(f"prompt {i:03}", {**looks, "blank": k / 2}, 2) for i, k in enumerate(hits)]
+    return ScoredSet(RECIPE, tuple(units))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fell"),
+    [
+        ([0] * 8, [2, 1, 1] + [0] * 5, ("blank",)),  # a quarter of the pictures: flips of three prompts say p = 1/8
+        ([0] * 8, [1, 1] + [0] * 6, ()),
+        ([1, 1, 0, 0, 0, 0, 0, 0], [0, 0, 1, 1, 1, 0, 0, 0], ()),  # as it was, nearly
+        ([1] * 8, [2] * 8, ("blank",)),  # here the flips tell it
+    ],
+)
+def test_blank_pictures_in_a_few_prompts(before: list[int], after: list[int], fell: tuple[str, ...]) -> None:
+    assert run_gate(with_blanks(before), with_blanks(after), MaxDrop.parse("5%")).fell == fell
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.08])
+def test_a_model_that_draws_blank_pictures_now_and_then_is_not_failed(rate: float) -> None:
+    rng = np.random.default_rng(0)
+    sides = rng.binomial(2, rate, (100, 2, 8))
+    failed = [run_gate(with_blanks(a), with_blanks(b), MaxDrop.parse("5%")).fell for a, b in sides]
+    assert sum(map(bool, failed)) <= 5
 
 
 def test_what_leads_where_no_prompt_is_known() -> None:
