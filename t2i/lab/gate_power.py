@@ -45,7 +45,6 @@ from t2i.world.judge import Judge
 
 DROP = MaxDrop.parse("5%")
 SUITE = "scenes"  # of the things that both bundles know
-SIZES = (16, 64)  # pictures of a trial, two of each prompt
 PROMPTS = (8, 40, 200)  # of the table of power
 STEPS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)  # falls to try, in margins
 
@@ -238,13 +237,15 @@ def rate_cell(hits: int, trials: int) -> str:
     return f"{hits / trials:.2f} ({low:.2f} to {high:.2f})"
 
 
-def damage_table(pool: GatePool, trials: int, strengths: Sequence[int], only: Sequence[str] = ()) -> Iterator[str]:
-    """A row of Markdown for each damage and strength."""
-    ways = [f"{n}, {weights}" for n in SIZES for weights in ("same weights", "others")]
+def damage_table(
+    pool: GatePool, trials: int, strengths: Sequence[int], sizes: Sequence[int], only: Sequence[str] = ()
+) -> Iterator[str]:
+    """A row of Markdown for each damage and strength. sizes: pictures of a trial."""
+    ways = [f"{n}, {weights}" for n in sizes for weights in ("same weights", "others")]
     yield f"| damage | strength | {' | '.join(ways)} | the report says |"
-    yield "|" + "---|" * 7
+    yield "|" + "---|" * (3 + len(ways))
     for planted in all_damage(pool, strengths, only):
-        rates = [detection(pool, planted, size, trials) for size in SIZES]
+        rates = [detection(pool, planted, size, trials) for size in sizes]
         cells = [rate_cell(hits, r.trials) for r in rates for hits in (r.same, r.other)]
         said = next((r.example[r.says.most_common(1)[0][0]] for r in reversed(rates) if r.says), "nothing")
         yield f"| {planted.name} | {planted.label} | {' | '.join(cells)} | {said} |"
@@ -254,8 +255,8 @@ def damage_table(pool: GatePool, trials: int, strengths: Sequence[int], only: Se
             yield f"{name}: mean 1 - SSIM of the thumbnails to the pair {differs(pool, name.replace(' ', '-')):.3f}."
 
 
-def alarm_lines(pool: GatePool, trials: int) -> Iterator[str]:
-    for size in SIZES:
+def alarm_lines(pool: GatePool, trials: int, sizes: Sequence[int]) -> Iterator[str]:
+    for size in sizes:
         failed, by = false_alarms(pool, size, trials)
         yield f"{size} pictures: {failed} of {trials} trials fail, {rate_cell(failed, trials)} {dict(by)}"
     for n in PROMPTS:
@@ -281,6 +282,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--pool", type=Path, default=Path("pool"))
     parser.add_argument("--models", default="small,imagen-small")
     parser.add_argument("--trials", type=positive, default=100)
+    parser.add_argument("--sizes", default="16,64", help="pictures of a trial, two of each prompt")
     parser.add_argument("--only", default="", help="damage of these names, as 'blur,black frames'")
     parser.add_argument("--strengths", default="weak,middle,strong")
     args = parser.parse_args(argv)
@@ -288,11 +290,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\n".join(prompts_of_pool(args.n)))
         return 0
     strengths = [("weak", "middle", "strong").index(name) for name in args.strengths.split(",")]
+    sizes, only = [int(size) for size in args.sizes.split(",")], [name for name in args.only.split(",") if name]
     for model, pool in open_pools(args.pool, args.models.split(",")).items():
         print(f"\n**{model}**: {len(pool.healthy)} pictures of {len(pool.prompts)} prompts\n", flush=True)
         rows = {
-            "damage": lambda pool=pool: damage_table(pool, args.trials, strengths, args.only and args.only.split(",")),
-            "alarms": lambda pool=pool: alarm_lines(pool, args.trials),
+            "damage": lambda pool=pool: damage_table(pool, args.trials, strengths, sizes, only),
+            "alarms": lambda pool=pool: alarm_lines(pool, args.trials, sizes),
             "power": lambda pool=pool: power_table(pool, args.trials),
         }[args.what]()
         for row in rows:
