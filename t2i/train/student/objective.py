@@ -65,7 +65,8 @@ class StudentObjective(Trainable):
     ) -> None:  # fmt: skip
         self.run, self.entry, self.encoders, self.table = run, entry, encoders, table
         self.name, self.schedule = f"{entry.name}-student", table.schedule
-        self.facts = {**facts, "substeps": table.substeps, "draw_steps": self.draw_steps}
+        steps = {"draw_steps": self.draw_steps} if table.substeps > 1 else {}  # else they change no weight
+        self.facts = {**facts, "substeps": table.substeps, **steps}
         self.teacher = teacher
         self.teacher.net.to(run.device).eval().requires_grad_(False)
         self.module: nn.Module = copy.deepcopy(teacher.net).requires_grad_(True)
