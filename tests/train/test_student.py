@@ -246,8 +246,12 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(tiny: Path, mic
         train(tiny, halves, micro=micro, steps=3, resume=resume, stop=lambda n=asked, c=count: next(c) >= n)
         assert not (halves / "bundle.json").exists()
     train(tiny, halves, micro=micro, steps=3, resume=True)
+    train(tiny, tmp_path / "one", "prior.steps=3", "base.steps=0", micro=micro, steps=None)
+    train(tiny, tmp_path / "one", "prior.steps=3", "base.steps=3", micro=micro, steps=None, resume=True)
     first, second = (read_bundle(folder).manifest for folder in (whole, halves))
+    third = read_bundle(tmp_path / "one").manifest  # one stage after the other
     assert [first.digest(e) for e in first.stages] == [second.digest(e) for e in second.stages]
+    assert [first.digest(e) for e in first.stages] == [third.digest(e) for e in third.stages]
     with pytest.raises(InputError, match="holds a model"):
         train(tiny, whole, micro=micro)
     with pytest.raises(InputError, match="another substeps"):

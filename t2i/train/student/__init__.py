@@ -162,9 +162,11 @@ def _train(run: Run, teacher: Bundle, entries: Sequence[StageEntry], tables: Stu
     done: list[tuple[StudentObjective, State]] = []
     for entry in entries:
         task = _objective(run, teacher, entry, tables)
-        if not task.fill_pool():
+        resume = run.resumes(task.name)
+        finished = resume and run.checkpoint(task.name)["step"] >= task.schedule.steps
+        if not finished and not task.fill_pool():
             return
-        state = fit(task, resume=run.resumes(task.name))
+        state = fit(task, resume=resume)
         if state.step < task.schedule.steps:
             return
         done.append((task, state))
