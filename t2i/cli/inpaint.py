@@ -127,7 +127,7 @@ def inpaint(
     """
     ui: UI = ctx.obj
     from t2i.jobs.inpaint import InpaintRequest
-    from t2i.jobs.inputs import read_source
+    from t2i.jobs.inputs import read_edited
     from t2i.jobs.job import Job
     from t2i.jobs.masks import MODES, check_mask, join_masks, parse_box, read_mask
     from t2i.jobs.output_paths import OutputPaths
@@ -159,7 +159,7 @@ def inpaint(
     signer = opt.read_signer(sign_cert, sign_key)
     loading = opt.read_loading(dtype, lora, quantize, memory, compile)
 
-    source = read_source(ui, picture, strict)
+    source = read_edited(ui, picture, strict)
     white = read_mask(ui, mask, source.image.size, mask_mode, strict) if mask is not None else None
     painted, margins = join_masks(ui, source, white, boxes, outpaint)
     if painted is None and looked_for is None:

@@ -11,6 +11,8 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+from t2i.errors import UsageError
+
 WIDEST = 28  # characters of the first column; the help of a longer name starts on the next line
 
 
@@ -35,7 +37,21 @@ class Panel(StrEnum):
 
 
 class PanelCommand(TyperCommand):
-    """A command whose help page has a section for each group of options."""
+    """A command whose help page has a section for each group of options, and that takes no empty path.
+
+    An empty path is the current folder to Python: `t2i upscale "$unset"` would enlarge all that is in it.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Raises UsageError for an empty text where a file or folder is to be named."""
+        if "" in args:
+            given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+            for param in self.get_params(ctx):
+                value = given.get(param.name or "")
+                if (value == "" or (isinstance(value, (list, tuple)) and "" in value)) and _names_file(param):
+                    name = param.opts[0] if param.opts[0].startswith("-") else param.metavar
+                    raise UsageError(f"{name} is empty.", "Is a variable of the shell not set?")
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments and options, all sections in the same two columns."""
@@ -52,6 +68,10 @@ class PanelCommand(TyperCommand):
             if title in sections:
                 with formatter.section(title):
                     formatter.write_dl([(name.ljust(width), text) for name, text in sections[title]], width)
+
+
+def _names_file(param: Any) -> bool:
+    return any(word in (param.metavar or "") for word in ("FILE", "DIR", "FOLDER", "PATH", "IMAGE", "PICTURE", "PEM"))
 
 
 def _panel(param: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from t2i.media.c2pa import Signer
-    from t2i.media.image_file import LoadedImage
+    from t2i.media.image_file import ImageFile, LoadedImage
 
 MAX_PIXELS = 64_000_000  # of a picture to be made; of one that is read, too
 
 
 @dataclass(frozen=True)
 class SourceImage:
-    """A picture that was given. tags: what the file says about itself, as `read_metadata` returns it."""
+    """A picture that was given. tags: what the file says about itself, as `read_metadata` returns it; see also
+    `read_edited`."""
 
     path: Path
     picture: LoadedImage
@@ -64,12 +65,33 @@ def read_source(reporter: Reporter, path: Path, strict: bool = False) -> SourceI
 
     Raises InputError (code ``image``) for a file that is no picture, and under ``strict`` for an animation.
     """
+    return _read(reporter, path, strict)[0]
+
+
+def read_edited(reporter: Reporter, path: Path, strict: bool = False) -> SourceImage:
+    """As `read_source`, for a picture whose marks its successor keeps: its tags have c2pa, too, see `read_credentials`.
+
+    Warns of Content Credentials that are broken or cannot be read here.
+    """
+    from t2i.media.c2pa import read_credentials
+
+    source, file = _read(reporter, path, strict)
+    claim = read_credentials(file)
+    if claim is not None and claim["state"] == "Invalid":
+        reporter.warn(f"the Content Credentials of {path} are broken; the new picture's record says so")
+    elif claim is not None and claim["state"] == "not checked":
+        reporter.warn(f"{path} has Content Credentials; what they say is lost, for t2i[c2pa] is not installed")
+    return replace(source, tags={**source.tags, "c2pa": claim})
+
+
+def _read(reporter: Reporter, path: Path, strict: bool) -> tuple[SourceImage, ImageFile]:
     from t2i.media.image_file import ImageFile
 
+    _check_named(path)
     file = ImageFile.read(path)
     picture = file.decode()
     check_frames(reporter, path, picture, strict)
-    return SourceImage(path, picture, file.metadata())
+    return SourceImage(path, picture, file.metadata()), file
 
 
 def read_square(reporter: Reporter, path: Path) -> SourceImage:
@@ -93,26 +115,35 @@ def check_frames(reporter: Reporter, path: Path, picture: LoadedImage, strict: b
 def expand_paths(given: list[str]) -> list[tuple[Path, Path]]:
     """All pictures that are named: files, folders with everything below, patterns that the shell did not expand.
 
-    -> [(file, its path relative to the folder it was found in)]. Raises InputError (code ``image``) for an empty folder
-    or a pattern that nothing matches.
+    -> [(file, its path relative to the folder it was found in)]. An empty folder, and a pattern that nothing matches,
+    stand for themselves: to read them fails, as to read a damaged picture does, and does not stop the others.
     """
     import glob
-
-    from t2i.media.image_file import FORMATS
 
     found: list[tuple[Path, Path]] = []
     for text in given:
         path = Path(text)
+        named = [(path, Path(path.name))]
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in FORMATS and p.is_file())
-            if not inside:
-                raise InputError(f"the folder {path} holds no PNG, JPEG or WebP picture.", code="image")
-            found += [(p, p.relative_to(path)) for p in inside]
+            named = [(p, p.relative_to(path)) for p in _pictures_in(path)] or named
         elif not path.exists() and glob.has_magic(text):
             matches = sorted(Path(p) for p in glob.glob(text, recursive=True))
-            if not matches:
-                raise InputError(f"no file is called like {text}.", code="image")
-            found += [(p, Path(p.name)) for p in matches if p.is_file()]
-        else:
-            found.append((path, Path(path.name)))
+            named = [(p, Path(p.name)) for p in matches if p.is_file()] or named
+        found += named
     return list(dict.fromkeys(found))
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    from t2i.media.image_file import FORMATS
+
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in FORMATS and p.is_file())
+
+
+def _check_named(path: Path) -> None:
+    """Raise InputError (code ``image``) for what names no picture: see `expand_paths`."""
+    import glob
+
+    if path.is_dir() and not _pictures_in(path):
+        raise InputError(f"the folder {path} holds no PNG, JPEG or WebP picture.", code="image")
+    if glob.has_magic(str(path)) and not path.exists():
+        raise InputError(f"no file is called like {path}.", code="image")

@@ -15,10 +15,11 @@ from t2i.jobs.job import Job
 from t2i.jobs.output_paths import OutputPaths
 from t2i.jobs.replay_loading import loading_of
 from t2i.jobs.replay_sources import Redrawn, Sources, request_of
-from t2i.jobs.reporter import Reporter
+from t2i.jobs.reporter import Reporter, shorten
 from t2i.jobs.request import DrawRequest
 from t2i.jobs.settings import from_record, read_settings
-from t2i.prompts import MAX_SEED, check_prompt, check_text
+from t2i.media.record import record_fault
+from t2i.prompts import check_prompt, check_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -87,9 +88,7 @@ def replay(
     record = facts["t2i"]
     old = load_image(path)
     if record is None or record.get("command") not in COMMANDS:
-        tool = (facts["generator"] or {}).get("tool")
-        whose = f"was made by {tool}" if tool else "does not say how it was made"
-        raise InputError(f"{path} {whose}.", HINT, "image")
+        raise InputError(f"{path} {_why_not(facts)}.", HINT, "image")
     asked = _read(path, record, prompt, Sources(reporter, path, sources), loras)
     stored = _model(path, record, model)
     same_weights = record.get("weights") == stored.digest
@@ -117,6 +116,19 @@ def replay(
     return Replay(same_weights, *_difference(old, image))
 
 
+def _why_not(facts: dict[str, Any]) -> str:
+    """Why a picture with these metadata cannot be drawn again, as what its file name is followed by."""
+    if facts["t2i"] is not None:
+        command = facts["t2i"].get("command")
+        if isinstance(command, str) and command:
+            return f"was made by t2i {shorten(command)}, which is not replayed"
+        return f"has a damaged record: {record_fault(facts['t2i'])}"
+    if facts["damaged"]:
+        return "has a record of t2i that cannot be read"
+    tool = (facts["generator"] or {}).get("tool")
+    return f"was made by {tool}" if tool else "does not say how it was made"
+
+
 def _recompressed(image: Image, path: Path, format_: str) -> Image:
     """The image after saving in the format of ``path``: both pictures must have lost the same."""
     from PIL import Image as Pillow
@@ -131,20 +143,19 @@ def _recompressed(image: Image, path: Path, format_: str) -> Image:
 
 def _read(path: Path, record: dict[str, Any], prompt: str | None, sources: Sources, loras: Sequence[Lora]) -> _Recorded:
     """Check a record. A file may say anything."""
-    seed, settings = record.get("seed"), record.get("settings")
-    text = record.get("prompt")
+    fault = record_fault(record)
+    if fault is not None:
+        raise InputError(f"{path} has a damaged record: {fault}.", HINT, "image")
+    seed, settings, text = record["seed"], record["settings"], record.get("prompt")
     if text is None and prompt is None:
         hint = 'Say it: t2i sample "…" --replay ' + str(path)
         raise InputError(f"{path} keeps its prompt to itself.", hint, "image")
     if text is not None and prompt is not None and prompt.strip() != text:
         raise UsageError("the picture says its own prompt.", "Leave the prompt out.")
     negative = record.get("negative") or ""
+    said = prompt if text is None else text
+    assert isinstance(said, str)
     try:
-        if type(seed) is not int or not 0 <= seed <= MAX_SEED or not isinstance(settings, dict):
-            raise ValueError("no seed")
-        said = prompt if text is None else text
-        if not isinstance(negative, str) or not isinstance(said, str):
-            raise ValueError("no settings")
         if said or record.get("command") == "sample":  # an edit may have no prompt
             said = check_prompt(said, f"the prompt of {path}")
         options = from_record(settings, check_text(negative, f"the negative prompt of {path}"))
@@ -152,7 +163,7 @@ def _read(path: Path, record: dict[str, Any], prompt: str | None, sources: Sourc
         sources.check_used()
         loading = loading_of(path, settings, loras)
     except ValueError as error:
-        raise InputError(f"{path} does not say how it was made.", HINT, "image") from error
+        raise InputError(f"{path} has a damaged record: {error}.", HINT, "image") from error
     return _Recorded(said, seed, loading, options, edit)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from t2i.errors import InputError, T2IError
+from t2i.schema import shown
 from t2i.store.hub_names import parse_hub_name
 from t2i.store.load_options import DTYPES, MEMORY, QUANTIZE, LoadOptions
 from t2i.store.lora import MAX_SCALE, Lora, read_lora
@@ -18,12 +19,12 @@ def loading_of(path: Path, settings: dict[str, Any], given: Sequence[Lora]) -> L
 
     Raises InputError where a LoRA is missing, ValueError for values that make no sense: a file may say anything.
     """
-    dtype, loras = settings.get("dtype"), settings.get("lora", [])
-    quantize, memory = settings.get("quantize", ""), settings.get("memory", "auto")
-    if dtype not in DTYPES or not isinstance(loras, list):
-        raise ValueError("no way of loading")
-    if quantize not in ("", *QUANTIZE) or memory not in MEMORY:
-        raise ValueError("no way of loading")
+    dtype = _one_of("dtype", settings.get("dtype"), DTYPES)
+    quantize = _one_of("quantize", settings.get("quantize", ""), ("", *QUANTIZE))
+    memory = _one_of("memory", settings.get("memory", "auto"), MEMORY)
+    loras = settings.get("lora", [])
+    if not isinstance(loras, list):
+        raise ValueError("settings.lora is no list")
     found = tuple(_lora(path, facts, given) for facts in loras)
     for lora in given:
         if lora.sha256 not in {other.sha256 for other in found}:
@@ -31,12 +32,18 @@ def loading_of(path: Path, settings: dict[str, Any], given: Sequence[Lora]) -> L
     return LoadOptions(dtype, found, quantize, memory, settings.get("compile") is True)
 
 
+def _one_of(name: str, value: Any, known: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"settings.{name} is {shown(value)}, not one of {', '.join(filter(None, known))}")
+    return value
+
+
 def _lora(path: Path, facts: Any, given: Sequence[Lora]) -> Lora:
     if not isinstance(facts, dict):
-        raise ValueError("no LoRA")
+        raise ValueError("settings.lora is no list of tables")
     name, digest, scale = facts.get("name"), facts.get("sha256"), facts.get("scale")
     if not isinstance(name, str) or not isinstance(scale, (int, float)) or not 0 < abs(scale) <= MAX_SCALE:
-        raise ValueError("no LoRA")
+        raise ValueError("settings.lora has no name, or no scale that can be used")
     for lora in [*given, *_pulled(name)]:
         if lora.sha256 == digest:
             return replace(lora, name=name, scale=float(scale))

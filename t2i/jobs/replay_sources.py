@@ -17,6 +17,7 @@ from t2i.jobs.masks import MODES, join_masks, mask_digest, read_mask
 from t2i.jobs.reporter import Reporter
 from t2i.jobs.settings import Settings
 from t2i.jobs.vary import VaryRequest
+from t2i.schema import shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -107,9 +108,9 @@ def request_of(command: str, settings: dict[str, Any], sources: Sources) -> Redr
     rerank, prior, best_of = (settings.get(name) for name in ("rerank", "prior", "prior_best_of"))
     for number in (rerank, best_of):
         if number is not None and (type(number) is not int or not 1 <= number <= MAX_CANDIDATES):
-            raise ValueError("no such number")
+            raise ValueError(f"settings has {shown(number)} candidates, not 1 to {MAX_CANDIDATES}")
     if prior not in (None, "none"):
-        raise ValueError("no such prior")
+        raise ValueError(f"settings.prior is {shown(prior)}, not none")
     init, strength = None, None
     if "init" in settings:
         table = _table(settings["init"])
@@ -123,7 +124,7 @@ def _vary(mode: str, table: dict[str, Any], sources: Sources) -> VaryRequest:
     texts = _list(table.get("texts"), 2) if mode == "text-diff" else ["", ""]
     at = _share(table.get("at"))
     if (at is None) != (mode == "like") or not all(isinstance(text, str) for text in texts):
-        raise ValueError("no such point")
+        raise ValueError("the settings of vary have no point, or no texts, that can be used")
     found = tuple(sources.picture(digest, mode) for digest in pictures)
     points = () if at is None else (at,)
     return VaryRequest(mode, found, (texts[0], texts[1]), points, _share(table.get("strength")))
@@ -133,11 +134,13 @@ def _inpaint(table: dict[str, Any], sources: Sources) -> InpaintRequest:
     feather, text, shape = table.get("feather"), table.get("text"), table.get("shape", "box")
     margins = _list(table.get("outpaint"), 4)
     if not all(type(side) is int and side >= 0 for side in margins):
-        raise ValueError("no such margins")
-    if not (feather is None or type(feather) is int) or not (text is None or isinstance(text, str)):
-        raise ValueError("no such mask")
+        raise ValueError(f"settings.inpaint.outpaint is {shown(margins)}, not four sides")
+    if not (feather is None or type(feather) is int):
+        raise ValueError(f"settings.inpaint.feather is {shown(feather)}, not a whole number")
+    if not (text is None or isinstance(text, str)):
+        raise ValueError(f"settings.inpaint.text is {shown(text)}, not a text")
     if shape not in ("box", "exact"):
-        raise ValueError("no such shape")
+        raise ValueError(f"settings.inpaint.shape is {shown(shape)}, not box or exact")
     around = (margins[0], margins[1], margins[2], margins[3])
     source = sources.picture(table.get("picture"), "inpaint")
     mask = None if table.get("mask") is None else sources.mask(table["mask"], source, around)
@@ -147,13 +150,13 @@ def _inpaint(table: dict[str, Any], sources: Sources) -> InpaintRequest:
 
 def _table(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError("no table")
+        raise ValueError(f"the settings have {shown(value)} in the place of a table")
     return value
 
 
 def _list(value: Any, length: int) -> list[Any]:
     if not isinstance(value, list) or len(value) != length:
-        raise ValueError("no such list")
+        raise ValueError(f"the settings have {shown(value)} in the place of a list of {length}")
     return value
 
 
@@ -162,5 +165,5 @@ def _share(value: Any) -> float | None:
     if value is None:
         return None
     if type(value) not in (int, float) or not 0 <= value <= 1:
-        raise ValueError("no such number")
+        raise ValueError(f"the settings have {shown(value)} in the place of a number from 0 to 1")
     return float(value)

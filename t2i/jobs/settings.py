@@ -184,7 +184,7 @@ def from_record(table: dict[str, Any], negative: str) -> dict[str, str]:
     say anything."""
     stages = table.get("stages")
     if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()):
-        raise ValueError("no stages")
+        raise ValueError("settings.stages is no table of tables")
     options = {"size": _size_text(table.get("size")), "negative": negative}
     for name, option in STAGE_OPTIONS.items():
         key = option.field

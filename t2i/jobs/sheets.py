@@ -69,7 +69,8 @@ def _write(
     left: list[str],
     top: list[str],
 ) -> None:
-    from t2i.media.images import read_metadata, save_image
+    from t2i.media.image_file import ImageFile
+    from t2i.media.images import save_image
 
     # named by the pictures on it: the same pictures make the same sheet
     keys = [request.key(job) for job in jobs]
@@ -79,7 +80,8 @@ def _write(
     for path in variants(first.with_name(f"{kind}-{key[:8]}.png")):
         try:
             if path.exists() and not request.overwrite:
-                if (read_metadata(path)["t2i"] or {}).get("key") == record.key:
+                file = ImageFile.read(path)
+                if (file.metadata()["t2i"] or {}).get("key") == record.key and file.is_intact():
                     break
                 continue
         except T2IError:

@@ -12,7 +12,7 @@ from t2i.batching import out_of_memory
 from t2i.engine import OnStep, Samples
 from t2i.errors import InputError, T2IError, UnavailableError, UsageError
 from t2i.jobs.engine import load_engine
-from t2i.jobs.inputs import MAX_PIXELS, SourceImage, read_source
+from t2i.jobs.inputs import MAX_PIXELS, SourceImage, read_edited
 from t2i.jobs.job import content_key
 from t2i.jobs.parsing import MAX_SCALE
 from t2i.jobs.reporter import Reporter, shorten
@@ -111,7 +111,7 @@ class UpscaleRequest:
     def source(self, job: UpscaleJob) -> SourceImage:
         """The picture of a job, read once."""
         if self._source is None or self._source[0] != job.index:
-            self._source = job.index, read_source(self.reporter, job.path, self.strict)
+            self._source = job.index, read_edited(self.reporter, job.path, self.strict)
         return self._source[1]
 
     def size(self, source: SourceImage) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from t2i import __version__
 from t2i.errors import InputError, UnavailableError
 from t2i.files import explain_os_error, read_bytes
+from t2i.media.parts import chunks
 
 if TYPE_CHECKING:
     from t2i.media.image_file import ImageFile
@@ -27,8 +28,14 @@ MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 #: C2PA's signing algorithm by elliptic curve
 CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
 
+UNTRUSTED = "signingCredential.untrusted"
+#: the result of checking credentials that the library cannot parse
+DAMAGED = {"activeManifest": {"success": [], "informational": [], "failure": [{"code": "general.error"}]}}
+#: what is said of credentials in lists, see `read_credentials`
+LISTS = ("actions", "source_types", "ingredients", "problems", "ingredient_problems")
+
 #: what C2PA calls it, the file, and its format
-Ingredient = tuple[dict[str, str], bytes, str]
+Ingredient = tuple[dict[str, Any], bytes, str]
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,7 @@ class Signer:
         return signed.getvalue()
 
     def _ingredients(self, without_credentials: bool = False) -> list[Ingredient]:
+        """without_credentials: of pictures written anew, which say that their credentials could not be taken along."""
         out: list[Ingredient] = []
         if self.parent is not None:
             table = {"relationship": "parentOf", "instance_id": "parent", "title": "the picture edited"}
@@ -116,7 +124,9 @@ class Signer:
         for i, given in enumerate(self.inputs):
             table = {"relationship": "inputTo", "instance_id": f"input{i}", "title": "a picture the model was shown"}
             out.append((table, *given))
-        return [(table, _pixels_of(data), "PNG") for table, data, _ in out] if without_credentials else out
+        if without_credentials:
+            return [({**table, "validation_results": DAMAGED}, _pixels_of(data), "PNG") for table, data, _ in out]
+        return out
 
     def _manifest(self, record: Record | None) -> dict[str, Any]:
         from t2i.media.record import GENERATED, SOURCE_TYPES
@@ -148,14 +158,15 @@ def read_credentials(file: ImageFile, trust: Path | None = None) -> dict[str, An
     """The Content Credentials of a picture and whether they hold; None if it has none.
 
     Keys: state (Trusted, Valid, Invalid, or "not checked" without the extra), signer, generator, actions, source_types
-    (short names, those of the actions), ingredients (their relationships), problems. trust: PEM file of trusted roots.
+    (short names, those of the actions, or where they have none of what was edited), ingredients (their relationships),
+    problems, ingredient_problems (why credentials of ingredients were broken). trust: PEM file of trusted roots.
     Raises InputError if that cannot be used, UnavailableError if there is none of the library to use it.
     """
     context = None if trust is None else _context(trust)
     if not _is_signed(file):
         return None
     said: dict[str, Any] = {"signer": None, "generator": None}
-    said |= {name: [] for name in ("actions", "source_types", "ingredients", "problems")}
+    said |= {name: [] for name in LISTS}
     try:
         c2pa = library()
     except UnavailableError:
@@ -166,25 +177,50 @@ def read_credentials(file: ImageFile, trust: Path | None = None) -> dict[str, An
             table, state = json.loads(reader.json()), reader.get_validation_state()
     except (c2pa.C2paError, ValueError) as error:
         return {"state": "Invalid", **said, "problems": [" ".join(str(error).split())[:300]]}
-    active = table.get("manifests", {}).get(table.get("active_manifest"), {})
+    manifests = table.get("manifests", {})
+    active = manifests.get(table.get("active_manifest"), {})
     signature, generators = active.get("signature_info", {}), active.get("claim_generator_info") or [{}]
     names = [signature.get("common_name"), signature.get("issuer")]
-    lists = [
-        assertion["data"].get("actions", [])
-        for assertion in active.get("assertions", [])
-        if str(assertion.get("label")).startswith("c2pa.actions") and isinstance(assertion.get("data"), dict)
-    ]
-    actions = [action for part in lists if isinstance(part, list) for action in part if isinstance(action, dict)]
-    types = [str(action["digitalSourceType"]).rsplit("/", 1)[-1] for action in actions if "digitalSourceType" in action]
     return {
         "state": state or "Invalid",
         "signer": ", ".join(name for name in names if name) or None,
         "generator": f"{generators[0].get('name', '')} {generators[0].get('version', '')}".strip() or None,
-        "actions": [str(action.get("action")) for action in actions],
-        "source_types": types,
+        "actions": [str(action.get("action")) for action in _actions(active)],
+        "source_types": _source_types(manifests, active),
         "ingredients": [used.get("relationship") for used in active.get("ingredients", [])],
+        "ingredient_problems": _ingredient_problems(active),
         "problems": [status.get("code") for status in table.get("validation_status", [])],
     }
+
+
+def _actions(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    lists = [
+        assertion["data"].get("actions", [])
+        for assertion in manifest.get("assertions", [])
+        if str(assertion.get("label")).startswith("c2pa.actions") and isinstance(assertion.get("data"), dict)
+    ]
+    return [action for part in lists if isinstance(part, list) for action in part if isinstance(action, dict)]
+
+
+def _source_types(manifests: dict[str, Any], manifest: dict[str, Any]) -> list[str]:
+    """The source types of a manifest's actions. A program that only converts a picture signs without one: then those of
+    its parent, and so on."""
+    for _ in manifests:
+        types = [str(action["digitalSourceType"]) for action in _actions(manifest) if "digitalSourceType" in action]
+        if types:
+            return [name.rsplit("/", 1)[-1] for name in types]
+        parents = [used for used in manifest.get("ingredients", []) if used.get("relationship") == "parentOf"]
+        manifest = manifests.get(parents[0].get("active_manifest"), {}) if parents else {}
+    return []
+
+
+def _ingredient_problems(manifest: dict[str, Any]) -> list[str]:
+    """What was wrong with the credentials of a manifest's ingredients when it was signed, besides unknown signers."""
+    codes: list[str] = []
+    for used in manifest.get("ingredients", []):
+        results = (used.get("validation_results") or {}).get("activeManifest") or {}
+        codes += [str(status.get("code")) for status in results.get("failure") or used.get("validation_status") or []]
+    return [code for code in dict.fromkeys(codes) if code != UNTRUSTED]
 
 
 def _context(trust: Path | None) -> Any:
@@ -206,9 +242,10 @@ def _context(trust: Path | None) -> Any:
 
 def _is_signed(file: ImageFile) -> bool:
     """Whether there are credentials: a PNG chunk caBX, a WebP chunk C2PA, or JPEG segments APP11 with a JUMBF box."""
+    parts = chunks(file.data, file.format)
     if file.format == "JPEG":
-        return any(name == b"\xeb" and b"jumb" in data and b"c2pa" in data for name, data in file.chunks())
-    return any(name == (b"caBX" if file.format == "PNG" else b"C2PA") for name, _ in file.chunks())
+        return any(name == b"\xeb" and b"jumb" in data and b"c2pa" in data for name, data in parts)
+    return any(name == (b"caBX" if file.format == "PNG" else b"C2PA") for name, _ in parts)
 
 
 def _pixels_of(data: bytes) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from PIL import Image, ImageOps
 from t2i.errors import InputError
 from t2i.files import explain_os_error, read_bytes
 from t2i.media.metadata import read_tags
+from t2i.media.parts import format_of
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 """Format by file ending."""
@@ -51,11 +51,22 @@ class ImageFile:
     @classmethod
     def read(cls, path: Path | str) -> ImageFile:
         """Read a file. Raises InputError (code ``image``): not there, too large, not a PNG, JPEG or WebP picture."""
+        return cls.of(read_file(path), str(path))
+
+    @classmethod
+    def read_damaged(cls, path: Path | str) -> tuple[ImageFile, InputError | None]:
+        """A file with the first bytes of a picture, and why it cannot be read further, if so; its size is then (0, 0).
+
+        Raises InputError (code ``image``): not there, too large a file, or nothing like a PNG, JPEG or WebP picture.
+        """
+        data = read_file(path)
         try:
-            data = read_bytes(path)
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {explain_os_error(error)}.", code="image") from error
-        return cls.of(data, str(path))
+            return cls.of(data, str(path)), None
+        except InputError as error:
+            kind = format_of(data)
+            if kind is None:
+                raise
+            return cls(str(path), data, kind, (0, 0)), error
 
     @classmethod
     def of(cls, data: bytes, name: str) -> ImageFile:
@@ -90,16 +101,10 @@ class ImageFile:
     def metadata(self) -> dict[str, Any]:
         """What the file says about itself: format, width, height and the keys of :func:`t2i.media.metadata.read_tags`.
 
-        No pixel is decoded. Raises InputError (code ``image``).
+        No pixel is decoded, and damage is not looked for.
         """
-        image = _open(self.data, self.name)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                head = {"format": image.format, "width": image.width, "height": image.height}
-                return {**head, **read_tags(image)}
-        except Exception as error:
-            raise _unreadable(self.name, "its metadata is damaged") from error
+        width, height = self.size
+        return {"format": self.format, "width": width, "height": height, **read_tags(self.data, self.format)}
 
     def is_intact(self) -> bool:
         """False if the checksums of a PNG are wrong. Nothing is decoded."""
@@ -111,29 +116,18 @@ class ImageFile:
             return False
         return True
 
-    def chunks(self) -> Iterator[tuple[bytes, bytes]]:
-        """(name, contents) of the parts of the file: chunks of a PNG or WebP; of a JPEG the segments before its pixels,
-        named by their marker. The last one may be cut short."""
-        data, at = self.data, {"PNG": 8, "WEBP": 12, "JPEG": 2}[self.format]
-        while at + 8 <= len(data):
-            if self.format == "JPEG":
-                name, head, length = data[at + 1 : at + 2], 4, int.from_bytes(data[at + 2 : at + 4]) - 2
-                if data[at] != 0xFF or name == b"\xda" or length < 0:  # the pixels begin
-                    return
-                tail = 0
-            elif self.format == "PNG":
-                name, head, length = data[at + 4 : at + 8], 8, int.from_bytes(data[at : at + 4])
-                tail = 4
-            else:
-                name, head, length = data[at : at + 4], 8, int.from_bytes(data[at + 4 : at + 8], "little")
-                tail = length % 2
-            yield name, data[at + head : at + head + length]
-            at += head + length + tail
-
     def _check_sums(self) -> None:
         if self.format == "PNG":
             with Image.open(io.BytesIO(self.data), formats=["PNG"]) as image:
                 image.verify()
+
+
+def read_file(path: Path | str) -> bytes:
+    """The bytes of a file. Raises InputError (code ``image``)."""
+    try:
+        return read_bytes(path)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {explain_os_error(error)}.", code="image") from error
 
 
 def pixel_digest(image: Image.Image, alpha: Image.Image | None = None) -> str:
@@ -153,7 +147,7 @@ def _open(data: bytes, name: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise _too_many_pixels(name) from error
     except Image.UnidentifiedImageError as error:
-        if data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")) or (data[:4], data[8:12]) == (b"RIFF", b"WEBP"):
+        if format_of(data) is not None:
             raise _unreadable(name, "it is damaged or cut short") from error
         hint = "Convert it to one of these."
         raise InputError(f"{name} is not a PNG, JPEG or WebP picture.", hint, "image") from error

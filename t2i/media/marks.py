@@ -13,7 +13,8 @@ from typing import Any, Literal
 from t2i.errors import InputError
 from t2i.media.c2pa import read_credentials
 from t2i.media.image_file import ImageFile, LoadedImage, pixel_digest
-from t2i.media.record import KNOWN_TYPES, SYNTHETIC_TYPES
+from t2i.media.parts import chunks
+from t2i.media.record import KNOWN_TYPES, SYNTHETIC_TYPES, record_fault
 
 State = Literal["valid", "broken", "unchecked", "absent"]
 #: mark -> what it is called
@@ -33,9 +34,9 @@ class FoundMark:
 class Examined:
     """What a picture file says about itself, and whether it holds.
 
-    facts: as `ImageFile.metadata`, and c2pa: as `read_credentials`. marks: by the names of `NAMES`. synthetic: whether
-    marks that hold say that a model made all or a part of it; None where they do not tell. fault: why the pixels cannot
-    be read.
+    facts: as `ImageFile.metadata`, and c2pa: as `read_credentials`; width and height are None where the head is
+    damaged. marks: by the names of `NAMES`. synthetic: whether marks that hold say that a model made all or a part of
+    it; None where they do not tell. fault: why the pixels cannot be read.
     """
 
     facts: dict[str, Any]
@@ -50,29 +51,43 @@ class Examined:
 
 
 def examine(path: Path, trust: Path | None = None) -> Examined:
-    """Look for marks. trust: PEM file of the roots whose signers are trusted.
+    """Look for marks, in a damaged picture too. trust: PEM file of the roots whose signers are trusted.
 
-    Raises InputError: no picture, or metadata that nothing can be read of, or a file of roots that holds none;
-    UnavailableError for ``trust`` without the library.
+    Raises InputError: no picture, or a file of roots that holds none; UnavailableError for ``trust`` without the
+    library.
     """
-    file = ImageFile.read(path)
+    file, fault = ImageFile.read_damaged(path)
     facts = {**file.metadata(), "c2pa": read_credentials(file, trust)}
-    picture, fault = None, None
-    try:
-        picture = file.decode()
-    except InputError as error:
-        fault = error
-    marks = {"record": _record(facts, picture), "source_type": _source_type(facts), "c2pa": _credentials(facts["c2pa"])}
+    picture = None
+    if fault is not None:
+        facts |= {"width": None, "height": None}
+    else:
+        try:
+            picture = file.decode()
+        except InputError as error:
+            fault = error
+    moves = any(name == b"acTL" for name, _ in chunks(file.data, file.format))
+    marks = {
+        "record": _record(facts, picture, moves),
+        "source_type": _source_type(facts),
+        "c2pa": _credentials(facts["c2pa"]),
+    }
     return Examined(facts, marks, _synthetic(facts, marks), fault)
 
 
-def _record(facts: dict[str, Any], picture: LoadedImage | None) -> FoundMark:
+def _record(facts: dict[str, Any], picture: LoadedImage | None, moves: bool) -> FoundMark:
+    """moves: whether it is an animated PNG, which t2i never writes: a digest is that of the first image alone."""
     if facts["damaged"]:
         return FoundMark("broken", "it cannot be read")
     if facts["t2i"] is None:
         tools = (facts["ai_system"], (facts["generator"] or {}).get("tool"))
         by_us = any(str(tool).startswith("t2i") for tool in tools)
         return FoundMark("absent", "though the rest says that t2i made it" if by_us else "")
+    fault = record_fault(facts["t2i"])
+    if fault is not None:
+        return FoundMark("broken", fault)
+    if moves:
+        return FoundMark("broken", "images were added: it is an animation, and the record is of one picture")
     if facts["pixels"] is None:
         return FoundMark("valid", "it can be read; whether the pixels are its own cannot be told")
     if picture is None:
@@ -84,6 +99,8 @@ def _record(facts: dict[str, Any], picture: LoadedImage | None) -> FoundMark:
 
 def _source_type(facts: dict[str, Any]) -> FoundMark:
     term = facts["digital_source_type"]
+    if facts["xmp_damaged"]:
+        return FoundMark("broken", "the XMP cannot be read")
     if term is None:
         return FoundMark("absent", "" if facts["t2i"] is None else "though t2i writes one with each record")
     if term not in KNOWN_TYPES:
@@ -106,6 +123,8 @@ def _credentials(claim: dict[str, Any] | None) -> FoundMark:
     said += [f"signed by {claim['signer']}"] if claim["signer"] else []
     lists = (claim["actions"], claim["ingredients"], claim["problems"])
     said += [", ".join(map(str, words)) for words in lists if words]
+    broken = claim["ingredient_problems"]
+    said += [f"credentials of what it was made from were broken: {', '.join(map(str, broken))}"] if broken else []
     return FoundMark("valid" if claim["state"] in ("Trusted", "Valid") else "broken", "; ".join(said))
 
 

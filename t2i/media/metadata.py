@@ -11,20 +11,17 @@ from __future__ import annotations
 
 import html
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 from t2i import __version__
 from t2i.media.other_tools import read_comfy, read_parameters
+from t2i.media.parts import XMP_KEY, read_written
 from t2i.media.record import Record, parse_record
+from t2i.media.xmp import IPTC, MEDIA_MANAGEMENT, OURS, REFERENCE, Packet
 
 if TYPE_CHECKING:
-    from PIL import Image
+    pass
 
-IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
-OURS = "urn:t2i:record:1"
-MEDIA_MANAGEMENT = "http://ns.adobe.com/xap/1.0/mm/"
-REFERENCE = "http://ns.adobe.com/xap/1.0/sType/ResourceRef#"
 USER_COMMENT, EXIF_IFD = 0x9286, 0x8769
 MAKE, MODEL, DESCRIPTION = 0x010F, 0x0110, 0x010E  # where ComfyUI's WebP files keep their graph
 UNICODE = b"UNICODE\0"
@@ -58,7 +55,7 @@ def metadata_for(kind: str, record: Record | None, pixels: str | None = None) ->
         info.add_itxt("t2i", json.dumps(record.table(), ensure_ascii=False))
         if pixels is not None:
             info.add_text("t2i:pixels", pixels)
-        info.add_itxt("XML:com.adobe.xmp", _xmp(record, with_record=False))
+        info.add_itxt(XMP_KEY, _xmp(record, with_record=False))
         return {"pnginfo": info}
     from PIL import Image
 
@@ -71,41 +68,54 @@ def metadata_for(kind: str, record: Record | None, pixels: str | None = None) ->
     return {**quality, "xmp": xmp.encode(), "exif": exif.tobytes()}
 
 
-def read_tags(image: Image.Image) -> dict[str, Any]:
-    """What an opened picture says about itself; None for what is not there.
+def read_tags(data: bytes, kind: str) -> dict[str, Any]:
+    """What a file of format ``kind`` says about itself; None for what is not there.
+
+    No pixel is decoded, and no checksum looked at: a damaged file says what is left.
 
     Keys: t2i (our record), parameters (the text that other tools read), generator (the settings of another tool, see
     `other_tools`), digital_source_type (short name), ai_system, instance_id (of XMP), pixels (the digest that they had
-    when they were saved), damaged (whether there is a record of ours that cannot be read).
+    when they were saved), damaged (whether there is a record of ours that cannot be read), xmp_damaged (whether there
+    is XMP that cannot be read).
     """
-    text = getattr(image, "text", {}) if image.format == "PNG" else {}
-    xmp = text.get("XML:com.adobe.xmp") or image.info.get("xmp") or ""
-    if isinstance(xmp, bytes):
-        xmp = xmp.decode("utf-8", "replace")
-    record = text.get("t2i") or _tag(xmp, "t2i:record")
+    written = read_written(data, kind, ("t2i", "t2i:pixels", "parameters", "prompt"))
+    text, xmp = written.texts, Packet(written.xmp)
+    record = text.get("t2i") or xmp.get(OURS, "record")
     ours = parse_record(record)
     parameters, graph = text.get("parameters"), text.get("prompt")
     if parameters is None and graph is None:
-        exif = image.getexif()
-        parameters = _comment(exif.get_ifd(EXIF_IFD).get(USER_COMMENT))
-        for tag in (MAKE, MODEL, DESCRIPTION):
-            name, _, value = str(exif.get(tag) or "").partition(":")
-            graph = value if name.lower() == "prompt" else graph
+        parameters, graph = _read_exif(written.exif)
     generator = None
     if ours is None:
-        generator = read_comfy(str(graph)) if graph else None
-        generator = generator or (read_parameters(str(parameters)) if parameters else None)
-    source = _tag(xmp, "Iptc4xmpExt:DigitalSourceType")
+        generator = read_comfy(graph) if graph else None
+        generator = generator or (read_parameters(parameters) if parameters else None)
+    source = xmp.get(IPTC, "DigitalSourceType")
     return {
         "t2i": ours,
-        "parameters": None if parameters is None else str(parameters),
+        "parameters": parameters,
         "generator": generator,
         "digital_source_type": source.rsplit("/", 1)[-1] if source else None,
-        "ai_system": _tag(xmp, "Iptc4xmpExt:AISystemUsed"),
-        "instance_id": _tag(xmp, "xmpMM:InstanceID"),
+        "ai_system": xmp.get(IPTC, "AISystemUsed"),
+        "instance_id": xmp.get(MEDIA_MANAGEMENT, "InstanceID"),
         "pixels": text.get("t2i:pixels"),
         "damaged": bool(record) and ours is None,
+        "xmp_damaged": not xmp.readable,
     }
+
+
+def _read_exif(data: bytes) -> tuple[str | None, str | None]:
+    """(the text of UserComment, ComfyUI's graph) of EXIF; None for what is not there or cannot be read."""
+    from PIL import Image
+
+    exif = Image.Exif()
+    try:
+        exif.load(data)
+        comment = _comment(exif.get_ifd(EXIF_IFD).get(USER_COMMENT))
+        pairs = [str(exif.get(tag) or "").partition(":") for tag in (MAKE, MODEL, DESCRIPTION)]
+    except Exception:  # a parser that is fed garbage raises nearly anything
+        return None, None
+    graphs = [value for name, _, value in pairs if name.lower() == "prompt"]
+    return comment, graphs[-1] if graphs else None
 
 
 def _comment(value: Any) -> str | None:
@@ -154,9 +164,3 @@ def _xmp(record: Record, with_record: bool) -> str:
 def _element(text: str) -> str:
     """Text for an XML element, without characters that XML does not allow."""
     return html.escape("".join(c for c in text if c.isprintable()))
-
-
-def _tag(xmp: str, name: str) -> str | None:
-    """The value of an XMP property, written as an element or as an attribute."""
-    found = re.search(rf"<{name}>([^<]*)</{name}>", xmp) or re.search(rf'{name}="([^"]*)"', xmp)
-    return html.unescape(found.group(1)) if found else None

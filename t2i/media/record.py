@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from t2i import __version__
 from t2i.jsonl import strict_json
+from t2i.prompts import MAX_SEED
+from t2i.schema import Between, build
 
 if TYPE_CHECKING:
     from t2i.media.c2pa import Signer
@@ -19,6 +21,7 @@ SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 SCHEMA = 1  # version of the record
 OURS = "urn:t2i:picture:"  # before the key, the name of a picture in XMP
 MAX_ID = 200  # characters of another tool's name for a picture
+MAX_SIDE = 64_000_000  # pixels of a picture, which may be one pixel high
 MAX_RECORD = 1 << 20  # characters; ours have a few thousand
 
 
@@ -143,27 +146,41 @@ def versions() -> dict[str, str]:
     return {"t2i": __version__, "python": platform.python_version(), "torch": torch}
 
 
+def source_type_of(tags: dict[str, Any]) -> str | None:
+    """The source type of a picture with ``tags`` (of :func:`read_tags`, and c2pa: of :func:`read_credentials`).
+
+    That of XMP, of the record, of the Content Credentials: the first by which a model made it, else the first.
+    """
+    said = [tags.get("digital_source_type"), (tags.get("t2i") or {}).get("source_type")]
+    said += (tags.get("c2pa") or {}).get("source_types", [])
+    known = [term for term in said if isinstance(term, str) and term in KNOWN_TYPES]
+    return next((term for term in known if term in SYNTHETIC_TYPES), known[0] if known else None)
+
+
 def edited_source_type(tags: dict[str, Any], command: str) -> str:
-    """The source type of a picture that ``command`` makes from one with ``tags`` (of :func:`read_tags`).
+    """The source type of a picture that ``command`` makes from one with ``tags``, see :func:`source_type_of`.
 
     Inpainting makes a composite, unless a model made all of the source. Upscaling keeps the source's type; without one,
     the picture is "algorithmically enhanced".
     """
-    before = tags.get("digital_source_type")
+    before = source_type_of(tags)
     if command == "inpaint":
         return before if before == GENERATED else "compositeWithTrainedAlgorithmicMedia"
-    return before if before in KNOWN_TYPES else "algorithmicallyEnhanced"
+    return before or "algorithmicallyEnhanced"
 
 
 def carried(tags: dict[str, Any]) -> dict[str, Any] | None:
     """The part of a source's ``tags`` that the new picture keeps, for :attr:`Record.source`; None for nothing.
 
-    The source's own source is left out, so that the metadata of a picture that is edited often does not grow.
+    The source's own source is left out, so that the metadata of a picture that is edited often does not grow. Of its
+    Content Credentials it is told whether they held, and who signed.
     """
+    claim = tags.get("c2pa") or {}
+    signed = {"c2pa": {"state": claim["state"], "signer": claim["signer"]}} if claim else {}
     if tags.get("t2i"):
-        return {"t2i": {key: value for key, value in tags["t2i"].items() if key != "source"}}
-    names = ("parameters", "generator", "digital_source_type", "ai_system", "instance_id")
-    kept = {key: tags.get(key) for key in names}
+        return {"t2i": {key: value for key, value in tags["t2i"].items() if key != "source"}, **signed}
+    names = ("parameters", "generator", "ai_system", "instance_id")
+    kept = {key: tags.get(key) for key in names} | {"digital_source_type": source_type_of(tags), **signed}
     return {key: value for key, value in kept.items() if value} or None
 
 
@@ -174,6 +191,38 @@ def _without_prompts(table: dict[str, Any]) -> dict[str, Any]:
         for key, value in table.items()
         if key not in prompts
     }
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The keys of a record with their types, see :meth:`Record.table`."""
+
+    schema: int
+    command: str
+    key: str
+    seed: Annotated[int, Between(0, MAX_SEED)]
+    model: str
+    weights: str
+    size: tuple[Annotated[int, Between(1, MAX_SIDE)], Annotated[int, Between(1, MAX_SIDE)]]
+    settings: dict[str, Any]
+    tool: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    prompt: str = ""
+    negative: str = ""
+    cut: str | None = None
+    source_type: str = GENERATED
+    source: dict[str, Any] | None = None
+
+
+def record_fault(table: dict[str, Any]) -> str | None:
+    """What is wrong with a record of :func:`parse_record`: a key that is missing, or has a value of another type; None
+    if it is as t2i writes them."""
+    try:
+        build(_Table, table)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def parse_record(text: str | None) -> dict[str, Any] | None:

@@ -54,6 +54,9 @@ TOY = ("--model", "toy")
 CASES: dict[str, tuple[int, tuple[str | bytes, ...], str]] = {
     "no prompt": (2, ("sample",), "there is no prompt"),
     "empty prompt": (2, ("sample", ""), "the prompt is empty"),
+    "no picture": (2, ("info", ""), "IMAGE is empty"),
+    "no folder": (2, ("upscale", "a.png", "", "--to", "64"), "PICTURE is empty"),
+    "no output": (2, ("sample", "a", "-o", ""), "--output is empty"),
     "blank prompt": (2, ("sample", " \t\n"), "the prompt is empty"),
     "prompt and file": (2, ("sample", "a", "-f", "x"), "a prompt and a prompt file"),
     "two prompts": (2, ("sample", "a", "cat"), "Put the prompt in quotes"),

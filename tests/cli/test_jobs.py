@@ -395,11 +395,13 @@ def test_a_picture_that_was_changed_is_not_identical(draw: Draw) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"command": "inpaint"}, "does not say how it was made"),
-        ({"seed": -1}, "does not say how it was made"),
-        ({"seed": "7"}, "does not say how it was made"),
-        ({"settings": {}}, "does not say how it was made"),
-        ({"settings": {"dtype": "float32", "size": 16, "stages": {"other": 3}}}, "does not say how it was made"),
+        ({"command": "inpaint"}, "a damaged record: the settings have None in the place of a table"),
+        ({"command": "upscale"}, "was made by t2i upscale, which is not replayed"),
+        ({"seed": -1}, "a damaged record: seed is -1, not from 0"),
+        ({"seed": "7"}, "a damaged record: seed is '7', not a whole number"),
+        ({"settings": {}}, "a damaged record: settings.stages is no table of tables"),
+        ({"settings": {"stages": {}, "dtype": ["a"]}}, "a damaged record: settings.dtype is ['a'], not one of float32"),
+        ({"settings": {"dtype": "float32", "size": 16, "stages": {"other": 3}}}, "is no table of tables"),
         ({"settings": {"dtype": "float32", "size": 17, "stages": {}}}, "the model cannot do what"),
         ({"model": "../../etc"}, "names no model"),
         ({"private": True}, "keeps its prompt to itself"),

@@ -67,6 +67,14 @@ def test_one_failure_does_not_stop_the_rest(place: Path, capsys: pytest.CaptureF
     assert fault["code"] == "image" and "photos/b.png" in fault["message"]
 
 
+def test_an_empty_folder_among_many_is_its_own_failure(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("nothing").mkdir()
+    out, err = upscale(capsys, "nothing", "photos/a.png", "x*.png", "--scale", "2", code=3)
+    assert out == ["out/a.png"]
+    assert "the folder nothing holds no PNG" in err and "no file is called like x*.png" in err
+    assert "2 of 3 pictures failed; the first is nothing." in err
+
+
 def test_a_bare_number_of_steps_is_the_upsamplers(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (path,), _ = upscale(capsys, "photos/a.png", "--scale", "2", "--steps", "1")
     stages = read_metadata(path)["t2i"]["settings"]["stages"]

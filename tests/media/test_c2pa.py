@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import zlib
@@ -23,6 +24,7 @@ from t2i.cli.app import run  # noqa: E402
 from t2i.errors import InputError  # noqa: E402
 from t2i.media.c2pa import Signer, read_credentials  # noqa: E402
 from t2i.media.image_file import ImageFile  # noqa: E402
+from t2i.media.marks import examine  # noqa: E402
 
 RECORD = Record(
     key="0" * 32, command="sample", prompt="a cat", seed=7, model="small", weights="ab" * 32, size=(64, 64)
@@ -124,6 +126,82 @@ def test_a_source_with_damaged_credentials_is_named_without_them(signer: Signer,
             claim = read_credentials(ImageFile.read(path))
             assert claim is not None and claim["state"] == "Valid"
             assert len(claim["ingredients"]) == 1
+            assert claim["ingredient_problems"] == ["general.error"]
+
+
+def bare_but_signed(path: Path, signer: Signer, kind: str, record: Record = RECORD) -> bytes:
+    """A picture whose only mark is its credentials, as many programs write it; -> its bytes."""
+    save_image(picture().resize((32, 32)), path)
+    path.write_bytes(signer.sign(path.read_bytes(), kind, record))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("command", [["upscale", "--to", "40"], ["inpaint", "--box", "4,4,20,20", "a cat"]])
+def test_a_mark_that_is_in_credentials_alone_is_kept_in_xmp(
+    command: list[str],
+    signer: Signer,
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The new picture is not signed, so its XMP has to say what the credentials of its source said."""
+    monkeypatch.chdir(tmp_path)
+    name, *options = command
+    common = ["--seed", "1", "--model", str(tiny), "--device", "cpu", "-o", "out", "--overwrite"]
+    data = bare_but_signed(Path("a.jpg"), signer, "JPEG")
+    assert read_metadata("a.jpg")["digital_source_type"] is None
+    assert run([name, "a.jpg", *options, *common]) == 0
+    out, err = capsys.readouterr()
+    facts = read_metadata(out.strip())
+    assert facts["digital_source_type"] == "trainedAlgorithmicMedia"
+    assert facts["t2i"]["source"]["c2pa"] == {"state": "Valid", "signer": "signer, t2i tests"}
+    assert "Content Credentials" not in err
+    # broken ones: the mark stays, and both the run and the record say that they were broken
+    Path("a.jpg").write_bytes(data[:-40] + bytes([data[-40] ^ 1]) + data[-39:])
+    assert run([name, "a.jpg", *options, *common]) == 0
+    out, err = capsys.readouterr()
+    facts = read_metadata(out.strip())
+    assert facts["digital_source_type"] == "trainedAlgorithmicMedia"
+    assert facts["t2i"]["source"]["c2pa"]["state"] == "Invalid"
+    assert "the Content Credentials of a.jpg are broken" in err
+    with monkeypatch.context() as m:
+        m.setitem(sys.modules, "c2pa", None)
+        assert run([name, "a.jpg", *options, *common]) == 0
+    assert "a.jpg has Content Credentials; what they say is lost" in capsys.readouterr().err
+
+
+def test_what_a_signed_picture_says_of_a_source_that_was_tampered_with(
+    signer: Signer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = bare_but_signed(tmp_path / "a.jpg", signer, "JPEG")
+    data = data[:-40] + bytes([data[-40] ^ 1]) + data[-39:]
+    save_image(picture(), tmp_path / "x.png", replace(RECORD, signer=signer.with_parent(data, "JPEG")))
+    claim = read_credentials(ImageFile.read(tmp_path / "x.png"))
+    assert claim is not None
+    assert (claim["state"], claim["ingredient_problems"]) == ("Valid", ["assertion.dataHash.mismatch"])
+    assert run(["info", str(tmp_path / "x.png")]) == 0
+    assert "credentials of what it was made from were broken: assertion.dataHash" in capsys.readouterr().out
+
+
+def test_a_picture_that_was_only_converted_says_what_its_parent_said(signer: Signer, tmp_path: Path) -> None:
+    """Programs that convert a picture sign it without a source type of their own."""
+    parent, path = bare_but_signed(tmp_path / "a.jpg", signer, "JPEG"), tmp_path / "x.png"
+    save_image(picture(), path)
+    opened = {"action": "c2pa.opened", "parameters": {"ingredientIds": ["parent"]}}
+    actions = {"label": "c2pa.actions.v2", "data": {"actions": [opened, {"action": "c2pa.converted"}]}}
+    manifest = {"claim_generator_info": [{"name": "converter"}], "assertions": [actions]}
+    info = c2pa.C2paSignerInfo(signer.algorithm, signer.certificates, signer.key, None)
+    signed = io.BytesIO()
+    with c2pa.Signer.from_info(info) as its_signer, c2pa.Builder(manifest) as builder:
+        table = {"relationship": "parentOf", "instance_id": "parent"}
+        builder.add_ingredient(json.dumps(table), "image/jpeg", io.BytesIO(parent))
+        builder.sign(its_signer, "image/png", io.BytesIO(path.read_bytes()), signed)
+    path.write_bytes(signed.getvalue())
+    found = examine(path)
+    assert found.facts["c2pa"]["actions"] == ["c2pa.opened", "c2pa.converted"]
+    assert found.facts["c2pa"]["source_types"] == ["trainedAlgorithmicMedia"]
+    assert found.synthetic is True
 
 
 def test_keys_that_cannot_sign(certs: Path, tmp_path: Path) -> None:

@@ -92,6 +92,97 @@ def test_pictures_of_others(tmp_path: Path, term: str, state: str, synthetic: bo
     assert examine(tmp_path / "x.jpg").synthetic is synthetic
 
 
+RDF = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<r:Description r:about="" xmlns:i="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
+    ' xmlns:p="http://ns.adobe.com/xap/1.0/mm/">{}</r:Description></r:RDF></x:xmpmeta>'
+)
+TERM = TERMS + "trainedAlgorithmicMedia"
+
+
+@pytest.mark.parametrize(
+    ("inside", "found"),
+    [
+        (f"<i:DigitalSourceType>\n {TERM}\n</i:DigitalSourceType>", True),
+        (f'<i:DigitalSourceType r:resource="{TERM}"/>', True),
+        (f'<DigitalSourceType xmlns="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">{TERM}</DigitalSourceType>', True),
+        (f"<i:DigitalSourceType><r:Bag><r:li>{TERM}</r:li></r:Bag></i:DigitalSourceType>", True),
+        (f'<i:DigitalSourceType r:parseType="Resource"><r:value>{TERM}</r:value></i:DigitalSourceType>', True),
+        (f'<i:DigitalSourceType><r:Description r:value="{TERM}"/></i:DigitalSourceType>', True),
+        (f"<j:DigitalSourceType xmlns:j='urn:other'>{TERM}</j:DigitalSourceType>", False),
+        (f"<!-- <i:DigitalSourceType>{TERM}</i:DigitalSourceType> -->", False),
+        # the XMP of a picture that this one was made of
+        (f'<p:Pantry><r:Bag><r:li i:DigitalSourceType="{TERM}"/></r:Bag></p:Pantry>', False),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_xmp_is_read_by_namespace_in_any_form(tmp_path: Path, suffix: str, inside: str, found: bool) -> None:
+    path, xmp = tmp_path / f"x.{suffix}", RDF.format(inside)
+    info = PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", xmp)
+    picture().save(path, **({"pnginfo": info} if suffix == "png" else {"xmp": xmp.encode()}))
+    assert states(path)[1] == ("valid" if found else "absent")
+
+
+BOMB = '<!DOCTYPE x [<!ENTITY a "' + "a" * 9999 + '"><!ENTITY b "' + "&a;" * 9999 + '">]>'
+
+
+@pytest.mark.parametrize("xmp", ["<x", BOMB + RDF.format("&b;"), "<?xml version='1.0' encoding='nonsense'?><x/>"])
+def test_xmp_that_cannot_be_read_is_broken(tmp_path: Path, xmp: str) -> None:
+    picture().save(tmp_path / "x.webp", xmp=xmp.encode())
+    assert states(tmp_path / "x.webp") == ("absent", "broken", "absent")
+
+
+def test_images_that_were_added_are_not_covered(tmp_path: Path) -> None:
+    path, info = tmp_path / "x.png", PngInfo()
+    save_image(picture(), path, RECORD)
+    with Image.open(path) as before:
+        for name, text in before.text.items():  # type: ignore[attr-defined]
+            info.add_itxt(name, text)
+    picture().save(path, pnginfo=info, save_all=True, append_images=[picture().rotate(90)])
+    found = examine(path)
+    assert found.marks["record"].state == "broken"
+    assert "images were added" in found.marks["record"].says
+
+
+HEADS = {"png": b"IHDR....", "jpg": b"\xff\xc0....", "webp": b"VP8 ...."}  # then comes how large it is
+
+
+@pytest.mark.parametrize(("suffix", "damage"), [("png", "cut"), ("jpg", "cut"), *((s, "head") for s in HEADS)])
+def test_a_damaged_picture_says_what_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str, damage: str
+) -> None:
+    path = tmp_path / f"x.{suffix}"
+    save_image(picture(), path, RECORD)
+    data = path.read_bytes()
+    at = data.index(HEADS[suffix][:-4]) + len(HEADS[suffix])
+    path.write_bytes(data[:-40] if damage == "cut" else data[:at] + b"\xff" * 8 + data[at + 8 :])
+    code = run(["info", str(path), "--json"])
+    (line, envelope) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (code, envelope["error"]["code"]) == (3, "image")
+    assert line["t2i"]["prompt"] == "a cat"
+    assert line["marks"]["source_type"]["state"] == "valid" and line["synthetic"] is True
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"seed": "7"}, "seed is '7', not a whole number"),
+        ({"size": [40]}, "size is [40], not such a list"),
+        ({"settings": None}, "settings is None, not a table"),
+        ({"files": {"base": 3}}, "files.base is 3, not a text"),
+        ({"seed": -1}, "seed is -1, not from 0"),
+        ({"prompt": 7}, "prompt is 7, not a text"),
+    ],
+)
+def test_a_record_of_other_types_is_broken(tmp_path: Path, change: dict[str, Any], says: str) -> None:
+    info = PngInfo()
+    info.add_itxt("t2i", json.dumps({**RECORD.table(), **change}))
+    picture().save(tmp_path / "x.png", pnginfo=info)
+    mark = examine(tmp_path / "x.png").marks["record"]
+    assert mark.state == "broken" and says in mark.says
+
+
 def test_marks_that_contradict_one_another(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     info = PngInfo()
