@@ -21,8 +21,10 @@ from t2i.jobs.upscale import enlarged_size
 from t2i.jsonl import strict_json
 from t2i.media.image_file import ImageFile
 from t2i.media.images import load_image, read_metadata, save_image
+from t2i.media.metadata import read_tags
 from t2i.media.other_tools import read_comfy, read_parameters
 from t2i.media.record import Record, carried, parse_record
+from t2i.media.xmp import IPTC, Packet
 from t2i.prompts import MAX_EXPANSION, expand
 from t2i.score.suite import read_suite
 
@@ -130,6 +132,29 @@ def test_any_damage_to_a_picture_is_an_error_of_the_picture(
             read(ImageFile.of(bytes(data), "x"))
         except InputError:
             continue
+
+
+TAGS = st.sampled_from(
+    ["<r:RDF>", "</r:RDF>", "<r:Description ", "</r:Description>", "<i:DigitalSourceType>", "</i:DigitalSourceType>"]
+    + ['r:resource="a"', 'i:AISystemUsed="', "<r:li>", ">", "/>", "&lt;", "&#0;", "&e;", "<!DOCTYPE x [", "<![CDATA["]
+)
+
+
+@given(st.binary() | st.lists(TAGS | st.text(max_size=5), max_size=12))
+def test_any_xmp_is_read_or_left(inside: bytes | list[str]) -> None:
+    data = inside if isinstance(inside, bytes) else "".join(inside).encode()
+    head = b'<x xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:i="' + IPTC.encode() + b'">'
+    for packet in (Packet(data), Packet(head + data + b"</x>")):
+        found = packet.get(IPTC, "DigitalSourceType")
+        assert packet.readable or found is None
+        json.dumps(found, ensure_ascii=False).encode()
+
+
+@given(st.sampled_from(["PNG", "JPEG", "WEBP"]), st.binary(max_size=200))
+def test_any_parts_are_read_or_left(kind: str, data: bytes) -> None:
+    head = {"PNG": b"\0\0\0\x80iTXtt2i\0\1\0\0\0", "JPEG": b"\xff\xe1\0\x80Exif\0\0", "WEBP": b"EXIF\x80\0\0\0"}[kind]
+    for rest in (data, head + data):
+        read_tags(bytes(12 if kind == "WEBP" else 8 if kind == "PNG" else 2) + rest, kind)
 
 
 @given(st.text(max_size=80) | st.text("{|}\\ ab", max_size=80))
