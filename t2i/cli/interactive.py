@@ -19,10 +19,15 @@ from t2i.jsonl import json_object
 from t2i.prompts import check_prompt
 
 MAX_LINE = 1 << 20  # bytes of a line
+MAX_SKIPPED = 64  # times MAX_LINE of a longer one that are skipped
 COMMANDS = ("seed", "n", *NAMES)
 HELP = f"""a line is a prompt; these change the lines that follow:
   /seed 7, /n 4, /size 64, /guidance 3    also {", ".join(f"/{name}" for name in NAMES[1:])}
   /seed alone, or another, back to the default; / shows what is set; /quit or Ctrl-D ends"""
+
+
+class _Endless(InputError):
+    """A line whose end was not found."""
 
 
 @dataclass
@@ -130,6 +135,8 @@ def _lines(by_hand: bool) -> Iterator[str | InputError]:
             line = read()
         except InputError as error:
             yield error
+            if isinstance(error, _Endless):
+                return
             continue
         except KeyboardInterrupt:  # at an empty prompt: a new one
             if not by_hand:
@@ -159,11 +166,15 @@ def _typed() -> str | None:
 
 
 def _piped() -> str | None:
-    """A line of a pipe or a file; None at the end. Raises InputError."""
+    """A line of a pipe or a file; None at the end. Raises InputError, `_Endless` where there is no next line."""
     data = sys.stdin.buffer.readline(MAX_LINE)
     if len(data) == MAX_LINE and not data.endswith(b"\n"):
+        skipped = 0
         while data and not data.endswith(b"\n"):
             data = sys.stdin.buffer.readline(MAX_LINE)
+            skipped += 1
+            if skipped > MAX_SKIPPED:
+                raise _Endless("stdin has a line without an end.", "Is it a device, or a file that is no text?")
         raise InputError(f"a line is longer than {MAX_LINE >> 20} MB.", "A prompt has at most 64 KB.")
     try:
         return data.decode("utf-8-sig") if data else None

@@ -32,6 +32,7 @@ CASES = {
     "no reader of the help": ("--help > >(true)", 141),
     "no reader of anything": ("sample '' --json > >(true) 2> >(true)", 141),
     "stdin without end": ("sample -f - < /dev/zero", 3),
+    "a line without end": ("sample --interactive --model tiny --device cpu < /dev/zero", 3),
     "a pipe for a file": ("sample -f <(echo a cat)", 3),
 }
 
