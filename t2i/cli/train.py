@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 
 from t2i.cli import options as opt
 from t2i.cli.panels import Panel
+from t2i.cli.streams import drop_stdout
 from t2i.cli.ui import EVERY, UI
 from t2i.errors import UsageError, nearest
 from t2i.jobs.device import check_device, pick_device
@@ -30,6 +32,8 @@ EPILOG = """Examples:
   t2i train base --recipe first --sprites sprites/ --out my-model --resume
   t2i train clip --recipe first --sprites sprites/ --out model --start small
   t2i train --recipe tiny --set base.lr=1e-4 --dry-run
+  accelerate launch --multi_gpu -m t2i train --recipe small --out my-model
+  torchrun --nproc-per-node 2 -m t2i train --out my-model
   t2i train --recipe tiny --data photos/ --out my-photos
   t2i train --recipe tiny --data "shards/{0000..0003}.tar" --out my-shards
   t2i train lora --data my-photos/ --token "<mine>" -o mine.safetensors
@@ -37,6 +41,12 @@ EPILOG = """Examples:
 """
 STAGES = ("all", "clip", "text", "vae", "dalle", "gan", "prior", "base", "upsampler256", "upsampler1024")
 LORA, STUDENT = "lora", "student"
+
+
+def launched() -> int:
+    """How many processes `accelerate launch` or `torchrun` has started to train together; 1 where neither did."""
+    text = os.environ.get("WORLD_SIZE", "1")
+    return int(text) if text.isascii() and text.isdigit() else 1
 
 
 def train(
@@ -132,6 +142,10 @@ def train(
             raise UsageError(f"--set {text!r} cannot be read.", "Write --set base.lr=1e-4", "config")
         overrides.append(text)
     check_device(device)
+    ranks = launched()
+    if ranks > 1 and (stage == LORA or dry_run):
+        what = "lora" if stage == LORA else "--dry-run"
+        raise UsageError(f"t2i train {what} is one process, and {ranks} were launched.", "Run it without a launcher.")
     if stage == LORA:
         opt.check_alone(
             ctx, "lora", "stage", "data", "token", "model", "out", "resume", "dry_run", "steps", "seed", "set_",
@@ -162,8 +176,17 @@ def train(
     check_writable(out)
     opt.environment(offline, False)
     from t2i.store.registry import resolve
+    from t2i.train.team import SOLO, Processes
     from t2i.train.trainer import train as run
 
+    device = pick_device(device)
+    team = SOLO
+    if ranks > 1:
+        team = Processes(device)
+        device = str(team.device)
+        if not team.leads:  # what it would print, the first process prints
+            drop_stdout()
+            ui.quiet = True
     with ui.finishing() as signals, _Reporter(ui) as report:
         result: Any = run(
             stage,
@@ -178,9 +201,10 @@ def train(
             seed=seed,
             start=resolve(start) if start else None,
             steps=steps,
-            device=pick_device(device),
+            device=device,
             stop=lambda: bool(signals),
             overwrite=overwrite,
+            team=team,
         )
     _finish(ui, out, out, result if dry_run else None, signals)
 

@@ -33,6 +33,12 @@ class Examples:
     masks: Tensor | None = None
     boxes: Tensor | None = None
 
+    def rows(self, first: int, last: int) -> Examples:
+        """The examples from `first` to before `last`."""
+        mine = slice(first, last)
+        masks, boxes = (None if x is None else x[mine] for x in (self.masks, self.boxes))
+        return Examples(self.pixels[mine], self.captions[mine], self.content[mine], self.loose[mine], masks, boxes)
+
 
 class Source(Protocol):
     """What a training needs of its data."""

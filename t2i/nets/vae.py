@@ -111,12 +111,15 @@ class VAE(nn.Module):
         out: Tensor = self.conv_out_latent(F.silu(self.norm_latent(h)))
         return out
 
-    def bottleneck(self, h: Tensor, tau: float, g: torch.Generator) -> Coded:
-        """h -> what the decoder reads while training. tau: temperature of the relaxation, gumbel only."""
+    def bottleneck(self, h: Tensor, tau: float, g: torch.Generator, part: tuple[int, int] = (0, 1)) -> Coded:
+        """h -> what the decoder reads while training. tau: temperature of the relaxation, gumbel only. part: h is part
+        number `part[0]` of the `part[1]` of a batch, for all of which the noise is drawn."""
+        index, of = part
+        mine = slice(index * len(h), (index + 1) * len(h))
         if self.config.latent == "gaussian":
             mean, log_var = h.float().chunk(2, dim=1)
             log_var = log_var.clamp(-20, 20)
-            eps = torch.randn(mean.shape, generator=g).to(mean)
+            eps = torch.randn(of * len(h), *mean.shape[1:], generator=g)[mine].to(mean)
             kl = 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum((1, 2, 3)).mean()
             return Coded(mean + (0.5 * log_var).exp() * eps, kl, None)
         h = h.permute(0, 2, 3, 1).float()  # (B, G, G, ·)
@@ -126,7 +129,7 @@ class VAE(nn.Module):
             cost = F.mse_loss(codes, h.detach()) + COMMITMENT * F.mse_loss(h, codes.detach())
             z = h + (codes - h).detach()
         else:
-            soft = F.softmax((h + gumbel(h.shape, g).to(h)) / tau, dim=-1)
+            soft = F.softmax((h + gumbel((of * len(h), *h.shape[1:]), g)[mine].to(h)) / tau, dim=-1)
             z, cost = soft @ self.codes, kl_to_uniform(h)
         return Coded(z.permute(0, 3, 1, 2), cost, picks.flatten(1))
 

@@ -62,7 +62,9 @@ def read_once(run: Run, encoders: Encoders, captions: Iterator[str], total: int,
                 run.report({"event": "embed", "stage": stage, "step": i, "steps": total})
             yield text
 
-    cache.fill(watched(), stop=run.stop)
+    run.team.first(lambda: cache.fill(watched(), stop=run.stop))
+    if not run.team.leads:
+        cache = CachedEncoder(encoders.text, cache.folder)  # with what the first process wrote
     return replace(encoders, text=cache, cache=cache)
 
 

@@ -16,14 +16,16 @@ LOG = "log.jsonl"
 
 class Log:
     """Appends to `folder`/log.jsonl. Records later than `step`, which an interrupted run wrote after its last
-    checkpoint, are removed first, so that every step is logged once."""
+    checkpoint, are removed first, so that every step is logged once. Without a folder nothing is written."""
 
-    def __init__(self, folder: Path, step: int) -> None:
-        self.path = folder / LOG
+    def __init__(self, folder: Path | None, step: int) -> None:
+        self.board: Any = None
+        self.path = folder and folder / LOG
+        if folder is None or self.path is None:
+            return
         if self.path.is_file():
             kept = [record for record in read_log(self.path) if record.get("step", 0) <= step]
             write_bytes(self.path, "".join(_line(record) for record in kept).encode())
-        self.board: Any = None
         if importlib.util.find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
 
@@ -31,6 +33,8 @@ class Log:
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a record, which has a "stage" and a "step"."""
+        if self.path is None:
+            return
         with self.path.open("a", encoding="utf-8") as file:
             file.write(_line(record))
         if self.board is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -18,6 +20,7 @@ from t2i.train.optim import MuonAdamW, PowerEMA
 from t2i.train.precision import PrecisionChoice, autocast, pick_precision
 from t2i.train.recipe import Schedule
 from t2i.train.state import State
+from t2i.train.team import Part, check_cut
 
 NAN_LIMIT = 20  # losses in a row that are no numbers, after which a training has failed
 
@@ -35,9 +38,10 @@ def fit(task: Trainable, *, resume: bool) -> State:
 
     Checkpoint, log and sheets are in `task.run.folder(task.name)`. resume: go on from the checkpoint there.
     Raises InputError when resuming without a checkpoint or with one of another training, or when the loss stops being
-    a number.
+    a number, and UsageError for a batch that cannot be cut as it should.
     """
     run, schedule, folder = task.run, task.schedule, task.run.folder(task.name)
+    check_cut(task.name, schedule, run.team.ranks, task.unit, task.uncut)
     module = task.module.to(run.device)
     optimizer = MuonAdamW(
         module.named_parameters(), lr=schedule.lr, muon=schedule.muon, betas=schedule.betas,
@@ -49,16 +53,17 @@ def fit(task: Trainable, *, resume: bool) -> State:
         old = state.load(folder, {"stage": task.name, **task.facts})
         precision |= {key: str(old[key]) for key in ("precision", "precision_by") if key in old}
     else:
-        chosen = pick_precision(schedule, run.device)
+        chosen = run.team.first(lambda: pick_precision(schedule, run.device))
         precision |= chosen.facts
     facts = {"stage": task.name, **precision, **task.facts}
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob(f"{TEMP_PREFIX}*"):  # a kill in the middle of a checkpoint leaves its half
-        stale.unlink(missing_ok=True)
+    if run.team.leads:
+        folder.mkdir(parents=True, exist_ok=True)
+        for stale in folder.glob(f"{TEMP_PREFIX}*"):  # a kill in the middle of a checkpoint leaves its half
+            stale.unlink(missing_ok=True)
     parameters = sum(p.numel() for p in module.parameters())
     head = {"event": "start", "stage": task.name, "step": state.step, "steps": schedule.steps}
     run.report(head | precision | {"parameters": parameters})
-    log = Log(folder, state.step)
+    log = Log(folder if run.team.leads else None, state.step)
     if chosen and chosen.timings:
         log.write(_chosen_record(task.name, state.step, chosen))
     try:
@@ -80,6 +85,7 @@ def _chosen_record(stage: str, step: int, chosen: PrecisionChoice) -> dict[str, 
 
 def _steps(task: Trainable, state: State, facts: dict[str, Any], log: Log) -> None:
     run, schedule, module, optimizer = task.run, task.schedule, state.module, state.optimizer
+    team, together = run.team, run.team.together(task.loss, module)
     window = list[dict[str, float]]()
     started = since = time.perf_counter()
     before = state.seconds
@@ -88,11 +94,8 @@ def _steps(task: Trainable, state: State, facts: dict[str, Any], log: Log) -> No
         for group in optimizer.param_groups:
             group["lr"] = rate(schedule, step)
         optimizer.zero_grad(set_to_none=True)
-        with autocast(facts["precision"], run.device):
-            loss, measured = task.loss(step)
-        loss.backward()  # type: ignore[no-untyped-call]
+        value, measured = _gradients(task, together, step, facts["precision"])
         norm = float(nn.utils.clip_grad_norm_(module.parameters(), schedule.clip_norm))
-        value = float(loss.detach())
         state.step, state.samples = step + 1, state.samples + schedule.batch
         if math.isfinite(norm) and math.isfinite(value):
             optimizer.step()
@@ -108,7 +111,7 @@ def _steps(task: Trainable, state: State, facts: dict[str, Any], log: Log) -> No
                     "data",
                 )
         state.seconds = before + time.perf_counter() - started
-        stopped = run.stop()
+        stopped = team.any(run.stop())
         last = stopped or state.step == schedule.steps
         if state.step % schedule.log_every == 0 or last:
             now = time.perf_counter()
@@ -124,8 +127,8 @@ def _steps(task: Trainable, state: State, facts: dict[str, Any], log: Log) -> No
         if state.step == schedule.steps:
             _refuse_skipped_end(task, state)
         if state.step % schedule.save_every == 0 or last:
-            state.save(run.folder(task.name), facts)
-        if (state.step % schedule.sample_every == 0 or last) and not stopped:
+            team.first(partial(state.save, run.folder(task.name), facts))
+        if (state.step % schedule.sample_every == 0 or last) and not stopped and team.leads:
             began = time.perf_counter()
             try:
                 _sheet(task, state)
@@ -134,6 +137,21 @@ def _steps(task: Trainable, state: State, facts: dict[str, Any], log: Log) -> No
             since += time.perf_counter() - began  # drawing is no training: the rate stays true
         if last:
             break
+
+
+def _gradients(task: Trainable, together: Any, step: int, precision: str) -> tuple[float, dict[str, float]]:
+    """Compute the gradients of a step, the mean over all processes and passes. Returns the means of loss and facts."""
+    team, turns = task.run.team, task.schedule.accumulate
+    rows = list[dict[str, float]]()
+    for turn in range(turns):
+        task.part = Part(team.rank, team.ranks, turn, turns)
+        with team.alone(together) if turn < turns - 1 else nullcontext():
+            with autocast(precision, task.run.device):
+                loss, measured = together(step)
+            (loss if turns == 1 else loss / turns).backward()
+        rows.append({"loss": float(loss.detach()), **measured})
+    means = team.mean(_means(rows))
+    return means.pop("loss"), means
 
 
 def _refuse_skipped_end(task: Trainable, state: State) -> None:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from t2i.data.source import Source
+from t2i.data.source import Examples, Source
 from t2i.store.manifest import StageEntry
 from t2i.text.tokenizer import Tokenizer
 from t2i.train import streams
@@ -21,6 +21,7 @@ from t2i.train.encoders import Encoders, read_once
 from t2i.train.pool import Pool
 from t2i.train.recipe import Recipe, Schedule
 from t2i.train.run import Run
+from t2i.train.team import WHOLE, Part
 from t2i.train.warm_start import load_start
 
 
@@ -29,7 +30,9 @@ class Trainable(ABC):
 
     name: in the log, and of the checkpoint's folder. module: everything that has gradients or is averaged, also
     networks that are not kept. pool: what `prepare` computes before the first step, if the objective has one.
-    facts: what a checkpoint must agree with to be resumed (JSON).
+    facts: what a checkpoint must agree with to be resumed (JSON). part: the rows of the batch that `loss` computes; the
+    loop sets it. unit: rows of a batch that are not parted. uncut: why a batch cannot be computed in several passes, ""
+    where it can.
     """
 
     name: str
@@ -38,10 +41,14 @@ class Trainable(ABC):
     schedule: Schedule
     facts: Mapping[str, Any]
     pool: Pool | None = None
+    part: Part = WHOLE
+    unit: int = 1
+    uncut: ClassVar[str] = ""
 
     @abstractmethod
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        """The scalar loss of the batch of `step`, and numbers for the log. A function of (weights, seed, step)."""
+        """The scalar loss of `part` of the batch of `step`, and numbers for the log. A function of (weights, seed,
+        step, part); the mean over all parts is the loss of the batch."""
 
     def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
         """Pictures (R, C, 3, S, S) in [-1, 1] that show what the averaged weights have learned; None: there are none
@@ -52,8 +59,16 @@ class Trainable(ABC):
         """Compute the examples of the pool. False if the run was told to stop meanwhile."""
         if self.pool is None:
             return True
-        self.pool.fill(self.name, self.run.report, self.run.stop)
-        return not self.run.stop()
+        pool, run = self.pool, self.run
+
+        def fill() -> None:
+            pool.fill(self.name, run.report, run.stop)
+
+        if pool.on_disk:  # written by one process, read by all
+            run.team.first(fill)
+        if not (pool.on_disk and run.team.leads):
+            fill()
+        return not run.team.any(run.stop())
 
 
 class Objective(Trainable):
@@ -87,7 +102,7 @@ class Objective(Trainable):
         self.run, self.name, self.encoders = run, name, encoders
         self.recipe, self.device = run.recipe, run.device
         self.config = run.recipe.stages[name]
-        self.schedule = self.config.schedule
+        self.schedule, self.unit = self.config.schedule, self.config.unit
         self.facts = self.checkpoint_facts(run, name)
         self.net = self.module = self.build(run.recipe, name)
 
@@ -149,6 +164,15 @@ class Objective(Trainable):
         """The seed that examples are drawn from."""
         return streams.examples_seed(self.recipe.seed, self.examples)
 
+    def batch(self, step: int, size: int) -> Examples:
+        """The examples of `part`, `size` pixels a side."""
+        p, n = self.part, self.schedule.batch
+        return self.source.batch(self.examples_seed, step * p.of + p.index, n // p.of, size)
+
+    def caption(self, step: int, row: int) -> str:
+        """The caption of a row of the whole batch, without its picture."""
+        return self.source.captions(self.examples_seed, step * self.schedule.batch + row, 0)
+
     def warm_start(self) -> None:
         """Take first weights from elsewhere. By default those of the same stage of `--start`. Raises InputError."""
         if self.run.start:
@@ -168,7 +192,7 @@ class Objective(Trainable):
         if n := self.captions_read:
             captions = (self.source.captions(self.examples_seed, i, 0) for i in range(n))
             self.encoders = read_once(self.run, self.encoders, captions, n, self.name)
-            if self.encoders.cache and self.run.stop():
+            if self.encoders.cache and self.run.team.any(self.run.stop()):
                 return False
         return self.fill_pool()
 

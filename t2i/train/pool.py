@@ -11,6 +11,7 @@ from torch import Tensor
 
 from t2i.data.source import Source
 from t2i.nets.clip import Clip
+from t2i.train.team import WHOLE, Part
 
 BATCH = 128  # pictures that are embedded together
 
@@ -21,10 +22,12 @@ def unit(z: Tensor) -> Tensor:
 
 
 class Pool(Protocol):
-    """size: how many examples it is to hold. batch: how many are computed together."""
+    """size: how many examples it is to hold. batch: how many are computed together. on_disk: whether it is kept in
+    files, which one process writes."""
 
     size: int
     batch: int
+    on_disk: bool
 
     def fill(self, stage: str, report: Callable[[dict[str, Any]], None], stop: Callable[[], bool]) -> None:
         """Compute what is missing. Returns early when `stop` says so."""
@@ -38,6 +41,8 @@ class EmbeddingPool:
 
     `content` and `loose` are as in `Examples`. Captions are not kept: a new wording is drawn at every step.
     """
+
+    on_disk = False
 
     def __init__(self, clip: Clip, source: Source, seed: int, size: int, device: torch.device) -> None:
         self.clip, self.source, self.seed, self.size, self.device = clip.to(device), source, seed, size, device
@@ -65,10 +70,10 @@ class EmbeddingPool:
         self.size = self.batch
         self.fill()
 
-    def draw(self, n: int, step: int, g: torch.Generator) -> tuple[list[int], list[str], Tensor]:
-        """n examples at random, with replacement: their rows, a wording of each, their embeddings (n, E)."""
+    def draw(self, n: int, step: int, g: torch.Generator, part: Part = WHOLE) -> tuple[list[int], list[str], Tensor]:
+        """`part` of n examples at random, with replacement: their rows, a wording of each, their embeddings (B, E)."""
         if not len(self.z):
             self.fill()
-        index = torch.randint(len(self.z), (n,), generator=g)
+        index = part.rows(torch.randint(len(self.z), (n,), generator=g))
         rows = index.tolist()
         return rows, [self.source.captions(self.seed, i, step) for i in rows], self.z[index].to(self.device)

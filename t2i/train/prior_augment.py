@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from t2i.diffusion.process import Flow
 from t2i.nets.prior import PriorCond
 from t2i.text.cond import TextCond
+from t2i.train.team import WHOLE, Part
 
 TIMES = (0.4, 0.95)
 """The flow times to which embeddings are noised. Above them the prior would choose another of the pictures that the
@@ -22,13 +23,15 @@ STEPS = 3  # Euler steps back to t = 0
 
 
 @torch.no_grad()
-def augment(prior: nn.Module, z: Tensor, text: TextCond, share: float, g: torch.Generator) -> Tensor:
-    """Unit embeddings z (B, E), a random `share` of them redrawn by the prior."""
-    n, scale = len(z), z.shape[-1] ** 0.5
-    chosen = (torch.rand(n, 1, generator=g) < share).to(z.device)
+def augment(
+    prior: nn.Module, z: Tensor, text: TextCond, share: float, g: torch.Generator, part: Part = WHOLE
+) -> Tensor:
+    """Unit embeddings z (B, E), `part` of a batch, a random `share` of them redrawn by the prior."""
+    n, scale = len(z) * part.of, z.shape[-1] ** 0.5
+    chosen = part.rows(torch.rand(n, 1, generator=g) < share).to(z.device)
     low, high = TIMES
-    t = (low + (high - low) * torch.rand(n, 1, generator=g)).to(z.device)
-    eps = torch.randn(z.shape, generator=g).to(z.device)
+    t = part.rows(low + (high - low) * torch.rand(n, 1, generator=g)).to(z.device)
+    eps = part.rows(torch.randn(n, z.shape[-1], generator=g)).to(z.device)
     process, cond = Flow(), PriorCond(text.tokens, text.mask, text.pooled)
     z_t, ahead = process.alpha_t(t) * z * scale + process.sigma_t(t) * eps, t / STEPS
     for i in range(STEPS):

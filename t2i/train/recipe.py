@@ -32,12 +32,13 @@ class Schedule:
     """How long and how fast a stage is trained.
 
     lr: the peak of the learning rate. warmup: steps until it is reached. decay: the last share of the steps, in which
-    it falls to 0. betas: decay of AdamW's two averages. ema: the relative width of the weights' average (EDM2), in
-    (0, 0.28).
+    it falls to 0. accumulate: passes that compute a batch, to save memory; their gradients are averaged. betas: decay
+    of AdamW's two averages. ema: the relative width of the weights' average (EDM2), in (0, 0.28).
     """
 
     steps: Annotated[int, Between(0, 1_000_000_000)] = 1000
     batch: Annotated[int, Between(1, 65_536)] = 64
+    accumulate: Annotated[int, Between(1, 65_536)] = 1
     lr: Annotated[float, Between(1e-12, 100)] = 1e-3
     warmup: Annotated[int, Between(0, 1_000_000_000)] = 200
     decay: Share = 0.25
@@ -68,6 +69,11 @@ class StageRecipe(ABC):
     @abstractmethod
     def trained_by(self) -> str:
         """The objective that trains such a stage, by its key in `objectives/__init__.py: OBJECTIVES`."""
+
+    @property
+    def unit(self) -> int:
+        """How many rows of a batch stay together where it is cut into parts."""
+        return 1
 
     @property
     def copied(self) -> bool:

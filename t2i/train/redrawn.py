@@ -63,6 +63,7 @@ class RedrawnPool:
     """
 
     batch = BATCH
+    on_disk = True
 
     def __init__(
         self, folder: Path, source: Source, config: RedrawnRecipe, net: SRUNetConfig, side: int, seed: int,

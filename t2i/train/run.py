@@ -19,6 +19,7 @@ from t2i.text.words import KnownWords
 from t2i.train.recipe import Recipe
 from t2i.train.state import TENSORS, read_facts
 from t2i.train.streams import examples_seed
+from t2i.train.team import SOLO, Team
 from t2i.world import World
 
 Report = Callable[[dict[str, Any]], None]
@@ -75,7 +76,7 @@ class Run:
 
     out: the bundle's folder; checkpoints and logs are in its `.train/<stage>/`. stop: asked after every step, and
     True ends the training. resume: go on from checkpoints where there are any. start: a bundle whose weights to begin
-    from. command: the command line, for the card.
+    from. command: the command line, for the card. team: the processes that train together.
     """
 
     recipe: Recipe
@@ -87,6 +88,7 @@ class Run:
     resume: bool = False
     start: Path | None = None
     command: str = ""
+    team: Team = SOLO
 
     def folder(self, stage: str) -> Path:
         """Where the checkpoint, the log and the sheets of a stage are."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from t2i.errors import InputError, UsageError, nearest
+from t2i.errors import InputError, UnavailableError, UsageError, nearest
 from t2i.files import explain_os_error
 from t2i.store.bundle import Bundle, read_bundle
 from t2i.store.bundle_writing import finish_write
@@ -33,6 +34,9 @@ from t2i.train.recipe import Recipe
 from t2i.train.recipes import load_recipe
 from t2i.train.run import Pictures, Report, Run
 from t2i.train.state import agree
+from t2i.train.team import SOLO, Team, check_cut, lost
+
+TOKENIZER = "tokenizer.json"
 
 
 def train(
@@ -40,7 +44,7 @@ def train(
     out: Path | str = "my-model", resume: bool = False, dry_run: bool = False,
     report: Report = lambda record: None, *, sprites: Path | None = None, seed: int | None = None,
     steps: int | None = None, device: str = "cpu", start: Path | None = None, stop: Callable[[], bool] = lambda: False,
-    overwrite: bool = False,
+    overwrite: bool = False, team: Team = SOLO,
 ) -> Bundle | dict[str, Any]:  # fmt: skip
     """Train `stage` ("all", which leaves out stages of 0 steps, or one of STAGES) and return the bundle in `out`; with
     `dry_run`, what would be done.
@@ -49,12 +53,15 @@ def train(
     start: a bundle whose weights (and tokenizer) training goes on from, with a fresh optimiser; a base may start from
     one that reads something else, and takes the weights that fit.
     stop: asked after every step; when it says yes, a checkpoint is written and the training ends early.
-    overwrite: a stage that `out` holds already is trained anew only with it.
+    overwrite: a stage that `out` holds already is trained anew only with it. team: the processes that train together,
+    each of which makes this call.
     Raises UsageError for a bad recipe, InputError for bad data, no checkpoint or one of another training.
     """
     if stage not in ("all", *STAGES):
         near = (nearest(stage, tuple(STAGES), 1) or ["all"])[0]
         raise UsageError(f"there is no stage {stage!r}.", f"Did you mean {near}?")
+    if not team.leads:
+        report = _silent
     changes = {key.strip(): value.strip() for key, _, value in (text.partition("=") for text in overrides)}
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes)
     if seed is not None:
@@ -73,42 +80,60 @@ def train(
         stage, recipe if isinstance(recipe, str) else loaded.name, overrides, data, sprites, seed, steps, start
     )
     pictures = Pictures(loaded, data, sprites, report)
-    run = Run(loaded, Path(out), pictures, torch.device(device), report, stop, resume, start, command)
+    run = Run(loaded, Path(out), pictures, torch.device(device), report, stop, resume, start, command, team)
     check(loaded, stages, run.bundle(), run.out)
+    for name in stages:
+        part = loaded.stages[name]
+        if name not in loaded.share and not part.copied:
+            check_cut(name, part.schedule, team.ranks, part.unit, objective_of(loaded, name).uncut)
     if dry_run:
         return plan(run, stages)
     try:
         return _train_stages(run, stages, stage, overwrite)
     except BrokenPipeError:  # nobody reads the reports
         raise
+    except RuntimeError as error:
+        if team.ranks == 1 or not lost(error):
+            raise
+        what = "another process of this training has ended."
+        raise UnavailableError(what, "What it said tells why; go on with --resume.", "process") from error
     except OSError as error:  # the log, a folder, a pool: what writes whole files says so itself
         what = f"the training cannot go on: {error.filename or run.out}: {explain_os_error(error)}."
         raise InputError(what, "Make room there, and go on with --resume.", "output") from error
 
 
+def _silent(record: dict[str, Any]) -> None:
+    """The report of a process that does not lead."""
+
+
 def _train_stages(run: Run, stages: Sequence[str], stage: str, overwrite: bool) -> Bundle:
     """The part of `train` that writes. stage: what was asked for."""
+    team = run.team
     with contextlib.ExitStack() as held:
-        trained_before = (run.out / ".train").is_dir()
-        if trained_before:
-            held.enter_context(alone(run.out))
-        finish_write(run.out)
-        finish_forgetting(run)
-        _refuse_what_is_there(run, stages, overwrite)
-        _ = run.pictures.small  # built here: a fault in the data is said before anything is made
-        if not trained_before:
-            held.enter_context(alone(run.out))
-        if overwrite and not run.resume and stage == "all":
-            # All at once: a later stage must not be taken for finished when this run is broken off and resumed.
-            forget(run, [n for name in stages for n in (name, objective_of(run.recipe, name).pretraining) if n])
+
+        def begin() -> None:
+            trained_before = (run.out / ".train").is_dir()
+            if trained_before:
+                held.enter_context(alone(run.out))
+            finish_write(run.out)
+            finish_forgetting(run)
+            _refuse_what_is_there(run, stages, overwrite)
+            _ = run.pictures.small  # built here: a fault in the data is said before anything is made
+            if not trained_before:
+                held.enter_context(alone(run.out))
+            if overwrite and not run.resume and stage == "all":
+                # All at once: a later stage must not be taken for finished when this run is broken off and resumed.
+                forget(run, [n for name in stages for n in (name, objective_of(run.recipe, name).pretraining) if n])
+
+        team.first(begin)
         for name in stages:
             # "all" with --resume goes on where it was: finished stages are kept, the broken-off one continues. Asked
             # now: a text encoder that has trained on takes with it what had learned from the one before.
-            if run.resume and stage == "all" and finished(run, name):
+            if run.resume and stage == "all" and team.first(partial(finished, run, name)):
                 run.report({"event": "kept", "stage": name})
                 continue
             train_stage(run, name)
-            if run.stop():
+            if team.any(run.stop()):
                 break
         return read_bundle(run.out)
 
@@ -145,55 +170,64 @@ def finished(run: Run, stage: str) -> bool:
 
 def train_stage(run: Run, name: str) -> None:
     """Train a stage, or share or copy it, and put it into the bundle. Ends early when the run is told to stop."""
-    cls, resume = objective_of(run.recipe, name), run.resumes(name)
+    team = run.team
+    cls, resume = objective_of(run.recipe, name), team.first(lambda: run.resumes(name))
     if cls.pretraining and not run.start and not resume and run.resumes(cls.pretraining):
         run.start = Path(run.checkpoint(cls.pretraining)["start"])  # it was broken off in the pretraining
     if name in run.recipe.share:
-        return export_shared(run, name)
+        return team.first(lambda: export_shared(run, name))
     if run.recipe.stages[name].copied:
-        return export_copied(run, name)
+        return team.first(lambda: export_copied(run, name))
     cls.check_run(run, name)
     encoders = _encoders(run, cls, name)
-    if run.stop():
+    if team.any(run.stop()):
         return None
     objective = cls(run, name, encoders)
     if not resume:
         objective.warm_start()
         if not cls.is_encoder:
             # Now: if the run is broken off in `prepare`, an old checkpoint must not be taken for the new training's.
-            forget(run, [name])
+            team.first(lambda: forget(run, [name]))
     if not objective.prepare():
         return None
     state = fit(objective, resume=resume)
     if state.step < objective.schedule.steps:
         return None
-    export_trained(objective, state)
-    if cache := objective.encoders.cache:
-        cache.flush()
-    return None
+
+    def export() -> None:
+        export_trained(objective, state)
+        if cache := objective.encoders.cache:
+            cache.flush()
+
+    return team.first(export)
 
 
 def _encoders(run: Run, cls: type[Objective], name: str) -> Encoders:
     """What an objective is given: the finished encoders of the bundle, or a tokenizer if it trains the text encoder.
     Raises InputError where there is no encoder yet."""
     if cls.is_encoder:
-        return Encoders(tokenizer=_start_encoder(run, name))
+        run.team.first(lambda: _start_encoder(run, name))
+        own = run.folder(name) / TOKENIZER
+        return Encoders(tokenizer=Tokenizer.load(own if own.is_file() else run.out))
     if cls.learns_from(run.recipe, name):
         return encoders_of(run.bundle(), run.out, run.recipe.encoder, run.device)
-    if run.bundle() is None:
-        if not cls.alone:
-            raise InputError(f"{run.out} is not a bundle", train_first(run.recipe.encoder), "data")
-        new_bundle(run, None)
+
+    def begin() -> None:
+        if run.bundle() is None:
+            if not cls.alone:
+                raise InputError(f"{run.out} is not a bundle", train_first(run.recipe.encoder), "data")
+            new_bundle(run, None)
+
+    run.team.first(begin)
     return Encoders()
 
 
-def _start_encoder(run: Run, stage: str) -> Tokenizer:
-    """The tokenizer of a text encoder's training. It is kept beside the checkpoint, and goes into the bundle together
-    with the encoder."""
-    folder = run.folder(stage)
-    own = folder / "tokenizer.json"
+def _start_encoder(run: Run, stage: str) -> None:
+    """Make the tokenizer of a text encoder's training, unless it is resumed. It is kept beside the checkpoint, and goes
+    into the bundle together with the encoder."""
     if run.resumes(stage):
-        return Tokenizer.load(own if own.is_file() else run.out)
+        return
+    folder = run.folder(stage)
     if run.start:
         tokenizer = Tokenizer.load(run.start)
     else:
@@ -202,7 +236,6 @@ def _start_encoder(run: Run, stage: str) -> Tokenizer:
         tokenizer = run.pictures.new_tokenizer(n)
     forget(run, [stage])
     folder.mkdir(parents=True)
-    tokenizer.save(own)
+    tokenizer.save(folder / TOKENIZER)
     if run.bundle() is None:
         new_bundle(run, tokenizer.backend.to_str())
-    return tokenizer

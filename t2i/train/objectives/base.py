@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from t2i.data.source import Examples
 from t2i.diffusion.loss import DenoisingObjective, Levels, diffusion_loss
 from t2i.diffusion.process import Flow
 from t2i.errors import InputError
@@ -35,6 +36,7 @@ from t2i.train.recipe import Pixels, Recipe, Schedule, Share, StageRecipe, Weigh
 from t2i.train.run import Run
 from t2i.train.sheets import COLUMNS, averaged, draw_base
 from t2i.train.streams import examples_seed, first_weights
+from t2i.train.team import WHOLE, Part, denoising_noise, padded
 from t2i.train.warm_start import load_average, load_start
 
 
@@ -143,7 +145,7 @@ class BaseObjective(Objective):
         return self._distillation()[0]
 
     def prepare(self) -> bool:
-        return super().prepare() and (self.run.resumes(self.name) or self._pretrain())
+        return super().prepare() and (self.run.team.first(lambda: self.run.resumes(self.name)) or self._pretrain())
 
     def _distillation(self) -> tuple[ReaderDistillation | None, str]:
         """The pretraining of the reader; or None, and the reason if there is a reader and no base to learn from."""
@@ -164,9 +166,9 @@ class BaseObjective(Objective):
 
     def _pretrain(self) -> bool:
         """Train the reader, if there is anything to learn from. Whether the base's own training may begin."""
-        run, resume = self.run, self.run.resumes(READING)
+        run, resume = self.run, self.run.team.first(lambda: self.run.resumes(READING))
         if not resume:
-            shutil.rmtree(run.folder(READING), ignore_errors=True)
+            run.team.first(lambda: shutil.rmtree(run.folder(READING), ignore_errors=True))
         task, why = self._distillation()
         if task is None:
             if why:
@@ -184,16 +186,32 @@ class BaseObjective(Objective):
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         r = self.config
-        masks = r.masked > 0 or r.thing_weight != 1
-        examples = self.source.batch(self.examples_seed, step, r.schedule.batch, r.size, masks)
+        examples, things = self._drawn(step)
         x0 = examples.pixels.to(self.device)
         z, text = self.conditions(x0, examples.captions)
         states = None if text is None else (text.tokens, text.mask)
         g = self.noise(step)
         if self.prior is not None and z is not None and text is not None:
-            z = augment(self.prior, z, text, r.imagined, g)
-        loss, extra = base_loss(self.net, r, x0, z, states, g, z_noise=r.z_noise, things=examples.masks)
+            z = augment(self.prior, z, text, r.imagined, g, self.part)
+        loss, extra = base_loss(self.net, r, x0, z, states, g, z_noise=r.z_noise, things=things, part=self.part)
         return loss, {"mse": float(extra["mse"].mean())}
+
+    def _drawn(self, step: int) -> tuple[Examples, Tensor | None]:
+        """The examples of `part`, and the masks (N, K, S, S) of the things in the whole batch: what is repainted of one
+        picture may have the outline of a thing in another."""
+        p, r = self.part, self.config
+        n = r.schedule.batch // p.ranks
+        if p.turn == 0:  # those of all passes of this process
+            masks = r.masked > 0 or r.thing_weight != 1
+            mine = self.source.batch(self.examples_seed, step * p.ranks + p.rank, n, r.size, masks)
+            things, team = mine.masks, self.run.team
+            if things is not None and p.ranks > 1:
+                most = max(team.gather_list([things.shape[1]]))
+                things = team.gather(padded(things, most).to(self.device)).cpu()
+            self._of_step = mine, things
+        mine, things = self._of_step
+        n //= p.turns
+        return mine.rows(p.turn * n, (p.turn + 1) * n), things
 
     def conditions(self, x0: Tensor, captions: list[str]) -> tuple[Tensor | None, TextCond | None]:
         """As `read_examples`."""
@@ -234,22 +252,23 @@ def read_examples(
 
 def base_loss(
     base: UNet, recipe: BaseRecipe, x0: Tensor, z: Tensor | None, text: tuple[Tensor, Tensor] | None,
-    g: torch.Generator, *, z_noise: float, things: Tensor | None = None,
+    g: torch.Generator, *, z_noise: float, things: Tensor | None = None, part: Part = WHOLE,
 ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
     """The denoising loss of pictures x0 (B, 3, S, S): a scalar, and `diffusion_loss`'s facts.
 
     z: unit embeddings (B, E). text: tokens (B, L, W) and their mask (B, L). A share `recipe.masked` of the samples
-    repaints only a part, among others of the outlines of `things` (B, K, S, S), whose pixels weigh
-    `recipe.thing_weight` in the error. Either condition is dropped at random,
+    repaints only a part, among others of the outlines of `things` (N, K, S, S), whose pixels weigh
+    `recipe.thing_weight` in the error; x0 is `part` of N pictures. Either condition is dropped at random,
     so that sampling can be guided.
     """
-    n, size = x0.shape[0], x0.shape[-1]
-    mask = random_masks(n, size, recipe.masked, g, things).to(x0.device)
-    drop = torch.rand(n, 2, generator=g).to(x0.device)
+    n, size = x0.shape[0] * part.of, x0.shape[-1]
+    mask = part.rows(random_masks(n, size, recipe.masked, g, things)).to(x0.device)
+    drop = part.rows(torch.rand(n, 2, generator=g)).to(x0.device)
     keep_z = keep_text = None
     if z is not None:
         keep_z = drop[:, 0] >= recipe.drop_z
-        z = z + z_noise / z.shape[-1] ** 0.5 * torch.randn(z.shape, generator=g).to(z.device)
+        noise = part.rows(torch.randn(n, z.shape[-1], generator=g)).to(z.device)
+        z = z + z_noise / z.shape[-1] ** 0.5 * noise
     tokens = token_mask = None
     if text is not None:
         tokens, token_mask = text
@@ -263,8 +282,11 @@ def base_loss(
 
     weight = None
     if recipe.thing_weight != 1 and things is not None and things.shape[1]:
-        weight = 1 + (recipe.thing_weight - 1) * things.amax(1, keepdim=True).to(x0.device)
-    loss, extra = diffusion_loss(net, Flow(), recipe.objective, x0, cond, generator=g, pixel_weight=weight)
+        weight = 1 + (recipe.thing_weight - 1) * part.rows(things).amax(1, keepdim=True).to(x0.device)
+    t, eps = denoising_noise(recipe.objective, Flow(), x0, part, g)
+    loss, extra = diffusion_loss(
+        net, Flow(), recipe.objective, x0, cond, generator=g, t=t, eps=eps, pixel_weight=weight
+    )
     return loss.mean(), extra
 
 

@@ -8,7 +8,7 @@ things are and how they look. That base is where the real base starts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -28,7 +28,10 @@ from t2i.train.recipe import Pictures, Recipe, Schedule, StageRecipe, Weight
 from t2i.train.run import Run
 from t2i.train.sheets import COLUMNS, averaged, draw_base
 from t2i.train.streams import examples_seed, first_weights
+from t2i.train.team import Team
 from t2i.train.warm_start import load_start
+
+CONTRASTS = "its contrast is between all pictures and texts of a batch"
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class ClipObjective(ClipStage):
     """`module` holds CLIP and, if there is a denoising loss, the small base; the bundle gets CLIP."""
 
     examples = "clip"
+    uncut = CONTRASTS
 
     def __init__(self, run: Run, name: str, encoders: Encoders) -> None:
         super().__init__(run, name, encoders)
@@ -107,18 +111,20 @@ class ClipObjective(ClipStage):
                     load_start(self.run.start, stage, net, self.run.report)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        r, n = self.config, self.schedule.batch
-        examples = self.source.batch(self.examples_seed, step, n, self.net.config.image_size)
+        r, examples = self.config, self.batch(step, self.net.config.image_size)
         x0 = examples.pixels.to(self.device)
         z_img = unit(self.net.encode_image(x0))
         z_text = unit(self.net.encode_text(token_ids(self.tokenizer, examples.captions, self.net, self.device)).pooled)
-        contrast, cosine = agreement(self.net, r, z_img, z_text, examples)
-        facts = {"contrast": float(contrast.detach()), "top1": _top1(z_img, z_text, examples)}
+        whole = of_whole(self.run.team, z_img, z_text, examples)
+        contrast, cosine = agreement(self.net, r, *whole)
+        facts = {"contrast": float(contrast.detach()), "top1": _top1(*whole)}
         facts["cosine"] = float(cosine.detach())
         loss = r.contrast * contrast + r.regression * (1 - cosine)
         if self.base is not None:
             g = self.noise(step)
-            denoise, extra = base_loss(self.base, self.base_recipe, x0, z_img, None, g, z_noise=r.z_noise)
+            denoise, extra = base_loss(
+                self.base, self.base_recipe, x0, z_img, None, g, z_noise=r.z_noise, part=self.part
+            )
             loss = loss + r.denoise * denoise
             facts |= {"denoise": float(denoise.detach()), "mse": float(extra["mse"].mean())}
         return loss, facts
@@ -138,6 +144,12 @@ class ClipObjective(ClipStage):
 def token_ids(tokenizer: Tokenizer, captions: Sequence[str], clip: Clip, device: torch.device) -> Tensor:
     """The ids (B, L) of B captions; L is that of the longest."""
     return tokenizer.encode(captions, clip.config.context, tight=True)[0].to(device)
+
+
+def of_whole(team: Team, z_img: Tensor, z_text: Tensor, examples: Examples) -> tuple[Tensor, Tensor, Examples]:
+    """The same of all processes' rows: a contrast is between all pictures and texts of a batch. The pixels stay."""
+    content, loose = team.gather_list(examples.content), team.gather_list(examples.loose)
+    return team.gather(z_img), team.gather(z_text), replace(examples, content=content, loose=loose)
 
 
 def contrastive_loss(z_img: Tensor, z_text: Tensor, scale: Tensor, bias: Tensor | None, examples: Examples) -> Tensor:

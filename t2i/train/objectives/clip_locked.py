@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from t2i.data.source import Examples
 from t2i.errors import UsageError
 from t2i.train.encoders import Encoders
-from t2i.train.objectives.clip import ClipStage, agreement, token_ids
+from t2i.train.objectives.clip import CONTRASTS, ClipStage, agreement, of_whole, token_ids
 from t2i.train.pool import EmbeddingPool, unit
 from t2i.train.run import Run
 
@@ -22,6 +22,7 @@ class LockedClipObjective(ClipStage):
     """`module` holds both towers; the image tower gets no gradient."""
 
     examples = "clip_locked"
+    uncut = CONTRASTS
     pool: EmbeddingPool
 
     def __init__(self, run: Run, name: str, encoders: Encoders) -> None:
@@ -43,9 +44,9 @@ class LockedClipObjective(ClipStage):
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         r, pool = self.config, self.pool
-        rows, captions, z = pool.draw(self.schedule.batch, step, self.noise(step))
+        rows, captions, z = pool.draw(self.schedule.batch, step, self.noise(step), self.part)
         z_text = unit(self.net.encode_text(token_ids(self.tokenizer, captions, self.net, self.device)).pooled)
         of = Examples(z, captions, [pool.content[i] for i in rows], [pool.loose[i] for i in rows])
-        contrast, cosine = agreement(self.net, r, z, z_text, of)
+        contrast, cosine = agreement(self.net, r, *of_whole(self.run.team, z, z_text, of))
         facts = {"contrast": float(contrast.detach()), "cosine": float(cosine.detach())}
         return r.contrast * contrast + r.regression * (1 - cosine), facts

@@ -84,13 +84,16 @@ class DalleObjective(Objective):
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         size = self.recipe.stage("vae", VAERecipe).size
-        examples = self.source.batch(self.examples_seed, step, self.schedule.batch, size)
-        ids = self.tokenizer.encode(examples.captions, self.net.config.context)[0].to(self.device)
+        examples, context = self.batch(step, size), self.net.config.context
+        ids = self.tokenizer.encode(examples.captions, context)[0].to(self.device)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             tokens = self.vae.tokens(examples.pixels.to(self.device))
         text_logits, image_logits = self.net(ids, tokens)
         text = F.cross_entropy(text_logits.float().flatten(0, 1), ids[:, 1:].flatten(), ignore_index=PAD)
         image = F.cross_entropy(image_logits.float().flatten(0, 1), tokens.flatten())
+        if self.part.of > 1:  # of the batch's mean over the tokens that are predicted
+            every = self.tokenizer.encode([self.caption(step, row) for row in range(self.schedule.batch)], context)[0]
+            text = text * float((ids[:, 1:] != PAD).sum()) * self.part.of / float((every[:, 1:] != PAD).sum())
         facts = {"text": float(text.detach()), "image": float(image.detach())}
         facts["right"] = float((image_logits.detach().argmax(-1) == tokens).float().mean())
         return self.config.text * text + self.config.image * image, facts

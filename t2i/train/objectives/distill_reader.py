@@ -27,6 +27,7 @@ from t2i.train.objective import Trainable
 from t2i.train.pool import EmbeddingPool
 from t2i.train.recipe import Pictures, Schedule
 from t2i.train.run import Run
+from t2i.train.team import SOLO, Team
 
 READING = "reading"
 """The name of this part of a base's training, in the log, in `.train/` and in the recipe (`base.reading`)."""
@@ -61,6 +62,7 @@ class ReaderDistillation(Trainable):
     drop_text: share of texts that are dropped, as in the base's own training."""
 
     module: QueryReader
+    uncut = "what it misses is measured against the variance in a batch"
 
     def __init__(
         self,
@@ -83,17 +85,17 @@ class ReaderDistillation(Trainable):
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """The mean of `unexplained` over vector, tokens and map."""
         n, g, device = self.schedule.batch, streams.noise(self.run.recipe.seed, READING, step), self.run.device
-        _, captions, z = self.pool.draw(n, step, g)
-        keep = (torch.rand(n, generator=g) >= self.drop_text).to(device)
+        _, captions, z = self.pool.draw(n, step, g, self.part)
+        keep = self.part.rows(torch.rand(n, generator=g) >= self.drop_text).to(device)
         with torch.no_grad():
             text = self.encoder.encode(captions, tight=True)[0].to(device)
-            truth = self.teacher.image_features(UNetCond(z=z, z_keep=keep), n)
+            truth = self.teacher.image_features(UNetCond(z=z, z_keep=keep), len(z))
         guess, _, _ = self.module(text.tokens, text.mask & keep[:, None])
-        missed = unexplained(guess, truth)
+        missed = unexplained(guess, truth, self.run.team)
         return torch.stack(list(missed.values())).mean(), {k: float(v.detach()) for k, v in missed.items()}
 
 
-def unexplained(guess: CondFeatures, truth: CondFeatures) -> dict[str, Tensor]:
+def unexplained(guess: CondFeatures, truth: CondFeatures, team: Team = SOLO) -> dict[str, Tensor]:
     """Of vector, tokens and map, where both have them, the share of the truth's variance that the guess misses:
     scalars, 1 for the best constant guess."""
     missed = {}
@@ -101,5 +103,6 @@ def unexplained(guess: CondFeatures, truth: CondFeatures) -> dict[str, Tensor]:
         made, wanted = getattr(guess, name), getattr(truth, name)
         if made is not None and wanted is not None:
             error = (made.float() - wanted.float()).square().mean()
-            missed[name] = error / (wanted.float() - wanted.float().mean(0)).square().mean()
+            every = team.gather(wanted.float())
+            missed[name] = error / (every - every.mean(0)).square().mean()
     return missed

@@ -105,15 +105,15 @@ class GanObjective(Objective):
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         r, critic, g = self.config, self.discriminator, self.noise(step)
-        examples = self.source.batch(self.examples_seed, step, r.schedule.batch, r.net.size)
+        examples = self.batch(step, r.net.size)
         real = examples.pixels.to(self.device)
         read = self.read(examples.captions)
         text = text_vector(read)
-        noise = torch.randn(len(real), r.net.noise, generator=g).to(self.device)
+        noise = self.part.rows(torch.randn(r.schedule.batch, r.net.noise, generator=g)).to(self.device)
         made = self.net(noise, text)
 
         seen = critic.features(real)
-        scores, other = critic.score(seen, text), critic.score(seen, text.roll(1, 0))
+        scores, other = critic.score(seen, text), critic.score(seen, self._other_texts(step, text))
         of_made = critic(made.detach(), text)
         loss = discriminator_loss(r.loss, scores, of_made)
         if r.mismatch:
@@ -131,6 +131,14 @@ class GanObjective(Objective):
             loss = loss + r.penalty_every * self._penalties(real, made.detach(), text)
         self._watch(step, facts["spread"])
         return loss + ours, facts
+
+    def _other_texts(self, step: int, text: Tensor) -> Tensor:
+        """The vectors of texts, each that of the row before."""
+        p, n = self.part, len(text)
+        if p.of == 1:
+            return text.roll(1, 0)
+        before = self.caption(step, (p.index * n - 1) % (p.of * n))
+        return torch.cat([text_vector(self.read([before])), text[:-1]])
 
     def read(self, captions: list[str]) -> TextCond:
         """The captions, as the bundle's text encoder reads them."""

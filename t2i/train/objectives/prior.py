@@ -23,6 +23,7 @@ from t2i.train.pool import EmbeddingPool, unit
 from t2i.train.recipe import Pictures, Recipe, Schedule, Share, StageRecipe
 from t2i.train.run import Run
 from t2i.train.streams import first_weights
+from t2i.train.team import denoising_noise
 
 
 @dataclass(frozen=True)
@@ -81,15 +82,16 @@ class PriorObjective(Objective):
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         r, g = self.config, self.noise(step)
-        _, captions, z = self.pool.draw(self.schedule.batch, step, g)
+        _, captions, z = self.pool.draw(self.schedule.batch, step, g, self.part)
         with torch.no_grad():
             out = self.clip.encode_text(token_ids(self.tokenizer, captions, self.clip, self.device))
         z_text = unit(out.pooled)
-        keep = (torch.rand(len(z), generator=g) >= r.drop).to(self.device)
+        keep = self.part.rows(torch.rand(self.schedule.batch, generator=g) >= r.drop).to(self.device)
         cond = PriorCond(tokens=out.tokens.float(), mask=out.mask, pooled=z_text, keep=keep, draws=r.draws)
         z, z_text = z.repeat(r.draws, 1), z_text.repeat(r.draws, 1)
         scaled = z * z.shape[-1] ** 0.5
-        loss, extra = diffusion_loss(self.net, Flow(), r.objective, scaled, cond, generator=g)
+        t, eps = denoising_noise(r.objective, Flow(), scaled, self.part, g, r.draws)
+        loss, extra = diffusion_loss(self.net, Flow(), r.objective, scaled, cond, generator=g, t=t, eps=eps)
         guess = unit(extra["x0_hat"].detach())
         late = extra["t"] >= min(0.8, float(extra["t"].max()))  # where it has to decide; never an empty set
         return loss.mean(), {

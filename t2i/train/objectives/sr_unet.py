@@ -133,19 +133,19 @@ class SRUNetObjective(Objective):
         return Pipeline(manifest, self.encoders.text, stages, self.encoders.clip)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        c, g, n = self.config, self.noise(step), self.schedule.batch
+        c, g, n, part = self.config, self.noise(step), self.schedule.batch, self.part.rows
         scale = c.net.scale
         small, side = c.size // scale, c.crop // scale
-        rows = torch.randint(self.pool.size, (n,), generator=g).tolist()
+        rows = part(torch.randint(self.pool.size, (n,), generator=g)).tolist()
         corner = self._corners(rows, g)
         low = crop(self._inputs(rows, g), corner, side)
         high = crop(self.pool.pixels("high", rows), corner * scale, c.crop)
-        u = torch.rand(n, 2, generator=g)
+        u = part(torch.rand(n, 2, generator=g))
         level = torch.where(u[:, 0] < c.clean, torch.zeros(()), c.noise * u[:, 1])
-        low = low + _wide(level) * torch.randn(low.shape, generator=g)
-        u = torch.rand(n, 2, generator=g)
+        low = low + _wide(level) * part(torch.randn(n, *low.shape[1:], generator=g))
+        u = part(torch.rand(n, 2, generator=g))
         z = torch.where(u[:, :1] < c.told, self.pool.embeddings("told", rows), self.pool.embeddings("z", rows))
-        z = z + c.z_noise / z.shape[-1] ** 0.5 * torch.randn(z.shape, generator=g)
+        z = z + c.z_noise / z.shape[-1] ** 0.5 * part(torch.randn(n, z.shape[-1], generator=g))
         low, high, level, z, keep = (x.to(self.device) for x in (low, high, level, z, u[:, 1] >= c.drop_z))
         made = self.net(low, level, z, keep, corner, (small, small)).float()
         near, unlike = F.l1_loss(made, high), dissimilarity(made, high)
@@ -155,9 +155,10 @@ class SRUNetObjective(Objective):
     def _corners(self, rows: list[int], g: torch.Generator) -> Tensor:
         """(B, 2) Where crops begin, (y, x) in small pixels: around a thing, give or take an eighth of a crop, or
         anywhere."""
-        c, n = self.config, len(rows)
+        c, n, part = self.config, len(rows), self.part
         most, side = (c.size - c.crop) / c.net.scale, c.crop / c.net.scale
-        u, shift = torch.rand(n, 4, generator=g), torch.randn(n, 2, generator=g)
+        whole = n * part.of
+        u, shift = part.rows(torch.rand(whole, 4, generator=g)), part.rows(torch.randn(whole, 2, generator=g))
         boxes = torch.from_numpy(self.pool.arrays["boxes"][rows].astype(np.float32))
         known = (boxes[..., 2] > 0).sum(1)
         chosen = (u[:, 2] * known).long().clamp(max=THINGS - 1)
@@ -169,7 +170,7 @@ class SRUNetObjective(Objective):
     def _inputs(self, rows: list[int], g: torch.Generator) -> Tensor:
         """(B, 3, S/s, S/s): what the base drew, or the small pictures, a share of them blurred."""
         c, low = self.config, self.pool.pixels("low", rows)
-        u = torch.rand(len(rows), 2, generator=g)
+        u = self.part.rows(torch.rand(len(rows) * self.part.of, 2, generator=g))
         once, kind, passes = soften(low), _wide(u[:, 0]), _wide(2 * u[:, 1])
         blurred = torch.where(passes < 1, torch.lerp(low, once, passes), torch.lerp(once, soften(once), passes - 1))
         low = torch.where(kind < c.drawn + c.blur, blurred, low)

@@ -88,15 +88,16 @@ class TextObjective(EncoderObjective):
         return entry, {"net": n.to_dict(), "encoder": "language", "widths": widths}
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        g, n, seed = self.noise(step), self.schedule.batch, self.examples_seed
-        captions = [self.source.captions(seed, step * n + i, 0) for i in range(n)]
+        g, captions = self.noise(step), [self.caption(step, row) for row in range(self.schedule.batch)]
         ids, _ = self.tokenizer.encode(captions, self.net.config.context, tight=True)
         seen, chosen = hide(ids, self.config.hidden, self.tokenizer.sot, g)
-        seen, chosen, ids = seen.to(self.device), chosen.to(self.device), ids.to(self.device)
+        guessed = chosen.sum()
+        seen, chosen, ids = (self.part.rows(x).to(self.device) for x in (seen, chosen, ids))
         logits = self.net.guess(self.net(seen, read_mask(ids))[chosen]).float()
         loss = F.cross_entropy(logits, ids[chosen])
         right = (logits.detach().argmax(-1) == ids[chosen]).float().mean()
-        return loss, {"right": float(right)}
+        share = float(chosen.sum()) * self.part.of / float(guessed)  # of the batch's mean over tokens
+        return loss * share, {"right": float(right) * share}
 
 
 def hide(ids: Tensor, share: float, words: int, g: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,7 @@ from t2i.train.objective import Objective
 from t2i.train.recipe import Pixels, Recipe, Schedule, Share, StageRecipe
 from t2i.train.sheets import COLUMNS, averaged, upsampler_rows
 from t2i.train.streams import examples_seed, first_weights
+from t2i.train.team import denoising_noise
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ class UpsamplerRecipe(StageRecipe):
     @property
     def trained_by(self) -> str:
         return "upsampler"
+
+    @property
+    def unit(self) -> int:
+        return self.crops  # of one picture
 
 
 class UpsamplerObjective(Objective):
@@ -101,31 +106,32 @@ class UpsamplerObjective(Objective):
 
     def crops(self, step: int, g: torch.Generator) -> Tensor:
         """(B, 3, crop, crop) in [-1, 1], aligned to the grid of the small picture."""
-        c, scale = self.config, self.net.config.scale
+        c, scale, p, n = self.config, self.net.config.scale, self.part, self.pictures_a_step
         size = c.drawn or c.size
-        pictures = self.source.batch(self.examples_seed, step, self.pictures_a_step, size).pixels
-        places = torch.randint((size - c.crop) // scale + 1, (len(pictures), c.crops, 2), generator=g) * scale
+        pictures = self.source.batch(self.examples_seed, step * p.of + p.index, n // p.of, size).pixels
+        places = p.rows(torch.randint((size - c.crop) // scale + 1, (n, c.crops, 2), generator=g) * scale)
         rows = [
             picture[:, y : y + c.crop, x : x + c.crop]
             for picture, spots in zip(pictures, places.tolist(), strict=True)
             for y, x in spots
         ]
-        return torch.stack(rows[: c.schedule.batch])
+        return torch.stack(rows[: c.schedule.batch // p.of])
 
     def pairs(self, step: int, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Crops (B, 3, crop, crop), the inputs (B, 3, crop/scale, crop/scale), the inputs' levels of noise (B,)."""
-        c, high = self.config, self.crops(step, g)
+        c, high, rows = self.config, self.crops(step, g), self.part.rows
+        n = c.schedule.batch
         low = F.interpolate(high, scale_factor=1 / self.net.config.scale, mode="area")
-        low = blur(low, c.blur, g)
-        level = torch.rand(len(low), generator=g) * c.noise * (torch.rand(len(low), generator=g) < 0.8)
-        low = low + level.view(-1, 1, 1, 1) * torch.randn(low.shape, generator=g)
+        low = blur(low, rows(torch.rand(n, generator=g) * (torch.rand(n, generator=g) < c.blur)))
+        level = rows(torch.rand(n, generator=g) * c.noise * (torch.rand(n, generator=g) < 0.8))
+        low = low + level.view(-1, 1, 1, 1) * rows(torch.randn(n, *low.shape[1:], generator=g))
         return high.to(self.device), low.to(self.device), level.to(self.device)
 
     def captions(self, step: int) -> list[str]:
         """A caption of the picture of each crop, B in all."""
         n = self.pictures_a_step
-        said = [self.source.captions(self.examples_seed, step * n + i, 0) for i in range(n)]
-        return [text for text in said for _ in range(self.config.crops)][: self.schedule.batch]
+        said = [self.source.captions(self.examples_seed, step * n + i, 0) for i in self.part.rows(list(range(n)))]
+        return [text for text in said for _ in range(self.config.crops)][: self.schedule.batch // self.part.of]
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         c, g = self.config, self.noise(step)
@@ -135,13 +141,14 @@ class UpsamplerObjective(Objective):
         if self.net.config.pooled_dim:
             assert self.encoders.text is not None
             pooled = self.encoders.text.encode(self.captions(step), tight=True)[0].pooled
-            keep = torch.rand(len(low), generator=g) >= c.drop_text
+            keep = self.part.rows(torch.rand(self.schedule.batch, generator=g) >= c.drop_text)
             cond = (low, level, pooled.to(self.device), keep.to(self.device))
 
         def net(x_t: Tensor, t: Tensor, cond: tuple[Tensor, ...]) -> Tensor:
             return self.net(x_t, t, *cond)
 
-        loss, extra = diffusion_loss(net, Flow(), c.objective, high, cond, generator=g)
+        t, eps = denoising_noise(c.objective, Flow(), high, self.part, g)
+        loss, extra = diffusion_loss(net, Flow(), c.objective, high, cond, generator=g, t=t, eps=eps)
         return loss.mean(), {"mse": float(extra["mse"].mean())}
 
     def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
@@ -154,10 +161,9 @@ class UpsamplerObjective(Objective):
             return upsampler_rows(self.net, prediction, self.name, high, steps)
 
 
-def blur(x: Tensor, chance: float, g: torch.Generator) -> Tensor:
-    """Pictures (B, 3, H, W), each blurred with this chance by a separable Gaussian of up to one pixel's width."""
-    n = x.shape[0]
-    sigma = torch.rand(n, generator=g) * (torch.rand(n, generator=g) < chance) + 1e-3
+def blur(x: Tensor, width: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W), each blurred by a separable Gaussian of its width (B,), in pixels."""
+    n, sigma = x.shape[0], width + 1e-3
     axis = torch.arange(-2, 3).float()
     kernel = torch.exp(-axis.square() / (2 * sigma[:, None] ** 2))
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)  # (3n, 5)

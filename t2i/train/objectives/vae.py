@@ -76,9 +76,10 @@ class VAEObjective(Objective):
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         r, latent = self.config, self.net.config.latent
-        pixels = self.source.batch(self.examples_seed, step, r.schedule.batch, r.size).pixels.to(self.device)
+        pixels = self.batch(step, r.size).pixels.to(self.device)
         tau, beta = self.dials(step)
-        coded = self.net.bottleneck(self.net.encode(pixels), tau, self.noise(step))
+        part = (self.part.index, self.part.of)
+        coded = self.net.bottleneck(self.net.encode(pixels), tau, self.noise(step), part)
         mu, log_b = self.net.decode(coded.z)
         nll = -laplace.log_prob(laplace.squeeze(pixels), mu, log_b).mean()
         weight = 1.0 if latent == "vq" else beta / pixels[0].numel()

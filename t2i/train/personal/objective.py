@@ -60,6 +60,7 @@ class PersonalObjective(Trainable):
     """pipeline: the model, unchanged. pool: the examples. facts: what a checkpoint must agree with."""
 
     name = STAGE
+    uncut = "its parts have batches of their own"
     module: PersonalNet
     pool: PersonalPool
 

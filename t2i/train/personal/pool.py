@@ -50,6 +50,7 @@ class PersonalPool:
     """The examples of a training, as `Pool`. source: the user's pictures, a caption of "" where they have none."""
 
     batch = BATCH
+    on_disk = False
 
     def __init__(
         self, pipeline: Pipeline, source: Source, token: str, recipe: PersonalRecipe, seed: int, side: int

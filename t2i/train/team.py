@@ -1,0 +1,221 @@
+"""The processes that train together, and the rows of a batch that each of them computes.
+
+A batch is cut into equal parts, one for each process and pass (`schedule.accumulate`). Examples and noise are functions
+of (seed, step) for the whole batch, and a part takes its rows of them; so a training has the same loss curve however it
+is cut. torch averages the gradients (DistributedDataParallel, set up by the library accelerate), and every process
+takes the same step. Process 0 leads: it alone writes files and reports.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar, overload
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from t2i.diffusion.loss import DenoisingObjective
+from t2i.diffusion.process import Process
+from t2i.errors import T2IError, UnavailableError, UsageError
+from t2i.train.recipe import Schedule
+
+T = TypeVar("T")
+PATIENCE = timedelta(days=7)  # that processes wait for the first, which may fill a pool
+OTHER_ENGINES = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+}
+"""What `accelerate launch` sets for engines that cut a network into pieces."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a batch: those of process `rank` of `ranks`, in its pass `turn` of `turns`."""
+
+    rank: int = 0
+    ranks: int = 1
+    turn: int = 0
+    turns: int = 1
+
+    @property
+    def of(self) -> int:
+        """The number of parts."""
+        return self.ranks * self.turns
+
+    @property
+    def index(self) -> int:
+        """The number of this part, from 0."""
+        return self.rank * self.turns + self.turn
+
+    @overload
+    def rows(self, whole: Tensor) -> Tensor: ...
+    @overload
+    def rows(self, whole: list[T]) -> list[T]: ...
+    def rows(self, whole: Any) -> Any:
+        """This part of what belongs to the rows (N, ...) of a batch."""
+        n = len(whole) // self.of
+        return whole if self.of == 1 else whole[self.index * n : (self.index + 1) * n]
+
+
+WHOLE = Part()
+
+
+def denoising_noise(
+    objective: DenoisingObjective, process: Process, x0: Tensor, part: Part, g: torch.Generator, draws: int = 1
+) -> tuple[Tensor, Tensor]:
+    """The times (B,) and the noise (B, ...) of `diffusion_loss` for x0 (B, ...), which is a part of a batch; drawn as
+    for the whole. draws: how often each row stands in x0, which repeats the part as a whole."""
+    whole = (len(x0) * part.of, *x0.shape[1:])
+    t, eps = objective.levels.draw(process, whole[0], g), torch.randn(whole, generator=g)
+    if part.of == 1 or draws == 1:
+        return part.rows(t), part.rows(eps)
+    return tuple(torch.cat([part.rows(copy) for copy in x.chunk(draws)]) for x in (t, eps))  # type: ignore[return-value]
+
+
+class Team:
+    """A training in one process. `Processes` is the same for several."""
+
+    rank, ranks = 0, 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes and reports."""
+        return self.rank == 0
+
+    def together(self, loss: Callable[[int], tuple[Tensor, dict[str, float]]], module: nn.Module) -> Any:
+        """`loss` as a function of the step whose gradients, for the parameters of `module`, become the mean over all
+        processes in `backward`."""
+        return loss
+
+    def alone(self, together: Any) -> AbstractContextManager[Any]:
+        """A block in which the gradients of `together` stay in this process."""
+        return nullcontext()
+
+    def mean(self, values: dict[str, float]) -> dict[str, float]:
+        """The means of numbers over all processes."""
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is true in any process."""
+        return flag
+
+    def first(self, work: Callable[[], T]) -> T:
+        """What `work` returns in the process that leads, in all; the others wait for it. An error is raised in all."""
+        return work()
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """The rows (N / ranks, ...) of all processes: (N, ...). Gradients flow back."""
+        return rows
+
+    def gather_list(self, rows: list[T]) -> list[T]:
+        """The same for a list of anything that can be pickled."""
+        return rows
+
+
+class Processes(Team):
+    """Several processes, which `accelerate launch` or `torchrun` has started."""
+
+    def __init__(self, device: str) -> None:
+        """device: as in `--device`; of several GPUs each process takes its own. Raises UnavailableError without the
+        library accelerate, UsageError for an engine that is none of ours."""
+        for variable, engine in OTHER_ENGINES.items():
+            if os.environ.get(variable, "").lower() in ("1", "true", "yes"):
+                what = f"t2i train does not run under {engine}: every process holds the whole network."
+                raise UsageError(what, "Launch it with accelerate's plain data parallelism, or with torchrun.")
+        try:
+            from accelerate import Accelerator
+            from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+        except ImportError as error:
+            what = "training in several processes needs the library accelerate."
+            raise UnavailableError(what, "pip install 't2i[train]'", "library") from error
+        options = [
+            InitProcessGroupKwargs(timeout=PATIENCE),
+            # of some objectives a part of the network gets no gradient in a step
+            DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False),
+        ]
+        self.engine = Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=options)
+        self.rank, self.ranks = self.engine.process_index, self.engine.num_processes
+        self.device: torch.device = self.engine.device
+
+    def together(self, loss: Callable[[int], tuple[Tensor, dict[str, float]]], module: nn.Module) -> Any:
+        self.engine.free_memory()  # it keeps what it prepared before
+        return self.engine.prepare_model(_Loss(loss, module))
+
+    def alone(self, together: Any) -> AbstractContextManager[Any]:
+        block: AbstractContextManager[Any] = self.engine.no_sync(together)
+        return block
+
+    def mean(self, values: dict[str, float]) -> dict[str, float]:
+        numbers = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(numbers)
+        return dict(zip(values, (numbers / self.ranks).tolist(), strict=True))
+
+    def any(self, flag: bool) -> bool:
+        return self.mean({"flag": float(flag)})["flag"] > 0
+
+    def first(self, work: Callable[[], T]) -> T:
+        box: list[Any] = [None, None]
+        if self.leads:
+            try:
+                box[0] = work()
+            except T2IError as error:
+                box[1] = error
+        torch.distributed.broadcast_object_list(box, device=self.device)
+        if box[1] is not None:
+            raise box[1]
+        result: T = box[0]
+        return result
+
+    def gather(self, rows: Tensor) -> Tensor:
+        from torch.distributed.nn.functional import all_gather
+
+        return torch.cat(all_gather(rows.contiguous()))
+
+    def gather_list(self, rows: list[T]) -> list[T]:
+        boxes: list[Any] = [None] * self.ranks
+        torch.distributed.all_gather_object(boxes, rows)
+        return [row for box in boxes for row in box]
+
+
+class _Loss(nn.Module):
+    """A loss as a module, whose forward pass DistributedDataParallel can watch."""
+
+    def __init__(self, loss: Callable[[int], tuple[Tensor, dict[str, float]]], module: nn.Module) -> None:
+        super().__init__()
+        self.loss, self.module = loss, module
+
+    def forward(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        return self.loss(step)
+
+
+SOLO = Team()
+
+
+def check_cut(stage: str, schedule: Schedule, ranks: int, unit: int, uncut: str) -> None:
+    """Raise UsageError for a batch that cannot be cut into equal parts for so many processes and the schedule's passes.
+    unit, uncut: as of a `Trainable`."""
+    if schedule.accumulate > 1 and uncut:
+        what = f"{stage} cannot be trained with accumulate = {schedule.accumulate}: {uncut}."
+        raise UsageError(what, "Leave it at 1; several processes can share the batch.", "config")
+    batch, parts = schedule.batch, ranks * schedule.accumulate
+    least = parts * unit
+    if parts > 1 and batch % least:
+        hint = f"Choose a multiple of {least}, as in --set {stage}.batch={-(-batch // least) * least}"
+        raise UsageError(f"the batch of {stage}, {batch}, cannot be cut into {parts} equal parts.", hint, "config")
+
+
+def padded(things: Tensor, most: int) -> Tensor:
+    """Masks (B, K, S, S) with zeros for further things, up to `most` in all."""
+    return F.pad(things, (0, 0, 0, 0, 0, most - things.shape[1]))
+
+
+def lost(error: BaseException) -> bool:
+    """Whether an error of torch's means that another process has gone."""
+    words = ("connection closed by peer", "connection reset", "broken pipe", "nccl", "gloo", "timed out")
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
