@@ -214,6 +214,16 @@ def read_seeds(text: str | None, n: int | None) -> tuple[list[int], int | None]:
     return list(range(first, first + (n or 1))), first
 
 
+def check_parted(ctx: typer.Context, option: str) -> None:
+    """Raise UsageError for what needs all pictures, or a person, where ``option`` has parts of a batch drawn."""
+    for name in ("interactive", "grid", "animate"):
+        if is_given(ctx, name):
+            hint = f"Leave --{name} out."
+            if name != "interactive":
+                hint += f" When all pictures are drawn, the same command without {option} writes it."
+            raise UsageError(f"{option} and --{name} do not go together.", hint)
+
+
 def read_shard(ctx: typer.Context, text: str | None, drawn_seed: int | None = None) -> Shard | None:
     """The share of --shard; None without it. drawn_seed: the first seed, if it was drawn at random. Raises
     UsageError."""
@@ -222,12 +232,7 @@ def read_shard(ctx: typer.Context, text: str | None, drawn_seed: int | None = No
     if text is None:
         return None
     shard = Shard.parse(text)
-    for name in ("interactive", "grid", "animate"):
-        if is_given(ctx, name):
-            hint = f"Leave --{name} out."
-            if name != "interactive":
-                hint += " When all shares are drawn, the same command without --shard writes it."
-            raise UsageError(f"--shard and --{name} do not go together.", hint)
+    check_parted(ctx, "--shard")
     if drawn_seed is not None:
         raise UsageError("--shard needs a seed: every share would draw its own.", "Write --seed 1.")
     return shard

@@ -32,6 +32,7 @@ EPILOG = """Examples:
   t2i sample --replay out/a-cat-7.png  # identical, equal or different
   generate-prompts | t2i sample -f - --json > done.jsonl
   t2i sample -f prompts.txt --shard 1/4  # a quarter, for a job array
+  t2i sample -f prompts.txt --ray 4      # four workers, or a Ray cluster
   t2i sample --interactive --size 64   # a line, a picture; /help
 
 \b
@@ -41,6 +42,12 @@ A line of jobs.jsonl: {"prompt": "a cat", "seed": 7, "n": 4, "steps": 8}
 
 #: parameter -> what takes the place of the lines of --interactive
 LINES = {"prompt": "a prompt", "file": "a prompt file", "init": "--init", "sweep": "--sweep", "grid": "--grid"}
+
+#: parameter -> what the workers of --ray do not do
+BY_ONE = {
+    "shard": "--shard", "init": "--init", "sweep": "--sweep", "show": "--show", "preview": "--preview",
+    "sign_cert": "--sign-cert", "sign_key": "--sign-key", "deterministic": "--deterministic",
+}  # fmt: skip
 
 
 def sample(
@@ -140,6 +147,15 @@ def sample(
     sign_key: opt.SignKey = None,
     batch: opt.Batch = 8,
     shard: opt.ShardText = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|ADDRESS",
+            help="Draw by N workers, or by a Ray cluster.",
+            show_default=False,
+            rich_help_panel=Panel.MACHINE,
+        ),
+    ] = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "float32",
     quantize: opt.Quantize = None,
@@ -159,6 +175,7 @@ def sample(
     """
     ui: UI = ctx.obj
     from t2i.cli.show import Screen
+    from t2i.jobs.cluster import check_workers, draw_by_ray
     from t2i.jobs.edits import EditRequest
     from t2i.jobs.prompt_file import PromptLine, read_lines
     from t2i.jobs.sample import SampleOrder, SamplePlan, WarmEngine
@@ -194,6 +211,12 @@ def sample(
     # without --seed the seed of a line of a file follows from its text
     seeds, drawn_seed = opt.read_seeds(seed, n) if prompt is not None else (parse_seeds(seed, n), None)
     share = opt.read_shard(ctx, shard, drawn_seed)
+    if ray is not None:
+        check_workers(ray)
+        opt.check_parted(ctx, "--ray")
+        for name, flag in BY_ONE.items():
+            if opt.is_given(ctx, name):
+                raise UsageError(f"--ray and {flag} do not go together.", f"Leave {flag} out.")
     options = opt.written(
         size=size, steps=steps, guidance=guidance, sampler=sampler, threshold=threshold, sr_noise=sr_noise,
         temperature=temperature, top_k=top_k, top_p=top_p, negative=negative,
@@ -215,6 +238,10 @@ def sample(
     plan, warm = SamplePlan.of(order, stored, loading), WarmEngine()
     opt.begin(ui, plan.paths, plan.jobs, drawn_seed, offline, deterministic, device)
     ui.screen = Screen.wanted(ui, show or (interactive and sys.stderr.isatty()), preview)
+
+    if ray is not None:
+        draw_by_ray(ui, plan, ray, device, model, loading)
+        return
 
     def draw(plan: SamplePlan) -> None:
         told: int | None = 0

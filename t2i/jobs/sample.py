@@ -96,6 +96,14 @@ class SamplePlan:
         self.paths.check(self.jobs)
         return self
 
+    def request(self, signer: Signer | None = None) -> DrawRequest:
+        """What the runner asks."""
+        order = self.order
+        return DrawRequest(
+            self.model, self.paths.names, keep_stages=order.keep_stages, overwrite=order.overwrite,
+            manifest=not self.paths.single, private=order.private, signer=signer, draw_jobs=order.edit.draw,
+        )  # fmt: skip
+
     def draw(
         self,
         reporter: Reporter,
@@ -118,10 +126,7 @@ class SamplePlan:
             else:
                 reporter.picture(path, table, image)
 
-        request = DrawRequest(
-            self.model, self.paths.names, keep_stages=order.keep_stages, overwrite=order.overwrite,
-            manifest=not self.paths.single, private=order.private, signer=signer, draw_jobs=order.edit.draw,
-        )  # fmt: skip
+        request = self.request(signer)
         remember = bool(order.grid or order.sweep)
         jobs = share(order.shard, self.jobs, request)
         runner = Runner(reporter, request, jobs, device, order.batch, remember, on_picture)

@@ -34,30 +34,38 @@ class Shard:
         return f"{self.number}/{self.of}"
 
     def take(self, items: Sequence[T], *marks: Callable[[T], Hashable]) -> list[T]:
-        """The items of this share, in their order. Every item is in one share, whatever machine asks.
-
-        marks: items that agree in a mark go to one share, an earlier mark before a later one; all others are dealt out
-        in turn.
-        """
-        turns: dict[tuple[int, Hashable], int] = {}
-        dealt, mine = 0, []
-        for item in items:
-            names = [(i, mark(item)) for i, mark in enumerate(marks)]
-            turn = next((turns[name] for name in names if name in turns), dealt)
-            dealt += turn == dealt
-            for name in names:
-                turns.setdefault(name, turn)
-            if turn % self.of == self.number - 1:
-                mine.append(item)
-        return mine
+        """The items of this share, in their order: see `deal_out`."""
+        return deal_out(self.of, items, *marks)[self.number - 1]
 
 
-def share(shard: Shard | None, jobs: Sequence[Job], request: DrawRequest) -> list[Job]:
-    """The jobs of a share; all without one.
+def deal_out(shares: int, items: Sequence[T], *marks: Callable[[T], Hashable]) -> list[list[T]]:
+    """The items in so many shares, each in its order; the same on every machine.
+
+    marks: items that agree in a mark go to one share, an earlier mark before a later one; all others are dealt out in
+    turn.
+    """
+    turns: dict[tuple[int, Hashable], int] = {}
+    out: list[list[T]] = [[] for _ in range(shares)]
+    dealt = 0
+    for item in items:
+        names = [(i, mark(item)) for i, mark in enumerate(marks)]
+        turn = next((turns[name] for name in names if name in turns), dealt)
+        dealt += turn == dealt
+        for name in names:
+            turns.setdefault(name, turn)
+        out[turn % shares].append(item)
+    return out
+
+
+def deal(shares: int, jobs: Sequence[Job], request: DrawRequest) -> list[list[Job]]:
+    """The jobs in so many shares.
 
     Equal pictures go to one share, and so do pictures of one name: the order in which they are drawn decides which of
     them is called NAME-2, and it stays that of the whole run.
     """
-    if shard is None:
-        return list(jobs)
-    return shard.take(jobs, request.key, lambda job: str(request.names(job)[0]))
+    return deal_out(shares, jobs, request.key, lambda job: str(request.names(job)[0]))
+
+
+def share(shard: Shard | None, jobs: Sequence[Job], request: DrawRequest) -> list[Job]:
+    """The jobs of a share; all without one."""
+    return list(jobs) if shard is None else deal(shard.of, jobs, request)[shard.number - 1]
