@@ -143,8 +143,8 @@ def train(
         overrides.append(text)
     check_device(device)
     ranks = launched()
-    if ranks > 1 and (stage == LORA or dry_run):
-        what = "lora" if stage == LORA else "--dry-run"
+    if ranks > 1 and (stage in (LORA, STUDENT) or dry_run):
+        what = stage if stage in (LORA, STUDENT) else "--dry-run"
         raise UsageError(f"t2i train {what} is one process, and {ranks} were launched.", "Run it without a launcher.")
     if stage == LORA:
         opt.check_alone(

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from t2i.engine import OnStep
 from t2i.errors import InputError, T2IError, UnavailableError, UsageError
 from t2i.jobs.job import Job
-from t2i.jobs.reporter import Reporter
+from t2i.jobs.reporter import Reporter, Stopped
 from t2i.jobs.request import DrawRequest
 from t2i.jobs.runner import Runner
 from t2i.jobs.sample import SampleOrder, SamplePlan
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 TRIES = 3  # times that a share is begun before the run ends
 EVERY = 5.0  # seconds between lines of progress
+LISTENING = 0.5  # seconds after which a signal is heeded
 MAX_WORKERS = 10_000
 MEMORY = 100 << 20  # bytes of a local object store: pictures go to files, not through it
 PASSED_ON = ("T2I_", "OMP_", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")  # beginnings of variables that workers get
@@ -143,12 +144,15 @@ def draw_by_ray(
     (code ``dependency``) without Ray, (``unavailable``) where there is none at the address or workers died `TRIES`
     times at one share; the error of a share; InputError (``partial``) when pictures failed.
     """
-    with contextlib.redirect_stdout(_OneThread(sys.stdout)):
+    # a handler that raises would do so inside Ray, which makes a fault of it
+    with contextlib.redirect_stdout(_OneThread(sys.stdout)), reporter.finishing() as signals:
         ray = _start(where)
         try:
-            _Pool(ray, reporter, plan, device, model, loading).run()
+            _Pool(ray, reporter, plan, device, model, loading).run(lambda: bool(signals))
         finally:
             ray.shutdown()
+    if signals:
+        raise Stopped(signals[0])
 
 
 class _OneThread(io.TextIOBase):
@@ -187,7 +191,7 @@ def _start(where: str) -> Any:
     except (OSError, RuntimeError, ValueError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UnavailableError(f"there is no Ray at {where!r}: {first}", "Is it running?") from error
-    if threading.current_thread() is threading.main_thread():
+    if found is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, found)  # it puts its own in the place
     return ray
 
@@ -216,15 +220,19 @@ class _Pool:
         self.warned = set[str]()
         self.started = self.said = time.monotonic()
 
-    def run(self) -> None:
-        """Draw all shares."""
+    def run(self, stop: Callable[[], bool]) -> None:
+        """Draw all shares, or return early when `stop` says so."""
         for _ in range(self.size):
             self._give(self.hire())
         while self.at_work:
-            (done, *_), _ = self.ray.wait(list(self.at_work))
-            worker, number = self.at_work.pop(done)
+            done, _ = self.ray.wait(list(self.at_work), timeout=LISTENING)
+            if stop():
+                return
+            if not done:
+                continue
+            worker, number = self.at_work.pop(done[0])
             try:
-                result: ShareResult = self.ray.get(done)
+                result: ShareResult = self.ray.get(done[0])
             except self.ray.exceptions.RayTaskError as error:
                 raise error.cause if isinstance(error.cause, T2IError) else error from None
             except self.ray.exceptions.RayError:  # the worker has died, or its machine has

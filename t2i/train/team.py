@@ -133,7 +133,7 @@ class Processes(Team):
             from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
         except ImportError as error:
             what = "training in several processes needs the library accelerate."
-            raise UnavailableError(what, "pip install 't2i[train]'", "library") from error
+            raise UnavailableError(what, "pip install 't2i[train]'", "dependency") from error
         options = [
             InitProcessGroupKwargs(timeout=PATIENCE),
             # of some objectives a part of the network gets no gradient in a step

@@ -96,7 +96,7 @@ def train(
         if team.ranks == 1 or not lost(error):
             raise
         what = "another process of this training has ended."
-        raise UnavailableError(what, "What it said tells why; go on with --resume.", "process") from error
+        raise UnavailableError(what, "What it said tells why; go on with --resume.") from error
     except OSError as error:  # the log, a folder, a pool: what writes whole files says so itself
         what = f"the training cannot go on: {error.filename or run.out}: {explain_os_error(error)}."
         raise InputError(what, "Make room there, and go on with --resume.", "output") from error

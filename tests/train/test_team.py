@@ -30,7 +30,8 @@ def curve(out: Path, stage: str) -> list[float]:
 def close(a: Path, b: Path, stage: str) -> bool:
     left, right = curve(a, stage), curve(b, stage)
     assert left, stage
-    return len(left) == len(right) and all(abs(x - y) <= CLOSE for x, y in zip(left, right, strict=True))
+    pairs = list(zip(left, right, strict=True))
+    return all(abs(x - y) <= CLOSE * max(1, abs(x)) for x, y in pairs)
 
 
 def test_parts_are_the_whole() -> None:
@@ -53,22 +54,23 @@ def test_a_batch_that_cannot_be_cut_is_refused(micro: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("recipe", "stages"),
+    ("recipe", "stage", "cut"),
     [
-        ("micro", ("base", "prior", "upsampler256")),
-        pytest.param("blind_micro", ("text", "base", "upsampler256"), marks=pytest.mark.slow),
-        pytest.param("dalle_micro", ("vae", "dalle"), marks=pytest.mark.slow),
-        pytest.param("gan_micro", ("gan",), marks=pytest.mark.slow),
+        ("dalle_micro", "vae", ("vae",)),
+        pytest.param("micro", "all", ("base", "prior", "upsampler256"), marks=pytest.mark.slow),
+        pytest.param("blind_micro", "all", ("text", "base", "upsampler256"), marks=pytest.mark.slow),
+        pytest.param("dalle_micro", "all", ("vae", "dalle"), marks=pytest.mark.slow),
+        pytest.param("gan_micro", "all", ("gan",), marks=pytest.mark.slow),
     ],
 )
 def test_passes_give_the_curve_of_the_whole_batch(
-    recipe: str, stages: tuple[str, ...], request: pytest.FixtureRequest, tmp_path: Path
+    recipe: str, stage: str, cut: tuple[str, ...], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     path = request.getfixturevalue(recipe)
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    trained_by("all", path, out=whole)
-    trained_by("all", path, [f"{stage}.accumulate=2" for stage in stages], out=cut)
-    assert all(close(whole, cut, stage) for stage in stages), [(curve(whole, s), curve(cut, s)) for s in stages]
+    trained_by(stage, path, out=tmp_path / "whole")
+    trained_by(stage, path, [f"{name}.accumulate=2" for name in cut], out=tmp_path / "cut")
+    for name in cut:
+        assert close(tmp_path / "whole", tmp_path / "cut", name), name
 
 
 # Several processes -------------------------------------------------------------------------------------------------
@@ -103,7 +105,7 @@ def test_two_processes_give_the_curve_of_one(recipe: str, request: pytest.Fixtur
     bundle = trained_by("all", path, out=alone)
     out, err = launch("--recipe", path, "--out", str(two))
     assert out.split() == [str(two)], "only the first process prints"
-    assert err.count("start") == len(list(alone.glob(".train/*/log.jsonl")))
+    assert err.count(" start 0/") == len(list(alone.glob(".train/*/log.jsonl")))
     stages = sorted(log.parent.name for log in alone.glob(".train/*/log.jsonl"))
     assert stages and all(close(alone, two, s) for s in stages), [(curve(alone, s), curve(two, s)) for s in stages]
     assert {entry.name for entry in bundle.manifest.stages} <= {path.name for path in two.iterdir()}

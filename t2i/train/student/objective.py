@@ -58,6 +58,7 @@ class StudentObjective(Trainable):
     """
 
     table: Distillation
+    uncut = "a student sees its batch at once"
 
     def __init__(
         self, run: Run, entry: StageEntry, teacher: Stage, encoders: Encoders, table: Distillation,
