@@ -46,7 +46,8 @@ def info(
         marks = {name: asdict(mark) for name, mark in found.marks.items()}
         ui.picture(image, {**facts, "marks": marks, "synthetic": found.synthetic})
     else:
-        ui.line(f"{safe(str(image))}: {facts['format']}, {facts['width']}x{facts['height']}")
+        size = "" if facts["width"] is None else f", {facts['width']}x{facts['height']}"
+        ui.line(f"{safe(str(image))}: {facts['format']}{size}")
         for name, value in (facts["t2i"] or facts["generator"] or {}).items():
             if value not in ("", None, {}) and name != "source_type":  # told below
                 ui.line(f"  {safe(str(name))}: {safe(_text(value))}")

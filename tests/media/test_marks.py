@@ -157,6 +157,10 @@ def test_a_damaged_picture_says_what_is_left(
     data = path.read_bytes()
     at = data.index(HEADS[suffix][:-4]) + len(HEADS[suffix])
     path.write_bytes(data[:-40] if damage == "cut" else data[:at] + b"\xff" * 8 + data[at + 8 :])
+    assert run(["info", str(path)]) == 3
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{path}: {path.suffix[1:].upper().replace('JPG', 'JPEG')}")
+    assert ("None" not in out, ", 40x40" in out, "damaged or cut short" in err) == (True, damage == "cut", True)
     code = run(["info", str(path), "--json"])
     (line, envelope) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert (code, envelope["error"]["code"]) == (3, "image")
