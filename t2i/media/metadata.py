@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import html
 import json
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from t2i import __version__
@@ -109,9 +110,11 @@ def _read_exif(data: bytes) -> tuple[str | None, str | None]:
 
     exif = Image.Exif()
     try:
-        exif.load(data)
-        comment = _comment(exif.get_ifd(EXIF_IFD).get(USER_COMMENT))
-        pairs = [str(exif.get(tag) or "").partition(":") for tag in (MAKE, MODEL, DESCRIPTION)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a damaged file it is told once, by who decodes it
+            exif.load(data)
+            comment = _comment(exif.get_ifd(EXIF_IFD).get(USER_COMMENT))
+            pairs = [str(exif.get(tag) or "").partition(":") for tag in (MAKE, MODEL, DESCRIPTION)]
     except Exception:  # a parser that is fed garbage raises nearly anything
         return None, None
     graphs = [value for name, _, value in pairs if name.lower() == "prompt"]

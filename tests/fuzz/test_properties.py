@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import string
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +154,12 @@ def test_any_xmp_is_read_or_left(inside: bytes | list[str]) -> None:
 @given(st.sampled_from(["PNG", "JPEG", "WEBP"]), st.binary(max_size=200))
 def test_any_parts_are_read_or_left(kind: str, data: bytes) -> None:
     head = {"PNG": b"\0\0\0\x80iTXtt2i\0\1\0\0\0", "JPEG": b"\xff\xe1\0\x80Exif\0\0", "WEBP": b"EXIF\x80\0\0\0"}[kind]
-    for rest in (data, head + data):
-        read_tags(bytes(12 if kind == "WEBP" else 8 if kind == "PNG" else 2) + rest, kind)
+    far = b"II*\0\x08\0\0\0\x01\0\x0e\x01\x02\0\x64\0\0\0\0\x10\0\0"  # EXIF with a text that lies outside of it
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for rest in (data, head + data, head + far + data):
+            read_tags(bytes(12 if kind == "WEBP" else 8 if kind == "PNG" else 2) + rest, kind)
+    assert not seen  # they would come out between the messages
 
 
 @given(st.text(max_size=80) | st.text("{|}\\ ab", max_size=80))
