@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -206,6 +207,8 @@ def train(
             overwrite=overwrite,
             team=team,
         )
+        if team.any(bool(signals)) and not signals:  # another process was told to stop, and so all have
+            signals.append(signal.SIGTERM)
     _finish(ui, out, out, result if dry_run else None, signals)
 
 

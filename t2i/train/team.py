@@ -110,7 +110,8 @@ class Team:
         return work()
 
     def gather(self, rows: Tensor) -> Tensor:
-        """The rows (N / ranks, ...) of all processes: (N, ...). Gradients flow back."""
+        """The rows (N / ranks, ...) of all processes: (N, ...). What is computed of them must be the same in all: then
+        gradients are right."""
         return rows
 
     def gather_list(self, rows: list[T]) -> list[T]:
@@ -137,7 +138,7 @@ class Processes(Team):
         options = [
             InitProcessGroupKwargs(timeout=PATIENCE),
             # of some objectives a part of the network gets no gradient in a step
-            DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False),
+            DistributedDataParallelKwargs(find_unused_parameters=True),
         ]
         self.engine = Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=options)
         self.rank, self.ranks = self.engine.process_index, self.engine.num_processes
@@ -173,9 +174,12 @@ class Processes(Team):
         return result
 
     def gather(self, rows: Tensor) -> Tensor:
-        from torch.distributed.nn.functional import all_gather
-
-        return torch.cat(all_gather(rows.contiguous()))
+        mine = rows.detach().contiguous()
+        parts = [torch.empty_like(mine) for _ in range(self.ranks)]
+        torch.distributed.all_gather(parts, mine)
+        # Each process computes the loss of all rows, but the gradient of its own; the mean over processes divides that.
+        parts[self.rank] = mine + (rows - mine) * self.ranks
+        return torch.cat(parts)
 
     def gather_list(self, rows: list[T]) -> list[T]:
         boxes: list[Any] = [None] * self.ranks

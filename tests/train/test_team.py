@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -78,20 +80,25 @@ def test_passes_give_the_curve_of_the_whole_batch(
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def launch(*args: str, ranks: int = 2, code: int = 0) -> tuple[str, str]:
-    """`t2i train` in several processes, as `torchrun` starts them: what they printed. Checks the exit codes."""
+def start(*args: str, ranks: int = 2) -> list[subprocess.Popen[str]]:
+    """`t2i train` in several processes, as `torchrun` starts them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     group = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     command = [sys.executable, "-m", "t2i", "train", *args, "--device", "cpu"]
-    runs = [
+    return [
         subprocess.Popen(
             command, env={**ENV, **group, "RANK": str(rank), "LOCAL_RANK": str(rank)}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
         for rank in range(ranks)
     ]  # fmt: skip
+
+
+def launch(*args: str, ranks: int = 2, code: int = 0) -> tuple[str, str]:
+    """What the processes printed. Checks their exit codes."""
+    runs = start(*args, ranks=ranks)
     told = [process.communicate(timeout=900) for process in runs]
     assert [process.returncode for process in runs] == [code] * ranks, told
     return "".join(out for out, _ in told), "".join(err for _, err in told)
@@ -170,3 +177,23 @@ def test_what_several_processes_cannot_do_is_said_by_all(micro: str, tmp_path: P
     _, err = launch("--recipe", micro, "--out", out, "--resume", code=3)
     assert err.count("there is no checkpoint to resume") == 2
     assert not re.search("Traceback", err)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "codes"), [(signal.SIGTERM, [143, 143]), (signal.SIGKILL, [4, -9])])
+def test_a_process_that_is_told_to_stop_or_dies_ends_all(
+    micro: str, tmp_path: Path, number: int, codes: list[int]
+) -> None:
+    """After a signal with a checkpoint; after a kill with a sentence."""
+    runs = start("clip", "--recipe", micro, "--out", str(tmp_path / "m"), "--steps", "100000")
+    log, end = tmp_path / "m" / ".train" / "clip" / "log.jsonl", time.monotonic() + 300
+    while not log.is_file() or not curve(tmp_path / "m", "clip"):
+        assert all(process.poll() is None for process in runs) and time.monotonic() < end
+        time.sleep(0.2)
+    runs[1].send_signal(number)
+    told = [process.communicate(timeout=300) for process in runs]
+    assert [process.returncode for process in runs] == codes, told
+    if number == signal.SIGTERM:
+        assert read_facts(tmp_path / "m/.train/clip")["step"] == len(curve(tmp_path / "m", "clip"))
+    else:
+        assert "another process of this training has ended" in told[0][1]
