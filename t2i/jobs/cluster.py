@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import signal
+import socket
 import sys
 import threading
 import time
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from t2i.engine import OnStep
 from t2i.errors import InputError, T2IError, UnavailableError, UsageError
+from t2i.files import explain_os_error
 from t2i.jobs.job import Job
 from t2i.jobs.reporter import Reporter, Stopped
 from t2i.jobs.request import DrawRequest
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
 TRIES = 3  # times that a share is begun before the run ends
 EVERY = 5.0  # seconds between lines of progress
+REACHED = 10.0  # seconds in which a cluster must answer
 LISTENING = 0.5  # seconds after which a signal is heeded
 MAX_WORKERS = 10_000
 MEMORY = 100 << 20  # bytes of a local object store: pictures go to files, not through it
@@ -185,6 +189,7 @@ def _start(where: str) -> Any:
         options["address"] = "local"
     else:
         options["address"] = where
+        _reach(where)
     found = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options)
@@ -194,6 +199,16 @@ def _start(where: str) -> Any:
     if found is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, found)  # it puts its own in the place
     return ray
+
+
+def _reach(address: str) -> None:
+    """Raise UnavailableError for HOST:PORT where nobody listens: Ray would try for minutes."""
+    if found := re.fullmatch(r"(?:ray://)?([^:/]+):(\d{1,5})", address):
+        try:
+            socket.create_connection((found[1], int(found[2])), REACHED).close()
+        except (OSError, OverflowError, UnicodeError) as error:
+            why = explain_os_error(error) if isinstance(error, OSError) else "it is no address"
+            raise UnavailableError(f"there is no Ray at {address!r}: {why}.", "Is it running?") from error
 
 
 class _Pool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,6 +30,15 @@ SAMPLE = [sys.executable, "-m", "t2i", "sample", "-f", "prompts.txt", "--size", 
 def test_what_makes_no_sense_is_refused(draw: Draw, args: list[str], said: str) -> None:
     _, err = draw("a cat", "--seed", "1", *args, code=2)
     assert said in err
+
+
+def test_an_address_where_nobody_listens_is_told_at_once(draw: Draw) -> None:
+    pytest.importorskip("ray")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        for address in (f"127.0.0.1:{taken.getsockname()[1]}", "ray://127.0.0.1:99999"):
+            _, err = draw("a cat", "--seed", "1", "--ray", address, code=4)
+            assert f"there is no Ray at '{address}'" in err
 
 
 def children(parent: int) -> list[int]:
