@@ -35,7 +35,15 @@ class BaseDistillation(Distillation):
 
     schedule: Schedule = field(
         default_factory=lambda: Schedule(
-            steps=2000, batch=32, lr=3e-4, warmup=50, decay=0.6, log_every=25, sample_every=500, save_every=100
+            steps=1000,
+            batch=32,
+            lr=2e-4,
+            warmup=10,
+            decay=0.8,
+            ema=0.1,
+            log_every=25,
+            sample_every=500,
+            save_every=100,
         )
     )
     drop_z: Share = 0.05
@@ -50,7 +58,15 @@ class PriorDistillation(Distillation):
 
     schedule: Schedule = field(
         default_factory=lambda: Schedule(
-            steps=1000, batch=128, lr=3e-4, warmup=50, decay=0.6, log_every=25, sample_every=500, save_every=100
+            steps=500,
+            batch=128,
+            lr=2e-4,
+            warmup=10,
+            decay=0.8,
+            ema=0.1,
+            log_every=25,
+            sample_every=500,
+            save_every=100,
         )
     )
     pool: Pictures = 8192
