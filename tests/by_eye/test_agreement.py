@@ -1,8 +1,8 @@
-"""The judge against 300 pictures that were read by eye, and the arithmetic of that comparison.
+"""The judge against 400 pictures that were read by eye, and the arithmetic of that comparison.
 
 `old.png` and `new.png` hold the pictures of `t2i/lab/by_eye.txt` (seed 0) as the judge reads them, drawn by the
-weights of `small` before and after it got its upsampler for 256 pixels, `newest.png` those of the shipped weights. Each
-was read twice, without the prompts.
+weights of `small` before and after it got its upsampler for 256 pixels, `newest.png` after that had learned more, and
+`shipped.png` by the shipped ones. Each was read twice, without the prompts.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def test_every_prompt_was_read_twice_in_each_set() -> None:
     assert [json.loads(line)["prompt"] for line in (HERE / "readings.jsonl").read_text("utf-8").splitlines()] == (
         read_prompts(PROMPTS)
     )
-    assert set(sets) == {"old", "new", "newest"} and all(len(readers) == 2 for readers in sets.values())
+    assert set(sets) == {"old", "new", "newest", "shipped"} and all(len(readers) == 2 for readers in sets.values())
     assert len(expectations) == 100 and all(e.objects for e in expectations)
     for name, (first, second) in sets.items():
         assert Image.open(HERE / f"{name}.png").size == (640, 640)
-        assert 0.5 < sum(first) / 100 < 0.9 and agreement(first, second).agree > 0.9
+        assert 0.5 < sum(first) / 100 < 0.95 and agreement(first, second).agree > 0.9
 
 
 def test_agreement_by_hand() -> None:
@@ -42,7 +42,7 @@ def test_the_shipped_judge_keeps_to_its_bounds(capsys: pytest.CaptureFixture[str
     assert main([str(HERE), "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [(row["pictures"], row["reading"]) for row in rows] == [
-        (s, k) for s in ("old", "new", "newest") for k in (1, 2)
+        (s, k) for s in ("old", "new", "newest", "shipped") for k in (1, 2)
     ]
     for row in rows:
         assert row["agreement"] >= AGREE and abs(row["bias"]) <= BIAS, row
