@@ -57,7 +57,7 @@ def main() -> None:
         t2i("inpaint", "dog.png", "a cat", "--mask-text", "the dog", "--show-mask", "--seed", "1", "-o", "a.png")
         t2i("inpaint", "dog.png", "a house", "--mask-text", "the dog", "--seed", "1", "-o", "b.png")
         t2i("inpaint", "dog.png", "--mask-text", "the dog", "--seed", "1", "-o", "c.png")
-        sheet("editing/inpaint", ["dog.png", "dog.mask.png", "a.png", "b.png", "c.png"])
+        sheet("editing/inpaint", ["dog.png", "a.mask.png", "a.png", "b.png", "c.png"])
         t2i(
             "inpaint",
             "cat.png",

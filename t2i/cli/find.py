@@ -59,6 +59,7 @@ def find(
     weights: opt.ExtractorWeights = None,
     sha256: opt.ExtractorHash = None,
     model: opt.Model = "small",
+    overwrite: opt.Overwrite = False,
     strict: opt.FirstFrame = False,
     device: opt.Device = "auto",
     offline: opt.Offline = False,
@@ -85,6 +86,8 @@ def find(
     for name in ("extractor", "weights", "sha256"):
         if opt.is_given(ctx, name):
             raise UsageError(f"--{name} is about --labels.", f"Give --labels a,b, or leave --{name} out.")
+    if overwrite and mask is None:
+        raise UsageError("--overwrite is about --mask.", "Say --mask FILE.png, or leave it out.")
     *places, text = pictures
     if not places:
         is_file = Path(text).exists()
@@ -92,12 +95,13 @@ def find(
         raise UsageError(what, 'Write t2i find cat.png "the cat"')
     if Path(text).is_file() and Path(text).suffix.lower() in SUFFIXES:
         raise UsageError(f"{text!r} is a picture; there is nothing to look for.", 'Write "the cat" last.')
-    _find(ui, places, check_prompt(text, "what to look for"), mask, check, model, device, strict)
+    _find(ui, places, check_prompt(text, "what to look for"), mask, overwrite, check, model, device, strict)
 
 
 def _find(
-    ui: UI, places: list[str], text: str, mask: Path | None, check: bool, model: str, device: str, strict: bool
-) -> None:
+    ui: UI, places: list[str], text: str, mask: Path | None, overwrite: bool, check: bool, model: str, device: str,
+    strict: bool,
+) -> None:  # fmt: skip
     """Raises GateError under --check where a picture does not show it."""
     from t2i.jobs.find import FindRun, mask_files
     from t2i.jobs.inputs import expand_paths
@@ -111,7 +115,7 @@ def _find(
     rows: list[list[str]] = []
     missing: list[Path] = []
     for (path, _), file in zip(files, masks, strict=True):
-        record = _told(ui, len(files), partial(run.look, path, file))
+        record = _told(ui, len(files), partial(run.look, path, file, overwrite))
         if record is None:
             continue
         if record["found"] is False:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +12,9 @@ from t2i.cli.panels import Panel
 from t2i.cli.ui import UI
 from t2i.errors import UsageError, check_choice
 from t2i.prompts import check_prompt
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 EPILOG = """Examples:
 
@@ -99,7 +101,7 @@ def inpaint(
     negative: opt.Negative = "",
     lora: opt.Loras = None,
     show_mask: Annotated[
-        bool, typer.Option("--show-mask", help="Save the mask beside the pictures.", rich_help_panel=Panel.EXTRA)
+        bool, typer.Option("--show-mask", help="Save the mask beside each picture.", rich_help_panel=Panel.EXTRA)
     ] = False,
     overwrite: opt.Overwrite = False,
     strict: opt.FirstFrame = False,
@@ -177,14 +179,17 @@ def inpaint(
     title = f"{picture.stem} {text or 'removed'}"
     jobs = [Job(text, s, i, i, settings, title) for i, s in enumerate(seeds)]
     opt.begin(ui, paths, jobs, drawn_seed, offline, deterministic, device)
-    if show_mask:
-        edit = replace(edit, beside=paths.path(jobs[0]).parent / f"{picture.stem}.mask.png")
     request = DrawRequest(
         stored, paths.names, command="inpaint", overwrite=overwrite, manifest=not paths.single,
         private=no_prompt_metadata, signer=source.signer(signer), edited=source, size=edit.size, draw_jobs=edit.draw,
     )  # fmt: skip
-    runner = Runner(ui, request, share(part, jobs, request), device, batch)
+
+    def on_picture(path: Path, table: dict[str, Any], image: Image | None) -> None:
+        ui.picture(path, table, image)
+        if show_mask:  # where every picture was there already, no model is loaded yet
+            inputs = [picture] if mask is None else [picture, mask]
+            edit.save_mask(path, lambda: runner.engine_for(jobs[0]), overwrite, inputs)
+
+    runner = Runner(ui, request, share(part, jobs, request), device, batch, on_picture=on_picture)
     runner.run()
-    if show_mask and not runner.failures:  # every picture may have been there already
-        edit.prepare(lambda: runner.engine_for(jobs[0]))
     runner.finish()

@@ -247,7 +247,7 @@ def score(
     part = opt.read_shard(ctx, shard)
     if part is not None:
         opt.check_alone(ctx, "--shard", *DRAWING, *BESIDE_SHARD)
-    from t2i.jobs.output_paths import make_folder
+    from t2i.jobs.output_paths import check_inputs_kept, make_folder
     from t2i.score.before_after import parse_tier
     from t2i.score.gate import MaxDrop, parse_margins
     from t2i.score.labels import read_labels
@@ -272,7 +272,7 @@ def score(
     if save_baseline is not None and save_baseline.is_file():
         what = f"{save_baseline} is there already; a baseline is not written over by chance."
         raise InputError(what, "Say --baseline FILE --update-baseline, or name another file.", "output")
-    for option, path in {
+    asked = {
         "--sheet": sheet,
         "--junit": junit,
         "--html": html,
@@ -280,10 +280,14 @@ def score(
         "--save-baseline": save_baseline,
         "--baseline": baseline if update_baseline else None,
         "$GITHUB_STEP_SUMMARY": summary,
-    }.items():
-        if path is not None:
-            check_file(option, path)
-            make_folder(path.parent)
+    }
+    outputs = [(option, path) for option, path in asked.items() if path is not None]
+    suite_file = Path(suite) if suite is not None and Path(suite).is_file() else None
+    inputs = (*(places or ()), against, before, prompts, weights, sprites, suite_file)
+    check_inputs_kept(outputs, [path for path in inputs if path is not None])
+    for option, path in outputs:
+        check_file(option, path)
+        make_folder(path.parent)
 
     from t2i.cli.score_output import print_report, write_reports, write_sheet
     from t2i.score.request import DrawOptions, GateOptions, ScoreRequest

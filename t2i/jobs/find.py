@@ -12,7 +12,7 @@ from t2i.jobs.device import pick_device
 from t2i.jobs.engine import load_engine, own_pipeline
 from t2i.jobs.inputs import read_source
 from t2i.jobs.masks import write_mask
-from t2i.jobs.output_paths import OTHERS, SUFFIXES, check_file, check_writable, variants
+from t2i.jobs.output_paths import OTHERS, SUFFIXES, check_file, check_inputs_kept, check_writable, variants
 from t2i.jobs.reporter import Reporter, shorten
 from t2i.store.load_options import LoadOptions
 from t2i.store.models import find_model
@@ -127,8 +127,9 @@ class FindRun:
         near = nearest(words[-1] if words else "", self.finder.known_names, 1)
         return f"Did you mean {near[0]}?" if near else "Name a thing of the drawn world, as in the cat."
 
-    def look(self, path: Path, mask: Path | None) -> dict[str, Any]:
-        """The record of a picture. mask: where its mask is written, if something is found.
+    def look(self, path: Path, mask: Path | None, overwrite: bool = False) -> dict[str, Any]:
+        """The record of a picture. mask: where its mask is written, if something is found, or beside what is there
+        unless ``overwrite``.
 
         Raises InputError for a file that is no picture or a mask that cannot be written, UsageError and
         UnavailableError for a model that has no maps, or none.
@@ -138,8 +139,11 @@ class FindRun:
         if not (source.tags.get("t2i") or {}).get("key"):
             self._foreign += 1
         found = self.finder.look(source.tensor)
+        saved = None
         if mask is not None and found.usable:
-            write_mask(found.mask, mask)
+            saved = write_mask(found.mask, mask, overwrite)
+            if saved != mask:
+                self.reporter.note(f"{mask} is taken: the mask is {saved}")
         if not found.there:
             self.reporter.note(f"{shorten(str(path))}: {found.words}")
         return {
@@ -148,7 +152,7 @@ class FindRun:
             "things": [_table(thing) for thing in found.named],
             "seen": [_table(thing) for thing in found.seen],
             "share": round(float(found.mask.mean()), 4) if found.usable else 0.0,
-            "mask": str(mask) if mask is not None and found.usable else None,
+            "mask": str(saved) if saved is not None else None,
         }
 
     def close(self) -> None:
@@ -192,8 +196,5 @@ def mask_files(place: Path | None, files: Sequence[tuple[Path, Path]]) -> list[P
         for _, below in files:
             masks.append(next(p for p in variants(place / below.with_suffix(".png")) if p not in taken))
             taken.add(masks[-1])
-    given = {path.resolve() for path, _ in files}
-    for mask in masks:
-        if mask.resolve() in given:
-            raise UsageError(f"--mask would write over the picture {mask}.", "Name another place.")
+    check_inputs_kept([("--mask", mask) for mask in masks], [path for path, _ in files])
     return list(masks)

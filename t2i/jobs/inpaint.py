@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ class InpaintRequest:
     mask: L, 255 = repaint, as large as the picture with its margins, or None. margins: pixels added (left, top, right,
     bottom). feather: pixels, or None for the engine's own. text: what --mask-text names; shape: "box" around it or
     "exact" outline; grow: by which share of the short side it is widened; threshold: least contrast, or None for
-    Otsu's. beside: where the mask is saved, or None.
+    Otsu's.
     """
 
     reporter: Reporter
@@ -43,7 +43,6 @@ class InpaintRequest:
     shape: str
     grow: float
     threshold: float | None
-    beside: Path | None = None
     _prepared: tuple[Tensor, Tensor] | None = field(default=None, init=False)
 
     @property
@@ -82,7 +81,7 @@ class InpaintRequest:
         return engine.inpaint(canvas, mask, words, seeds, request, feather=self.feather, on_step=on_step)
 
     def prepare(self, engine: Callable[[], Engine]) -> tuple[Tensor, Tensor]:
-        """The picture with its margins (3, H, W) in [-1, 1], and the mask (1, H, W), 1 = repaint; the mask is saved.
+        """The picture with its margins (3, H, W) in [-1, 1], and the mask (1, H, W), 1 = repaint.
 
         engine: called where a text has to be looked for by a model. The result is kept.
         """
@@ -105,10 +104,16 @@ class InpaintRequest:
         if self.text is not None:
             inside = (..., slice(top, top + image.shape[1]), slice(left, left + image.shape[2]))
             mask[inside] = torch.maximum(mask[inside], self.find(engine, self.text))
-        if self.beside is not None:
-            write_mask(mask, self.beside)
-            self.reporter.note(f"mask: {self.beside}, {float(mask.mean()):.0%} of the picture")
         return canvas, mask
+
+    def save_mask(
+        self, picture: Path, engine: Callable[[], Engine], overwrite: bool = False, inputs: Sequence[Path] = ()
+    ) -> None:
+        """Save the mask beside a finished picture, as PICTURE.mask.png, and say so. overwrite, inputs: see
+        `write_mask`; engine: see `prepare`."""
+        _, mask = self.prepare(engine)
+        path = write_mask(mask, picture.with_name(f"{picture.stem}.mask.png"), overwrite, inputs)
+        self.reporter.note(f"mask: {path}, {float(mask.mean()):.0%} of the picture")
 
     def find(self, engine: Callable[[], Engine], text: str) -> Tensor:
         """Where the text is in the picture: (1, H, W). Raises InputError where it is nowhere, or everywhere."""

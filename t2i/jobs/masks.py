@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from t2i.errors import UsageError
+from t2i.errors import T2IError, UsageError
 from t2i.jobs.inputs import MAX_PIXELS, SourceImage, check_frames
-from t2i.jobs.output_paths import make_folder
+from t2i.jobs.output_paths import make_folder, variants
 from t2i.jobs.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -160,12 +161,39 @@ def join_masks(
     return ImageOps.expand(joined, border=margins, fill=255), margins
 
 
-def write_mask(mask: Tensor, path: Path) -> None:
-    """Save a mask (1, H, W) of 0 and 1: black and white. Raises InputError (code ``output``)."""
+def write_mask(mask: Tensor, path: Path, overwrite: bool = False, inputs: Sequence[Path] = ()) -> Path:
+    """Save a mask (1, H, W) of 0 and 1, black and white; -> its file.
+
+    That is the first of ``path`` and its variants ``-2``, ``-3`` … that is free or holds this mask already; with
+    ``overwrite``, the first that is none of ``inputs``. Raises InputError (code ``output``).
+    """
     from t2i.media.images import save_image, to_pil
 
     make_folder(path.parent)
-    save_image(to_pil(mask.expand(3, -1, -1) * 2 - 1), path)
+    image, kept = to_pil(mask.expand(3, -1, -1) * 2 - 1), {file.resolve() for file in inputs}
+    for file in variants(path):
+        if overwrite and file.resolve() not in kept:
+            save_image(image, file)
+            return file
+        if _holds(file, image):
+            return file
+        try:
+            save_image(image, file, exclusive=True)
+            return file
+        except FileExistsError:
+            continue
+    raise AssertionError("variants never end")
+
+
+def _holds(path: Path, image: Image) -> bool:
+    """Whether the file at ``path`` is a picture with these pixels."""
+    from t2i.media.images import load_image
+
+    try:
+        there = load_image(path)
+    except T2IError:
+        return False
+    return there.size == image.size and there.tobytes() == image.tobytes()
 
 
 def mask_digest(mask: Image) -> str:

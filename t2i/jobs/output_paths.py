@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
@@ -21,6 +21,7 @@ MAX_SAID = 60  # bytes of the settings in a name
 MAX_NAME = 240  # bytes of a file name: a stage's name or "-2" may still be added
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 OTHERS = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jxl", ".jp2", ".svg", ".pdf")  # meant as pictures
+TEXTS = (".txt", ".jsonl")  # prompts, beside pictures
 FIELDS = ("index", "slug", "seed", "model", "n")
 
 
@@ -147,6 +148,22 @@ def check_file(option: str, path: Path) -> None:
     except (OSError, ValueError) as error:
         what = explain_os_error(error) if isinstance(error, OSError) else str(error)
         raise InputError(f"cannot write {path}: {what}.", hint, "output") from error
+
+
+def check_inputs_kept(outputs: Iterable[tuple[str, Path]], inputs: Iterable[Path]) -> None:
+    """Raise UsageError for an output that would replace a file that is read.
+
+    outputs: (option, the file that it names). inputs: files, and folders whose pictures and prompts are read, at any
+    depth.
+    """
+    read = {path.resolve() for path in inputs}
+    folders = {path for path in read if path.is_dir()}
+    for option, path in outputs:
+        place = path.resolve()
+        is_below = place.suffix.lower() in (*SUFFIXES, *TEXTS) and not folders.isdisjoint(place.parents)
+        if place.is_file() and (place in read or is_below):
+            kind = "picture" if place.suffix.lower() in SUFFIXES else "file"
+            raise UsageError(f"{option} would write over the {kind} {path}, which is read.", "Name another place.")
 
 
 def check_writable(folder: Path, hint: str = "Choose another place.") -> None:

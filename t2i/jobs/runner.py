@@ -80,6 +80,8 @@ class Runner(Generic[J]):
         self._next = 0  # place in it of the next picture to report
         self._done = 0
         self._skipped = 0
+        self._reported: set[Path] = set()
+        self._renamed = False  # whether it was said that a name was taken
         self._folders: dict[Path, None] = {}  # those of the pictures, in order
         self._started = time.monotonic()
 
@@ -279,6 +281,7 @@ class Runner(Generic[J]):
         self._done += 1
         if report is not None:
             self._folders[report[0].parent] = None
+            self._tell_name(job, report[0])
             if self.remember:
                 self.paths[job.index] = report[0]
             if job.label:
@@ -287,6 +290,14 @@ class Runner(Generic[J]):
         while self._next < len(self._order) and self._order[self._next] in self._ready:
             self._tell(self._ready.pop(self._order[self._next]))
             self._next += 1
+
+    def _tell_name(self, job: J, path: Path) -> None:
+        """Say once that a file of another run has the name of a picture, so that a number was added."""
+        names = self.request.names(job)
+        if not self._renamed and path not in names and names[0] not in self._reported:
+            self._renamed = True
+            self.reporter.note(f"{names[0]} is taken: the picture is {path}")
+        self._reported.add(path)
 
     def _tell(self, report: Report) -> None:
         if report is not None:

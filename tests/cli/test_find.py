@@ -47,6 +47,19 @@ def test_a_thing_that_is_there(place: Path, command: Draw) -> None:
     command("inpaint", "cat.png", "a dog", "--mask", mask, "--seed", "1", model="tiny")
 
 
+def test_a_mask_replaces_no_other_picture(place: Path, command: Draw) -> None:
+    Image.new("RGB", (8, 8), "red").save("notes.png")
+    before = Path("notes.png").read_bytes()
+    args = ("find", "cat.png", "the cat", "--mask", "notes.png")
+    for _ in range(2):  # an equal mask keeps its name
+        out, err = command(*args)
+        assert out[0].endswith("\tnotes-2.png") and "notes.png is taken: the mask is notes-2.png" in err
+    assert Path("notes.png").read_bytes() == before and not Path("notes-3.png").exists()
+    out, _ = command(*args, "--overwrite")
+    assert out[0].endswith("\tnotes.png")
+    assert Path("notes.png").read_bytes() == Path("notes-2.png").read_bytes()
+
+
 def test_chinese_and_several_pictures(place: Path, command: Draw) -> None:
     out, err = command("find", "cat.png", "empty.png", "猫", "--mask", "masks")
     assert [line.split("\t")[:3] for line in out] == [["cat.png", "yes", "cat"], ["empty.png", "no", ""]]
@@ -103,6 +116,7 @@ def test_labels_are_those_of_score(place: Path, command: Draw) -> None:
         (["cat.png", "the cat", "--mask", "."], 2, "write over the picture"),
         (["cat.png", "empty.png", "the cat", "--mask", "m.png"], 2, "there are 2 pictures"),
         (["cat.png", "the cat", "--mask", "p.txt/m.png"], 3, "cannot write to p.txt"),
+        (["cat.png", "the cat", "--overwrite"], 2, "--overwrite is about --mask"),
         (["cat.png", "the cat", "--weights", "w.safetensors"], 2, "--weights is about --labels"),
         (["cat.png", "the noise", "--model", "nowhere"], 4, "there is no model 'nowhere'"),
         (["cat.png", "--labels", "cat"], 2, "nothing to choose"),

@@ -163,8 +163,9 @@ def test_a_mask_from_text_that_names_no_thing(place: Path, capsys: pytest.Captur
     args = ("--mask-text", "the noise", "--mask-shape", "exact", "--mask-grow", "0", "--show-mask")
     out, err = inpaint(capsys, "photo.png", CAT, *args, "--seed", "7", "--json")
     assert "'the noise' names no thing that can be told from others" in err
-    assert "mask: out/photo.mask.png" in err
-    mask = np.asarray(Image.open("out/photo.mask.png").convert("L"))
+    saved = f"{Path(json.loads(out[0])['path']).with_suffix('')}.mask.png"
+    assert f"mask: {saved}" in err
+    mask = np.asarray(Image.open(saved).convert("L"))
     assert set(np.unique(mask)) == {0, 255}
     record = json.loads(out[0])
     assert record["settings"]["inpaint"]["text"] == "the noise"
@@ -172,11 +173,35 @@ def test_a_mask_from_text_that_names_no_thing(place: Path, capsys: pytest.Captur
 
 def test_the_mask_of_a_picture_that_exists_is_saved_too(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = ("photo.png", CAT, "--mask", "mask.png", "--seed", "7")
-    inpaint(capsys, *args)
-    _, err = inpaint(capsys, *args, "--show-mask")
-    assert "was there already" in err and "mask: out/photo.mask.png" in err
-    mask = np.asarray(Image.open("out/photo.mask.png").convert("L"))
+    (path,), _ = inpaint(capsys, *args)
+    saved = f"{Path(path).with_suffix('')}.mask.png"
+    for _ in range(2):  # an equal mask keeps its name
+        _, err = inpaint(capsys, *args, "--show-mask")
+        assert "was there already" in err and f"mask: {saved}," in err
+    mask = np.asarray(Image.open(saved).convert("L"))
     assert np.array_equal(mask > 0, np.asarray(Image.open("mask.png").convert("L")) > 0)
+
+
+def test_each_picture_has_its_own_mask(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    boxes = ((2, 2, 9, 9), (20, 10, 8, 8))
+    for i, box in enumerate(boxes):
+        args = ("--box", ",".join(map(str, box)), "--seed", "1", "--show-mask", "-o", "photo.png")
+        (path,), err = inpaint(capsys, "photo.png", CAT, *args)
+        assert path == f"photo-{i + 2}.png" and f"photo.png is taken: the picture is {path}" in err
+    for i, box in enumerate(boxes):
+        assert np.array_equal(np.asarray(Image.open(f"photo-{i + 2}.mask.png").convert("L")), np.asarray(white(box)))
+
+
+@pytest.mark.parametrize("more", [[], ["--overwrite"]])
+def test_no_mask_replaces_the_one_that_is_read(
+    place: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    Path("mask.png").rename("y.mask.png")
+    before = Path("y.mask.png").read_bytes()
+    args = ("--mask", "y.mask.png", "--box", "0,0,5,5", "--seed", "1", "--show-mask", "-o", "y.png")
+    _, err = inpaint(capsys, "photo.png", CAT, *args, *more)
+    assert "mask: y.mask-2.png" in err and Path("y.mask-2.png").is_file()
+    assert Path("y.mask.png").read_bytes() == before
 
 
 def test_a_thing_that_is_not_there_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

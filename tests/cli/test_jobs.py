@@ -183,6 +183,17 @@ def test_names_say_the_settings(draw: Draw) -> None:
     assert draw(CAT, "--seed", "1", "--negative", "a dog?")[0] == [f"{stem}-negative-a-dog-size-16-2.png"]
 
 
+def test_a_name_that_is_taken_is_told_once(draw: Draw) -> None:
+    args = (CAT, "--seed", "1,2", "-o", "x.png")
+    for _ in range(2):
+        out, err = draw(*args)
+        assert out == ["x.png", "x-2.png"] and "taken" not in err  # the number is this run's own
+    for _ in range(2):  # also of pictures that are there already
+        out, err = draw(*args, "--guidance", "3")
+        assert out == ["x-3.png", "x-4.png"]
+        assert err.count("taken") == 1 and "x.png is taken: the picture is x-3.png" in err
+
+
 def test_a_run_says_what_it_did(draw: Draw) -> None:
     _, err = draw(CAT, "--seed", "1,2")
     assert "2 pictures in" in err and "already" not in err

@@ -204,6 +204,47 @@ def test_mistakes(place: Path, capsys: pytest.CaptureFixture[str], args: list[st
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("args", "kept"),
+    [
+        (["new", "--html", "new/a.png"], "new/a.png"),
+        (["new/a.png", "--junit", "./new/../new/a.png"], "new/a.png"),
+        (["new", "--sheet", "new/deep/b.png"], "new/deep/b.png"),
+        (["new", "--save-stats", "link.png"], "new/a.png"),
+        (["new", "--before", "old", "--html", "old/a.png"], "old/a.png"),
+        (["new", "--against", "old", "--sheet", "old/a.png"], "old/a.png"),
+        (["new", "--against", "s.npz", "--save-stats", "s.npz"], "s.npz"),
+        (["new", "--prompts", "p.jsonl", "--junit", "p.jsonl"], "p.jsonl"),
+        (["new", "--html", "new/metadata.jsonl"], "new/metadata.jsonl"),
+        (["--suite", "p.txt", "--html", "p.txt"], "p.txt"),
+    ],
+)
+def test_no_report_replaces_what_is_scored(
+    place: Path, capsys: pytest.CaptureFixture[str], args: list[str], kept: str
+) -> None:
+    for folder in ("new/deep", "old"):
+        Path(folder).mkdir(parents=True)
+    for name in ("new/a.png", "new/deep/b.png", "old/a.png"):
+        Image.new("RGB", (16, 16), "red").save(name)
+    for name in ("s.npz", "p.jsonl", "new/metadata.jsonl"):
+        Path(name).write_text("{}", "utf-8")
+    Path("link.png").symlink_to("new/a.png")
+    before = Path(kept).read_bytes()
+    assert run(["score", *args, "--device", "cpu"]) == 2
+    assert "would write over the" in capsys.readouterr().err
+    assert Path(kept).read_bytes() == before
+
+
+def test_a_report_may_lie_among_the_pictures_and_is_written_again(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("new").mkdir()
+    Image.new("RGB", (16, 16), "red").save("new/a.png")
+    for _ in range(2):
+        score(capsys, "new", "--metrics", "blank", "--html", "new/s.html")
+    assert "<html" in Path("new/s.html").read_text("utf-8")
+
+
 def test_a_summary_that_cannot_be_written_is_told_before_anything_is_drawn(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
