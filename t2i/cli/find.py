@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
+from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -70,13 +72,18 @@ def find(
     """Look for something in pictures: whether it is there, its box and its pixels.
 
     TEXT names one thing or several, as in "the red car and the dog": found are pictures that show all of them. The
-    judge finds the 378 things of the drawn world. Other words are looked for by the maps of the model, which show what
-    stands out and cannot tell whether it is there. Each picture is a line of a table, or a record.
+    judge finds the 378 things of the drawn world; "no cat" and "two cats" are refused. Other words are looked for by
+    the maps of the model, which show what stands out and cannot tell whether it is there. Each picture is a line of a
+    table, or a record.
     """
     ui: UI = ctx.obj
     check_device(device)
     opt.environment(offline, False, device)
     if labels is not None:
+        last = pictures[-1]
+        if len(pictures) > 1 and not (os.path.exists(last) or Path(last).suffix or has_magic(last)):
+            what = f"--labels stands in place of TEXT, and {last!r} is no picture."
+            raise UsageError(what, "Leave one of them out.")
         opt.check_alone(
             ctx, "--labels", "labels", "pictures", "extractor", "weights", "sha256", "strict", "device", "offline",
             "json", "quiet", "debug",

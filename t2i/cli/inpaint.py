@@ -76,9 +76,7 @@ def inpaint(
         float,
         typer.Option(
             metavar="SHARE",
-            min=0,
-            max=0.5,
-            help="Of --mask-text: widen, by a share of the short side.",
+            help="Of --mask-text: widen, by a share of the short side; 0 to 0.5.",
             rich_help_panel=Panel.MASK,
         ),
     ] = 0.02,
@@ -151,6 +149,9 @@ def inpaint(
         for name in dependent:
             if there is None and opt.is_given(ctx, name):
                 raise UsageError(f"--{name.replace('_', '-')} needs {needed}.", f"Say {needed}, or leave it out.")
+    if not 0 <= mask_grow <= 0.5:
+        hint = "Write a share of the picture's short side, 0 to 0.5, as in 0.02."
+        raise UsageError(f"--mask-grow {mask_grow:g} is out of range.", hint)
     text = check_prompt(prompt) if prompt is not None else ""
     looked_for = check_prompt(mask_text, "--mask-text") if mask_text is not None else None
     seeds, drawn_seed = opt.read_seeds(seed, n)

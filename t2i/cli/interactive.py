@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -14,16 +15,19 @@ from t2i.errors import InputError, T2IError, UsageError, nearest
 from t2i.jobs.parsing import check_count, parse_seeds
 from t2i.jobs.prompt_file import PromptLine, read_job
 from t2i.jobs.sample import SampleOrder, SamplePlan
-from t2i.jobs.settings import NAMES, check_options
+from t2i.jobs.settings import NAMES
 from t2i.jsonl import json_object
 from t2i.prompts import check_prompt
 
 MAX_LINE = 1 << 20  # bytes of a line
 MAX_SKIPPED = 64  # times MAX_LINE of a longer one that are skipped
 COMMANDS = ("seed", "n", *NAMES)
-HELP = f"""a line is a prompt; these change the lines that follow:
-  /seed 7, /n 4, /size 64, /guidance 3    also {", ".join(f"/{name}" for name in NAMES[1:])}
-  /seed alone, or another, back to the default; / shows what is set; /quit or Ctrl-D ends"""
+EXAMPLES = {"seed": "7", "n": "4", "size": "64", "steps": "8", "guidance": "3"}
+_LISTED = ", ".join(f"/{name} {EXAMPLES[name]}" if name in EXAMPLES else f"/{name}" for name in COMMANDS)
+HELP = f"""a line is a prompt; these commands change the lines that follow:
+{textwrap.indent(textwrap.fill(_LISTED, 76), "  ")}
+without a value, as in /size, a command goes back to the default
+/ alone shows what is set; /quit or Ctrl-D ends"""
 
 
 class _Endless(InputError):
@@ -38,8 +42,9 @@ class Dials:
     seed: str | None = None
     options: dict[str, str] = field(default_factory=dict)
 
-    def set(self, line: str) -> str:
-        """Carry out a command, ``/seed 7`` -> what to say. Raises UsageError, and leaves all as it was."""
+    def set(self, line: str, read: Callable[[dict[str, str]], object]) -> str:
+        """Carry out a command, ``/seed 7`` -> what to say. read: reads options as those of a line are read. Raises
+        UsageError, also what ``read`` raises, and leaves all as it was."""
         name, _, value = line[1:].strip().partition(" ")
         name, value = name.replace("-", "_"), value.strip()
         if name in ("help", "h", "?"):
@@ -58,14 +63,14 @@ class Dials:
             new.options = {key: text for key, text in self.options.items() if key != name}
             new.options |= {name: value} if value else {}
         new.check()
+        read(new.options)
         self.n, self.seed, self.options = new.n, new.seed, new.options
         return self.told()
 
     def check(self) -> None:
-        """Raise UsageError for what makes no sense to any model."""
+        """Raise UsageError for a number of pictures and seeds that make no sense."""
         check_count(self.n)
         parse_seeds(self.seed, self.n)
-        check_options(self.options)
 
     def told(self) -> str:
         """All of it in a line."""
@@ -97,6 +102,10 @@ def converse(
     elsewhere it raises KeyboardInterrupt. Raises InputError (code ``partial``) where stdin is no terminal and a line
     failed.
     """
+
+    def read(options: dict[str, str]) -> SamplePlan:
+        return plan(replace(base, lines=(), options=options))
+
     by_hand, failed = sys.stdin.isatty(), 0
     dials.check()
     if by_hand:
@@ -108,7 +117,7 @@ def converse(
             if line.startswith("/"):
                 if line[1:].strip() in ("quit", "q", "exit"):
                     break
-                for text in dials.set(line).splitlines():
+                for text in dials.set(line, read).splitlines():
                     ui.note(text)
                 continue
             order, drawn = dials.order(line, base)

@@ -183,7 +183,7 @@ Memory = Annotated[
 Compile = Annotated[
     bool,
     typer.Option(
-        "--compile", help="Compile the networks first; pays for many pictures.", rich_help_panel=Panel.MACHINE
+        "--compile", help="Compile the networks of a model in diffusers' layout.", rich_help_panel=Panel.MACHINE
     ),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.", rich_help_panel=Panel.MACHINE)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -79,5 +80,5 @@ def serve(
             ui.record({"serving": str(at), "model": stored.manifest.name, "weights": stored.digest})
         else:
             ui.line(str(at))
-        ui.note(f"serving {stored.manifest.name}; to use it: export T2I_SERVER={at}")
+        ui.note(f"serving {stored.manifest.name}; to use it: export T2I_SERVER={shlex.quote(str(at))}")
         server.run(listener)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,18 @@ SHARE = 0.7
 
 SPELLINGS = {word: key for key, (chinese, _) in COLOURS.items() for word in (key, chinese[0])} | {"gray": "grey"}
 """Colour words; of a Chinese one the first character, which is enough."""
+NEGATION = re.compile(
+    r"\b(?:no|non|not|never|neither|nor|none|nothing|cannot|without|except)\b|n['’]t\b|没有?|不是?|无|并非|除了",
+    re.ASCII,
+)
+"""Words that turn a text into its opposite. In Chinese, more is taken for one than is: a refusal is better than a wrong
+yes."""
+COUNT = re.compile(
+    r"(?<!\d)(?:[2-9]|[1-9]\d+)(?!\d)|[两二三四五六七八九十]"
+    r"|\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozen|several|many)\b",
+    re.ASCII,
+)
+"""Numbers above one."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,11 @@ class Named:
 
     thing: str
     colour: str | None = None
+
+    @property
+    def name(self) -> str:
+        """In words: "red cat"."""
+        return " ".join(filter(None, [self.colour, things()[self.thing].en]))
 
     def fits(self, seen: Detection) -> bool:
         """Whether it is this thing, in this colour where one is named."""
@@ -62,17 +80,31 @@ class PlacedThing:
 @dataclass(frozen=True)
 class FoundThings:
     """mask (1, H, W) of 0 and 1, all 0 if what is named is not there; seen: all things in the picture; named: those of
-    them that the text names, none unless all that it names is there."""
+    them that the text names, none unless all that it names is there; missing: what it names that is not there."""
 
     mask: Tensor
     seen: tuple[PlacedThing, ...]
     named: tuple[PlacedThing, ...] = ()
+    missing: tuple[Named, ...] = ()
 
     @property
     def names(self) -> str:
         """What is seen, in words: "a red car and a dog"; "" if nothing is."""
-        several = [article(thing.name) for thing in self.seen]
-        return " and ".join(filter(None, [", ".join(several[:-1]), *several[-1:]]))
+        return _listed([article(thing.name) for thing in self.seen])
+
+    @property
+    def words(self) -> str:
+        """What is seen and what is missing: "the picture shows a red car and a dog, but no blue car"."""
+        if not self.seen:
+            return "no thing is seen in the picture"
+        shown = f"the picture shows {self.names}"
+        missing = _listed([f"no {named.name}" for named in self.missing])
+        return f"{shown}, but {missing}" if missing else shown
+
+
+def _listed(words: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def placed(thing: Detection, outline: Tensor) -> PlacedThing:
@@ -119,8 +151,8 @@ def things_mask(
     mask, others = torch.zeros(1, height, width), torch.zeros(1, height, width)
     found = outlines(image, objects, threshold)
     seen = tuple(map(placed, objects, found))
-    if not all(any(name.fits(thing) for thing in objects) for name in named):
-        return FoundThings(mask, seen)
+    if missing := tuple(name for name in named if not any(map(name.fits, objects))):
+        return FoundThings(mask, seen, (), missing)
     for outline, is_wanted in zip(found, wanted, strict=True):
         if not is_wanted:
             others = torch.maximum(others, outline)
@@ -193,3 +225,26 @@ def name_at(words: Sequence[str], i: int, known: set[str]) -> str | None:
         if key in known:
             return key
     return None
+
+
+def negation(text: str) -> str | None:
+    """The first word by which a text says what is not there, "no" of "no cat"; None without one."""
+    return _first(NEGATION, text)
+
+
+def number(text: str) -> str | None:
+    """The first number above one in a text, "two" of "two cats"; None without one."""
+    return _first(COUNT, text)
+
+
+def _first(pattern: re.Pattern[str], text: str) -> str | None:
+    """The first match outside of the names of things: 三明治 is a sandwich, and no number."""
+    found = pattern.search(_every_name().sub(" ", text.lower()))
+    return found[0] if found else None
+
+
+@cache
+def _every_name() -> re.Pattern[str]:
+    """Any name of a thing, in either language; the longest that fits."""
+    names = sorted({*index("en", "all"), *index("zh", "all")}, key=len, reverse=True)
+    return re.compile("|".join(rf"\b{re.escape(n)}\b" if n.isascii() else re.escape(n) for n in names), re.ASCII)

@@ -55,17 +55,20 @@ class Finder:
     model.
 
     engine: loads the model, called only where it is needed. option: what warnings name. hint: said with a guess.
-    Raises UnavailableError where the judge is not installed.
+    Raises UnavailableError where the judge is not installed, UsageError for a text that says what is not there.
     """
 
     def __init__(
         self, reporter: Reporter, text: str, engine: Callable[[], Engine], option: str = "", hint: str = ""
     ) -> None:
-        from t2i.edit.things import named_things, shipped_judge
+        from t2i.edit.things import named_things, negation, shipped_judge
 
         self.text, self.engine = text, engine
         self.judge = shipped_judge()
         self.named = named_things(text, self.judge.config.things)
+        if self.named and (word := negation(text)):
+            what = f"{option}{shorten(text)!r} says {word!r}, and only what is there can be looked for."
+            raise UsageError(what, "Name the thing alone; with --check, t2i find exits 1 where it is not there.")
         self._reporter, self._option, self._hint = reporter, option, hint
         self._warned = False
 
@@ -88,8 +91,7 @@ class Finder:
 
         if self.named:
             found = things_mask(self.judge, image, self.named, **options)
-            words = f"the picture shows {found.names}" if found.seen else "no thing is seen in the picture"
-            return Found(bool(found.named), found.mask, found.named, found.seen, words)
+            return Found(bool(found.named), found.mask, found.named, found.seen, found.words)
         pipeline = own_pipeline(self.engine())
         self._warn(pipeline.words.unknown(self.text))
         mask = text_mask(pipeline, image, self.text, **options)
@@ -110,14 +112,20 @@ class Finder:
 class FindRun:
     """`t2i find`: one text, one picture after the other; what is found as records of ``--json``.
 
-    model: its name; looked up and loaded only for words that the judge does not know.
+    model: its name; looked up and loaded only for words that the judge does not know. Raises UsageError for a text that
+    says what is not there, or how many there are.
     """
 
     def __init__(self, reporter: Reporter, text: str, model: str, device: str, strict: bool) -> None:
+        from t2i.edit.things import number
+
         self.reporter, self.strict, self.text = reporter, strict, text
         self._model, self._device = model, device
         self._engine: Engine | None = None
         self.finder = Finder(reporter, text, self._load)
+        if self.finder.knows and (word := number(text)):
+            what = f"{shorten(text)!r} says {word!r}, and things are looked for, not counted."
+            raise UsageError(what, "Leave the number out; --json lists all that are found, one by one, as things.")
         self._looked = self._foreign = 0
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +49,9 @@ def _lora(path: Path, facts: Any, given: Sequence[Lora]) -> Lora:
         if lora.sha256 == digest:
             return replace(lora, name=name, scale=float(scale))
     what = f"{path} was made with the LoRA {name[:80]!r} (sha256 {str(digest)[:12]}), which is not here."
-    raise InputError(what, f"Give the very file, too: t2i sample --replay {path} --lora FILE", "image")
+    raise InputError(
+        what, f"Give the very file, too: t2i sample --replay {shlex.quote(str(path))} --lora FILE", "image"
+    )
 
 
 def _pulled(name: str) -> list[Lora]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -65,7 +66,9 @@ class Sources:
             names = " or ".join(str(source.path) for source in self.given)
             raise InputError(f"{self.path} was not made from {names}.", "Give the very picture, unchanged.", "image")
         what = f"{self.path} was made from another picture ({use}), which it does not hold."
-        raise InputError(what, f"Give it, too: t2i sample --replay {self.path} --from PICTURE", "image")
+        raise InputError(
+            what, f"Give it, too: t2i sample --replay {shlex.quote(str(self.path))} --from PICTURE", "image"
+        )
 
     def mask(self, digest: Any, source: SourceImage, margins: tuple[int, int, int, int]) -> Image:
         """The mask with this digest: the picture's transparency, its margins, or one of the files. Raises

@@ -70,7 +70,8 @@ class SamplePlan:
 
     @classmethod
     def of(cls, order: SampleOrder, model: StoredModel, loading: LoadOptions) -> SamplePlan:
-        """Raises UsageError for what the model cannot do, and for a template that makes no sense."""
+        """Raises UsageError for what the model cannot do, and for a template that makes no sense. The options are read
+        before the lines, so that no line is blamed for one of them."""
         model.check_can("t2i sample")
         model.check_load(loading)
         model.check_options(order.options)
@@ -81,6 +82,7 @@ class SamplePlan:
         def settings_of(said: dict[str, str]) -> Settings:
             return order.edit.apply(read_settings(model, loading, said, without=order.edit.without))
 
+        settings_of(order.options)
         if order.edit.init is not None:
             (line,) = order.lines
             assert seeds is not None

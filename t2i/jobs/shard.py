@@ -13,6 +13,8 @@ from t2i.jobs.request import DrawRequest
 
 T = TypeVar("T")
 
+MAX_SHARES = 999_999
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -24,10 +26,12 @@ class Shard:
     @classmethod
     def parse(cls, text: str) -> Shard:
         """Read "2/8". Raises UsageError."""
-        found = re.fullmatch(r"\s*(\d{1,6})\s*/\s*(\d{1,6})\s*", text, re.ASCII)
+        found = re.fullmatch(r"\s*(\d{1,18})\s*/\s*(\d{1,18})\s*", text, re.ASCII)
         shard = cls(int(found[1]), int(found[2])) if found else None
         if shard is None or not 1 <= shard.number <= shard.of:
             raise UsageError(f"--shard {text!r} is not a share.", "Write 1/4, 2/4, 3/4 and 4/4: from 1 on.")
+        if shard.of > MAX_SHARES:
+            raise UsageError(f"--shard {text} is one of more than {MAX_SHARES:,} shares.", "Take fewer.")
         return shard
 
     def __str__(self) -> str:

@@ -39,6 +39,7 @@ from t2i.world.captions.english import article
 from t2i.world.captions.phrases import EMPTY
 from t2i.world.fidelity import luma
 from t2i.world.judge import Judge
+from t2i.world.sprites import LIBRARY
 
 PLACES = ("snow", "beach", "forest", "desert", "night", "city", "room", "sunset", "mountains", "field", "sky", "garden")
 SEED = 90_001  # scenes that no recipe draws
@@ -282,7 +283,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
     args = build_parser().parse_args(argv)
     if args.what != "photos" and args.sprites is None:
-        raise UsageError(f"{args.what} needs the sprite library.", "Say where it is: --sprites DIR")
+        raise UsageError(f"{args.what} needs the sprite library.", LIBRARY)
     world = single_objects(args.sprites) if args.sprites else None
     judge = Judge.load(resolve_judge()) if args.what == "repaint" else None
     n = args.n or SCENES[args.what]

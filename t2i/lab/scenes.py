@@ -22,6 +22,7 @@ from t2i.media.fonts import find_font
 from t2i.media.images import check_suffix, save_image, to_pil
 from t2i.media.sheet import captioned, contact_sheet, in_rows, titled
 from t2i.world import Scene, World, WorldConfig
+from t2i.world.sprites import LIBRARY
 from t2i.world.vocabulary import Lang
 
 Vocabulary = Literal["shapes", "core", "all"]
@@ -54,7 +55,7 @@ def make_world(args: argparse.Namespace) -> World:
     """The world that the options ask for. Raises UsageError, InputError."""
     vocabulary: Vocabulary = args.vocabulary or ("core" if args.sprites else "shapes")
     if vocabulary != "shapes" and args.sprites is None:
-        raise UsageError(f"the vocabulary {vocabulary!r} needs a sprite library.", "Name its folder with --sprites.")
+        raise UsageError(f"the vocabulary {vocabulary!r} needs the sprite library.", LIBRARY)
     styles = tuple(args.styles.split(",")) if args.styles else WorldConfig.styles
     config = WorldConfig(vocabulary=vocabulary, styles=styles, side=args.side)
     return World(config, args.sprites, resolution=256 if args.size > 256 else 128)

@@ -118,7 +118,7 @@ HINTS = {
     "prompt": "Give the prompts with --prompts FILE.jsonl, or choose --extractor clip.",
     "preference": "Name the model with --preference FOLDER, and the prompts with --prompts FILE.jsonl.",
     "several": "Draw more pictures of each prompt.",
-    "sprites": "Name the library with --sprites DIR.",
+    "sprites": "Build the library, see docs/training.md, and name its folder: --sprites DIR",
     "pair": "Compare with --baseline or --before.",
 }
 PIXEL_METRICS = ("blank", "clipped", "contrast", "saturation", "sharpness", "noise", "lattice")

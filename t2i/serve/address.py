@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shlex
 import socket
 import stat
 from collections.abc import Iterator
@@ -107,7 +108,7 @@ def make_private(place: Path) -> None:
         raise InputError(what, "Choose another place with --socket.", "output") from error
     if facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
         what = f"others can enter the folder {place}."
-        raise InputError(what, f"chmod 700 {place}, or choose another with --socket.", "output")
+        raise InputError(what, f"chmod 700 {shlex.quote(str(place))}, or choose another with --socket.", "output")
 
 
 @contextmanager
@@ -166,7 +167,7 @@ def _lock(path: Path, what: Path) -> Iterator[None]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(file)
-        hint = f"Use it with {VARIABLE}={what}, or choose another --socket."
+        hint = f"Use it with {VARIABLE}={shlex.quote(str(what))}, or choose another --socket."
         raise UnavailableError(f"a server is listening at {what} already.", hint) from None
     try:
         yield

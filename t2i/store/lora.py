@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,13 +76,16 @@ def is_lora(folder: Path) -> bool:
 
 
 def _split(text: str) -> tuple[str, float]:
-    place, colon, tail = text.rpartition(":")
-    try:
-        scale = float(tail)
-    except ValueError:
-        place, scale = text, 1.0
-    if not colon:
-        place, scale = text, 1.0
+    place, scale = text, 1.0
+    if ":" in text:
+        before, _, tail = text.rpartition(":")
+        try:
+            place, scale = before, float(tail)
+        except ValueError:  # part of a file's name, or a mistake
+            is_name = "/" in tail or tail.endswith(".safetensors") or os.path.exists(Path(text).expanduser())
+            if not is_name:
+                hint = f"Write a number up to {MAX_SCALE:g}, as in :0.8."
+                raise UsageError(f"--lora {text}: the scale {tail!r} is no number.", hint) from None
     if not place:
         raise UsageError(f"--lora {text!r} names no file.", "Write --lora style.safetensors:0.8")
     if not math.isfinite(scale) or abs(scale) > MAX_SCALE or scale == 0:

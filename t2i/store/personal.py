@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -151,4 +152,4 @@ def check_fits(facts: PersonalFacts, path: Path, model: str, weights: Mapping[st
         whose = f"another {' and '.join(other)}" if set(other) <= weights.keys() else f"the model {facts.model[:80]!r}"
         what = f"{path} was trained for {whose}, not for that of {model}." if whose.startswith("another") else ""
         what = what or f"{path} was trained for {whose}, not for {model}."
-        raise InputError(what, f"Train it again: t2i train lora --model {model}", "mismatch")
+        raise InputError(what, f"Train it again: t2i train lora --model {shlex.quote(model)}", "mismatch")

@@ -25,6 +25,9 @@ LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 SHAPES_STYLE = "shapes"
 SHOWN = 0.2  # least share of pixels of the natural colour for the colour word to fit the sprite
 
+LIBRARY = "Build it once: python -m t2i.lab.sprites --out sprites/ (docs/training.md). Then write --sprites sprites/."
+"""The hint where the sprite library is missing."""
+
 
 @dataclass(frozen=True)
 class Atlas:
@@ -101,13 +104,13 @@ def load_atlas(
 
 def _read_sprite(folder: Path | None, style: str, sprite: str) -> np.ndarray:
     if folder is None:
-        raise InputError(f"style {style!r} needs a sprite library", hint="name its folder with --sprites DIR")
+        raise InputError(f"the style {style!r} needs the sprite library.", LIBRARY)
     path = folder / style / f"{sprite}.webp"
     try:
         with Image.open(path) as picture:
             return np.asarray(picture.convert("RGBA"))
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the sprite {path}", hint="docs/training.md says how to build it") from error
+        raise InputError(f"cannot read the sprite {path}.", LIBRARY) from error
 
 
 def _tones(level: Tensor) -> tuple[Tensor, Tensor]:

@@ -77,7 +77,8 @@ def test_what_is_not_there_is_no_failure_unless_it_is_a_gate(place: Path, comman
     command("find", "cat.png", "a cat", "--check")
     _, err = command("find", "cat.png", "empty.png", "a cat", "--check", code=1)
     assert "'a cat' was not found in empty.png" in err
-    _, err = command("find", "cat.png", "a blue cat", "--check", code=1)
+    _, err = command("find", "cat.png", "一只蓝色的猫", "--check", code=1)
+    assert "the picture shows a cat, but no blue cat" in err
 
 
 def test_words_that_nothing_can_judge(place: Path, command: Draw) -> None:
@@ -109,6 +110,8 @@ def test_labels_are_those_of_score(place: Path, command: Draw) -> None:
         (["cat.png"], 2, "there is nothing to look for"),
         (["empty.png", "cat.png"], 2, "'cat.png' is a picture"),
         (["cat.png", "  "], 2, "empty"),
+        (["cat.png", "no cat", "--check"], 2, "only what is there can be looked for"),
+        (["cat.png", "两只猫"], 2, "not counted"),
         (["nothing.png", "the cat"], 3, "cannot read nothing.png"),
         (["cat.png", "p.txt", "the cat"], 3, "p.txt is not a PNG"),
         (["cat.png", "the cat", "--mask", "m.jpg"], 2, "not a PNG file"),
@@ -120,6 +123,7 @@ def test_labels_are_those_of_score(place: Path, command: Draw) -> None:
         (["cat.png", "the cat", "--weights", "w.safetensors"], 2, "--weights is about --labels"),
         (["cat.png", "the noise", "--model", "nowhere"], 4, "there is no model 'nowhere'"),
         (["cat.png", "--labels", "cat"], 2, "nothing to choose"),
+        (["cat.png", "a cat", "--labels", "cat,dog"], 2, "--labels stands in place of TEXT"),
         (["cat.png", "--labels", "cat,dog", "--check"], 2, "--labels and --check do not go together"),
         (["cat.png", "--labels", "cat,dog", "--extractor", "open_clip:ViT-B-32"], 4, "needs its weights"),
         (["cat.png", "--labels", "cat,dog", "--extractor", "judge"], 4, "reads no text"),

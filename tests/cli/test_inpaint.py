@@ -246,6 +246,7 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
     "mode": (["photo.png", CAT, "--mask", "mask.png", "--mask-mode", "swap"], 2, "--mask-mode 'swap'"),
     "mode without": (["photo.png", CAT, "--box", "1,1,5,5", "--mask-mode", "keep"], 2, "--mask-mode needs --mask"),
     "grow without": (["photo.png", CAT, "--box", "1,1,5,5", "--mask-grow", "0.1"], 2, "--mask-grow needs --mask-text"),
+    "grow": (["photo.png", CAT, "--mask-text", "the dog", "--mask-grow", "9"], 2, "share of the picture's short side"),
     "side twice": (["photo.png", CAT, "--outpaint", "left=3,left=4"], 2, "says left twice"),
     "no side": (["photo.png", CAT, "--outpaint", ""], 2, "--outpaint '' cannot be read"),
     "moving mask": (["photo.png", CAT, "--mask", "moving.webp", "--strict"], 3, "moving.webp is an animation of 2"),

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from t2i.cli.interactive import Dials
+from t2i.cli.interactive import COMMANDS, HELP, Dials
 from t2i.cli.ui import UI
 from t2i.errors import UsageError
 from t2i.jobs.prompt_file import PromptLine
 from t2i.jobs.sample import SampleOrder, SamplePlan, WarmEngine
+from t2i.jobs.settings import check_options
 from t2i.store.load_options import LoadOptions
 from t2i.store.models import find_model
 
@@ -61,18 +62,20 @@ def test_seeds_are_drawn_at_random_and_told(draw: Draw, says: Callable[[str | by
 
 def test_a_line_that_fails_does_not_end_it(draw: Draw, says: Callable[[str | bytes], None]) -> None:
     says(
-        b"/sed 7\n/size 17\n"
+        b"/sed 7\n/size 17\n/steps 0\n/guidance none\n"
         + CAT.encode()
-        + b"\n/size 16\na \xff\n"
+        + b'\na \xff\n{"prompt": "a cat", "size": 17}\n'
         + b"x" * (3 << 20)
         + b"\n/n many\n"
         + CAT.encode()
     )
     out, err = draw("--interactive", "--seed", "7", "--json", code=3)
-    record, envelope = map(json.loads, out)
-    assert record["path"] == "out/a-cat-in-the-snow-7.png"
-    assert envelope["error"]["code"] == "partial" and envelope["error"]["message"].startswith("5 of the lines")
-    for said in ("/sed is no command. Did you mean /seed?", "17", "not text in UTF-8", "longer than 1 MB", "'many'"):
+    *records, envelope = map(json.loads, out)
+    assert [record["path"] for record in records] == ["out/a-cat-in-the-snow-7.png"] * 2
+    assert envelope["error"]["code"] == "partial" and envelope["error"]["message"].startswith("8 of the lines")
+    assert err.count("the line: ") == 1  # of the only one that says a size itself
+    for said in ("/sed is no command. Did you mean /seed?", "--steps '0'", "--guidance 'none'", "17",
+                 "not text in UTF-8", "longer than 1 MB", "'many'"):  # fmt: skip
         assert said in err.replace("\nt2i: hint:", ""), said
 
 
@@ -80,6 +83,8 @@ def test_quit_ends_it(draw: Draw, says: Callable[[str | bytes], None]) -> None:
     says("/help\n/quit\na cat\n")
     out, err = draw("--interactive")
     assert out == [] and "a line is a prompt" in err
+    assert max(map(len, err.splitlines())) <= 80
+    assert all(len(re.findall(rf"/{name}\b", HELP)) == 1 for name in COMMANDS if name != "size")
 
 
 @pytest.mark.parametrize("args", [[CAT], ["-f", "p.txt"], ["--sweep", "steps=1,2"], ["--grid"], ["--init", "a.png"]])
@@ -94,10 +99,10 @@ def test_a_command_that_makes_no_sense_changes_nothing() -> None:
     dials = Dials(2, "7", {"size": "16"})
     for line in ("/seed x", "/n 0", "/sampler nothing", "/seed 1,2,3", "/threshold x"):
         with pytest.raises(UsageError):
-            dials.set(line)
+            dials.set(line, check_options)
         assert dials == Dials(2, "7", {"size": "16"}), line
-    assert dials.set("/size") == "n 2, seed 7"
-    assert dials.set("/negative snow and ice") == "n 2, seed 7, negative snow and ice"
+    assert dials.set("/size", check_options) == "n 2, seed 7"
+    assert dials.set("/negative snow and ice", check_options) == "n 2, seed 7, negative snow and ice"
 
 
 def test_the_model_is_loaded_once(studio: Path) -> None:

@@ -40,6 +40,11 @@ def test_what_is_no_share_is_refused(draw: Draw, text: str) -> None:
     assert "1/4" in err
 
 
+def test_there_is_a_limit_of_shares() -> None:
+    with pytest.raises(UsageError, match="999,999"):
+        Shard.parse("1/1000000")
+
+
 def test_every_item_is_in_one_share() -> None:
     items = list(range(23))
     shares = [Shard(i, 4).take(items) for i in range(1, 5)]

@@ -6,7 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from t2i.edit.things import FoundThings, Named, named_things, outlines, placed, shipped_judge, things_mask
+from t2i.edit.things import (
+    FoundThings,
+    Named,
+    named_things,
+    negation,
+    number,
+    outlines,
+    placed,
+    shipped_judge,
+    things_mask,
+)
 from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest
 from t2i.store.registry import resolve
@@ -34,6 +44,28 @@ KNOWN = ("cat", "dog", "car", "orange", "teddy_bear", "bear", "tree", "snowman")
 )
 def test_what_a_text_names(text: str, named: list[Named]) -> None:
     assert named_things(text, KNOWN) == named
+
+
+@pytest.mark.parametrize(
+    ("text", "no", "count"),
+    [
+        ("no cat", "no", None),
+        ("a cat without a hat", "without", None),
+        ("it isn't a dog", "n't", None),
+        ("没有猫", "没有", None),
+        ("不是狗", "不是", None),
+        ("two cats", None, "two"),
+        ("2 cats and 1 dog", None, "2"),
+        ("两只猫", None, "两"),
+        ("12只猫", None, "12"),
+        ("a cat and one dog", None, None),
+        ("一只红色的猫", None, None),
+        ("三明治和不明飞行物", None, None),  # a sandwich and a UFO
+        ("the notebook and the four-leaf clover", None, None),
+    ],
+)
+def test_what_a_text_says_besides(text: str, no: str | None, count: str | None) -> None:
+    assert (negation(text), number(text)) == (no, count)
 
 
 def test_a_colour_may_be_a_thing_s_own() -> None:
@@ -74,6 +106,9 @@ def test_what_is_seen_is_said() -> None:
     image, seen = two_squares()
     found = tuple(map(placed, seen, outlines(image, seen)))
     assert FoundThings(torch.zeros(1, 2, 2), found).names == "a red car and a yellow dog"
+    missing = Named("car", "blue"), Named("cat")
+    words = "the picture shows a red car and a yellow dog, but no blue car and no cat"
+    assert FoundThings(torch.zeros(1, 2, 2), found, (), missing).words == words
     assert FoundThings(torch.zeros(1, 2, 2), ()).names == ""
 
 

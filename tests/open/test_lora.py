@@ -241,6 +241,7 @@ def test_a_lora_of_another_family(checkpoint: Checkpoint, lora: Callable[..., Pa
         ("{lora}:nan", 2, "makes no sense"),
         ("{lora}:1e9", 2, "makes no sense"),
         (":0.5", 2, "names no file"),
+        ("m.safetensors:abc", 2, "the scale 'abc' is no number"),
         (".", 3, "holds no safetensors file"),
     ],
 )

@@ -95,10 +95,10 @@ def test_addresses() -> None:
 
 
 def test_a_place_must_be_private(tmp_path: Path) -> None:
-    open_to_all = tmp_path / "open"
+    open_to_all = tmp_path / "to all"
     open_to_all.mkdir()
     open_to_all.chmod(0o755)
-    with pytest.raises(InputError, match="others can enter"):
+    with pytest.raises(InputError, match=r"chmod 700 '.*to all'"):
         make_private(open_to_all)
     make_private(tmp_path / "new")
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700

@@ -325,7 +325,7 @@ def test_an_unknown_name_is_refused(dials: dict[str, tuple[str, ...]]) -> None:
 
 def test_sprites_without_a_library_are_refused(tmp_path: Path) -> None:
     config = WorldConfig(vocabulary="core", things=("cat",))
-    with pytest.raises(InputError, match="library"):
+    with pytest.raises(InputError, match=r"needs the sprite library\. .*t2i\.lab\.sprites"):
         World(config)
     with pytest.raises(InputError, match=r"1f408\.webp"):
         World(config, tmp_path)

@@ -41,6 +41,7 @@ from t2i.lab.evaluate.workbench import Workbench
 from t2i.lab.program import positive, reports_errors
 from t2i.schema import build
 from t2i.world import WorldConfig
+from t2i.world.sprites import LIBRARY
 
 SCHEMA = 1
 Part = Callable[[Workbench], dict[str, Any]]
@@ -119,7 +120,7 @@ def chosen(args: argparse.Namespace, drawn: bool) -> list[str]:
     if unknown := [name for name in names if name not in PARTS]:
         raise UsageError(f"there is no part {unknown[0]!r}.", f"Parts are {', '.join(PARTS)}.")
     if needing := [name for name in names if name not in free]:
-        raise UsageError(f"the part {needing[0]!r} needs the sprite library.", "Name its folder with --sprites.")
+        raise UsageError(f"the part {needing[0]!r} needs the sprite library.", LIBRARY)
     if min(args.n, args.few, args.batch, args.prompts or 1) < 1 or args.scenes < 16:
         raise UsageError("the counts must be positive, and --scenes at least 16.")
     return names
