@@ -18,6 +18,8 @@ from t2i.media.image_file import FORMATS
 from t2i.media.images import read_metadata
 
 METADATA = "metadata.jsonl"
+#: a mask that `t2i inpaint --show-mask` saved beside PICTURE.png
+MASK = re.compile(r"(.+)\.mask(-\d+)?\.png")
 #: where the prompt ends in AUTOMATIC1111's "parameters"
 END_OF_PROMPT = re.compile(r"^(Negative prompt: |Steps: |Seed: )", re.MULTILINE)
 
@@ -40,7 +42,8 @@ def find_pictures(
 ) -> tuple[list[PictureFile], list[tuple[Path, T2IError]]]:
     """The pictures in files and folders (recursively), sorted by name, and those that cannot be read.
 
-    listed: file name -> prompt, given by the user. The intermediate pictures of `t2i sample --keep-stages` are skipped.
+    listed: file name -> prompt, given by the user. The intermediate pictures of `t2i sample --keep-stages` are skipped,
+    and in folders the masks of `t2i inpaint --show-mask`.
     Raises InputError where a place does not exist, or no place has a picture.
     """
     listed = listed or {}
@@ -98,7 +101,8 @@ def _files(places: Sequence[Path]) -> Iterator[tuple[Path, str]]:
     for place in places:
         if place.is_dir():
             files = [p for p in place.rglob("*") if p.suffix.lower() in FORMATS and p.is_file()]
-            pairs = [(p, p.relative_to(place).as_posix()) for p in files if not p.name.startswith(".")]
+            shown = [p for p in files if not p.name.startswith(".") and not _is_mask(p)]
+            pairs = [(p, p.relative_to(place).as_posix()) for p in shown]
         elif place.exists():
             pairs = [(place, place.name)]
         else:
@@ -107,6 +111,11 @@ def _files(places: Sequence[Path]) -> Iterator[tuple[Path, str]]:
             if path.resolve() not in seen:
                 seen.add(path.resolve())
                 yield path, name
+
+
+def _is_mask(path: Path) -> bool:
+    found = MASK.fullmatch(path.name)
+    return found is not None and any(path.with_name(found[1] + suffix).exists() for suffix in FORMATS)
 
 
 def _sidecar(path: Path) -> str | None:

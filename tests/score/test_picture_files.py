@@ -46,6 +46,14 @@ def test_a_prompt_is_found_where_it_stands(tmp_path: Path) -> None:
         read_prompts(listed)
 
 
+def test_a_mask_beside_its_picture_is_no_picture(tmp_path: Path) -> None:
+    for name in ("cat.png", "cat.mask.png", "cat.mask-2.png", "ski.mask.png"):
+        picture(tmp_path / name)
+    found, _ = find_pictures([tmp_path])
+    assert [p.name for p in found] == ["cat.png", "ski.mask.png"]
+    assert [p.name for p in find_pictures([tmp_path / "cat.mask.png"])[0]] == ["cat.mask.png"]
+
+
 def test_another_tools_line_is_read(tmp_path: Path) -> None:
     from PIL.PngImagePlugin import PngInfo
 
