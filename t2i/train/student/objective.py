@@ -1,6 +1,7 @@
 """Trains a student: a network that starts as a copy of its teacher and learns the teacher's guided estimate, which
 takes the teacher two evaluations, as its own (Meng 2022, arXiv 2210.03142, section 3.1). On request one step of the
-student stands for several guided steps of the teacher (progressive distillation: Salimans 2022, arXiv 2202.00512).
+student stands for several guided steps of the teacher (multistep consistency distillation: Heek 2024, arXiv
+2403.06807).
 
 Teacher and student are shown the same noised examples and conditions. In a share of them the text is left out: there
 guidance does nothing, and the student keeps what guidance leads away from. So another weight of guidance than the
@@ -14,7 +15,6 @@ import copy
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -38,6 +38,10 @@ from t2i.train.prior_augment import augment
 from t2i.train.run import Run
 from t2i.train.sheets import COLUMNS, averaged
 from t2i.train.student.recipe import BaseDistillation, Distillation, PriorDistillation
+
+GROWTH = 0.5
+"""The share of the training in which `substeps` grow from 1 to their number: what a student learns from its own
+estimates at smaller times is worth learning once those are good (Song 2023, arXiv 2310.14189, section 3.4)."""
 
 
 @dataclass(frozen=True)
@@ -99,30 +103,42 @@ class StudentObjective(Trainable):
         t = self.objective.levels.draw(process, len(examples.x0), g).clamp(min=1e-4).to(examples.x0.device)
         eps = torch.randn(examples.x0.shape, generator=g).to(examples.x0.device)
         x = examples.x0 + expand(process.sigma(t), eps) * eps
-        bound = examples.bind(self.teacher)
-        with torch.no_grad():
-            teacher = self.teacher.denoiser(bound, examples.uncond, self.entry.defaults)
-            wanted = self.learned(teacher, x, t, examples.cond)
         student = self.student.denoiser(examples.bind(self.student), None, SamplingConfig())
+        # Before the student is asked without gradients: autocast keeps the cast weights, and those have none.
         made = student(x, process.sigma(t), examples.cond)
+        with torch.no_grad():
+            teacher = self.teacher.denoiser(examples.bind(self.teacher), examples.uncond, self.entry.defaults)
+            wanted = self.learned(teacher, student, x, t, examples.cond, self.substeps(step))
         error = (made - wanted).square().flatten(1).mean(1)
         weight = self.objective.weight(process.alpha_t(t), process.sigma_t(t))
         return (weight * error).mean(), {"mse": float(error.detach().mean())}
 
-    def learned(self, teacher: Denoiser, x: Tensor, t: Tensor, cond: Any) -> Tensor:
-        """The estimate (B, ...) that the student learns at x (B, ...) and t (B,): the teacher's, or the one with which
-        an Euler step leads where `substeps` of the teacher lead (Salimans 2022, algorithm 2)."""
-        process, n = self.teacher.process, self.table.substeps
-        if n == 1:
-            return teacher(x, process.sigma(t), cond)
-        end = (t - process.t_range[1] / self.draw_steps).clamp(min=0)
-        levels = [process.sigma(torch.lerp(t, end, i / n)) for i in range(n + 1)]
-        y = x
-        for a, b in pairwise(levels):
-            x0_hat = teacher(y, a, cond)
-            y = x0_hat + expand(b / a, y) * (y - x0_hat)
-        ratio = expand(levels[-1] / levels[0], x)
-        return (y - ratio * x) / (1 - ratio)
+    def substeps(self, step: int) -> float:
+        """The teacher's steps in one of the student's, at a step of the training."""
+        grown = min(1.0, step / max(1.0, GROWTH * self.schedule.steps))
+        return 1 + (self.table.substeps - 1) * grown
+
+    def learned(self, teacher: Denoiser, student: Denoiser, x: Tensor, t: Tensor, cond: Any, substeps: float) -> Tensor:
+        """The estimate (B, ...) that the student learns at x (B, ...) and t (B,).
+
+        The times that the student will draw at cut the time into segments. From anywhere in one, an Euler step with
+        the student's estimate shall lead to where the teacher's ODE is at its end: to where the student leads from a
+        point nearer to that end, which one Euler step of the teacher reaches (Heek 2024, algorithm 1). A step of the
+        teacher that reaches the end itself teaches the teacher's estimate. So does one that would lead below the last
+        level that the teacher is drawn at: there its estimate is the result.
+        """
+        process, x0_hat = self.teacher.process, teacher(x, self.teacher.process.sigma(t), cond)
+        if substeps == 1:
+            return x0_hat
+        segment = process.t_range[1] / self.draw_steps
+        lowest = float(process.t(torch.tensor(self.teacher.sigmas(self.entry.defaults)[-2])))
+        end = segment * ((t / segment - 1e-4).ceil() - 1).clamp(min=0)
+        near = torch.maximum(t - segment / substeps, end)
+        near = torch.where(near < lowest, end, near)
+        a, b = process.sigma(near) / process.sigma(t), torch.where(end > 0, process.sigma(end) / process.sigma(near), 0)
+        y = x0_hat + expand(a, x) * (x - x0_hat)
+        share = torch.where(near > end, (1 - b) / (1 - a * b), 0)  # of an Euler step's way by two estimates, in one
+        return torch.lerp(x0_hat, student(y, process.sigma(near), cond), expand(share, x))
 
 
 def is_guided(entry: StageEntry) -> bool:
