@@ -220,7 +220,7 @@ def test_the_steps_of_a_student_grow(tmp_path: Path) -> None:
 
 
 def test_a_student_that_asks_itself_has_the_same_gradients_in_bfloat16(tiny: Path, micro: str, tmp_path: Path) -> None:
-    """Asked without gradients first, autocast would keep weights that have none."""
+    """No weight that autocast cast for an estimate without gradients is used for one with them."""
     bundle, recipe = read_bundle(tiny), load_recipe(micro)
     run = Run(recipe, tmp_path, Pictures(recipe, "scenes", None))
     table = read_recipe({"base.substeps": "4", "base.draw_steps": "1", "base.steps": "1", "base.batch": "8"})

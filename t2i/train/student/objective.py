@@ -104,7 +104,7 @@ class StudentObjective(Trainable):
         eps = torch.randn(examples.x0.shape, generator=g).to(examples.x0.device)
         x = examples.x0 + expand(process.sigma(t), eps) * eps
         student = self.student.denoiser(examples.bind(self.student), None, SamplingConfig())
-        # Before the student is asked without gradients: autocast keeps the cast weights, and those have none.
+        # Before the student is asked without gradients: an autocast may keep the weights that it cast then.
         made = student(x, process.sigma(t), examples.cond)
         with torch.no_grad():
             teacher = self.teacher.denoiser(examples.bind(self.teacher), examples.uncond, self.entry.defaults)
