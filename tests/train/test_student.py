@@ -375,7 +375,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(tiny: Path, mic
 
 
 @pytest.mark.parametrize(
-    ("fixture", "message"), [("gan", "has no base"), ("dalle", "has no base"), ("student", "is a student itself")]
+    ("fixture", "message"), [("gan", "has no base"), ("dalle", "has no base"), ("student", "has no guidance to teach")]
 )
 def test_a_model_that_cannot_teach(
     fixture: str, message: str, micro: str, tmp_path: Path, request: pytest.FixtureRequest
@@ -390,11 +390,24 @@ def test_a_teacher_without_guidance_has_only_steps_to_teach(tiny: Path, micro: s
     plain = tuple(replace(e, defaults=replace(e.defaults, guidance=1.0)) for e in old.manifest.stages)
     stages = {e.name: old.load_stage(e.name) for e in plain}
     write_bundle(tmp_path / "plain", replace(old.manifest, stages=plain), stages, old.tokenizer_json(), "# plain\n")
-    with pytest.raises(UsageError, match="nothing to learn"):
+    with pytest.raises(UsageError, match="has no guidance to teach"):
         train(tmp_path / "plain", tmp_path / "out", micro=micro)
     train(tmp_path / "plain", tmp_path / "out", "base.substeps=2", "base.draw_steps=2", micro=micro, steps=1)
     base = read_bundle(tmp_path / "out").manifest.stage("base").defaults
     assert (base.steps, base.sampler, base.distilled) == (2, "euler", None)
+
+
+def test_a_student_teaches_steps(student: Path, micro: str, tmp_path: Path) -> None:
+    """What it draws with stays: its guidance is learned already."""
+    train(student, tmp_path / "out", "prior.steps=0", "base.substeps=2", "base.draw_steps=1", micro=micro, steps=1)
+    made, old = read_bundle(tmp_path / "out").manifest, read_bundle(student).manifest
+    assert made.name == old.name == "tiny-student" and made.stage("prior") == old.stage("prior")
+    wanted = replace(old.stage("base").defaults, steps=1, sampler="euler", schedule="uniform_t")
+    assert made.stage("base").defaults == wanted and wanted.distilled == 2.0
+    pipeline = Pipeline.load(tmp_path / "out")
+    pipeline.stages["base"].net = net = Counted(pipeline.stages["base"].net)
+    pipeline.sample(PROMPTS[:1], SEEDS[:1], SampleRequest(16))
+    assert net.rows == 1
 
 
 def test_a_base_that_reads_only_a_text_has_a_student(blind: Path, blind_micro: str, tmp_path: Path) -> None:

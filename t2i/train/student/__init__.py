@@ -101,21 +101,19 @@ def _world_of(teacher: Bundle) -> Recipe:
 
 
 def _to_learn(teacher: Bundle, tables: StudentRecipe) -> list[StageEntry]:
-    """The stages of the teacher that get a student. Raises UsageError if there are none, or for a teacher that is a
-    student, InputError for an unfinished one."""
+    """The stages of the teacher that get a student. Raises UsageError if there are none, InputError for an unfinished
+    teacher."""
     manifest, name = teacher.manifest, teacher.manifest.name
     check_complete(manifest, teacher.configs)
     if not manifest.of_kind("base"):
         raise UsageError(f"t2i train student: {name} has no base: it does not draw by diffusion.", HINT)
-    if any(entry.defaults.distilled is not None for entry in manifest.stages):
-        raise UsageError(f"t2i train student: {name} is a student itself.", "Write --start with its teacher.")
     found = []
     for kind, table in vars(tables).items():
         for entry in manifest.of_kind(kind) if table.schedule.steps else ():
             if is_guided(entry) or table.substeps > 1:
                 found.append(entry)
     if not found:
-        what = f"t2i train student: there is nothing to learn from {name}: its stages are drawn without guidance."
+        what = f"t2i train student: {name} has no guidance to teach: its stages take one evaluation a step."
         raise UsageError(what, "Let it learn steps: --set base.substeps=2 --set base.draw_steps=4")
     return found
 
@@ -187,7 +185,7 @@ def _write(run: Run, teacher: Bundle, done: Sequence[tuple[StudentObjective, Sta
     taught = {task.name: _facts(run, teacher, task, state) for task, state in done}
     training = old.notes.get("training")
     notes = {**old.notes, "training": {**(training if isinstance(training, dict) else {}), **taught}}
-    manifest = replace(old, name=f"{old.name}-student", stages=entries, notes=notes)
+    manifest = replace(old, name=f"{old.name.removesuffix('-student')}-student", stages=entries, notes=notes)
     write_bundle(run.out, manifest, stages, teacher.tokenizer_json(), teacher.card() + _card(old.name, taught))
     run.report({"event": "written", "stage": " and ".join(defaults), "path": str(run.out)})
 
@@ -214,7 +212,7 @@ def _facts(run: Run, teacher: Bundle, task: StudentObjective, state: State) -> d
 
 def _card(teacher: str, taught: Mapping[str, Mapping[str, Any]]) -> str:
     """What a student's card adds to its teacher's, in Markdown."""
-    head = f"Stages of {teacher} were replaced by students. They need one evaluation a step, their teachers two."
+    head = f"Stages of {teacher} were replaced by students, which need one evaluation a step."
     lines = ["", "## Student", "", f"{head} All above is about the teacher.", ""]
     lines += ["| stage | steps | batch | peak rate | samples | hours |", "|---|---|---|---|---|---|"]
     for name, f in taught.items():

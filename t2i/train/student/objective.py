@@ -89,8 +89,9 @@ class StudentObjective(Trainable):
     def defaults(self) -> SamplingConfig:
         """How the student is sampled: with the teacher's guidance, in one evaluation a step. Where a step stands for
         several, they are the equal Euler steps that it has learned."""
-        weight = self.entry.defaults.guidance
-        found = replace(self.entry.defaults, steps=self.draw_steps, distilled=weight if is_guided(self.entry) else None)
+        found = replace(self.entry.defaults, steps=self.draw_steps)
+        if is_guided(self.entry):
+            found = replace(found, distilled=found.guidance)
         return replace(found, sampler="euler", schedule="uniform_t") if self.table.substeps > 1 else found
 
     @abstractmethod
@@ -143,7 +144,8 @@ class StudentObjective(Trainable):
 
 def is_guided(entry: StageEntry) -> bool:
     """Whether a stage takes more than one evaluation a step."""
-    return given(entry.defaults.guidance, 1.0) != 1
+    own = given(entry.defaults.distilled, 1.0)
+    return given(entry.defaults.guidance, own) != own
 
 
 class BaseStudent(StudentObjective):
