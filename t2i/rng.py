@@ -1,7 +1,8 @@
 """Keyed random numbers. The noise of a picture is a function of (seed, stage, step), never of its place in a batch.
 
 All random tensors of the package come from :func:`generator`; the global generator of torch is never used. Numbers are
-drawn on the CPU in float32 and then moved, so that a seed gives the same noise on every device.
+drawn on the CPU in float32 and then moved, so that a seed gives the same noise on every device. Only a training on a
+GPU draws its large tensors there (:func:`normal`).
 """
 
 from __future__ import annotations
@@ -53,6 +54,18 @@ def noise(seeds: Sequence[int], stage: str, step: int, shape: Sequence[int]) -> 
         return torch.empty((0, *shape))
     rows = [torch.randn(tuple(shape), generator=generator("noise", s, stage, step)) for s in seeds]
     return torch.stack(rows)
+
+
+def normal(shape: Sequence[int], g: torch.Generator, device: torch.device) -> Tensor:
+    """Unit Gaussian noise for a training step on `device`, float32: on the CPU the numbers of the CPU generator ``g``.
+
+    A GPU draws them itself, from a generator of its own (Philox) that g's next number seeds; so a training has the
+    same noise on GPUs of the same kind, and other noise than on a CPU.
+    """
+    if device.type == "cpu":
+        return torch.randn(tuple(shape), generator=g)
+    seed = int(torch.randint(2**62, (), generator=g))
+    return torch.randn(tuple(shape), generator=torch.Generator(device).manual_seed(seed), device=device)
 
 
 def gumbel(shape: Sequence[int], g: torch.Generator) -> Tensor:

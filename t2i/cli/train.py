@@ -119,6 +119,17 @@ def train(
             rich_help_panel=Panel.TRAINING,
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            max=1024,
+            help="Processes that draw or read pictures ahead.  [default: 0; with a GPU one a processor, but for one]",
+            show_default=False,
+            rich_help_panel=Panel.TRAINING,
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Train anew a stage that --out holds.", rich_help_panel=Panel.TRAINING)
     ] = False,
@@ -171,7 +182,7 @@ def train(
         named = recipe if opt.is_given(ctx, "recipe") else None
         _student(
             ui, start, out, named, overrides, data, sprites=sprites, seed=seed, steps=steps, resume=resume,
-            overwrite=overwrite, dry_run=dry_run, device=device, offline=offline,
+            overwrite=overwrite, dry_run=dry_run, device=device, offline=offline, workers=workers,
         )  # fmt: skip
         return
     check_writable(out)
@@ -206,6 +217,7 @@ def train(
             stop=lambda: bool(signals),
             overwrite=overwrite,
             team=team,
+            workers=workers,
         )
         if team.any(bool(signals)) and not signals:  # another process was told to stop, and so all have
             signals.append(signal.SIGTERM)

@@ -11,7 +11,7 @@ resumed training needs no state of a stream.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -143,9 +143,7 @@ class FolderSource:
                     raise unusable(
                         f"the folder {entry.path.parent} has gone", "Bring it back, and go on with --resume."
                     ) from None
-                self.broken.add(index)
-                if len(self.broken) <= NAMED:
-                    self.report({"event": "broken", "picture": entry.name, "broken": len(self.broken)})
+                self.note_broken({index})
                 continue
             image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
             self._cache[index, size] = image
@@ -154,6 +152,13 @@ class FolderSource:
                 (_, old), _ = self._cache.popitem(last=False)
                 self._cached -= 3 * old * old
             return index, to_tensor(image)
+
+    def note_broken(self, found: Iterable[int]) -> None:
+        """Leave these entries out from now on, and report those that were not known to be broken."""
+        for index in sorted(set(found) - self.broken):
+            self.broken.add(index)
+            if len(self.broken) <= NAMED:
+                self.report({"event": "broken", "picture": self.entries[index].name, "broken": len(self.broken)})
 
     def _named(self) -> str:
         names = [self.entries[i].name for i in sorted(self.broken)]

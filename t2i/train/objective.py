@@ -32,7 +32,7 @@ class Trainable(ABC):
     networks that are not kept. pool: what `prepare` computes before the first step, if the objective has one.
     facts: what a checkpoint must agree with to be resumed (JSON). part: the rows of the batch that `loss` computes; the
     loop sets it. unit: rows of a batch that are not parted. uncut: why a batch cannot be computed in several passes, ""
-    where it can.
+    where it can. hot: the networks whose forward pass is worth compiling.
     """
 
     name: str
@@ -44,6 +44,11 @@ class Trainable(ABC):
     part: Part = WHOLE
     unit: int = 1
     uncut: ClassVar[str] = ""
+
+    @property
+    def hot(self) -> tuple[nn.Module, ...]:
+        """See above. A network whose parts are called one by one names these."""
+        return ()
 
     @abstractmethod
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
@@ -144,6 +149,11 @@ class Objective(Trainable):
         return facts
 
     # Training ------------------------------------------------------------------------------------------------------
+
+    @property
+    def hot(self) -> tuple[nn.Module, ...]:
+        """See `Trainable`."""
+        return (self.net,)
 
     @property
     def source(self) -> Source:

@@ -4,6 +4,9 @@ Muon (Jordan 2024): momentum, then the nearest semi-orthogonal matrix by Newton-
 torch.optim.Muon takes two-dimensional parameters only; most of a U-Net is convolutions, which are matrices of
 shape (out, in x kh x kw) here. The update is scaled to AdamW's usual root mean square (Liu et al. 2025,
 2502.16982), so that the two halves share a learning rate.
+
+All parameters of a kind take a step together (torch's foreach kernels): a GPU is then given tens of kernels a step and
+not thousands, and a CPU computes the same numbers as one by one.
 """
 
 from __future__ import annotations
@@ -58,26 +61,27 @@ class MuonAdamW(torch.optim.Optimizer):
             (self._muon if group["muon"] else self._adamw)(group)
 
     def _muon(self, group: dict) -> None:
-        by_shape: dict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
+        by_shape: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
         for p in group["params"]:
             if p.grad is not None:
                 by_shape[p.shape[0], p[0].numel()].append(p)
         for shape, params in by_shape.items():
-            updates = []
             for p in params:
-                assert p.grad is not None
-                state = self.state[p]
-                if not state:
-                    state["momentum"] = torch.zeros_like(p)
-                buffer = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-                updates.append(torch.lerp(p.grad, buffer, group["momentum"]).reshape(shape))  # Nesterov
+                if not self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+            grads = [p.grad for p in params if p.grad is not None]
+            buffers = [self.state[p]["momentum"] for p in params]
+            torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
+            updates = torch._foreach_lerp(grads, buffers, group["momentum"])  # Nesterov
+            stack = orthogonalise(torch.stack([update.reshape(shape) for update in updates]))
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
             scale = RMS * max(shape) ** 0.5
-            for p, update in zip(params, orthogonalise(torch.stack(updates)), strict=True):
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(update.reshape(p.shape), alpha=-group["lr"] * scale)
+            steps = [update.reshape(p.shape) for update, p in zip(stack, params, strict=True)]
+            torch._foreach_add_(params, steps, alpha=-group["lr"] * scale)
 
     def _adamw(self, group: dict) -> None:
         beta1, beta2 = group["betas"]
+        by_age: dict[int, list[Tensor]] = defaultdict(list)
         for p in group["params"]:
             if p.grad is None:
                 continue
@@ -86,13 +90,19 @@ class MuonAdamW(torch.optim.Optimizer):
                 state["step"] = torch.zeros((), dtype=torch.int64)
                 state["mean"], state["square"] = torch.zeros_like(p), torch.zeros_like(p)
             state["step"] += 1
-            n = int(state["step"])
-            state["mean"].lerp_(p.grad, 1 - beta1)
-            state["square"].mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
-            root = (state["square"] / (1 - beta2**n)).sqrt_().add_(1e-8)
-            if p.ndim >= 2:
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-            p.addcdiv_(state["mean"], root, value=-group["lr"] / (1 - beta1**n))
+            by_age[int(state["step"])].append(p)
+        for n, params in by_age.items():
+            grads = [p.grad for p in params if p.grad is not None]
+            means, squares = ([self.state[p][key] for p in params] for key in ("mean", "square"))
+            torch._foreach_lerp_(means, grads, 1 - beta1)
+            torch._foreach_mul_(squares, beta2)
+            torch._foreach_addcmul_(squares, grads, grads, value=1 - beta2)
+            roots = torch._foreach_div(squares, 1 - beta2**n)
+            torch._foreach_sqrt_(roots)
+            torch._foreach_add_(roots, 1e-8)
+            if decayed := [p for p in params if p.ndim >= 2]:
+                torch._foreach_mul_(decayed, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_addcdiv_(params, means, roots, value=-group["lr"] / (1 - beta1**n))
 
 
 class PowerEMA:
@@ -108,11 +118,11 @@ class PowerEMA:
     def update(self, module: nn.Module, step: int) -> None:
         """Call once after optimiser step number `step`, counted from 1."""
         share = 1 - (1 - 1 / step) ** (self.gamma + 1)
-        for name, p in module.state_dict().items():
-            if p.is_floating_point():
-                self.weights[name].lerp_(p, share)
-            else:
-                self.weights[name].copy_(p)
+        now = module.state_dict()
+        real = [name for name, p in now.items() if p.is_floating_point()]
+        torch._foreach_lerp_([self.weights[name] for name in real], [now[name] for name in real], share)
+        for name in now.keys() - set(real):
+            self.weights[name].copy_(now[name])
 
 
 def _gamma(sigma_rel: float) -> float:

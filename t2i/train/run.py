@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from t2i.data.ahead import AheadSource
 from t2i.data.folder import FolderSource
 from t2i.data.source import Source, WorldSource
 from t2i.store.bundle import Bundle, read_bundle
@@ -31,24 +32,30 @@ KNOWN_WORDS = 20_000  # captions that are read for the list of known words
 class Pictures:
     """The training pictures of a run, built when they are first asked for.
 
-    data: "scenes" for the built-in world, else a folder or shards. sprites: the folder of the sprite library.
+    data: "scenes" for the built-in world, else a folder or shards. sprites: the folder of the sprite library. workers:
+    processes that draw or read batches ahead.
     """
 
-    def __init__(self, recipe: Recipe, data: str, sprites: Path | None, report: Report = lambda record: None) -> None:
-        self.recipe, self.data, self.sprites, self.report = recipe, data, sprites, report
+    def __init__(
+        self, recipe: Recipe, data: str, sprites: Path | None, report: Report = lambda record: None, workers: int = 0
+    ) -> None:
+        self.recipe, self.data, self.sprites, self.report, self.workers = recipe, data, sprites, report, workers
 
     @cached_property
     def small(self) -> Source:
         """For pictures of up to about 128 pixels. Raises InputError for data that cannot be used."""
-        return self._world(128) if self.data == "scenes" else FolderSource(Path(self.data), report=self.report)
+        return self._world(128) if self.data == "scenes" else self._ahead(FolderSource(Path(self.data), self.report))
 
     @cached_property
     def large(self) -> Source:
         """For larger pictures, which need the sprites at their full size or come out soft."""
         return self._world(256) if self.data == "scenes" else self.small
 
-    def _world(self, resolution: int) -> WorldSource:
-        return WorldSource(World(self.recipe.world, self.sprites, resolution=resolution))
+    def _world(self, resolution: int) -> Source:
+        return self._ahead(WorldSource(World(self.recipe.world, self.sprites, resolution=resolution)))
+
+    def _ahead(self, source: Source) -> Source:
+        return AheadSource(source, self.workers) if self.workers else source
 
     def new_tokenizer(self, captions: int) -> Tokenizer:
         """A tokenizer learned from so many captions, of the built-in world's whole vocabulary or of the user's data."""

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from t2i.diffusion.loss import DenoisingObjective
 from t2i.diffusion.process import Process
 from t2i.errors import T2IError, UnavailableError, UsageError
+from t2i.rng import normal
 from t2i.train.recipe import Schedule
 
 T = TypeVar("T")
@@ -70,9 +71,9 @@ def denoising_noise(
     objective: DenoisingObjective, process: Process, x0: Tensor, part: Part, g: torch.Generator, draws: int = 1
 ) -> tuple[Tensor, Tensor]:
     """The times (B,) and the noise (B, ...) of `diffusion_loss` for x0 (B, ...), which is a part of a batch; drawn as
-    for the whole. draws: how often each row stands in x0, which repeats the part as a whole."""
+    for the whole, on the device of x0. draws: how often each row stands in x0, which repeats the part as a whole."""
     whole = (len(x0) * part.of, *x0.shape[1:])
-    t, eps = objective.levels.draw(process, whole[0], g), torch.randn(whole, generator=g)
+    t, eps = objective.levels.draw(process, whole[0], g).to(x0.device), normal(whole, g, x0.device)
     if part.of == 1 or draws == 1:
         return part.rows(t), part.rows(eps)
     return tuple(torch.cat([part.rows(copy) for copy in x.chunk(draws)]) for x in (t, eps))  # type: ignore[return-value]

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from t2i.data.ahead import default_workers
 from t2i.errors import InputError, UnavailableError, UsageError, nearest
 from t2i.files import explain_os_error
 from t2i.store.bundle import Bundle, read_bundle
@@ -44,7 +45,7 @@ def train(
     out: Path | str = "my-model", resume: bool = False, dry_run: bool = False,
     report: Report = lambda record: None, *, sprites: Path | None = None, seed: int | None = None,
     steps: int | None = None, device: str = "cpu", start: Path | None = None, stop: Callable[[], bool] = lambda: False,
-    overwrite: bool = False, team: Team = SOLO,
+    overwrite: bool = False, team: Team = SOLO, workers: int | None = None,
 ) -> Bundle | dict[str, Any]:  # fmt: skip
     """Train `stage` ("all", which leaves out stages of 0 steps, or one of STAGES) and return the bundle in `out`; with
     `dry_run`, what would be done.
@@ -54,7 +55,7 @@ def train(
     one that reads something else, and takes the weights that fit.
     stop: asked after every step; when it says yes, a checkpoint is written and the training ends early.
     overwrite: a stage that `out` holds already is trained anew only with it. team: the processes that train together,
-    each of which makes this call.
+    each of which makes this call. workers: processes that draw or read the pictures ahead; None: `default_workers`.
     Raises UsageError for a bad recipe, InputError for bad data, no checkpoint or one of another training.
     """
     if stage not in ("all", *STAGES):
@@ -79,7 +80,8 @@ def train(
     command = command_line(
         stage, recipe if isinstance(recipe, str) else loaded.name, overrides, data, sprites, seed, steps, start
     )
-    pictures = Pictures(loaded, data, sprites, report)
+    workers = default_workers(device, team.ranks) if workers is None else workers
+    pictures = Pictures(loaded, data, sprites, report, workers)
     run = Run(loaded, Path(out), pictures, torch.device(device), report, stop, resume, start, command, team)
     check(loaded, stages, run.bundle(), run.out)
     for name in stages:

@@ -169,3 +169,25 @@ def test_a_clip_that_trains_on_is_learned_from_anew(micro: str, tmp_path: Path) 
     assert [r["stage"] for r in seen if r["event"] == "dropped"] == ["base and prior"]
     starts = {r["stage"]: r["step"] for r in seen if r["event"] == "start"}
     assert starts == {"clip": 1, "base": 0, "prior": 0, "upsampler256": 1}
+
+
+def test_a_training_with_workers_is_the_training_without(micro: str, tmp_path: Path) -> None:
+    train("clip", micro, out=tmp_path / "alone")
+    train("clip", micro, out=tmp_path / "helped", workers=2)
+    assert same(checkpoint(tmp_path / "alone"), checkpoint(tmp_path / "helped"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["clip", "base"])
+def test_compiled_networks_have_the_same_losses(micro: str, tmp_path: Path, stage: str) -> None:
+    losses: dict[str, list[float]] = {}
+    for how in ("off", "on"):
+        out = tmp_path / how
+        if stage != "clip":
+            train("clip", micro, out=out)
+        train(stage, micro, [f"{stage}.compile={how}", f"{stage}.log_every=1"], out=out)
+        log = read_log(out / ".train" / stage / "log.jsonl")
+        losses[how] = [row["loss"] for row in log if row["event"] == "step"]
+    assert len(losses["on"]) == len(losses["off"]) > 3
+    assert losses["on"] == pytest.approx(losses["off"], rel=2e-3)
+    assert losses["on"] != losses["off"]  # other kernels round otherwise: it was compiled

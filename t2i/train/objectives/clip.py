@@ -68,6 +68,10 @@ class ClipStage(EncoderObjective):
     def build(cls, recipe: Recipe, name: str) -> Clip:
         return first_weights(recipe.seed, name, lambda: Clip(recipe.stage(name, ClipRecipe).net))
 
+    @property
+    def hot(self) -> tuple[nn.Module, ...]:
+        return self.net.visual, self.net.transformer
+
     @classmethod
     def untrained(cls, recipe: Recipe, tokenizer: Tokenizer | None) -> Encoders:
         assert tokenizer is not None
@@ -109,6 +113,10 @@ class ClipObjective(ClipStage):
             for stage, net in (("clip", self.net), ("base", self.base)):
                 if net is not None:
                     load_start(self.run.start, stage, net, self.run.report)
+
+    @property
+    def hot(self) -> tuple[nn.Module, ...]:
+        return super().hot if self.base is None else (*super().hot, self.base)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         r, examples = self.config, self.batch(step, self.net.config.image_size)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from t2i.nets import laplace
 from t2i.nets.vae import VAE, VAEConfig
@@ -73,6 +73,10 @@ class VAEObjective(Objective):
         return [
             (part.size % part.net.factor == 0, f"vae.size is not a multiple of {part.net.factor}, as vae.net needs")
         ]
+
+    @property
+    def hot(self) -> tuple[nn.Module, ...]:
+        return self.net.encoder, self.net.decoder
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         r, latent = self.config, self.net.config.latent

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from t2i.data.ahead import default_workers
 from t2i.diffusion.process import Flow
 from t2i.errors import InputError, UsageError
 from t2i.files import explain_os_error
@@ -47,14 +48,14 @@ def train_student(
     teacher: Bundle, out: Path, recipe: str | None = None, overrides: Sequence[str] = (), data: str = "scenes", *,
     sprites: Path | None = None, seed: int | None = None, steps: int | None = None, resume: bool = False,
     overwrite: bool = False, dry_run: bool = False, device: str = "cpu", report: Report = lambda record: None,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] = lambda: False, workers: int | None = None,
 ) -> dict[str, Any] | None:  # fmt: skip
     """Train the students of a model's base and prior and write the bundle `out`; with `dry_run`, return what would be
     done.
 
     recipe: its world is that of the examples; None: the one that the teacher was trained with. overrides: "key=value"
     strings. steps: of each stage that is trained. stop: asked after every step; when it says yes, a checkpoint is
-    written and nothing else.
+    written and nothing else. workers: as of `train`.
     Raises UsageError for a teacher or settings that will not do, InputError for bad data, for an `out` that is there
     already, or for no checkpoint to resume.
     """
@@ -66,7 +67,7 @@ def train_student(
     world = load_recipe(recipe) if recipe else _world_of(teacher) if data == "scenes" else Recipe()
     command = command_line("student", recipe or world.name, overrides, data, sprites, seed, steps, teacher.path)
     world = replace(world, seed=given(seed, world.seed))
-    pictures = Pictures(world, data, sprites, report)
+    pictures = Pictures(world, data, sprites, report, default_workers(device) if workers is None else workers)
     run = Run(world, out, pictures, torch.device(device), report, stop, resume, teacher.path, command)
     _refuse_what_is_there(run, teacher, entries, overwrite)
     _ = pictures.small  # built here: a fault in the data is said before anything is made
