@@ -162,6 +162,7 @@ def inpaint(
     signer = opt.read_signer(sign_cert, sign_key)
     loading = opt.read_loading(dtype, lora, quantize, memory, compile)
 
+    inputs = [picture] if mask is None else [picture, mask]
     source = read_edited(ui, picture, strict)
     white = read_mask(ui, mask, source.image.size, mask_mode, strict) if mask is not None else None
     painted, margins = join_masks(ui, source, white, boxes, outpaint)
@@ -179,16 +180,16 @@ def inpaint(
     settings = edit.apply(read_settings(stored, loading, options, bool(text)))
     title = f"{picture.stem} {text or 'removed'}"
     jobs = [Job(text, s, i, i, settings, title) for i, s in enumerate(seeds)]
-    opt.begin(ui, paths, jobs, drawn_seed, offline, deterministic, device)
+    opt.begin(ui, paths, jobs, drawn_seed, offline, deterministic, device, inputs if overwrite else ())
     request = DrawRequest(
         stored, paths.names, command="inpaint", overwrite=overwrite, manifest=not paths.single,
-        private=no_prompt_metadata, signer=source.signer(signer), edited=source, size=edit.size, draw_jobs=edit.draw,
+        private=no_prompt_metadata, signer=source.signer(signer), edited=source, inputs=inputs,
+        size=edit.size, draw_jobs=edit.draw,
     )  # fmt: skip
 
     def on_picture(path: Path, table: dict[str, Any], image: Image | None) -> None:
         ui.picture(path, table, image)
         if show_mask:  # where every picture was there already, no model is loaded yet
-            inputs = [picture] if mask is None else [picture, mask]
             edit.save_mask(path, lambda: runner.engine_for(jobs[0]), overwrite, inputs)
 
     runner = Runner(ui, request, share(part, jobs, request), device, batch, on_picture=on_picture)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -288,14 +288,16 @@ def read_loading(
 
 
 def begin(
-    ui: UI, paths: OutputPaths, jobs: list[Job], seed: int | None, offline: bool, deterministic: bool, device: str
-) -> None:
+    ui: UI, paths: OutputPaths, jobs: list[Job], seed: int | None, offline: bool, deterministic: bool, device: str,
+    kept: Collection[Path] = (),
+) -> None:  # fmt: skip
     """The last step before a model is loaded: checks that every option is heeded and that the pictures can be written,
-    tells the seed that was drawn at random (None: none was), and sets the environment."""
+    but not in the place of ``kept``, tells the seed that was drawn at random (None: none was), and sets the
+    environment."""
     from t2i.jobs.settings import check_used
 
     check_used(job.settings for job in jobs)
-    paths.check(jobs)
+    paths.check(jobs, kept)
     environment(offline, deterministic, device)
     if seed is not None:
         ui.note(f"seed {seed}")

@@ -236,7 +236,7 @@ def sample(
         grid, keep_stages, overwrite, no_prompt_metadata, share,
     )  # fmt: skip
     plan, warm = SamplePlan.of(order, stored, loading), WarmEngine()
-    opt.begin(ui, plan.paths, plan.jobs, drawn_seed, offline, deterministic, device)
+    opt.begin(ui, plan.paths, plan.jobs, drawn_seed, offline, deterministic, device, plan.kept)
     ui.screen = Screen.wanted(ui, show or (interactive and sys.stderr.isatty()), preview)
 
     if ray is not None:

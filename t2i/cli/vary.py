@@ -127,11 +127,11 @@ def vary(
     paths = OutputPaths(output, stored.manifest.name)
     settings = read_settings(stored, loading, options, bool(prompt), edit.without)
     jobs = edit.jobs(prompt or "", seeds, settings)
-    opt.begin(ui, paths, jobs, drawn_seed, offline, deterministic, device)
+    opt.begin(ui, paths, jobs, drawn_seed, offline, deterministic, device, edit.reads if overwrite else ())
     ui.screen = Screen.wanted(ui, show, preview)
     request = DrawRequest(
         stored, paths.names, command="vary", keep_stages=keep_stages, overwrite=overwrite, manifest=not paths.single,
-        private=no_prompt_metadata, signer=signer, draw_jobs=edit.draw,
+        private=no_prompt_metadata, signer=signer, inputs=edit.reads, draw_jobs=edit.draw,
     )  # fmt: skip
     runner = Runner(ui, request, share(part, jobs, request), device, batch, remember=bool(grid or animate))
     runner.run()

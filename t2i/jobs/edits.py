@@ -83,6 +83,11 @@ class EditRequest:
         """The kinds of stage that do not run."""
         return ("prior",) if self.prior == "none" else ()
 
+    @property
+    def reads(self) -> list[Path]:
+        """The files that are read."""
+        return [] if self.init is None else [self.init.path]
+
     def _options(self) -> dict[str, Any]:
         return {
             "--init": self.init,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
@@ -101,10 +101,13 @@ class OutputPaths:
                 raise self._leads_out(str(folder))
         return folders
 
-    def check(self, jobs: list[Job]) -> None:
-        """Raise InputError (code ``output``) for a folder that cannot be written to, UsageError as `folders`."""
+    def check(self, jobs: list[Job], kept: Collection[Path] = ()) -> None:
+        """Raise InputError (code ``output``) for a folder that cannot be written to, UsageError as `folders` and for a
+        picture in the place of one of ``kept``."""
         for folder in self.folders(jobs):
             check_writable(folder)
+        if kept:
+            check_inputs_kept((("-o", name) for job in jobs for name in self.names(job)), kept)
 
     @staticmethod
     def _leads_out(what: str) -> UsageError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -69,8 +69,8 @@ class Request(Protocol[J]):
     def icc(self, job: J) -> bytes | None:
         """A colour profile to write into the file."""
 
-    def reads(self, job: J) -> Path | None:
-        """A file that the job reads, never to be overwritten by its picture."""
+    def reads(self, job: J) -> Collection[Path]:
+        """The files that the job reads, never to be overwritten by its picture."""
 
     def facts(self, job: J, timing: dict[str, Any]) -> dict[str, Any]:
         """What `--json` says of a new picture besides its record."""
@@ -81,8 +81,8 @@ class DrawRequest:
     """The request of `sample`, `vary`, `inpaint` and of a suite that `score` draws.
 
     names: the files that the picture of a job may have; private: keep prompts out of the file; edited: the picture that
-    is edited, whose record and colour profile are carried over; size: width and height where they are not those of the
-    settings; draw_jobs: in place of `Engine.sample`.
+    is edited, whose record and colour profile are carried over; inputs: all files that are read; size: width and height
+    where they are not those of the settings; draw_jobs: in place of `Engine.sample`.
     """
 
     model: StoredModel
@@ -94,6 +94,7 @@ class DrawRequest:
     private: bool = False
     signer: Signer | None = None
     edited: SourceImage | None = None
+    inputs: Collection[Path] = ()
     size: tuple[int, int] | None = None
     draw_jobs: DrawJobs | None = None
 
@@ -143,9 +144,9 @@ class DrawRequest:
         """See `Request`."""
         return self.edited.picture.icc if self.edited else None
 
-    def reads(self, job: Job) -> Path | None:
+    def reads(self, job: Job) -> Collection[Path]:
         """See `Request`."""
-        return None
+        return self.inputs
 
     def facts(self, job: Job, timing: dict[str, Any]) -> dict[str, Any]:
         """See `Request`."""

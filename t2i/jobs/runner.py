@@ -312,7 +312,7 @@ class Runner(Generic[J]):
         if self.request.overwrite:  # but no picture of this very run, and not what the job reads
             kept = self.request.reads(job)
             every = chain(names[:-1], variants(names[-1]))
-            path = next(name for name in every if str(name) not in self._written and not _same(name, kept))
+            path = next(n for n in every if str(n) not in self._written and not any(_same(n, file) for file in kept))
             save_image(image, path, record, icc=icc)
             return path, True
         while True:
@@ -332,8 +332,8 @@ class Runner(Generic[J]):
         return next(filter(None, (self._index.find(name, key) for name in self.request.names(job))), None)
 
 
-def _same(path: Path, other: Path | None) -> bool:
-    return other is not None and path.exists() and other.exists() and path.samefile(other)
+def _same(path: Path, other: Path) -> bool:
+    return path.exists() and other.exists() and path.samefile(other)
 
 
 def _common(folders: Sequence[Path]) -> str:

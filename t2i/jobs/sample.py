@@ -92,18 +92,24 @@ class SamplePlan:
         return cls(order, model, jobs, paths)
 
     def check(self) -> SamplePlan:
-        """Return self. Raises UsageError for options that no picture heeds, InputError (code ``output``) for a folder
-        that cannot be written to."""
+        """Return self. Raises UsageError for options that no picture heeds and for a picture in the place of one that
+        is read, InputError (code ``output``) for a folder that cannot be written to."""
         check_used(job.settings for job in self.jobs)
-        self.paths.check(self.jobs)
+        self.paths.check(self.jobs, self.kept)
         return self
+
+    @property
+    def kept(self) -> list[Path]:
+        """The files that are read, where pictures that exist are replaced."""
+        return self.order.edit.reads if self.order.overwrite else []
 
     def request(self, signer: Signer | None = None) -> DrawRequest:
         """What the runner asks."""
         order = self.order
         return DrawRequest(
             self.model, self.paths.names, keep_stages=order.keep_stages, overwrite=order.overwrite,
-            manifest=not self.paths.single, private=order.private, signer=signer, draw_jobs=order.edit.draw,
+            manifest=not self.paths.single, private=order.private, signer=signer,
+            inputs=order.edit.reads, draw_jobs=order.edit.draw,
         )  # fmt: skip
 
     def draw(

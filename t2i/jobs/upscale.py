@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,9 +193,9 @@ class UpscaleRequest:
         """See `Request`."""
         return self.source(job).picture.icc
 
-    def reads(self, job: UpscaleJob) -> Path | None:
+    def reads(self, job: UpscaleJob) -> Collection[Path]:
         """See `Request`."""
-        return job.path
+        return [job.path]
 
     def facts(self, job: UpscaleJob, timing: dict[str, Any]) -> dict[str, Any]:
         """How much of the model's detail was kept; told on stderr, too."""

@@ -103,6 +103,11 @@ class VaryRequest:
         """The kinds of stage that do not run: the pictures give the embedding."""
         return ("prior",)
 
+    @property
+    def reads(self) -> list[Path]:
+        """The files that are read."""
+        return [source.path for source in self.sources]
+
     def signer(self, signer: Signer | None) -> Signer | None:
         """The signer for the pictures, which names the sources as shown to the model."""
         return None if signer is None else signer.with_inputs(*(source.file() for source in self.sources))

@@ -204,6 +204,14 @@ def test_no_mask_replaces_the_one_that_is_read(
     assert Path("y.mask.png").read_bytes() == before
 
 
+@pytest.mark.parametrize("output", ["photo.png", "mask.png", "../here/photo.png"])
+def test_no_input_is_overwritten(place: Path, capsys: pytest.CaptureFixture[str], output: str) -> None:
+    before = {path: path.read_bytes() for path in Path().iterdir()}
+    _, err = inpaint(capsys, "photo.png", "--mask", "mask.png", "--seed", "1", "-o", output, "--overwrite", code=2)
+    assert f"-o would write over the picture {output}, which is read" in err
+    assert {path: path.read_bytes() for path in Path().iterdir()} == before
+
+
 def test_a_thing_that_is_not_there_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (40, 30), (90, 140, 220)).save("sky.png")
     out, err = inpaint(capsys, "sky.png", CAT, "--mask-text", "the dog", code=3)

@@ -75,6 +75,21 @@ def test_a_blend_and_its_animation(place: Path, vary: Draw) -> None:
     assert [json.loads(line)["skipped"] for line in out[:5]] == [True] * 5
 
 
+def test_no_picture_that_is_read_is_overwritten(place: Path, vary: Draw, sample: Draw) -> None:
+    before = {path: path.read_bytes() for path in Path().iterdir()}
+    for call in (
+        partial(vary, "a.png", "-o", "a.png"),
+        partial(vary, "a.png", "--to", "b.png", "--frames", "2", "-o", "b.png"),
+        partial(sample, CAT, "--init", "a.png", "-o", "a.png"),
+    ):
+        _, err = call("--seed", "1", "--overwrite", code=2)
+        assert "-o would write over the picture" in err
+    assert {path: path.read_bytes() for path in Path().iterdir()} == before
+    Path("a.png").rename("like-2.png")  # a number that the second picture would get
+    out, _ = vary("like-2.png", "-o", "like.png", "-n", "2", "--seed", "1", "--overwrite")
+    assert out == ["like.png", "like-3.png"] and Path("like-2.png").read_bytes() == before[Path("a.png")]
+
+
 def test_seeds_that_would_draw_the_same_frames_are_refused(place: Path, vary: Draw) -> None:
     _, err = vary("a.png", "--to", "b.png", "-n", "3", code=2)
     assert "3 seeds would draw the same 9 frames 3 times" in err and "--frames 3" in err
