@@ -41,11 +41,14 @@ def capabilities(ctx: typer.Context, json: opt.Json = False, debug: opt.Debug = 
         ui.record({**facts, "short_names": SHORT_NAMES, "error_codes": codes, "commands": commands})
         return
     ui.line(f"t2i {__version__}")
-    ui.line(f"commands: {', '.join(command['name'] for command in commands)}")
-    ui.line(f"samplers: {', '.join(SAMPLERS)}")
-    ui.line(f"dtypes: {', '.join(DTYPES)}")
-    ui.line(f"models: its own, and in diffusers' layout {', '.join(families)}")
-    ui.line(f"short names: {', '.join(SHORT_NAMES)}")
+    lists = {
+        "commands": [command["name"] for command in commands],
+        "samplers": SAMPLERS,
+        "dtypes": DTYPES,
+        "models": ["its own, and in diffusers' layout " + families[0], *families[1:]],
+        "short names": SHORT_NAMES,
+    }
+    ui.facts((name, ", ".join(each)) for name, each in lists.items())
 
 
 def _commands(command: Any, name: str) -> Iterator[dict[str, Any]]:

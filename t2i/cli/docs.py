@@ -13,7 +13,9 @@ Written by `python -m t2i.cli.docs` from the program's own help pages; do not ed
 
 Results go to stdout, one path a line, or with `--json` one record a line and a closing envelope
 `{"schema": 1, "ok": …, "command": …, "pictures": …, "failed": …, "error": {"code", "message", "hint"}}`.
-Progress and warnings go to stderr. A failure is one sentence, a hint and an exit code:
+JSON comes with `--json` alone, wherever stdout goes. What is no path is for people: on a terminal in tables and
+columns, wrapped; elsewhere a row of a table is a line with tabs between its cells, and what is said of a name is
+`name: text`. Progress and warnings go to stderr. A failure is one sentence, a hint and an exit code:
 
 | exit | code | meaning |
 |---|---|---|

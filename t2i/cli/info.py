@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json as json_
+import re
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +27,12 @@ Exit codes: 0 read, and no mark is broken; 3 a mark is broken, or it is no whole
 extra c2pa.
 """
 
+FIRST = ("prompt", "negative", "seed", "model", "command", "size", "settings", "source")
+UNTOLD = ("schema", "source_type")  # the second is told as a mark
+EMPTY: tuple[Any, ...] = ("", None, {}, [])
+HASH = re.compile("[0-9a-f]{24,}")
+DEEP = 8  # tables in one another that get rows of their own
+
 
 def info(
     ctx: typer.Context,
@@ -36,7 +44,8 @@ def info(
     debug: opt.Debug = False,
 ) -> None:
     """Show how a picture was made: prompt, seed, settings, model; and which marks tell that a model made it: each is
-    valid, broken, or absent. Reads pictures of AUTOMATIC1111 and ComfyUI, too."""
+    valid, broken, or absent. Reads pictures of AUTOMATIC1111 and ComfyUI, too. Hashes are cut to 16 digits; --json has
+    all of it."""
     ui: UI = ctx.obj
     from t2i.media.marks import NAMES, examine
 
@@ -48,14 +57,13 @@ def info(
     else:
         size = "" if facts["width"] is None else f", {facts['width']}x{facts['height']}"
         ui.line(f"{safe(str(image))}: {facts['format']}{size}")
-        for name, value in (facts["t2i"] or facts["generator"] or {}).items():
-            if value not in ("", None, {}) and name != "source_type":  # told below
-                ui.line(f"  {safe(str(name))}: {safe(_text(value))}")
-        if facts["t2i"] is None and facts["generator"] is None and facts["parameters"]:
-            ui.line(f"  parameters: {safe(facts['parameters'])}")
+        record: dict[str, Any] = facts["t2i"] or facts["generator"] or {}
+        rows = list(_rows(record))
+        if not record and facts["parameters"]:
+            rows.append(("  parameters", facts["parameters"]))
+        ui.facts(rows)
         ui.line("marks:")
-        for name, mark in found.marks.items():
-            ui.line(f"  {NAMES[name]}: {mark.state}{'; ' if mark.says else ''}{safe(mark.says)}")
+        ui.facts((f"  {NAMES[n]}", "; ".join(filter(None, (m.state, m.says)))) for n, m in found.marks.items())
     if found.fault is not None:
         raise found.fault
     if found.broken:
@@ -63,5 +71,30 @@ def info(
         raise InputError(what, "Somebody changed the picture, or its metadata.", "mark")
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json_.dumps(value, ensure_ascii=False)
+def _order(name: str) -> int:
+    """What people ask for comes first."""
+    return FIRST.index(name) if name in FIRST else len(FIRST)
+
+
+def _rows(table: dict[str, Any], depth: int = 1) -> Iterator[tuple[str, str]]:
+    """The fields of a record: a table that holds tables is an outline, another one line. It may hold anything."""
+    for name in sorted(table, key=_order):
+        value = table[name]
+        if value in EMPTY or name in UNTOLD:
+            continue
+        if isinstance(value, dict) and depth < DEEP and any(isinstance(v, dict) for v in value.values()):
+            yield "  " * depth + name, ""
+            yield from _rows(value, depth + 1)
+        else:
+            yield "  " * depth + name, _text(value)
+
+
+def _text(value: Any, within: bool = False) -> str:
+    """In words, on one line. within: a list or a table around it has commas of its own."""
+    if isinstance(value, dict):
+        said = [f"{k} {_text(v, True)}" for k, v in value.items() if v not in EMPTY]
+        return f"({', '.join(said)})" if within else ", ".join(said)
+    if isinstance(value, list):
+        return (" " if within else ", ").join(_text(v, True) for v in value)
+    text = value if isinstance(value, str) else json_.dumps(value)
+    return f"{text[:16]}…" if HASH.fullmatch(text) else text

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from t2i.cli.ui import UI, count_of
 from t2i.errors import InputError
 from t2i.jobs.reporter import safe
 
 if TYPE_CHECKING:
-    from t2i.cli.ui import UI
     from t2i.store.manifest import Manifest
     from t2i.store.parts import ModelPart
 
@@ -44,17 +44,18 @@ def show_bundle(ui: UI, folder: Path) -> None:
     ui.line(safe(f"{manifest.name}: {manifest.family}, {sizes}, {manifest.tool}"))
     if lacks:
         ui.line(safe(f"  {unfinished_error(manifest.name, lacks).message}"))
+    rows = []
     for entry, part in zip(manifest.stages, parts, strict=True):
         defaults: dict[str, Any] = {k: v for k, v in asdict(entry.defaults).items() if v is not None}
         if isinstance(defaults.get("threshold"), tuple):
             defaults["threshold"] = ",".join(f"{v:g}" for v in defaults["threshold"])  # as --threshold takes it
         kind = f"{entry.kind}, from {entry.source}" if entry.source else entry.kind
-        said = "  ".join(f"{k} {v}" for k, v in defaults.items())
-        ui.line(safe(f"  {entry.name} ({kind})  {_count(part.parameters)}  {said}"))
-    ui.line(f"  {_sum(parts)}, digest {bundle.digest[:16]}")
-    ui.line(f"  can be used with {', '.join(can)}\n" if can else "")
-    for line in bundle.card().rstrip().split("\n"):
-        ui.line(safe(line))
+        said = [_count(part.parameters), *(f"{k} {v}" for k, v in defaults.items())]
+        rows.append((f"  {entry.name} ({kind})", ", ".join(said)))
+    rows.append(("  in all", f"{_sum(parts)}, digest {bundle.digest[:16]}"))
+    ui.facts([*rows, ("  can be used with", ", ".join(can))] if can else rows)
+    ui.line("")
+    ui.markdown(bundle.card())
 
 
 def show_folder(ui: UI, folder: Path) -> None:
@@ -93,14 +94,19 @@ def show_folder(ui: UI, folder: Path) -> None:
     if lock:
         ui.line(safe(f"  {lock.revision} of {lock.hub}, commit {lock.commit}, pulled {lock.pulled}"))
         ui.line(safe(f"  licence: {lock.licence or 'not said; read its card'}{', gated' if lock.gated else ''}"))
+    rows = []
     for part in parts:
         types = ", ".join(sorted(part.types)).lower()
-        numbers = f"  {_count(part.parameters)}  {types}  {part.bytes / 1e6:.1f} MB" if part.parameters else ""
-        ui.line(safe(f"  {part.name} ({part.what}){numbers}"))
-    ui.line(f"  {_sum(parts)}")
+        numbers = f"{_count(part.parameters)}, {types}, {part.bytes / 1e6:.1f} MB" if part.parameters else ""
+        rows.append((f"  {part.name} ({part.what})", numbers))
+    rows.append(("  in all", _sum(parts)))
     if drawn:
-        ui.line(safe(f"  {drawn}"))
-    ui.line(safe(f"  can be used with {', '.join(can)}" if fault is None else f"  {fault}"))
+        rows.append(("  unless told otherwise", drawn))
+    if can:
+        rows.append(("  can be used with", ", ".join(can)))
+    ui.facts(rows)
+    if fault is not None:
+        ui.line(safe(f"  {fault}"))
     card = folder / "README.md"
     if card.is_file():
         lines = card.read_text("utf-8", errors="replace").rstrip().split("\n")
@@ -117,7 +123,7 @@ def _drawn(manifest: Manifest) -> str:
         return ""
     defaults = manifest.of_kind("base")[0].defaults
     guided = f", guidance {defaults.guidance:g}" if defaults.guidance is not None else ""
-    return f"unless told otherwise: {manifest.size} px, {defaults.steps} steps{guided}"
+    return f"{manifest.size} px, {defaults.steps} steps{guided}"
 
 
 def show_lora(ui: UI, text: str) -> None:
@@ -151,12 +157,8 @@ def _totals(parts: list[ModelPart]) -> dict[str, Any]:
 
 def _sum(parts: list[ModelPart]) -> str:
     size = sum(part.bytes for part in parts)
-    return f"{_count(sum(part.parameters for part in parts))} in all, {size / 1e6:.1f} MB of weights"
+    return f"{_count(sum(part.parameters for part in parts))}, {size / 1e6:.1f} MB of weights"
 
 
-def _count(n: int) -> str:
-    """A number of parameters for people: 6.4M."""
-    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if n >= unit:
-            return f"{n / unit:.1f}{name} parameters"
-    return f"{n} parameters"
+def _count(parameters: int) -> str:
+    return f"{count_of(parameters)} parameters"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
-import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,11 +12,11 @@ import typer
 from t2i.cli import options as opt
 from t2i.cli.panels import Panel
 from t2i.cli.streams import drop_stdout
-from t2i.cli.ui import EVERY, UI
+from t2i.cli.train_output import TrainReporter, finish
+from t2i.cli.ui import UI
 from t2i.errors import UsageError, nearest
 from t2i.jobs.device import check_device, pick_device
 from t2i.jobs.output_paths import check_writable
-from t2i.jobs.reporter import Stopped, safe
 from t2i.prompts import MAX_SEED
 
 EPILOG = """Examples:
@@ -59,7 +56,7 @@ def train(
     ] = "scenes",
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The model to write.")] = Path("my-model"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show recipe, sizes and time; train nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show sizes and time; train nothing.")] = False,
     steps: Annotated[
         int | None,
         typer.Option(
@@ -199,7 +196,7 @@ def train(
         if not team.leads:  # what it would print, the first process prints
             drop_stdout()
             ui.quiet = True
-    with ui.finishing() as signals, _Reporter(ui) as report:
+    with ui.finishing() as signals, TrainReporter(ui) as report:
         result: Any = run(
             stage,
             recipe,
@@ -221,7 +218,7 @@ def train(
         )
         if team.any(bool(signals)) and not signals:  # another process was told to stop, and so all have
             signals.append(signal.SIGTERM)
-    _finish(ui, out, out, result if dry_run else None, signals)
+    finish(ui, out, out, result if dry_run else None, signals)
 
 
 def _lora(
@@ -242,12 +239,12 @@ def _lora(
         raise UsageError(what, "Use --model small; for open checkpoints use diffusers or kohya's scripts.")
     from t2i.train.personal import train_personal, work_folder
 
-    with ui.finishing() as signals, _Reporter(ui) as report:
+    with ui.finishing() as signals, TrainReporter(ui) as report:
         plan = train_personal(
             data, token, stored, out, changes,
             device=pick_device(device), dry_run=dry_run, report=report, stop=lambda: bool(signals), **rest,
         )  # fmt: skip
-    _finish(ui, out, work_folder(out), plan, signals)
+    finish(ui, out, work_folder(out), plan, signals)
 
 
 def _student(
@@ -266,122 +263,9 @@ def _student(
         raise UsageError(what, "Start from a model of ours, such as --start small.")
     from t2i.train.student import train_student
 
-    with ui.finishing() as signals, _Reporter(ui) as report:
+    with ui.finishing() as signals, TrainReporter(ui) as report:
         plan = train_student(
             teacher, out, recipe, overrides, data,
             device=pick_device(device), dry_run=dry_run, report=report, stop=lambda: bool(signals), **rest,
         )  # fmt: skip
-    _finish(ui, out, out, plan, signals)
-
-
-def _finish(ui: UI, out: Path, work: Path, plan: dict[str, Any] | None, signals: list[int]) -> None:
-    """Tell what was made: a plan, of `--dry-run`, or `out`. work: where checkpoints are. Raises Stopped."""
-    from t2i.train.state import TENSORS
-
-    if signals:
-        saved = plan is None and any((work / ".train").glob(f"*/{TENSORS}"))
-        ui.note(f"stopped and saved; go on with --resume --out {out}" if saved else "stopped, with nothing to save yet")
-        raise Stopped(signals[0])
-    if plan is not None:
-        _show_plan(ui, plan)
-    elif not ui.json:
-        ui.line(str(out))
-
-
-class _Reporter:
-    """Prints the records of a training: bars on a terminal, a line every few seconds elsewhere, or JSON lines."""
-
-    def __init__(self, ui: UI) -> None:
-        self.ui = ui
-        self.last = 0.0
-        self.bars: Any = None
-        self.tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> _Reporter:
-        if sys.stderr.isatty() and not (self.ui.quiet or self.ui.json):
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-            words = [TextColumn(f"{{task.{field}}}", markup=False) for field in ("description", "fields[said]")]
-            columns = (words[0], BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), words[1])
-            self.bars = Progress(*columns, console=Console(stderr=True))
-            self.bars.start()
-        return self
-
-    def __exit__(self, *fault: object) -> None:
-        if self.bars is not None:
-            self.bars.stop()
-
-    def __call__(self, facts: dict[str, Any]) -> None:
-        if self.ui.json:
-            self.ui.record(_finite(facts))
-        elif self.bars is not None and facts.get("event") in ("start", "step", "embed"):
-            self._bar(facts)
-        elif self.bars is not None:
-            self.bars.console.print(safe(_sentence(facts)), markup=False, highlight=False)
-        elif facts.get("event") not in ("step", "embed") or facts["step"] == facts["steps"] or self._due():
-            self.ui.note(_sentence(facts))
-
-    def _bar(self, facts: dict[str, Any]) -> None:
-        """Move the bar of the event's stage."""
-        name = f"{facts['stage']} {facts['event']}" if facts["event"] == "embed" else str(facts["stage"])
-        if name not in self.tasks:
-            self.tasks[name] = self.bars.add_task(name, total=facts["steps"], said="")
-        kept: dict[str, Any] = {k: facts[k] for k in ("loss", "mse", "top1", "rate", "left", "skipped") if k in facts}
-        said = _sentence({"event": "step", **kept}).removeprefix(": ")
-        self.bars.update(self.tasks[name], completed=facts["step"], said=said)
-
-    def _due(self) -> bool:
-        """Whether it is time for another line."""
-        now = time.monotonic()
-        if now - self.last < EVERY:
-            return False
-        self.last = now
-        return True
-
-
-def _finite(facts: dict[str, Any]) -> dict[str, Any]:
-    """Replace NaN and infinity, which JSON lacks, by null."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in facts.items()}
-
-
-def _sentence(facts: dict[str, Any]) -> str:
-    """An event as a line of text."""
-    head = [str(facts.get("stage", "")), str(facts["event"]) if facts.get("event") != "step" else ""]
-    if "step" in facts:
-        head.append(f"{facts['step']}/{facts['steps']}" if "steps" in facts else str(facts["step"]))
-    parts = []
-    for key, value in facts.items():
-        if key in ("event", "stage", "step", "steps", "seconds") or (key == "skipped" and not value):
-            continue
-        if key == "rate":
-            parts.append(f"{value:.0f} pictures/s")
-        elif key == "left":
-            parts.append(f"{value / 60:.1f} min left" if value >= 90 else f"{value:.0f} s left")
-        else:
-            parts.append(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}")
-    return " ".join(word for word in head if word) + (": " + ", ".join(parts) if parts else "")
-
-
-def _show_plan(ui: UI, plan: dict[str, Any]) -> None:
-    """Print the plan of `--dry-run`: a table of the stages, then the recipe as JSON."""
-    if ui.json:
-        ui.record(plan)
-        return
-    import json
-
-    if not plan["stages"]:
-        return ui.line("nothing to train: what the recipe says of this is shared, or taken as it is")
-    columns = list(plan["stages"][0])
-    rows = [[str(row[c]) for c in columns] for row in plan["stages"]]
-    totals = {c: str(round(sum(row[c] for row in plan["stages"]), 1)) for c in ("parameters", "shipped_mb", "seconds")}
-    ui.table(
-        "plan",
-        columns,
-        [
-            *([] if sys.stdout.isatty() else [columns]),
-            *rows,
-            ["all", *(totals.get(c, "") for c in columns[1:])],
-        ],
-    )
-    ui.line(json.dumps(plan["recipe"], indent=1, ensure_ascii=False, default=str))
+    finish(ui, out, out, plan, signals)

@@ -10,7 +10,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,10 +126,40 @@ class UI:
 
         table = Table(title=Text(title))
         for column in columns:
-            table.add_column(column)
+            table.add_column(column, overflow="fold")  # a path is never cut
         for row in rows:
             table.add_row(*[Text(safe(cell)) for cell in row])
         Console().print(table)
+
+    def facts(self, facts: Iterable[tuple[str, str]]) -> None:
+        """Names and what is said of each, for people: on a terminal two columns, wrapped between words; elsewhere
+        ``name: text``, one a line. Spaces before a name indent it."""
+        if not sys.stdout.isatty():
+            for name, text in facts:
+                self.line(safe(f"{name}: {text}" if text else f"{name}:"))
+            return
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, text in facts:
+            table.add_row(Text(safe(name)), Text(safe(text)))
+        Console().print(table)
+
+    def markdown(self, text: str) -> None:
+        """A page in Markdown: rendered on a terminal, elsewhere as it is."""
+        lines = [safe(line) for line in text.rstrip().split("\n")]
+        if not sys.stdout.isatty():
+            for line in lines:
+                self.line(line)
+            return
+        from rich.console import Console
+        from rich.markdown import Markdown
+
+        Console().print(Markdown("\n".join(lines), hyperlinks=False))
 
     def fail(self, error: T2IError) -> None:
         """The sentence and the hint of a failure, on stderr."""
@@ -204,9 +234,19 @@ class UI:
 
 def time_left(passed: float, made: int, to_make: int) -> str:
     """``about 3 min left``: ``made`` pictures took ``passed`` seconds. "" while nothing is known."""
-    if made < 1 or to_make < 1:
-        return ""
-    seconds = passed / made * to_make
+    return "" if made < 1 or to_make < 1 else f"about {duration(max(1, passed / made * to_make))} left"
+
+
+def duration(seconds: float) -> str:
+    """A time for people: 40 s, 3 min, 1.5 h."""
     if seconds < 90:
-        return f"about {max(1, round(seconds))} s left"
-    return f"about {round(seconds / 60)} min left" if seconds < 5400 else f"about {seconds / 3600:.1f} h left"
+        return f"{round(seconds)} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def count_of(number: int) -> str:
+    """A number for people: 6.4M."""
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if number >= unit:
+            return f"{number / unit:.1f}{name}"
+    return str(number)

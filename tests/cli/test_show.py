@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
-import pty
 import re
-import select
-import struct
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,46 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from terminal import on_a_terminal
 
 from t2i.cli.show import HalfBlocks, Screen
 from t2i.cli.ui import UI, time_left
 
 Draw = Callable[..., tuple[list[str], str]]
 ASKED_KITTY, ASKED_SIXEL, ASKED_CELL = b"\x1b_G", b"\x1b[c", b"\x1b[16t"
-
-
-def on_a_terminal(args: list[str], answers: dict[bytes, bytes], redirect: bool = False) -> str:
-    """What `t2i` with ``args`` writes to a terminal of 80 by 24 that answers questions with ``answers``."""
-    import fcntl
-    import termios
-
-    main, side = pty.openpty()
-    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    env = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "OMP_NUM_THREADS": "1"}
-    env.pop("NO_COLOR", None)
-    command = [sys.executable, "-m", "t2i", *args]
-    stdout = subprocess.DEVNULL if redirect else side
-    seen, asked = b"", 0
-    with subprocess.Popen(command, stdin=side, stdout=stdout, stderr=side, env=env, start_new_session=True) as process:
-        os.close(side)
-        end = time.monotonic() + 600
-        while time.monotonic() < end:
-            if select.select([main], [], [], 0.1)[0]:
-                try:
-                    part = os.read(main, 65536)
-                except OSError:  # the terminal has closed
-                    break
-                seen += part
-                for question, answer in answers.items():
-                    at = seen.find(question, asked)
-                    if at >= 0:
-                        asked = at + len(question)
-                        os.write(main, answer)
-            elif process.poll() is not None:
-                break
-        assert process.wait(60) == 0, seen.decode(errors="replace")
-    os.close(main)
-    return seen.decode(errors="replace")
 
 
 def args(*more: str) -> list[str]:
