@@ -71,10 +71,11 @@ def find(
 ) -> None:
     """Look for something in pictures: whether it is there, its box and its pixels.
 
-    TEXT names one thing or several, as in "the red car and the dog": found are pictures that show all of them. The
-    judge finds the 378 things of the drawn world; "no cat" and "two cats" are refused. Other words are looked for by
-    the maps of the model, which show what stands out and cannot tell whether it is there. Each picture is a line of a
-    table, or a record.
+    TEXT names one thing or several, as in "the red car and the dog": found are pictures that show all of them. "cats"
+    are two or more, and "in the snow" asks for that place. The judge finds the 378 things of the drawn world; "no cat"
+    and "two cats" are refused, and words that it does not heed are told. Other words are looked for by the maps of the
+    model, which show what stands out and cannot tell whether it is there. Each picture is a line of a table, or a
+    record.
     """
     ui: UI = ctx.obj
     check_device(device)

@@ -34,8 +34,8 @@ class Found:
     """What was found in one picture.
 
     there: whether what the text names is there; None where nothing can tell, and the mask shows what stands out. mask:
-    (1, H, W) of 0 and 1, all 0 where nothing was found. named: the things that the text names; seen: all things; in
-    words: what the picture shows instead.
+    (1, H, W) of 0 and 1, all 0 where nothing was found. named: the things that the text names; seen: all things; place:
+    its key, where a judge looked; in words: what the picture shows instead.
     """
 
     there: bool | None
@@ -43,6 +43,7 @@ class Found:
     named: tuple[PlacedThing, ...]
     seen: tuple[PlacedThing, ...]
     words: str
+    place: str | None = None
 
     @property
     def usable(self) -> bool:
@@ -54,33 +55,48 @@ class Finder:
     """Looks for one text in pictures: by the judge where the text names things that it knows, else by the maps of a
     model.
 
-    engine: loads the model, called only where it is needed. option: what warnings name. hint: said with a guess.
-    Raises UnavailableError where the judge is not installed, UsageError for a text that says what is not there.
+    engine: loads the model, called only where it is needed. option: what warnings name. hint: said with a guess. whole:
+    whether a plural and a place are asked for too; else any of the things will do, wherever it is. Says which words are
+    not heeded. Raises UnavailableError where the judge is not installed, UsageError for a text that says what is not
+    there.
     """
 
     def __init__(
-        self, reporter: Reporter, text: str, engine: Callable[[], Engine], option: str = "", hint: str = ""
+        self,
+        reporter: Reporter,
+        text: str,
+        engine: Callable[[], Engine],
+        option: str = "",
+        hint: str = "",
+        whole: bool = False,
     ) -> None:
-        from t2i.edit.things import named_things, negation, shipped_judge
+        from t2i.edit.naming import asked_by, negation
+        from t2i.edit.things import shipped_judge
 
         self.text, self.engine = text, engine
         self.judge = shipped_judge()
-        self.named = named_things(text, self.judge.config.things)
-        if self.named and (word := negation(text)):
+        asked = asked_by(text, self.judge.config)
+        self.asked = asked if whole else asked.things_alone()
+        if self.knows and (word := negation(text)):
             what = f"{option}{shorten(text)!r} says {word!r}, and only what is there can be looked for."
             raise UsageError(what, "Name the thing alone; with --check, t2i find exits 1 where it is not there.")
+        if self.knows and asked.more:
+            unheeded = " and ".join(repr(shorten(words)) for words in asked.more)
+            reporter.warn(f"{option}{unheeded} is not heeded; looked for: {self.asked.words}")
+        elif self.knows and not self.asked.is_plain:
+            reporter.note(f"looked for: {self.asked.words}")
         self._reporter, self._option, self._hint = reporter, option, hint
         self._warned = False
 
     @property
     def knows(self) -> bool:
         """Whether the text names things that the judge knows, so that it can tell whether they are there."""
-        return bool(self.named)
+        return bool(self.asked.named)
 
     @property
     def known_names(self) -> list[str]:
         """What the judge can find, in English."""
-        from t2i.edit.things import english_names
+        from t2i.edit.naming import english_names
 
         return english_names(self.judge.config.things)
 
@@ -89,9 +105,9 @@ class Finder:
         from t2i.edit.textmask import text_mask
         from t2i.edit.things import things_mask
 
-        if self.named:
-            found = things_mask(self.judge, image, self.named, **options)
-            return Found(bool(found.named), found.mask, found.named, found.seen, found.words)
+        if self.knows:
+            found = things_mask(self.judge, image, self.asked, **options)
+            return Found(bool(found.named), found.mask, found.named, found.seen, found.words, found.place)
         pipeline = own_pipeline(self.engine())
         self._warn(pipeline.words.unknown(self.text))
         mask = text_mask(pipeline, image, self.text, **options)
@@ -117,15 +133,16 @@ class FindRun:
     """
 
     def __init__(self, reporter: Reporter, text: str, model: str, device: str, strict: bool) -> None:
-        from t2i.edit.things import number
+        from t2i.edit.naming import number
 
         self.reporter, self.strict, self.text = reporter, strict, text
         self._model, self._device = model, device
         self._engine: Engine | None = None
-        self.finder = Finder(reporter, text, self._load)
+        self.finder = Finder(reporter, text, self._load, whole=True)
         if self.finder.knows and (word := number(text)):
             what = f"{shorten(text)!r} says {word!r}, and things are looked for, not counted."
-            raise UsageError(what, "Leave the number out; --json lists all that are found, one by one, as things.")
+            hint = "Leave the number out: cats are two or more. --json lists all that are found, as things."
+            raise UsageError(what, hint)
         self._looked = self._foreign = 0
 
     @property
@@ -159,6 +176,7 @@ class FindRun:
             "found": found.there,
             "things": [_table(thing) for thing in found.named],
             "seen": [_table(thing) for thing in found.seen],
+            "place": found.place,
             "share": round(float(found.mask.mean()), 4) if found.usable else 0.0,
             "mask": str(saved) if saved is not None else None,
         }

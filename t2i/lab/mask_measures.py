@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from t2i.edit.masks import bounds
-from t2i.edit.things import FoundThings, named_things, shipped_judge, things_mask
+from t2i.edit.naming import asked_by
+from t2i.edit.things import FoundThings, shipped_judge, things_mask
 from t2i.lab.edit_measures import PLACES, SEED, iou, note, tell, tell_head
 from t2i.lab.program import positive, reports_errors
 from t2i.world import Scene, World, WorldConfig
@@ -77,7 +78,7 @@ def filled_box(mask: Tensor) -> Tensor:
 
 def find(judge: Judge, image: Tensor, name: str) -> FoundThings:
     """What "the <name>" finds."""
-    return things_mask(judge, image, named_things(f"the {name}", judge.config.things))
+    return things_mask(judge, image, asked_by(f"the {name}", judge.config))
 
 
 def absent_things(world: World, scene: Scene) -> list[str]:

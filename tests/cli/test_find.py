@@ -81,6 +81,26 @@ def test_what_is_not_there_is_no_failure_unless_it_is_a_gate(place: Path, comman
     assert "the picture shows a cat, but no blue cat" in err
 
 
+def test_a_plural_and_a_place_are_asked_for_too(place: Path, command: Draw) -> None:
+    _, err = command("find", "cat.png", "cats", "--check", code=1)
+    assert "looked for: two or more cats" in err and "the picture shows a cat, but only one cat" in err
+    out, err = command("find", "cat.png", "a cat in the snow", "--check", "--json")
+    assert json.loads(out[0])["place"] == "snow" and "looked for: a cat, in the snow" in err
+    out, err = command("find", "cat.png", "a cat at the beach", "--mask", "m.png")
+    assert out[0].split("\t")[1] == "no" and not Path("m.png").exists()
+    assert "the picture shows a cat, but not at the beach (seen: snow)" in err
+    # a mask is of things alone, wherever they are
+    command("inpaint", "cat.png", "--mask-text", "the cats at the beach", "--seed", "1", model="tiny")
+
+
+def test_words_that_are_not_heeded_are_told(place: Path, command: Draw) -> None:
+    out, err = command("find", "cat.png", "a cat wearing a hat")
+    assert out[0].split("\t")[1] == "yes"
+    assert "warning: 'wearing hat' is not heeded; looked for: a cat" in err
+    _, err = command("inpaint", "cat.png", "--mask-text", "the cat on the left", "--seed", "1", model="tiny")
+    assert "warning: --mask-text: 'on left' is not heeded; looked for: a cat" in err
+
+
 def test_words_that_nothing_can_judge(place: Path, command: Draw) -> None:
     out, err = command("find", "empty.png", "the noise", "--json", model="tiny")
     record = json.loads(out[0])
