@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -149,3 +152,32 @@ def test_every_exit_code_is_in_the_readme() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     for number in {number for number, _ in CODES.values()}:
         assert re.search(rf"^\| {number}\b", text, re.MULTILINE), number
+
+
+def making(*args: str) -> subprocess.CompletedProcess[str]:
+    """What docs/images/make.py does, with this t2i."""
+    command = [sys.executable, str(ROOT / "docs" / "images" / "make.py"), *args]
+    env = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+
+
+def test_the_pictures_of_the_pages_are_made_by_name() -> None:
+    images = ROOT / "docs" / "images"
+    help_page = making("--help")
+    assert help_page.returncode == 0 and not help_page.stderr
+    there = {str(path.relative_to(images).with_suffix("")) for path in images.rglob("*.png")} - {"personal"}
+    listed = help_page.stdout.split("PICTURE  ")[1].partition(";")[0]
+    assert {name.strip() for name in listed.split(",")} == there
+    done = making("editing/nothing")
+    assert done.returncode == 2 and "there is no picture 'editing/nothing'" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_picture_of_the_pages_is_made(tmp_path: Path) -> None:
+    """The row with a mask, which has the name that --show-mask gives it."""
+    from PIL import Image
+
+    done = making("editing/inpaint", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "editing" / "inpaint.png") as row:
+        assert row.height == 128 and row.width > 4 * row.height
