@@ -33,7 +33,7 @@ from t2i.stages.stage import InpaintCond, Stage, Start
 from t2i.stages.upsampler import sample_upsampler
 from t2i.store.bundle import read_bundle
 from t2i.store.compatibility import ENCODERS
-from t2i.store.completeness import check_complete, takes_diffusion
+from t2i.store.completeness import check_complete, takes_diffusion, takes_images
 from t2i.store.lora import Lora
 from t2i.store.manifest import Manifest, StageEntry
 from t2i.text.cond import TextCond
@@ -109,29 +109,13 @@ class Pipeline:
     def clip(self) -> Clip:
         """CLIP. Raises UsageError for a model without, such as Imagen: its text encoder has never seen a picture."""
         if self._clip is None:
-            raise UsageError(*blind(self.manifest.name))
+            raise takes_images(self.manifest.name)
         return self._clip
 
     @torch.inference_mode()
     def encode(self, prompts: Sequence[str]) -> tuple[TextCond, list[str | None]]:
-        """Encode B prompts. Returns their text, and for each the part that did not fit, or None.
-
-        Each distinct prompt is encoded once, also over several calls, and in a batch of one, so that the result does
-        not depend on the other prompts.
-        """
-        distinct = list(dict.fromkeys(prompts))
-        found = {prompt: self.texts.get(prompt) for prompt in distinct}
-        known = {prompt: row for prompt, row in found.items() if row is not None}
-        fresh = [prompt for prompt in distinct if prompt not in known]
-        for prompt in fresh:
-            text, cut = self.encoder.encode([prompt])
-            known[prompt] = text, cut[0]
-            self.texts.put(prompt, *known[prompt])
-        outs = [known[prompt] for prompt in distinct]
-        parts = ([getattr(row, k) for row, _ in outs] for k in ("tokens", "mask", "pooled"))
-        place = {prompt: i for i, prompt in enumerate(distinct)}
-        rows = [place[prompt] for prompt in prompts]
-        return TextCond(*map(torch.cat, parts)).select(rows), [outs[i][1] for i in rows]
+        """Encode B prompts. Returns their text, and for each the part that did not fit, or None."""
+        return self.texts.encode(self.encoder, prompts)
 
     @torch.inference_mode()
     def sample(
@@ -342,11 +326,3 @@ class Pipeline:
         image embedding alone."""
         defaults = self.stages[entry.name].defaults
         return (defaults if with_text else defaults.without_text).override(request.of(entry.name))
-
-
-def blind(name: str) -> tuple[str, str]:
-    """Message and hint for a model without an image encoder."""
-    return (
-        f"the model {name!r} has no image encoder: its text encoder has never seen a picture.",
-        "Start from a picture with t2i sample … --init IMAGE, or use --model small.",
-    )

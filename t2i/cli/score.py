@@ -11,9 +11,8 @@ import typer
 from t2i.cli import options as opt
 from t2i.cli.panels import Panel
 from t2i.cli.ui import UI
-from t2i.errors import GateError, InconclusiveError, InputError, UsageError
+from t2i.errors import UsageError
 from t2i.jobs.device import check_device
-from t2i.jobs.output_paths import check_file
 
 EPILOG = """Examples:
 
@@ -247,7 +246,6 @@ def score(
     part = opt.read_shard(ctx, shard)
     if part is not None:
         opt.check_alone(ctx, "--shard", *DRAWING, *BESIDE_SHARD)
-    from t2i.jobs.output_paths import check_inputs_kept, make_folder
     from t2i.score.before_after import parse_tier
     from t2i.score.gate import MaxDrop, parse_margins
     from t2i.score.labels import read_labels
@@ -261,18 +259,10 @@ def score(
     check_extractor(extractor, weights, sha256)
     texts = read_labels(labels) if labels is not None else []
     drop, margins, allowed = MaxDrop.parse(max_drop), parse_margins(margin), parse_tier(tier)
-    from t2i.media.image_file import FORMATS
+    from t2i.cli.score_output import check_outputs, check_verdict, print_report, write_reports, write_sheet
 
     summary = Path(os.environ["GITHUB_STEP_SUMMARY"]) if os.environ.get("GITHUB_STEP_SUMMARY") else None
-    if sheet is not None and sheet.suffix.lower() not in FORMATS:
-        raise UsageError(f"--sheet {str(sheet)!r} is no picture's name.", f"End it in one of {', '.join(FORMATS)}.")
-    named = [path.resolve() for path in (sheet, junit, html, save_stats, save_baseline, baseline) if path is not None]
-    if len(set(named)) < len(named):
-        raise UsageError("two options name one file.", "Give each its own.")
-    if save_baseline is not None and save_baseline.is_file():
-        what = f"{save_baseline} is there already; a baseline is not written over by chance."
-        raise InputError(what, "Say --baseline FILE --update-baseline, or name another file.", "output")
-    asked = {
+    outputs = {
         "--sheet": sheet,
         "--junit": junit,
         "--html": html,
@@ -281,15 +271,10 @@ def score(
         "--baseline": baseline if update_baseline else None,
         "$GITHUB_STEP_SUMMARY": summary,
     }
-    outputs = [(option, path) for option, path in asked.items() if path is not None]
     suite_file = Path(suite) if suite is not None and Path(suite).is_file() else None
     inputs = (*(places or ()), against, before, prompts, weights, sprites, suite_file)
-    check_inputs_kept(outputs, [path for path in inputs if path is not None])
-    for option, path in outputs:
-        check_file(option, path)
-        make_folder(path.parent)
+    check_outputs(outputs, inputs, baseline)
 
-    from t2i.cli.score_output import print_report, write_reports, write_sheet
     from t2i.score.request import DrawOptions, GateOptions, ScoreRequest
     from t2i.score.run import draw_shard, run_score, write_baselines
 
@@ -328,14 +313,7 @@ def score(
         write_sheet(sheet, report.rows)
     write_reports(report, junit, html, summary)
     write_baselines(ui, request, report)
-    if report.verdict == "regression" and not update_baseline:
-        where = f"Look at {html}." if html else "--html FILE writes a page that shows what fell most."
-        raise GateError(f"a {report.headline()}.", where)
-    if ui.failed:
-        raise InputError(f"{ui.failed} of the pictures could not be read.", "See above.", "partial")
-    if strict and report.verdict == "inconclusive":
-        remarks = " ".join(report.remarks()[1:])
-        raise InconclusiveError("the gate cannot decide.", remarks or "Score more prompts.")
+    check_verdict(report, ui.failed, html, strict=strict, updated=update_baseline)
 
 
 def _check_usage(*rules: tuple[bool, str, str]) -> None:

@@ -1,13 +1,16 @@
-"""The output of `t2i score`: tables or records on stdout, and the files of --sheet, --junit and --html."""
+"""The output of `t2i score`: where it may go, tables or records, files of --sheet, --junit and --html; the verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from t2i.cli.ui import UI
+from t2i.errors import GateError, InconclusiveError, InputError, UsageError
 from t2i.files import write_bytes
+from t2i.jobs.output_paths import check_file, check_inputs_kept, make_folder
 from t2i.jobs.reporter import shorten
+from t2i.media.image_file import FORMATS
 from t2i.score.html_report import html_report
 from t2i.score.junit_report import junit_report
 from t2i.score.markdown_report import append_summary, markdown_report
@@ -17,6 +20,29 @@ from t2i.score.report import GATE_HEAD, MEANS_HEAD, Report, count, interval_text
 MAX_FALLEN = 5  # prompts named under the gate's table
 MAX_PAIRS = 10  # rows of the table of pairs
 THUMB = 96  # pixels a side of a picture on --sheet
+
+
+def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path | None], baseline: Path | None) -> None:
+    """Make the folders of the files that are to be written. outputs: option -> the file that it names, if it is given.
+
+    Raises UsageError for a name that makes no sense, for two options that name one file, --baseline too, and for a file
+    that would replace one of ``inputs``; InputError (code ``output``) for one that cannot be written, or a baseline
+    that is there.
+    """
+    named = {option: path for option, path in outputs.items() if path is not None}
+    if (sheet := named.get("--sheet")) is not None and sheet.suffix.lower() not in FORMATS:
+        raise UsageError(f"--sheet {str(sheet)!r} is no picture's name.", f"End it in one of {', '.join(FORMATS)}.")
+    files = {option: path for option, path in named.items() if not option.startswith("$")}
+    places = [path.resolve() for path in (files | ({"--baseline": baseline} if baseline is not None else {})).values()]
+    if len(set(places)) < len(places):
+        raise UsageError("two options name one file.", "Give each its own.")
+    if (kept := named.get("--save-baseline")) is not None and kept.is_file():
+        what = f"{kept} is there already; a baseline is not written over by chance."
+        raise InputError(what, "Say --baseline FILE --update-baseline, or name another file.", "output")
+    check_inputs_kept(named.items(), [path for path in inputs if path is not None])
+    for option, path in named.items():
+        check_file(option, path)
+        make_folder(path.parent)
 
 
 def print_report(ui: UI, report: Report, suite: str | None, wanted: Sequence[str]) -> None:
@@ -81,3 +107,16 @@ def write_reports(report: Report, junit: Path | None, html: Path | None, summary
         write_bytes(html, html_report(report).encode())
     if summary is not None:
         append_summary(summary, markdown_report(report))
+
+
+def check_verdict(report: Report, failed: int, html: Path | None, *, strict: bool, updated: bool) -> None:
+    """Raise GateError for a regression, unless the baseline was updated, InputError where pictures failed, and under
+    --strict InconclusiveError for a gate that could not decide."""
+    if report.verdict == "regression" and not updated:
+        where = f"Look at {html}." if html else "--html FILE writes a page that shows what fell most."
+        raise GateError(f"a {report.headline()}.", where)
+    if failed:
+        raise InputError(f"{failed} of the pictures could not be read.", "See above.", "partial")
+    if strict and report.verdict == "inconclusive":
+        remarks = " ".join(report.remarks()[1:])
+        raise InconclusiveError("the gate cannot decide.", remarks or "Score more prompts.")

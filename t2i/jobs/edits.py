@@ -16,6 +16,7 @@ from t2i.jobs.reporter import Reporter
 from t2i.jobs.settings import Settings
 from t2i.sampling import PRIORS, SampleRequest, SamplingConfig
 from t2i.store.bundle import Bundle
+from t2i.store.completeness import takes_images
 
 if TYPE_CHECKING:
     from t2i.engine import Engine, Samples
@@ -141,7 +142,4 @@ def check_sees(model: StoredModel, option: str, hint: str = "") -> None:
     """Raise UsageError for a model without an image encoder. hint: in place of the usual one."""
     model.check_can(option)
     if isinstance(model, Bundle) and not model.manifest.of_kind("clip"):
-        from t2i.pipeline import blind
-
-        sentence, usual = blind(model.manifest.name)
-        raise UsageError(f"{option} cannot be used, for {sentence}", hint or usual)
+        raise takes_images(model.manifest.name, option, hint)

@@ -6,8 +6,6 @@ import os
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -18,19 +16,17 @@ from t2i.files import clear_stale
 from t2i.jobs.claims import Claims
 from t2i.jobs.device import pick_device
 from t2i.jobs.manifests import Manifests
-from t2i.jobs.output_index import OutputIndex
-from t2i.jobs.output_paths import make_folder, variants
+from t2i.jobs.output_paths import make_folder
 from t2i.jobs.prompt_warnings import PromptWarnings
 from t2i.jobs.reporter import Reporter, Stopped
 from t2i.jobs.request import J, Request
+from t2i.jobs.saving import PictureFiles, save_stage
 from t2i.jobs.timing import StageTimer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from torch import Tensor
 
     from t2i.engine import Engine, Samples
-    from t2i.media.record import Record
 
     #: what is reported of a picture: path, facts, pixels if they are shown; None for one that failed
     Report = tuple[Path, dict[str, Any], Image | None] | None
@@ -66,11 +62,10 @@ class Runner(Generic[J]):
         self.engine: Engine | None = None
         self.paths: dict[int, Path] = {}
         self.failures: list[tuple[J, T2IError]] = []
-        self._index = OutputIndex(reporter.warn)
+        self._files = PictureFiles(request, reporter.warn)
         self._manifests = Manifests(request.manifest)
         self._warnings = PromptWarnings(reporter.warn)
         self._drawn: dict[tuple[str, str], str] = {}  # (place, key) -> the file written by this run
-        self._written: set[str] = set()  # these files
         self._waiting: dict[str, dict[tuple[str, str], J]] = {}  # group -> (place, key) -> job
         self._claims = Claims(not request.overwrite)
         self._elsewhere: dict[tuple[str, str], J] = {}  # what another run is drawing
@@ -152,7 +147,7 @@ class Runner(Generic[J]):
 
     def _is_there(self, job: J, key: str) -> bool:
         """Report a picture that exists."""
-        found = None if self.request.overwrite else self._find(job, key)
+        found = None if self.request.overwrite else self._files.find(job, key)
         if found is not None:
             self._skip(job, *found)
         return found is not None
@@ -248,11 +243,11 @@ class Runner(Generic[J]):
         self._warnings.check(record.prompt, samples.truncated[i], samples.unknown[i], self.engine.near)
         try:
             image = to_pil(samples.images[i])
-            path, ours = self._write(job, image, record)
+            path, ours = self._files.save(job, image, record)
             stages = {}
             for name, pixels in samples.stages.items() if self.request.keep_stages else ():
                 if pixels.ndim == 4:  # not the prior's embeddings
-                    stages[name] = str(_write_stage(path, name, pixels[i], record))
+                    stages[name] = str(save_stage(path, name, pixels[i], record))
         except InternalError as error:
             dtype = record.settings.get("dtype", "float32")
             hint = "Its weights or these settings are at fault." if dtype == "float32" else "Try --dtype float32."
@@ -261,7 +256,6 @@ class Runner(Generic[J]):
                 raise InputError(f"the first {PATIENCE} pictures all failed.", hint, "partial") from error
             return
         self._drawn[job.place, record.key] = str(path)
-        self._written.add(str(path))
         table = record.table()
         self._manifests.add(path, table)
         facts = {**table, "skipped": not ours, **({"stages": stages} if stages else {})}
@@ -303,50 +297,7 @@ class Runner(Generic[J]):
         if report is not None:
             self.on_picture(*report)
 
-    def _write(self, job: J, image: Image, record: Record) -> tuple[Path, bool]:
-        """Save a picture under the first name that is free; -> (file, True). Where another process has drawn the same
-        picture meanwhile: (its file, False)."""
-        from t2i.media.images import save_image
-
-        names, icc = self.request.names(job), self.request.icc(job)
-        if self.request.overwrite:  # but no picture of this very run, and not what the job reads
-            kept = self.request.reads(job)
-            every = chain(names[:-1], variants(names[-1]))
-            path = next(n for n in every if str(n) not in self._written and not any(_same(n, file) for file in kept))
-            save_image(image, path, record, icc=icc)
-            return path, True
-        while True:
-            path = next((name for name in names if self._index.free(name) == name), names[-1])
-            free = self._index.free(path)
-            try:
-                save_image(image, free, record, exclusive=True, icc=icc)
-                self._index.put(path, free, record.key)
-                return free, True
-            except FileExistsError:
-                found = self._find(job, record.key)
-                if found is not None:
-                    return found[0], False
-
-    def _find(self, job: J, key: str) -> tuple[Path, dict[str, Any]] | None:
-        """(file, its record) of the job's picture, if it is there."""
-        return next(filter(None, (self._index.find(name, key) for name in self.request.names(job))), None)
-
-
-def _same(path: Path, other: Path) -> bool:
-    return path.exists() and other.exists() and path.samefile(other)
-
 
 def _common(folders: Sequence[Path]) -> str:
     """The folder that all of these are in."""
     return os.path.commonpath([folder.resolve() for folder in folders])
-
-
-def _write_stage(path: Path, stage: str, pixels: Tensor, record: Record) -> Path:
-    """Save the output of one stage beside the picture at ``path``."""
-    from t2i.media.images import save_image, to_pil
-
-    image = to_pil(pixels)
-    beside = path.with_name(f"{path.stem}.{stage}{path.suffix}")
-    # the key is the finished picture's: a stage must not be taken for it
-    save_image(image, beside, replace(record, key=f"{record.key}.{stage}", size=image.size))
-    return beside

@@ -8,37 +8,34 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
 from t2i.errors import InputError, T2IError, UnavailableError
 from t2i.jobs.device import pick_device
-from t2i.jobs.output_paths import check_writable
 from t2i.jobs.reporter import Reporter
 from t2i.score.baseline import ScoredSet, comparison_notes, current_date, load_baseline, save_baseline
 from t2i.score.before_after import compare_pair, match_pictures, worst_first
-from t2i.score.draw_suite import SuiteOrder, draw_suite
 from t2i.score.extractors import Extractor, judge_info, load_extractor
 from t2i.score.feature_cache import FeatureCache, PictureFeatures
 from t2i.score.features import ExtractionTime, ScoringNetworks, extract_features
 from t2i.score.gate import run_gate
 from t2i.score.metric_table import HINTS, NEEDS
 from t2i.score.metrics import PictureScore, average_by_unit, metric_versions, score_pictures
-from t2i.score.picture_files import PictureFile, find_pictures, read_prompts
+from t2i.score.picture_files import PictureFile
 from t2i.score.preference import PreferenceModel, check_folder
 from t2i.score.recipe import NetworkInfo, ScoreRecipe, require_same_recipe
 from t2i.score.report import Report, collapse_warnings
 from t2i.score.request import ScoreRequest, check_extractor
 from t2i.score.set_distances import compare_sets, feature_stats, load_stats, save_stats
 from t2i.score.statistics import Interval
-from t2i.score.suite import SuitePrompt, find_suite
-from t2i.score.task_scores import check_scores, subsample
-from t2i.store.models import find_model
+from t2i.score.subjects import all_pictures, drawn_pictures, given_pictures, judgeable, suite_prompts
+from t2i.score.suite import SuitePrompt
+from t2i.score.task_scores import check_scores
 from t2i.store.registry import resolve_judge
 from t2i.store.search_path import home
 from t2i.world.judge import Judge
-from t2i.world.reading import Expectation, Reading
+from t2i.world.reading import Reading
 
 CACHE = "score.sqlite"
 NOTE_EVERY = 5.0  # seconds between lines of progress
@@ -51,9 +48,9 @@ def run_score(reporter: Reporter, request: ScoreRequest) -> Report:
     a verdict of the report, not an error.
     """
     earlier = load_baseline(request.gate.baseline) if request.gate.baseline else None
-    prompts = _judgeable(reporter, _suite_prompts(reporter, request))
+    prompts = judgeable(reporter, suite_prompts(reporter, request))
     measurer = _Measurer(reporter, request)
-    find = _given_pictures if request.places else _drawn_pictures
+    find = given_pictures if request.places else drawn_pictures
     pictures = find(reporter, request, prompts)
     judged = any(p.expectation.objects or p.expectation.place for p in prompts)
     if request.preference is not None and not any(p.prompt for p in pictures):
@@ -81,7 +78,7 @@ def run_score(reporter: Reporter, request: ScoreRequest) -> Report:
 
 def draw_shard(reporter: Reporter, request: ScoreRequest) -> None:
     """Draw the share ``request.draw.shard`` of the suite's pictures and report each; nothing is scored."""
-    _drawn_pictures(reporter, request, _suite_prompts(reporter, request))
+    drawn_pictures(reporter, request, suite_prompts(reporter, request))
 
 
 def write_baselines(reporter: Reporter, request: ScoreRequest, report: Report) -> None:
@@ -169,105 +166,6 @@ class _Measurer:
         return rows, _scored_set(rows, self.extractor, prompts if judged else [], request.labels, info), spent
 
 
-# Pictures ---------------------------------------------------------------------------------------------------------
-
-
-def _suite_prompts(reporter: Reporter, request: ScoreRequest) -> list[SuitePrompt]:
-    """The prompts of the suite, each once; none without a suite."""
-    if request.suite is None:
-        return []
-    every = find_suite(request.suite)
-    prompts = list({p.text: p for p in reversed(every)}.values())[::-1]
-    if repeats := len(every) - len(prompts):
-        reporter.note(f"{repeats} of the {len(every)} prompts of {request.suite} are repeats and are left out")
-    if request.limit is None or request.limit >= len(prompts):
-        return prompts
-    some = subsample(prompts, request.limit)
-    reporter.note(f"{len(some)} of the {len(prompts)} prompts of {request.suite}, evenly from {_tasks(some, prompts)}")
-    return some
-
-
-def _tasks(some: Sequence[SuitePrompt], every: Sequence[SuitePrompt]) -> str:
-    """ "all of it", "its 8 tasks", "2 of its 8 tasks"."""
-    few, all_ = (len({prompt.task for prompt in prompts}) for prompts in (some, every))
-    return "all of it" if all_ == 1 else f"its {all_} tasks" if few == all_ else f"{few} of its {all_} tasks"
-
-
-def _judgeable(reporter: Reporter, prompts: list[SuitePrompt]) -> list[SuitePrompt]:
-    """The prompts; those that ask for a thing which the judge does not know have no expectation any more."""
-    if not any(p.expectation.objects for p in prompts):
-        return prompts
-    known = Judge.load(resolve_judge()).config.things
-    unknown = {w.thing for p in prompts for w in p.expectation.objects} - set(known)
-    if not unknown:
-        return prompts
-    out = [
-        replace(p, expectation=Expectation()) if any(w.thing in unknown for w in p.expectation.objects) else p
-        for p in prompts
-    ]
-    n = sum(a is not b for a, b in zip(out, prompts, strict=True))
-    what = f"{n} of {len(prompts)} prompts are not judged: they ask for {len(unknown)} things that the judge"
-    reporter.warn(f"{what} does not know, such as {min(unknown)}")
-    return out
-
-
-def _given_pictures(reporter: Reporter, request: ScoreRequest, suite: Sequence[SuitePrompt]) -> list[PictureFile]:
-    """The pictures in the user's files and folders.
-
-    Raises InputError if none can be read, if --prompts names none of them, or if none has a prompt of the suite.
-    """
-    listed = read_prompts(request.prompts) if request.prompts else {}
-    pictures, broken = find_pictures(request.places, listed)
-    for _, error in broken:
-        reporter.failed += 1
-        reporter.fail(error)
-    if not pictures:
-        raise InputError("none of the pictures can be read.", "See above.", "partial")
-    n = len(pictures)
-    if request.prompts is not None:
-        lost = set(listed) - {p.name for p in pictures} - {p.path.name for p in pictures}
-        if len(lost) == len(listed):
-            what = f"{request.prompts} names none of the pictures."
-            raise InputError(what, 'Write {"file_name": …, "prompt": …} a line.')
-        if lost:
-            what = f"{len(lost)} of the {len(listed)} pictures that {request.prompts} names are not there"
-            reporter.warn(f"{what}: {min(lost)}")
-    without_prompt = sum(p.prompt is None for p in pictures)
-    if without_prompt:
-        what = f"{without_prompt} of {n} pictures have no prompt, and clip leaves them out"
-        reporter.note(f"{what}; --prompts FILE.jsonl says what pictures show")
-    if suite:
-        texts = {p.text for p in suite}
-        in_suite = sum(p.prompt in texts for p in pictures)
-        if not in_suite:
-            named = "Give the suite that they came from."
-            hint = named if without_prompt < n else "Say what they show with --prompts FILE.jsonl."
-            raise InputError("no picture was drawn for a prompt of the suite.", hint)
-        without_picture = len(texts - {p.prompt for p in pictures if p.prompt})
-        if without_picture:
-            reporter.warn(f"{without_picture} of the {len(texts)} prompts of the suite have no picture")
-        if in_suite < n:
-            reporter.note(f"{n - in_suite} of {n} pictures show nothing that the suite asks for")
-    return pictures
-
-
-def _drawn_pictures(reporter: Reporter, request: ScoreRequest, suite: Sequence[SuitePrompt]) -> list[PictureFile]:
-    """The pictures of the suite, drawn where they do not exist yet."""
-    assert request.suite is not None, "neither pictures nor a suite"
-    draw = request.draw
-    model = find_model(draw.model)
-    model.check_can("t2i sample")
-    folder = draw.folder or Path("out") / "score" / f"{Path(request.suite).stem}-{model.manifest.name}"
-    check_writable(folder)
-    order = SuiteOrder(
-        model, suite, draw.n, draw.seed, draw.settings, folder, request.batch, request.device, draw.loading, draw.shard
-    )
-    return draw_suite(reporter, order)
-
-
-# Scores -----------------------------------------------------------------------------------------------------------
-
-
 def _scored_set(
     rows: Sequence[PictureScore],
     extractor: Extractor,
@@ -305,7 +203,7 @@ def _compare_sets(report: Report, measurer: _Measurer, request: ScoreRequest) ->
         if request.against.suffix == ".npz":
             other = load_stats(request.against)
         else:
-            found, _ = measurer.measure(_all_pictures(request.against), judged=False)
+            found, _ = measurer.measure(all_pictures(request.against), judged=False)
             other = feature_stats(np.stack([f.features for _, f in found]), network)
         require_same_recipe(ScoreRecipe(network), ScoreRecipe(other.network), str(request.against))
         report.distances = compare_sets(features, other)
@@ -328,7 +226,7 @@ def _compare_before(
     """
     if request.before is None:
         return []
-    earlier = _all_pictures(request.before)
+    earlier = all_pictures(request.before)
     pairs, alone = match_pictures(earlier, pictures)
     if not pairs:
         what = "no picture before has one after: neither prompt and seed nor file names agree."
@@ -345,11 +243,3 @@ def _compare_before(
         raise InputError(what, "Draw the same prompts with the same seeds, or give --before only what is compared.")
     report.pairs, report.tier = worst_first([compare_pair(before, after) for before, after in pairs]), request.tier
     return pairs
-
-
-def _all_pictures(place: Path) -> list[PictureFile]:
-    """The pictures of a reference set. Raises the error of the first that cannot be read."""
-    pictures, broken = find_pictures([place])
-    if broken:
-        raise broken[0][1]
-    return pictures

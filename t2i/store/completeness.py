@@ -38,6 +38,14 @@ def takes_diffusion(name: str, what: str) -> UsageError:
     return UsageError(message, "Use a model that draws by diffusion, such as --model small.")
 
 
+def takes_images(name: str, what: str = "", hint: str = "") -> UsageError:
+    """The error for the model `name`, which has no image encoder, and `what` needs one. hint: in place of the usual
+    one."""
+    message = f"the model {name!r} has no image encoder: its text encoder has never seen a picture."
+    usual = "Start from a picture with t2i sample … --init IMAGE, or use --model small."
+    return UsageError(f"{what} cannot be used, for {message}" if what else message, hint or usual)
+
+
 def unfinished_error(name: str, lacks: list[str]) -> InputError:
     """The error for the model `name`, which lacks these kinds of stage."""
     hint = "Train " + ", then ".join(f"t2i train {stage} --out …" for stage in lacks)

@@ -10,7 +10,8 @@ from functools import cache
 
 import pytest
 
-from t2i.lab.scenes_suite import COUNTS, SHOWS, held_out_parts, text
+from t2i.lab.scene_content import held_out_parts
+from t2i.lab.scenes_suite import COUNTS, SHOWS, text
 from t2i.score.statistics import share_interval
 from t2i.score.suite import SuitePrompt, read_suite, shipped_suite
 from t2i.score.task_scores import GENEVAL_TASKS, TASK_CHECKS, geneval_score, passes, subsample, task_scores
