@@ -67,8 +67,10 @@ def reads_masks(stage: Stage) -> bool:
     return int(stage.config.in_channels) > 3
 
 
-def bound_net(stage: Stage, known: InpaintCond | None = None) -> Net:
-    """The base as net(x_t, t, cond), with its mask channels filled in if it has them."""
+def bound_net(stage: Stage, known: InpaintCond | None = None, changed: Net | None = None) -> Net:
+    """The base as net(x_t, t, cond), with its mask channels filled in if it has them. changed: called in place of its
+    network, as that network with a personal model's changes."""
+    called: Net = stage.net if changed is None else changed
     extra = int(stage.config.in_channels) - 3
 
     def net(x_t: Tensor, t: Tensor, cond: UNetCond) -> Tensor:
@@ -80,8 +82,7 @@ def bound_net(stage: Stage, known: InpaintCond | None = None) -> Net:
             shown = torch.cat([known.mask, known.x0 * (1 - known.mask)], dim=1).to(x_t)
             # guidance repeats the batch
             x_t = torch.cat([x_t, shown.repeat(x_t.shape[0] // shown.shape[0], 1, 1, 1)], dim=1)
-        out: Tensor = stage.net(x_t, t, cond)
-        return out
+        return called(x_t, t, cond)
 
     return net
 

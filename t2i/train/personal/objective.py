@@ -10,7 +10,7 @@ Shapes: B examples, E width of the embedding.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -25,12 +25,12 @@ from t2i.nets.prior import PriorCond
 from t2i.nets.sr_unet import SRUNet
 from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest
+from t2i.stages.base import bound_net
 from t2i.stages.personal import reserve
 from t2i.text.cond import TextCond
 from t2i.text.encoder import NetEncoder
 from t2i.train import streams
 from t2i.train.objective import Trainable
-from t2i.train.objectives.base import masked_input
 from t2i.train.objectives.sr_unet import crop
 from t2i.train.personal.pool import PersonalPool, Rows
 from t2i.train.personal.recipe import PersonalRecipe
@@ -134,7 +134,7 @@ class PersonalObjective(Trainable):
         return diffusion_loss(changed[self.prior], Flow(), self.recipe.prior, z, cond, generator=g)[0].mean()
 
     def _base(self, changed: Changed, rows: Rows, text: TextCond, g: torch.Generator) -> Tensor:
-        net, cond = self._painting(changed[self.base]), self._base_cond(rows, text, g)
+        net, cond = bound_net(self.pipeline.base[1], changed=changed[self.base]), self._base_cond(rows, text, g)
         return diffusion_loss(net, Flow(), self.recipe.base, rows.small, cond, generator=g)[0].mean()
 
     def _upsampler(self, changed: Changed, rows: Rows, g: torch.Generator) -> Tensor:
@@ -153,7 +153,8 @@ class PersonalObjective(Trainable):
             text = self._read(rows.captions, None)
         z = (rows.z * rows.z.shape[-1] ** 0.5).repeat(c.draws, 1)
         lost = self._apart(changed[self.prior], self.nets[self.prior], c.prior, z, self._prior_cond(text, g), g)
-        new, old = self._painting(changed[self.base]), self._painting(self.nets[self.base])
+        stage = self.pipeline.base[1]
+        new, old = bound_net(stage, changed=changed[self.base]), bound_net(stage)
         lost = lost + self._apart(new, old, c.base, rows.small, self._base_cond(rows, text, g), g)
         if with_upsampler:
             name, n = self.upsamplers[0], min(max(1, c.crops // 2), len(rows.z))
@@ -174,17 +175,6 @@ class PersonalObjective(Trainable):
             wanted = old(x_t, t, cond).float()
         error = (new(x_t, t, cond).float() - wanted).square().flatten(1).mean(1)
         return (objective.weight(process.alpha_t(t), process.sigma_t(t)) * error).mean()
-
-    def _painting(self, net: Any) -> Callable[[Tensor, Tensor, UNetCond], Tensor]:
-        """The base as net(x_t, t, cond), which is to paint the whole picture."""
-        if self.nets[self.base].config.in_channels == 3:
-            return net  # type: ignore[no-any-return]
-
-        def call(x_t: Tensor, t: Tensor, cond: UNetCond) -> Tensor:
-            out: Tensor = net(masked_input(x_t, torch.zeros_like(x_t), torch.ones_like(x_t[:, :1])), t, cond)
-            return out
-
-        return call
 
     # ---- Conditions, as the stages were trained with them ---------------------------------------------
 
