@@ -127,7 +127,7 @@ def inpaint(
     """
     ui: UI = ctx.obj
     from t2i.jobs.inpaint import InpaintRequest
-    from t2i.jobs.inputs import read_edited
+    from t2i.jobs.inputs import check_words, read_edited
     from t2i.jobs.job import Job
     from t2i.jobs.masks import MODES, check_mask, join_masks, parse_box, read_mask
     from t2i.jobs.output_paths import OutputPaths
@@ -152,6 +152,8 @@ def inpaint(
     if not 0 <= mask_grow <= 0.5:
         hint = "Write a share of the picture's short side, 0 to 0.5, as in 0.02."
         raise UsageError(f"--mask-grow {mask_grow:g} is out of range.", hint)
+    if prompt is not None:
+        check_words(prompt, "Say what to paint. A mask is --mask FILE.")
     text = check_prompt(prompt) if prompt is not None else ""
     looked_for = check_prompt(mask_text, "--mask-text") if mask_text is not None else None
     seeds, drawn_seed = opt.read_seeds(seed, n)

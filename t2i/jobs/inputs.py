@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t2i.errors import InputError
+from t2i.errors import InputError, UsageError
 from t2i.jobs.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -101,6 +101,14 @@ def read_square(reporter: Reporter, path: Path) -> SourceImage:
         size = f"{source.image.width}x{source.image.height}"
         reporter.warn(f"{path} is {size}; the model sees the square in its middle")
     return source
+
+
+def check_words(text: str, hint: str) -> None:
+    """Raise UsageError for the name of a picture that stands where words are expected, as of a pattern for several."""
+    from t2i.media.image_file import FORMATS
+
+    if Path(text).suffix.lower() in FORMATS and Path(text).is_file():
+        raise UsageError(f"{text!r} is a picture, and words are expected there.", hint)
 
 
 def check_frames(reporter: Reporter, path: Path, picture: LoadedImage, strict: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from t2i.engine import OnStep
 from t2i.errors import UsageError
 from t2i.jobs.edits import check_sees, check_strength
-from t2i.jobs.inputs import SourceImage, read_square
+from t2i.jobs.inputs import SourceImage, check_words, read_square
 from t2i.jobs.job import Job
 from t2i.jobs.reporter import Reporter
 from t2i.jobs.request import DrawRequest
@@ -73,6 +73,7 @@ class VaryRequest:
         if prompt is not None and mode != "like":
             raise UsageError(f"{'--to' if to else '--to-text'} reads no prompt.", "Leave it out.")
         if prompt is not None:
+            check_words(prompt, f"One picture is varied; for a blend of two write --to {prompt}")
             check_prompt(prompt)
         check_strength(strength)
         if from_text is not None and to_text is not None and from_text.strip() == to_text.strip():

@@ -75,6 +75,15 @@ def test_a_blend_and_its_animation(place: Path, vary: Draw) -> None:
     assert [json.loads(line)["skipped"] for line in out[:5]] == [True] * 5
 
 
+def test_a_picture_is_no_prompt(place: Path, vary: Draw, command: Draw) -> None:
+    """As of `vary *.png`, which the shell expands."""
+    _, err = vary("a.png", "b.png", code=2)
+    assert "'b.png' is a picture, and words are expected there" in err and "--to b.png" in err
+    _, err = command("inpaint", "a.png", "b.png", "--box", "1,1,5,5", model="tiny", code=2)
+    assert "'b.png' is a picture" in err and "--mask FILE" in err
+    vary("a.png", "c.png", "--seed", "1")  # no such file: words
+
+
 def test_no_picture_that_is_read_is_overwritten(place: Path, vary: Draw, sample: Draw) -> None:
     before = {path: path.read_bytes() for path in Path().iterdir()}
     for call in (
