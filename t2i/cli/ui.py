@@ -136,7 +136,7 @@ class UI:
         ``name: text``, one a line. Spaces before a name indent it."""
         if not sys.stdout.isatty():
             for name, text in facts:
-                self.line(safe(f"{name}: {text}" if text else f"{name}:"))
+                self.line(safe(f"{name}: {text}" if text else name))
             return
         from rich.console import Console
         from rich.table import Table

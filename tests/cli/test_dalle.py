@@ -66,7 +66,7 @@ def test_show_says_what_it_can_do(place: Path, command: Draw) -> None:
     out, _ = command("models", "show", "tokens")
     said = "\n".join(out)
     assert "dalle (dalle)" in said and "temperature 1" in said
-    assert "can be used with t2i sample, t2i upscale, --rerank" in said
+    assert "can be used with: t2i sample, t2i upscale, --rerank" in said
     assert command("models", "verify", "tokens")[0]
 
 

@@ -109,7 +109,7 @@ def test_show_and_list_read_well(hub: Hub, say: Say) -> None:
     hub.log.clear()
     text = "\n".join(say("show", "acme/painter")[0])
     assert "acme/painter: StableDiffusionPipeline" in text and "licence: openrail++" in text
-    assert "unet (diffusers.UNet2DConditionModel)  3.0K parameters  f16, f32  0.0 MB" in text
+    assert "unet (diffusers.UNet2DConditionModel): 3.0K parameters, f16, f32, 0.0 MB" in text
     assert "scheduler (diffusers.DDIMScheduler)\n" in text and "# The card" in text and "more lines in" in text
     assert repo.commit in text
     assert "acme/painter@" in "\n".join(say("list")[0])

@@ -166,7 +166,7 @@ def test_a_lora_of_the_hub(hub: Hub, checkpoint: Checkpoint, lora: Callable[...,
     assert used["name"] == f"acme/style@{repo.commit[:12]}"
     shown = command("sample", "--replay", out, "--model", checkpoint("sd"))[0]
     assert shown[-1] == f"{out}: identical"
-    assert "  can be used with --lora" in shown
+    assert "  can be used with: --lora" in shown
     (hub_home() / used["name"] / "style.safetensors").write_bytes(lora("sd", 2).read_bytes())
     assert "is not the file that was pulled" in command(*args, "--lora", "acme/style:0.5", code=3)[1]
 
