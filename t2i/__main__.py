@@ -11,6 +11,7 @@ import sys
 from typing import NoReturn
 
 from t2i.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_UNAVAILABLE
+from t2i.torch_import import collecting_later
 
 SPINS = "20000"  # docs/decisions.md, "a processor that others use too"
 
@@ -20,7 +21,8 @@ def main() -> NoReturn:
     if "OMP_WAIT_POLICY" not in os.environ:  # libgomp reads these where torch is imported
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     try:
-        from t2i.cli.app import main as command_line
+        with collecting_later():
+            from t2i.cli.app import main as command_line
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except BaseException as error:

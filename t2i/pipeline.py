@@ -10,7 +10,9 @@ pictures of its batch. Shapes: B pictures, E embedding width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -88,8 +90,9 @@ class Pipeline:
         encoder: TextEncoder | None = None
         stages: dict[str, Stage] = {}
         personal = load_loras(loras)
-        for entry in manifest.stages:
-            net = load_net(bundle, entry)
+        with ThreadPoolExecutor(2) as pool:  # reading, hashing and converting need no interpreter
+            loaded = list(pool.map(partial(load_net, bundle), manifest.stages))
+        for entry, net in zip(manifest.stages, loaded, strict=True):
             add_changes(net, entry.name, personal)
             net = net.to(device).eval().requires_grad_(False)
             if entry.kind in PIXELS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from t2i.errors import UnavailableError, UsageError
+from t2i.torch_import import import_torch
 
 
 def check_device(text: str) -> str:
@@ -16,6 +17,7 @@ def check_device(text: str) -> str:
 
 def pick_device(text: str) -> str:
     """The device to use, ``auto`` resolved. Imports torch. Raises UnavailableError (code ``device``)."""
+    import_torch()
     import torch
 
     cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0

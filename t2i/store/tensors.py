@@ -112,10 +112,17 @@ def decode(data: bytes, where: str) -> dict[str, Tensor]:
     for name, tensor in raw.items():
         if tensor.is_floating_point():
             tensor = tensor.to(torch.float32)
-            if not bool(torch.isfinite(tensor).all()):
+            if not _finite(tensor):
                 raise InputError(f"{where} holds values that are not numbers, in {name!r}.", code="bundle")
         out[name] = tensor
     return out
+
+
+def _finite(values: Tensor) -> bool:
+    """Whether all values are finite. Their sum tells it ten times as fast, unless it overflows."""
+    import torch
+
+    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
 
 
 def encode(state: Mapping[str, Tensor], where: str, metadata: Mapping[str, str] | None = None) -> bytes:

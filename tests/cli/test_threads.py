@@ -11,6 +11,7 @@ import pytest
 PROGRAM = """
 import os, sys
 from t2i.__main__ import main
+os._exit = sys.exit  # which the command line ends with
 try:
     main()
 except SystemExit:

@@ -20,6 +20,7 @@ from t2i.store.bundle import read_bundle
 from t2i.store.bundle_writing import update_stage, write_bundle
 from t2i.store.manifest import Manifest, StageEntry
 from t2i.store.registry import list_models, resolve
+from t2i.store.tensors import decode
 
 CLIP = StageEntry("clip", "clip", "clip")
 PRIOR = StageEntry("prior", "prior", "prior", SamplingConfig(steps=10, guidance=1.0))
@@ -206,7 +207,14 @@ WEIGHTS = {
     ),
     "nan": safetensors({"w": entry(0, 4, [2])}, struct.pack("<2e", 1.0, float("nan"))),
     "infinite": safetensors({"w": entry(0, 4, [2])}, struct.pack("<2e", 1.0, float("inf"))),
+    "infinite both ways": safetensors({"w": entry(0, 4, [2])}, struct.pack("<2e", float("-inf"), float("inf"))),
 }
+
+
+def test_large_numbers_are_numbers() -> None:
+    """Finite ones, whose sum is not."""
+    data = safetensors({"w": entry(0, 12, [3], "F32")}, struct.pack("<3f", 3e38, 3e38, -1.0))
+    assert decode(data, "here")["w"].tolist() == pytest.approx([3e38, 3e38, -1.0])
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
