@@ -193,7 +193,8 @@ class Pipeline:
         """
         text, cut = self.encode(prompts)
         if self.direct is not None:
-            return Conditioning(text, read=self.direct.read(prompts, text)), cut
+            read, cut_here = self.direct.read(prompts, text)
+            return Conditioning(text, read=read), cut if cut_here is None else cut_here
         negative, z_negative = None, None
         if request.negative and request.negative.strip():
             negative = self.encode([request.negative] * len(prompts))[0]

@@ -1,10 +1,12 @@
 """The variational autoencoder whose codes are DALL·E's image tokens (Ramesh 2021, arXiv 2102.12092, section 2.1 and
-appendix A): convolutional encoder and decoder around a grid of latents, of one of three kinds.
+appendix A): convolutional encoder and decoder around a grid of latents, of one of four kinds.
 
 gumbel    a distribution over K codes in each cell; relaxed by the Gumbel-softmax while training (Jang 2016, arXiv
           1611.01144; Maddison 2016, arXiv 1611.00712), the most probable code afterwards. The paper's.
 vq        the nearest of K codes, by a straight-through estimator (VQ-VAE: van den Oord 2017, arXiv 1711.00937). Vectors
           and codes have one length: else few codes are ever nearest (Yu 2021, arXiv 2110.04627, section 3.2)
+fsq       D numbers in each cell, each of them rounded to one of a few levels (Mentzer 2023, arXiv 2309.15505); a code is one
+          choice of them all. No code is learned, so none is forgotten
 gaussian  D continuous numbers in each cell (Kingma & Welling 2013, arXiv 1312.6114); it has no tokens
 
 Shapes: B pictures, S pixels a side, G = S / factor cells a side, K codes, D numbers of a code.
@@ -13,8 +15,9 @@ Shapes: B pictures, S pixels a side, G = S / factor cells a side, K codes, D num
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +27,9 @@ from t2i.nets import laplace
 from t2i.nets.config import Depth, Entries, NetConfig, Side, Width, Widths
 from t2i.nets.layers import ChannelNorm, zero_init
 from t2i.rng import gumbel
+from t2i.schema import Between, Length
+
+Levels = Annotated[tuple[Annotated[int, Between(2, 256)], ...], Length(1, 16)]
 
 COMMITMENT = 0.25
 """Weight of the distance that draws the encoder towards the codes (VQ-VAE, equation 3)."""
@@ -31,15 +37,24 @@ COMMITMENT = 0.25
 
 @dataclass(frozen=True)
 class VAEConfig(NetConfig):
-    """latent: one of the three kinds above. codes: K; dim: D. patch: side in pixels of the squares that enter as
-    channels; each entry of `channels` but the first halves the grid once more. blocks: on each grid."""
+    """latent: one of the four kinds above. codes: K; dim: D. levels: of the D numbers of fsq; K is their product. patch: side in pixels of the squares that enter as
+    channels; each entry of `channels` but the first halves the grid once more. blocks: on each grid. Raises InputError
+    for levels that do not make K codes."""
 
-    latent: Literal["gumbel", "vq", "gaussian"] = "gumbel"
+    latent: Literal["gumbel", "vq", "fsq", "gaussian"] = "gumbel"
     codes: Entries = 512
     dim: Width = 64
+    levels: Levels = (8, 8, 8)
     patch: Side = 2
     channels: Widths = (64, 128)
     blocks: Depth = 2
+
+    def __post_init__(self) -> None:
+        if self.latent == "fsq":
+            made = math.prod(self.levels)
+            hint = f"Write codes = {made} and dim = {len(self.levels)}."
+            fits = (made, len(self.levels)) == (self.codes, self.dim)
+            self.require(fits, f"{len(self.levels)} levels that make {made} codes are not dim and codes", hint)
 
     @property
     def factor(self) -> int:
@@ -57,7 +72,7 @@ class Coded:
     """A batch that went through the bottleneck while training.
 
     z (B, D, G, G): what the decoder reads. cost: what the latents cost, a scalar: nats a picture of the KL divergence
-    to the prior, for vq the two squared distances. tokens (B, G*G): the codes chosen without noise; None if continuous.
+    to the prior, for vq the two squared distances, for fsq 0. tokens (B, G*G): the codes chosen without noise; None if continuous.
     """
 
     z: Tensor
@@ -86,7 +101,7 @@ class VAE(nn.Module):
         super().__init__()
         c = self.config = config
         first, last = c.channels[0], c.channels[-1]
-        outputs = {"gumbel": c.codes, "vq": c.dim, "gaussian": 2 * c.dim}[c.latent]
+        outputs = {"gumbel": c.codes, "vq": c.dim, "fsq": c.dim, "gaussian": 2 * c.dim}[c.latent]
         down: list[nn.Module] = [nn.PixelUnshuffle(c.patch)]
         up: list[nn.Module] = [nn.Conv2d(c.dim, last, 3, padding=1)]
         for i, width in enumerate(c.channels):
@@ -100,7 +115,7 @@ class VAE(nn.Module):
         self.encoder, self.decoder = nn.Sequential(*down), nn.Sequential(*up)
         self.norm_latent, self.conv_out_latent = ChannelNorm(last), nn.Conv2d(last, outputs, 1)
         self.norm_out, self.conv_out = ChannelNorm(first), zero_init(nn.Conv2d(first, 6 * c.patch**2, 1))
-        if c.tokens:
+        if c.tokens and c.latent != "fsq":
             self.codes_embedding = nn.Parameter(torch.empty(c.codes, c.dim).normal_(std=1.0))
 
     def encode(self, pixels: Tensor) -> Tensor:
@@ -128,6 +143,9 @@ class VAE(nn.Module):
             h, codes = on_sphere(h), F.embedding(picks, self.codes)
             cost = F.mse_loss(codes, h.detach()) + COMMITMENT * F.mse_loss(h, codes.detach())
             z = h + (codes - h).detach()
+        elif self.config.latent == "fsq":
+            h, codes = h.sigmoid() * 2 - 1, F.embedding(picks, self.codes)
+            z, cost = h + (codes - h).detach(), h.new_zeros(())
         else:
             soft = F.softmax((h + gumbel((of * len(h), *h.shape[1:]), g)[mine].to(h)) / tau, dim=-1)
             z, cost = soft @ self.codes, kl_to_uniform(h)
@@ -136,10 +154,14 @@ class VAE(nn.Module):
     @property
     def codes(self) -> Tensor:
         """The codes (K, D) as the decoder reads them."""
+        if self.config.latent == "fsq":
+            return level_grid(self.config.levels).to(self.conv_out.weight)
         return on_sphere(self.codes_embedding) if self.config.latent == "vq" else self.codes_embedding
 
     def nearest(self, h: Tensor) -> Tensor:
         """The tokens (...) of h (..., K or D): the codes with the largest logits, or those nearest to the vectors."""
+        if self.config.latent == "fsq":
+            return level_tokens(h, self.config.levels)
         return (h @ self.codes.T if self.config.latent == "vq" else h).argmax(-1)
 
     def tokens(self, pixels: Tensor) -> Tensor:
@@ -168,6 +190,20 @@ class VAE(nn.Module):
         if self.config.tokens:
             return self.pictures(self.tokens(pixels))
         return laplace.median(self.decode(self.encode(pixels).chunk(2, dim=1)[0])[0])
+
+
+def level_grid(levels: Sequence[int]) -> Tensor:
+    """All codes (K, D) of fsq: its levels are evenly spaced from -1 to 1; the last number changes fastest."""
+    axes = [torch.linspace(-1, 1, n) for n in levels]
+    return torch.cartesian_prod(*axes).reshape(-1, len(levels))
+
+
+def level_tokens(h: Tensor, levels: Sequence[int]) -> Tensor:
+    """The number (...) of the code of fsq that is nearest to 2 sigmoid(h) - 1, of h (..., D)."""
+    token = torch.zeros(h.shape[:-1], dtype=torch.int64, device=h.device)
+    for i, n in enumerate(levels):
+        token = token * n + (h[..., i].sigmoid() * (n - 1)).round().long()
+    return token
 
 
 def on_sphere(vectors: Tensor) -> Tensor:

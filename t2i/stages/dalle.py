@@ -42,9 +42,11 @@ class TokenStage:
         """The networks' device."""
         return self.net.row_embedding.device
 
-    def read(self, prompts: Sequence[str], text: TextCond | None = None) -> Tensor:
-        """What it reads of B prompts: their tokens (B, T), padded to the whole context."""
-        return self.tokenizer.encode(prompts, self.net.config.context)[0].to(self.device)
+    def read(self, prompts: Sequence[str], text: TextCond | None = None) -> tuple[Tensor, list[str | None]]:
+        """What it reads of B prompts: their tokens (B, T), padded to the whole context; and of each the part that did
+        not fit, or None."""
+        ids, cut = self.tokenizer.encode(prompts, self.net.config.context)
+        return ids.to(self.device), cut
 
     def draw(
         self, read: Tensor, seeds: Sequence[int], sampling: SamplingConfig, on_step: OnStep | None = None

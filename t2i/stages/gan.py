@@ -33,9 +33,9 @@ class GanStage:
     net: Generator
     defaults: SamplingConfig = field(default_factory=SamplingConfig)
 
-    def read(self, prompts: Sequence[str], text: TextCond) -> Tensor:
-        """What it reads of B prompts: (B, E), see `text_vector`."""
-        return text_vector(text)
+    def read(self, prompts: Sequence[str], text: TextCond) -> tuple[Tensor, None]:
+        """What it reads of B prompts: (B, E), see `text_vector`; no context but the text encoder's cuts them."""
+        return text_vector(text), None
 
     def draw(
         self, read: Tensor, seeds: Sequence[int], sampling: SamplingConfig, on_step: OnStep | None = None

@@ -14,7 +14,7 @@ from t2i.files import staged, unwritable, write_together
 from t2i.jsonl import strict_json
 from t2i.store.bundle import Bundle, Stage, read_bundle
 from t2i.store.bundle_files import read_configs, read_manifest
-from t2i.store.compatibility import check_compatible, pixel_sizes
+from t2i.store.compatibility import ENCODERS, check_compatible, pixel_sizes
 from t2i.store.manifest import (
     CARD,
     CONFIG,
@@ -94,7 +94,8 @@ def share_stage(
 ) -> Bundle:
     """Make a bundle use the stage `name` of the bundle called `source`, with its defaults, instead of its own.
 
-    The hashes of other stages shared with `source` are updated too, because `source` may have been trained further.
+    The hashes of other stages shared with `source` are updated too, because `source` may have been trained further. A
+    text encoder brings its tokenizer, of which the bundle keeps a copy.
 
     Raises InputError: no such bundle or stage (code ``bundle``), or one that does not fit (``mismatch``).
     """
@@ -109,7 +110,10 @@ def share_stage(
     pinned = replace(old, files={**old.files, **pins}, stages=stages)
     whole = replace(pinned, stages=tuple({e.name: e for e in (*stages, entry)}.values()))
     manifest = _joined(pinned, entry, read_configs(folder, whole, shared_places(folder, whole)), notes, None)
-    return _commit(folder, manifest, {} if card is None else {CARD: card.encode()})
+    written = {} if card is None else {CARD: card.encode()}
+    if entry.kind in ENCODERS and (tokenizer := read_bundle(place).tokenizer_json()) is not None:
+        manifest, written[TOKENIZER] = replace(manifest, tokenizer=TOKENIZER), tokenizer.encode()
+    return _commit(folder, manifest, written)
 
 
 def stage_hash(weights: dict[str, Tensor]) -> str:

@@ -6,8 +6,8 @@
     base       cond_dim, text_dim, size [context]      widths of image embedding and token (0: not read), side in
                                                        pixels, number of tokens in training
     gan        embed_dim, text_dim, size               widths of the text's vector and token, side in pixels
-    dalle      codes, grid, context, vocab             image tokens: vocabulary and number a side; text tokens: number
-                                                       in training and vocabulary
+    dalle      codes, grid, context, vocab             image tokens: vocabulary and number a side; text tokens: the
+                                                       most that it reads, no more than clip, and vocabulary
     vae        size, grid, codes                       side in pixels of its pictures and in tokens, vocabulary of the
                                                        tokens (0: they are continuous)
     upsampler  low, size [text_dim, cond_dim]          sides in pixels of input and output, widths of the text vector
@@ -59,7 +59,6 @@ PAIRS = (
     ("clip", "context", "base", "context", "the number of text tokens"),
     ("clip", "embed_dim", "gan", "embed_dim", "the width of a text's vector"),
     ("clip", "text_dim", "gan", "text_dim", "the width of a text token"),
-    ("clip", "context", "dalle", "context", "the number of text tokens"),
     ("clip", "vocab", "dalle", "vocab", "the vocabulary of the text"),
     ("vae", "codes", "dalle", "codes", "the vocabulary of the image tokens"),
     ("vae", "grid", "dalle", "grid", "the number of image tokens a side"),
@@ -130,6 +129,9 @@ def _check_tokens(manifest: Manifest, widths: dict[str, dict[str, int]]) -> None
     for entry in drawing:
         if manifest.of_kind("text"):
             raise _mismatch(f"the stage {entry.name!r} reads the tokens of a CLIP, and the text encoder is another")
+        for clip in manifest.of_kind("clip"):
+            if widths[entry.name]["context"] > widths[clip.name]["context"]:
+                raise _mismatch(f"the stage {entry.name!r} reads more text tokens than {clip.name!r}")
         for vae in manifest.of_kind("vae"):
             if not widths[vae.name]["codes"]:
                 raise _mismatch(

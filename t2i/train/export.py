@@ -24,9 +24,11 @@ from t2i.train.state import State, read_average
 
 
 def export_shared(run: Run, stage: str) -> None:
-    """Let the bundle use another model's stage."""
+    """Let the bundle use another model's stage. A text encoder can be the first stage of a model."""
     if run.bundle() is None:
-        raise InputError(f"{run.out} is not a bundle", train_first(run.recipe.encoder), "data")
+        if not objective_of(run.recipe, stage).is_encoder:
+            raise InputError(f"{run.out} is not a bundle", train_first(run.recipe.encoder), "data")
+        new_bundle(run, None)
     share_stage(run.out, stage, run.recipe.share[stage])
     shutil.rmtree(run.out / stage, ignore_errors=True)
     run.report({"event": "shared", "stage": stage, "model": run.recipe.share[stage]})

@@ -174,10 +174,10 @@ class Objective(Trainable):
         """The seed that examples are drawn from."""
         return streams.examples_seed(self.recipe.seed, self.examples)
 
-    def batch(self, step: int, size: int) -> Examples:
-        """The examples of `part`, `size` pixels a side."""
+    def batch(self, step: int, size: int, masks: bool = False) -> Examples:
+        """The examples of `part`, `size` pixels a side, with masks of their things if asked for and known."""
         p, n = self.part, self.schedule.batch
-        return self.source.batch(self.examples_seed, step * p.of + p.index, n // p.of, size)
+        return self.source.batch(self.examples_seed, step * p.of + p.index, n // p.of, size, masks)
 
     def caption(self, step: int, row: int) -> str:
         """The caption of a row of the whole batch, without its picture."""

@@ -8,8 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from t2i.errors import InputError
 from t2i.nets import laplace
-from t2i.nets.vae import COMMITMENT, VAE, VAEConfig, kl_to_uniform, on_sphere
+from t2i.nets.vae import COMMITMENT, VAE, VAEConfig, kl_to_uniform, level_grid, on_sphere
 from t2i.rng import generator
 
 SMALL = {"codes": 12, "dim": 6, "patch": 2, "channels": (8, 16), "blocks": 1}
@@ -88,6 +89,29 @@ def test_straight_through_codes() -> None:
     (through,) = torch.autograd.grad((weights * coded.z).sum(), h, retain_graph=True)
     (direct,) = torch.autograd.grad((weights.permute(0, 2, 3, 1).reshape(-1, 6) * vectors).sum(), h)
     torch.testing.assert_close(through, direct)  # as if the nearest code were the vector itself
+
+
+def test_rounded_codes() -> None:
+    """Four levels of the first number, three of the second: 12 codes, each of which is its own nearest."""
+    vae = VAE(VAEConfig(latent="fsq", codes=12, dim=2, levels=(4, 3), patch=2, channels=(8, 16), blocks=1))
+    assert vae.codes.tolist()[:4] == [[-1, -1], [-1, 0], [-1, 1], [pytest.approx(-1 / 3), -1]]
+    inner = torch.logit((vae.codes * 0.99 + 1) / 2)
+    assert vae.nearest(inner).tolist() == list(range(12))
+    h = torch.randn(2, 2, 4, 4, generator=generator("h")).requires_grad_()
+    coded = vae.bottleneck(h, 1.0, generator("g"))
+    squashed = (h.sigmoid() * 2 - 1).permute(0, 2, 3, 1).reshape(-1, 2)
+    wanted = torch.cdist(squashed, level_grid((4, 3))).argmin(1)
+    assert coded.tokens is not None and float(coded.cost) == 0
+    steps = torch.tensor([2 / 3, 1.0])  # between two levels of a number, which has its own steps: nearest in each
+    assert bool(((vae.codes[coded.tokens.flatten()] - squashed).abs() <= steps / 2 + 1e-6).all())
+    assert float((coded.tokens.flatten() == wanted).float().mean()) == 1
+    torch.testing.assert_close(vae.embed(coded.tokens), coded.z)
+    weights = torch.randn(coded.z.shape, generator=generator("w"))
+    (through,) = torch.autograd.grad((weights * coded.z).sum(), h)
+    (direct,) = torch.autograd.grad((weights * (h.sigmoid() * 2 - 1)).sum(), h)
+    torch.testing.assert_close(through, direct)  # as if nothing were rounded
+    with pytest.raises(InputError, match="levels"):
+        VAEConfig(latent="fsq", codes=16, dim=2, levels=(4, 3))
 
 
 def test_the_gaussian_divergence() -> None:

@@ -67,9 +67,12 @@ def test_a_run_broken_off_goes_on_to_the_same_weights(trained: Path, dalle_micro
         assert bundle.manifest.files == {**read_bundle(trained).manifest.files, **card}
 
 
-@pytest.mark.parametrize("latent", ["gumbel", "vq", "gaussian"])
+@pytest.mark.parametrize("latent", ["gumbel", "vq", "fsq", "gaussian"])
 def test_a_vae_stands_alone(dalle_micro: str, tmp_path: Path, latent: str) -> None:
-    bundle = trained_by("vae", dalle_micro, [f"vae.net.latent={latent}"], out=tmp_path / "m")
+    changes = [f"vae.net.latent={latent}", "vae.thing_weight=3"]
+    if latent == "fsq":
+        changes += ["vae.net.dim=2", "vae.net.levels=[4, 4]", "vae.net.codes=16"]
+    bundle = trained_by("vae", dalle_micro, changes, out=tmp_path / "m")
     assert [e.name for e in bundle.manifest.stages] == ["vae"] and bundle.manifest.sizes == (16,)
     assert bundle.manifest.tokenizer is None
     with pytest.raises(InputError, match="it has no clip and no dalle"):
@@ -102,6 +105,19 @@ def test_a_shared_vae_and_a_shared_transformer(trained: Path, dalle_micro: str, 
         trained_by("dalle", dalle_micro, [*share, 'share.dalle="first"'], out=tmp_path / "second", overwrite=True)
 
 
+def test_a_shared_clip_brings_its_tokenizer(trained: Path, dalle_micro: str, tmp_path: Path) -> None:
+    """Of whose tokens the transformer may read fewer; it tells what it did not read."""
+    shutil.copytree(trained, tmp_path / "first")
+    changes = ['share.clip="first"', "dalle.net.context=9", "upsampler256.steps=0"]
+    bundle = trained_by("all", dalle_micro, changes, out=tmp_path / "second")
+    assert bundle.manifest.stage("clip").source == "first" and "clip/model.safetensors" in bundle.manifest.files
+    assert bundle.tokenizer_json() == read_bundle(trained).tokenizer_json()
+    pipeline = Pipeline.load(tmp_path / "second")
+    made = pipeline.sample(["a star", "a star and a star and a star and a star"], [1, 1])
+    assert made.truncated[0] is None and made.truncated[1] and made.truncated[1].endswith("a star")
+    assert pipeline.encoder.context > 9
+
+
 def test_a_transformer_needs_its_vae(dalle_micro: str, tmp_path: Path) -> None:
     trained_by("clip", dalle_micro, ["clip.steps=1"], out=tmp_path / "m")
     with pytest.raises(InputError, match="holds no vae yet") as caught:
@@ -124,7 +140,7 @@ def test_the_vae_is_read_once(trained: Path, dalle_micro: str, tmp_path: Path) -
         ("vae.size=18", "not a multiple of 4"),
         ("vae.net.codes=17", "the vocabulary of the image tokens"),
         ("dalle.net.grid=5", "the number of image tokens a side"),
-        ("dalle.net.context=20", "the number of text tokens"),
+        ("dalle.net.context=25", "'dalle' reads more text tokens than 'clip'"),
         ("vae.net.latent=gaussian", "the latents of 'vae' are continuous"),
         ("base.steps=3", "there are two stages that make the smallest picture"),
         ("text.steps=3", "dalle reads CLIP's tokens"),

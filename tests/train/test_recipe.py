@@ -103,6 +103,7 @@ def test_a_shipped_recipe_is_whole(name: str) -> None:
         ("imagen-tiny", 4),
         ("imagen-small", 8.6),
         ("dalle-tiny", 4),
+        ("dalle-small", 7),
         ("gan-tiny", 4),
     ],
 )

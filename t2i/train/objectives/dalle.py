@@ -89,11 +89,12 @@ class DalleObjective(Objective):
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             tokens = self.vae.tokens(examples.pixels.to(self.device))
         text_logits, image_logits = self.net(ids, tokens)
-        text = F.cross_entropy(text_logits.float().flatten(0, 1), ids[:, 1:].flatten(), ignore_index=PAD)
+        said = ids[:, 1:]
+        text = F.cross_entropy(text_logits.float(), said[said != PAD])
         image = F.cross_entropy(image_logits.float().flatten(0, 1), tokens.flatten())
         if self.part.of > 1:  # of the batch's mean over the tokens that are predicted
             every = self.tokenizer.encode([self.caption(step, row) for row in range(self.schedule.batch)], context)[0]
-            text = text * float((ids[:, 1:] != PAD).sum()) * self.part.of / float((every[:, 1:] != PAD).sum())
+            text = text * float((said != PAD).sum()) * self.part.of / float((every[:, 1:] != PAD).sum())
         facts = {"text": float(text.detach()), "image": float(image.detach())}
         facts["right"] = float((image_logits.detach().argmax(-1) == tokens).float().mean())
         return self.config.text * text + self.config.image * image, facts
@@ -105,7 +106,7 @@ class DalleObjective(Objective):
         pixels = examples.pixels.to(self.device)
         with torch.no_grad(), averaged(self.module, average):
             stage = TokenStage("sheet", self.net, self.vae, self.tokenizer)
-            drawn = sample_tokens(stage, stage.read(examples.captions), range(COLUMNS), self.recipe.sample.dalle)
+            drawn = sample_tokens(stage, stage.read(examples.captions)[0], range(COLUMNS), self.recipe.sample.dalle)
             return torch.stack([pixels, self.vae.reconstruct(pixels), drawn])
 
 

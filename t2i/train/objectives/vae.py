@@ -7,7 +7,7 @@ along a cosine. Divided by the number of values of a picture, as in the paper, t
     -mean ln f(x | mu, b) + beta / (3 S^2) KL
 
 For straight-through codes (`net.latent = "vq"`) the two squared distances of VQ-VAE take the place of the KL
-divergence.
+divergence; rounded latents (`"fsq"`) cost nothing.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class VAERecipe(StageRecipe):
     anneal: Share = 0.6  # share of the steps in which it falls
     kl: Weight = 6.6  # beta at its end
     kl_warmup: Share = 0.1  # share of the steps in which it rises from 0
+    thing_weight: Weight = 1.0  # weight of the pixels of things, where those of the background have 1
 
     @property
     def trained_by(self) -> str:
@@ -80,15 +81,21 @@ class VAEObjective(Objective):
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         r, latent = self.config, self.net.config.latent
-        pixels = self.batch(step, r.size).pixels.to(self.device)
+        examples = self.batch(step, r.size, masks=r.thing_weight != 1)
+        pixels = examples.pixels.to(self.device)
         tau, beta = self.dials(step)
         part = (self.part.index, self.part.of)
         coded = self.net.bottleneck(self.net.encode(pixels), tau, self.noise(step), part)
         mu, log_b = self.net.decode(coded.z)
-        nll = -laplace.log_prob(laplace.squeeze(pixels), mu, log_b).mean()
+        nll = -laplace.log_prob(laplace.squeeze(pixels), mu, log_b)
+        if examples.masks is not None and examples.masks.shape[1]:
+            nll = nll * (1 + (r.thing_weight - 1) * examples.masks.amax(1, keepdim=True).to(self.device))
+        nll = nll.mean()
         weight = 1.0 if latent == "vq" else beta / pixels[0].numel()
         mse = (laplace.median(mu.detach()) - pixels).square().mean()
-        facts = {"nll": float(nll.detach()), "distance" if latent == "vq" else "kl": float(coded.cost.detach())}
+        facts = {"nll": float(nll.detach())}
+        if latent != "fsq":
+            facts["distance" if latent == "vq" else "kl"] = float(coded.cost.detach())
         facts["psnr"] = 10 * math.log10(4 / max(float(mse), 1e-10))
         if coded.tokens is not None:
             facts["use"] = len(coded.tokens.unique()) / self.net.config.codes
