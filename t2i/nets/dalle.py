@@ -105,8 +105,8 @@ class DalleTransformer(nn.Module):
             nn.init.normal_(embedding.weight, std=0.02)
 
     def forward(self, text: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """text (B, T) ids, image (B, G*G) tokens, int64 -> logits (M, V) of the M text tokens that are neither the first
-        nor padding, row after row, and (B, G*G, K) of the image tokens, each from what stands before it."""
+        """text (B, T) ids, image (B, G*G) tokens, int64 -> logits (M, V) of the M text tokens that are neither the
+        first nor padding, row after row, and (B, G*G, K) of the image tokens, each from what stands before it."""
         x = torch.cat([self.embed_text(text), self.embed_image(image[:, :-1], 0)], dim=1)
         states, t = self._run(x, 0, None), self.config.context
         return self.logit_text(states[:, : t - 1][text[:, 1:] != PAD]), self.logit_image(states[:, t - 1 :])

@@ -5,8 +5,8 @@ gumbel    a distribution over K codes in each cell; relaxed by the Gumbel-softma
           1611.01144; Maddison 2016, arXiv 1611.00712), the most probable code afterwards. The paper's.
 vq        the nearest of K codes, by a straight-through estimator (VQ-VAE: van den Oord 2017, arXiv 1711.00937). Vectors
           and codes have one length: else few codes are ever nearest (Yu 2021, arXiv 2110.04627, section 3.2)
-fsq       D numbers in each cell, each of them rounded to one of a few levels (Mentzer 2023, arXiv 2309.15505); a code is one
-          choice of them all. No code is learned, so none is forgotten
+fsq       D numbers in each cell, each of them rounded to one of a few levels (Mentzer 2023, arXiv 2309.15505); a code
+          is one choice of them all. No code is learned, so none is forgotten
 gaussian  D continuous numbers in each cell (Kingma & Welling 2013, arXiv 1312.6114); it has no tokens
 
 Shapes: B pictures, S pixels a side, G = S / factor cells a side, K codes, D numbers of a code.
@@ -37,9 +37,9 @@ COMMITMENT = 0.25
 
 @dataclass(frozen=True)
 class VAEConfig(NetConfig):
-    """latent: one of the four kinds above. codes: K; dim: D. levels: of the D numbers of fsq; K is their product. patch: side in pixels of the squares that enter as
-    channels; each entry of `channels` but the first halves the grid once more. blocks: on each grid. Raises InputError
-    for levels that do not make K codes."""
+    """latent: one of the four kinds above. codes: K; dim: D. levels: of the D numbers of fsq; K is their
+    product. patch: side in pixels of the squares that enter as channels; each entry of `channels` but the first halves
+    the grid once more. blocks: on each grid. Raises InputError for levels that do not make K codes."""
 
     latent: Literal["gumbel", "vq", "fsq", "gaussian"] = "gumbel"
     codes: Entries = 512
@@ -72,7 +72,8 @@ class Coded:
     """A batch that went through the bottleneck while training.
 
     z (B, D, G, G): what the decoder reads. cost: what the latents cost, a scalar: nats a picture of the KL divergence
-    to the prior, for vq the two squared distances, for fsq 0. tokens (B, G*G): the codes chosen without noise; None if continuous.
+    to the prior, for vq the two squared distances, for fsq 0. tokens (B, G*G): the codes chosen without
+    noise; None if continuous.
     """
 
     z: Tensor
