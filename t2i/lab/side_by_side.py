@@ -1,6 +1,6 @@
 """Several models, the same prompts: `python -m t2i.lab.side_by_side --models small,imagen-small --out three.png`.
 
-One picture of each prompt and model, all with one seed, on one sheet: a row a prompt, a column a model.
+One picture of each prompt and model, all with one seed, on one sheet: a row a prompt, by its number, a column a model.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     prompts, folders = read_prompts(args.prompts), [resolve(name) for name in args.models.split(",")]
     columns = [draw(Pipeline.load(folder), prompts, args.seed, args.batch) for folder in folders]
     rows = list(zip(*columns, strict=True))
-    save_image(contact_sheet(rows, left=prompts, top=[f.name for f in folders], cell=(CELL, CELL)), args.out)
+    numbers = [str(number) for number in range(1, len(prompts) + 1)]
+    save_image(contact_sheet(rows, left=numbers, top=[f.name for f in folders], cell=(CELL, CELL)), args.out)
     return 0
 
 
