@@ -58,7 +58,7 @@ class Finder:
     engine: loads the model, called only where it is needed. option: what warnings name. hint: said with a guess. whole:
     whether a plural and a place are asked for too; else any of the things will do, wherever it is. Says which words are
     not heeded. Raises UnavailableError where the judge is not installed, UsageError for a text that says what is not
-    there.
+    there, or, with `whole`, how many there are.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Finder:
         hint: str = "",
         whole: bool = False,
     ) -> None:
-        from t2i.edit.naming import asked_by, negation
+        from t2i.edit.naming import asked_by, negation, number
         from t2i.edit.things import shipped_judge
 
         self.text, self.engine = text, engine
@@ -80,6 +80,10 @@ class Finder:
         if self.knows and (word := negation(text)):
             what = f"{option}{shorten(text)!r} says {word!r}, and only what is there can be looked for."
             raise UsageError(what, "Name the thing alone; with --check, t2i find exits 1 where it is not there.")
+        if whole and self.knows and (word := number(text)):
+            what = f"{shorten(text)!r} says {word!r}, and things are looked for, not counted."
+            hint = "Leave the number out: cats are two or more. --json lists all that are found, as things."
+            raise UsageError(what, hint)
         if self.knows and asked.more:
             unheeded = " and ".join(repr(shorten(words)) for words in asked.more)
             reporter.warn(f"{option}{unheeded} is not heeded; looked for: {self.asked.words}")
@@ -133,16 +137,10 @@ class FindRun:
     """
 
     def __init__(self, reporter: Reporter, text: str, model: str, device: str, strict: bool) -> None:
-        from t2i.edit.naming import number
-
         self.reporter, self.strict, self.text = reporter, strict, text
         self._model, self._device = model, device
         self._engine: Engine | None = None
         self.finder = Finder(reporter, text, self._load, whole=True)
-        if self.finder.knows and (word := number(text)):
-            what = f"{shorten(text)!r} says {word!r}, and things are looked for, not counted."
-            hint = "Leave the number out: cats are two or more. --json lists all that are found, as things."
-            raise UsageError(what, hint)
         self._looked = self._foreign = 0
 
     @property

@@ -8,8 +8,10 @@ import sys
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli.conftest import Draw
+from PIL import Image
 
 from t2i.errors import UsageError
 from t2i.jobs.shard import Shard
@@ -21,8 +23,13 @@ a zebra next to a house at night
 """
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.glob("*.png")}
+def check_same_pictures(one: Path, other: Path) -> None:
+    """The same names and pixels, give or take a level: a batch of other neighbours may round otherwise."""
+    names = {path.name for path in one.glob("*.png")}
+    assert names == {path.name for path in other.glob("*.png")} != set()
+    for name in names:
+        a, b = (np.asarray(Image.open(folder / name)).astype(int) for folder in (one, other))
+        assert a.shape == b.shape and abs(a - b).max() <= 1, name
 
 
 def lines(folder: Path) -> list[tuple[str, str]]:
@@ -68,7 +75,7 @@ def test_shares_of_a_file_are_the_whole(draw: Draw) -> None:
     told = []
     for i in (3, 1, 2):
         told += draw("-f", "jobs.jsonl", "-o", "parts", "--batch", "3", "--shard", f"{i}/3")[0]
-    assert files(Path("parts")) == files(Path("whole"))
+    check_same_pictures(Path("parts"), Path("whole"))
     assert sorted(name.replace("parts/", "whole/") for name in told) == sorted(whole)
     assert lines(Path("parts")) == lines(Path("whole"))
 
@@ -154,5 +161,5 @@ def test_shares_into_one_folder_at_the_same_time(studio: Path, draw: Draw) -> No
     told = [process.communicate(timeout=600)[0] for process in runs]
     assert [process.returncode for process in runs] == [0, 0, 0]
     assert sorted(" ".join(told).replace("parts/", "whole/").split()) == sorted(whole)
-    assert files(Path("parts")) == files(Path("whole"))
+    check_same_pictures(Path("parts"), Path("whole"))
     assert lines(Path("parts")) == lines(Path("whole"))

@@ -113,7 +113,6 @@ def test_what_tokens_cannot_do(pipeline: Pipeline) -> None:
     [
         ("dalle", {"codes": 21}, "the vocabulary of the image tokens is 20 in stage 'vae' and 21 in stage 'dalle'"),
         ("dalle", {"grid": 5}, "the number of image tokens a side"),
-        ("dalle", {"context": 9}, "the number of text tokens"),
         ("dalle", {"vocab": 9}, "the vocabulary of the text"),
         ("vae", {"codes": 0}, "the latents of 'vae' are continuous"),
         ("vae", {"size": 32}, "ends at 32 pixels and the stage 'upsampler64' starts from 16"),
@@ -132,6 +131,7 @@ def test_stages_that_do_not_fit(dalle: Path, tmp_path: Path, stage: str, widths:
     ("stage", "net", "words"),
     [
         ("dalle", {"codes": 7}, "widths.codes is 20, and net.codes is 7"),
+        ("dalle", {"context": 9}, "widths.context is 16, and net.context is 9"),
         ("dalle", {"grid": 65}, "not from 1 to 64"),
         ("dalle", {"width": 33}, "width is no multiple of heads"),
         ("vae", {"latent": "gaussian"}, "widths.codes is 20, and net.tokens is 0"),
