@@ -60,7 +60,7 @@ def fit(task: Trainable, *, resume: bool) -> State:
         folder.mkdir(parents=True, exist_ok=True)
         for stale in folder.glob(f"{TEMP_PREFIX}*"):  # a kill in the middle of a checkpoint leaves its half
             stale.unlink(missing_ok=True)
-    if schedule.compile == "on" or (schedule.compile == "auto" and run.device.type == "cuda"):
+    if schedule.compile:
         for net in task.hot:
             net.compile()
     parameters = sum(p.numel() for p in module.parameters())

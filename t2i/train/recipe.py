@@ -34,7 +34,7 @@ class Schedule:
     lr: the peak of the learning rate. warmup: steps until it is reached. decay: the last share of the steps, in which
     it falls to 0. accumulate: passes that compute a batch, to save memory; their gradients are averaged. betas: decay
     of AdamW's two averages. ema: the relative width of the weights' average (EDM2), in (0, 0.28). compile: whether
-    torch.compile makes kernels for the networks, "auto" on a GPU alone.
+    torch.compile makes kernels for the networks that `Trainable.hot` names.
     """
 
     steps: Annotated[int, Between(0, 1_000_000_000)] = 1000
@@ -49,7 +49,7 @@ class Schedule:
     betas: tuple[Share, Share] = (0.9, 0.95)
     ema: Annotated[float, Between(1e-3, 0.279)] = 0.08
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    compile: Literal["auto", "on", "off"] = "auto"
+    compile: bool = False
     log_every: Every = 50
     sample_every: Every = 500
     save_every: Every = 500

@@ -178,16 +178,13 @@ def test_a_training_with_workers_is_the_training_without(micro: str, tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["clip", "base"])
-def test_compiled_networks_have_the_same_losses(micro: str, tmp_path: Path, stage: str) -> None:
+def test_compiled_networks_have_the_same_losses(micro: str, tmp_path: Path) -> None:
     losses: dict[str, list[float]] = {}
-    for how in ("off", "on"):
+    for how in ("false", "true"):
         out = tmp_path / how
-        if stage != "clip":
-            train("clip", micro, out=out)
-        train(stage, micro, [f"{stage}.compile={how}", f"{stage}.log_every=1"], out=out)
-        log = read_log(out / ".train" / stage / "log.jsonl")
+        train("clip", micro, [f"clip.compile={how}", "clip.log_every=1"], out=out)
+        log = read_log(out / ".train/clip/log.jsonl")
         losses[how] = [row["loss"] for row in log if row["event"] == "step"]
-    assert len(losses["on"]) == len(losses["off"]) > 3
-    assert losses["on"] == pytest.approx(losses["off"], rel=2e-3)
-    assert losses["on"] != losses["off"]  # other kernels round otherwise: it was compiled
+    assert len(losses["true"]) == len(losses["false"]) > 3
+    assert losses["true"] == pytest.approx(losses["false"], rel=2e-3)
+    assert losses["true"] != losses["false"]  # other kernels round otherwise: it was compiled

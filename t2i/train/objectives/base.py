@@ -182,6 +182,11 @@ class BaseObjective(Objective):
         task.module.load_state_dict(state.ema.weights)
         return True
 
+    @property
+    def hot(self) -> tuple[nn.Module, ...]:
+        """None if it reads texts: of varying length they break what torch.compile (2.14) makes of the backward pass."""
+        return () if self.net.config.text_dim else (self.net,)
+
     # Training ------------------------------------------------------------------------------------------------------
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
