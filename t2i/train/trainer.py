@@ -18,6 +18,7 @@ import torch
 from t2i.data.ahead import default_workers
 from t2i.errors import InputError, UnavailableError, UsageError, nearest
 from t2i.files import explain_os_error
+from t2i.sampling import given
 from t2i.store.bundle import Bundle, read_bundle
 from t2i.store.bundle_writing import finish_write
 from t2i.text.tokenizer import Tokenizer
@@ -80,8 +81,7 @@ def train(
     command = command_line(
         stage, recipe if isinstance(recipe, str) else loaded.name, overrides, data, sprites, seed, steps, start
     )
-    workers = default_workers(device, team.ranks) if workers is None else workers
-    pictures = Pictures(loaded, data, sprites, report, workers)
+    pictures = Pictures(loaded, data, sprites, report, given(workers, default_workers(device, team.ranks)))
     run = Run(loaded, Path(out), pictures, torch.device(device), report, stop, resume, start, command, team)
     check(loaded, stages, run.bundle(), run.out)
     for name in stages:

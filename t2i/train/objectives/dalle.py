@@ -90,11 +90,12 @@ class DalleObjective(Objective):
             tokens = self.vae.tokens(examples.pixels.to(self.device))
         text_logits, image_logits = self.net(ids, tokens)
         said = ids[:, 1:]
-        text = F.cross_entropy(text_logits.float(), said[said != PAD])
+        said = said[said != PAD]
+        text = F.cross_entropy(text_logits.float(), said)
         image = F.cross_entropy(image_logits.float().flatten(0, 1), tokens.flatten())
         if self.part.of > 1:  # of the batch's mean over the tokens that are predicted
             every = self.tokenizer.encode([self.caption(step, row) for row in range(self.schedule.batch)], context)[0]
-            text = text * float((said != PAD).sum()) * self.part.of / float((every[:, 1:] != PAD).sum())
+            text = text * len(said) * self.part.of / float((every[:, 1:] != PAD).sum())
         facts = {"text": float(text.detach()), "image": float(image.detach())}
         facts["right"] = float((image_logits.detach().argmax(-1) == tokens).float().mean())
         return self.config.text * text + self.config.image * image, facts

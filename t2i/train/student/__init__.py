@@ -67,7 +67,7 @@ def train_student(
     world = load_recipe(recipe) if recipe else _world_of(teacher) if data == "scenes" else Recipe()
     command = command_line("student", recipe or world.name, overrides, data, sprites, seed, steps, teacher.path)
     world = replace(world, seed=given(seed, world.seed))
-    pictures = Pictures(world, data, sprites, report, default_workers(device) if workers is None else workers)
+    pictures = Pictures(world, data, sprites, report, given(workers, default_workers(device)))
     run = Run(world, out, pictures, torch.device(device), report, stop, resume, teacher.path, command)
     _refuse_what_is_there(run, teacher, entries, overwrite)
     _ = pictures.small  # built here: a fault in the data is said before anything is made
