@@ -329,4 +329,5 @@ class Pipeline:
         """The stage's defaults, overridden by the request. with_text: whether the base is given a text, and not an
         image embedding alone."""
         defaults = self.stages[entry.name].defaults
+        defaults = defaults.for_quality if request.quality else defaults
         return (defaults if with_text else defaults.without_text).override(request.of(entry.name))

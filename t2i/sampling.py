@@ -48,6 +48,8 @@ class SamplingConfig:
     distilled: the weight of guidance that the network's own estimate has, where it is given a text (Meng 2022, arXiv
     2210.03142). Guidance of this weight takes one evaluation a step, any other as many as without. For a student; no
     request gives it.
+    quality_steps: the steps where quality counts more than time: `--quality`, and edits; as `steps` if not given. No
+    request gives it.
     """
 
     steps: Annotated[int, Between(1, 1000)] | None = None
@@ -64,6 +66,7 @@ class SamplingConfig:
     top_k: Annotated[int, Between(1, 4_194_304)] | None = None
     top_p: Annotated[float, Between(1e-6, 1)] | None = None
     distilled: Annotated[float, Between(1e-3, 100)] | None = None
+    quality_steps: Annotated[int, Between(1, 1000)] | None = None
 
     def override(self, other: SamplingConfig | None) -> SamplingConfig:
         """This config with what `other` gives in its place."""
@@ -75,6 +78,11 @@ class SamplingConfig:
         """This config for a base that is given no text: guidance is `z_guidance`, where there is one, and never
         distilled: a student's estimate without a text is what guidance leads away from."""
         return self if self.z_guidance is None else replace(self, guidance=self.z_guidance, distilled=None)
+
+    @property
+    def for_quality(self) -> SamplingConfig:
+        """This config with `quality_steps`, where there are some, in the place of `steps`."""
+        return self if self.quality_steps is None else replace(self, steps=self.quality_steps)
 
     @property
     def unguided(self) -> SamplingConfig:
@@ -96,13 +104,15 @@ class SampleRequest:
     """What is asked of a whole cascade, beside prompts and seeds.
 
     size: where the cascade stops, None for the model's own. negative: what not to draw, for every stage that is guided
-    by text. prior: "diffusion", or "none": the base then reads the text alone, or, if it reads
-    none, the text's embedding in the place of an image's (Ramesh 2022, section 5.1). keep_stages: whether what each
-    stage made is kept. stages: stage name -> what differs from the stage's defaults.
+    by text. quality: whether stages take their `quality_steps`; edits always do. prior: "diffusion", or "none": the
+    base then reads the text alone, or, if it reads none, the text's embedding in the place of an image's (Ramesh 2022,
+    section 5.1). keep_stages: whether what each stage made is kept. stages: stage name -> what differs from the stage's
+    defaults.
     """
 
     size: Size | None = None
     negative: str | None = None
+    quality: bool = False
     prior: str = "diffusion"
     keep_stages: bool = False
     stages: Mapping[str, SamplingConfig] = field(default_factory=dict)

@@ -179,7 +179,7 @@ def inpaint(
         stored.check_can("--mask-text")
     paths = OutputPaths(output, stored.manifest.name)
     edit = InpaintRequest(ui, source, painted, margins, feather, looked_for, mask_shape, mask_grow, mask_threshold)
-    settings = edit.apply(read_settings(stored, loading, options, bool(text)))
+    settings = edit.apply(read_settings(stored, loading, options, bool(text), quality=True))
     title = f"{picture.stem} {text or 'removed'}"
     jobs = [Job(text, s, i, i, settings, title) for i, s in enumerate(seeds)]
     opt.begin(ui, paths, jobs, drawn_seed, offline, deterministic, device, inputs if overwrite else ())

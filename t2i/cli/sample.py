@@ -71,6 +71,9 @@ def sample(
     output: opt.Output = "out",
     steps: opt.Steps = None,
     guidance: opt.Guidance = None,
+    quality: Annotated[
+        bool, typer.Option("--quality", help="Take more steps: slower.", rich_help_panel=Panel.PICTURE)
+    ] = False,
     negative: opt.Negative = "",
     sampler: opt.Sampler = None,
     lora: opt.Loras = None,
@@ -220,6 +223,7 @@ def sample(
     options = opt.written(
         size=size, steps=steps, guidance=guidance, sampler=sampler, threshold=threshold, sr_noise=sr_noise,
         temperature=temperature, top_k=top_k, top_p=top_p, negative=negative,
+        quality="yes" if quality else None,
     )  # fmt: skip
     check_options(options)
     parse_sweep(sweep or [])

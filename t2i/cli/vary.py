@@ -125,7 +125,7 @@ def vary(
     stored.check_options(options)
     edit.check_model(stored, prompt, negative)
     paths = OutputPaths(output, stored.manifest.name)
-    settings = read_settings(stored, loading, options, bool(prompt), edit.without)
+    settings = read_settings(stored, loading, options, bool(prompt), edit.without, quality=True)
     jobs = edit.jobs(prompt or "", seeds, settings)
     opt.begin(ui, paths, jobs, drawn_seed, offline, deterministic, device, edit.reads if overwrite else ())
     ui.screen = Screen.wanted(ui, show, preview)

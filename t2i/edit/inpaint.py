@@ -52,7 +52,7 @@ def inpaint(
 
     Outside the mask the result equals `image`. The mask must be neither empty nor full.
     """
-    request = request or SampleRequest()
+    request = replace(request or SampleRequest(), quality=True)
 
     def paint(part: Tensor, here: Tensor, number: int, count: int) -> Tensor:
         return _paint(pipeline, part, here, prompts, seeds, request, number, of_all(on_step, number, count))

@@ -7,6 +7,7 @@ draws it (DDIM inversion), which holds the rest. Either can be changed before th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +55,7 @@ def variations(
     strength: in [0, 1]. At 1 the noise is the seed's. Below, it is interpolated with the picture's own noise (DDIM
         inversion), which keeps the layout. At 0 the seed has no effect.
     """
-    request = request or SampleRequest()
+    request = replace(request or SampleRequest(), quality=True)
     check_embeds(pipeline)
     z = pipeline.embed(central_squares([image], pipeline.clip.config.image_size)).expand(len(seeds), -1)
     text, cut = pipeline.encode(prompts) if prompts else (None, [None] * len(seeds))
@@ -81,7 +82,7 @@ def blend(
     shares: in [0, 1], 0 is `a` and 1 is `b`. strength: as in :func:`variations`. At 0 the noises are the pictures' own,
     so that the ends are about `a` and `b`; at 1 they are the seed's.
     """
-    request = request or SampleRequest()
+    request = replace(request or SampleRequest(), quality=True)
     check_embeds(pipeline)
     z_a, z_b = (pipeline.embed(central_squares([x], pipeline.clip.config.image_size)) for x in (a, b))
     z = torch.cat([slerp(z_a, z_b, t) for t in shares])
@@ -111,7 +112,7 @@ def text_diff(
     z = slerp(z_image, norm(z_target - z_source), theta). theta in [0, 1]; the paper uses .25 to .5. strength: as in
     :func:`variations`.
     """
-    request = request or SampleRequest()
+    request = replace(request or SampleRequest(), quality=True)
     check_embeds(pipeline)
     z = pipeline.embed(central_squares([image], pipeline.clip.config.image_size))
     d = text_direction(pipeline, source, target)
@@ -144,7 +145,7 @@ def image_to_image(
     strength: in (0, 1], the share of the base's steps that are taken. .7 to .9 suits a sketch, .4 to .6 a change of
     style.
     """
-    request = request or SampleRequest()
+    request = replace(request or SampleRequest(), quality=True)
     conditioning, cut = pipeline.condition(prompts, seeds, request, on_step)
     x0 = central_squares([image], pipeline.manifest.sizes[0]).expand(len(seeds), -1, -1, -1)
     start = Start(x0=x0, strength=strength)

@@ -80,7 +80,8 @@ class SamplePlan:
         seeds = None if order.seeds is None else list(order.seeds)
 
         def settings_of(said: dict[str, str]) -> Settings:
-            return order.edit.apply(read_settings(model, loading, said, without=order.edit.without))
+            edited = order.edit.init is not None
+            return order.edit.apply(read_settings(model, loading, said, without=order.edit.without, quality=edited))
 
         settings_of(order.options)
         if order.edit.init is not None:

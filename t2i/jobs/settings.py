@@ -24,21 +24,25 @@ if TYPE_CHECKING:
     from t2i.store.models import StoredModel
 
 #: the options that are settings, as they are called in a jobs file and in a sweep
-NAMES = ("size", *STAGE_OPTIONS, "negative")
+NAMES = ("size", *STAGE_OPTIONS, "negative", "quality")
+#: the values of the option quality, which is a flag on the command line
+YES_NO = ("no", "yes")
 
 
 @dataclass(frozen=True, eq=False)
 class Settings:
     """Settings that were checked against a model.
 
-    size: of the picture in pixels; stages: what differs from the stages' defaults; loading: how the weights are loaded;
-    table: how all of it stands in a picture's key and record; group: pictures of one group may be drawn together.
-    used, unused: (option, stage) of what was asked for, as far as the stage runs for the picture or does not.
+    size: of the picture in pixels; stages: what differs from the stages' defaults; quality: as in `SampleRequest`;
+    loading: how the weights are loaded; table: how all of it stands in a picture's key and record; group: pictures of
+    one group may be drawn together. used, unused: (option, stage) of what was asked for, as far as the stage runs for
+    the picture or does not.
     """
 
     size: Size
     negative: str
     stages: dict[str, SamplingConfig]
+    quality: bool
     loading: LoadOptions
     table: dict[str, Any] = field(repr=False)
     group: str = field(repr=False)
@@ -47,7 +51,8 @@ class Settings:
 
     def request(self, keep_stages: bool) -> SampleRequest:
         """The request to the pipeline."""
-        return SampleRequest(self.size, self.negative or None, keep_stages=keep_stages, stages=self.stages)
+        negative = self.negative or None
+        return SampleRequest(self.size, negative, self.quality, keep_stages=keep_stages, stages=self.stages)
 
     def adding(self, more: dict[str, Any]) -> Settings:
         """The same with more in the table: other facts that decide the picture."""
@@ -60,6 +65,7 @@ def check_options(options: dict[str, str]) -> None:
     check_text(options.get("negative", ""), "the negative prompt")
     if "sampler" in options:
         check_choice("sampler", options["sampler"], SAMPLERS)
+    check_choice("quality", options.get("quality", "no"), YES_NO)
     parse_thresholds(options.get("threshold"))
 
 
@@ -69,11 +75,13 @@ def read_settings(
     options: dict[str, str],
     has_text: bool = True,
     without: Sequence[str] = (),
+    quality: bool = False,
 ) -> Settings:
     """Settings from options; what is not given stays at the model's default.
 
     has_text: whether the base is given a text; given an image embedding alone, it has defaults of its own, and no prior
-    runs. without: other kinds of stage that do not run. Raises UsageError for options that make no sense to this model,
+    runs. without: other kinds of stage that do not run. quality: whether this is an edit, which takes as many steps as
+    with the option. Raises UsageError for options that make no sense to this model,
     InputError for a model that is unfinished.
     """
     check_options(options)
@@ -87,14 +95,16 @@ def read_settings(
     }
     stages = by_stage(**values)
     negative = options.get("negative", "").strip()
+    quality = quality or options.get("quality") == "yes"
     running = _running(model, size, without if has_text else (*without, "prior"))
-    table = _table(running, loading, size, stages, has_text or bool(negative))
+    table = _table(running, loading, size, stages, has_text or bool(negative), quality)
     used, unused = set(), set()
     for name in STAGE_OPTIONS.keys() & options.keys():
         heeded, idle = named_stages(options[name], values[STAGE_OPTIONS[name].field], model.manifest, running)
         used |= {(name, stage) for stage in heeded}
         unused |= {(name, stage) for stage in idle}
-    return Settings(size, negative, stages, loading, table, _group(table, negative), frozenset(used), frozenset(unused))
+    group = _group(table, negative)
+    return Settings(size, negative, stages, quality, loading, table, group, frozenset(used), frozenset(unused))
 
 
 def check_used(every: Iterable[Settings]) -> None:
@@ -125,12 +135,14 @@ def _running(model: StoredModel, size: Size, without: Sequence[str]) -> list[Sta
 
 
 def _table(
-    running: Sequence[StageEntry], loading: LoadOptions, size: Size, stages: dict[str, SamplingConfig], has_text: bool
-) -> dict[str, Any]:
+    running: Sequence[StageEntry], loading: LoadOptions, size: Size, stages: dict[str, SamplingConfig], has_text: bool,
+    quality: bool,
+) -> dict[str, Any]:  # fmt: skip
     """The settings of every stage that runs, for key and record."""
     tables: dict[str, Any] = {}
     for entry in running:
         defaults = entry.defaults if has_text else entry.defaults.without_text
+        defaults = defaults.for_quality if quality else defaults
         sampling = defaults.override(stages.get(entry.name))
         table = asdict(sampling)
         table["threshold"] = _written(sampling.threshold, defaults.threshold)
@@ -155,7 +167,7 @@ def as_options(table: dict[str, Any]) -> dict[str, str]:
     """
     options = {}
     for name, value in table.items():
-        text = _text(value)
+        text = YES_NO[value] if name == "quality" and isinstance(value, bool) else _text(value)
         if name not in NAMES or text is None:
             raise UsageError(f"{name}: {json.dumps(value)[:60]} cannot be read.", 'Write it as in "steps": {"base": 8}')
         options[name] = text

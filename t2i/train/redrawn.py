@@ -151,7 +151,9 @@ class RedrawnPool:
             told = torch.where(draw < GUESSED, z_prior, between) if free else torch.where(draw < TRUE, z, between)
         least, most = self.config.strength
         start = Start(x0=low, strength=least + (most - least) * float(torch.rand(1, generator=g)))
-        drawn = pipeline.sample_base(Conditioning(text, told), seeds, SampleRequest(), start=None if free else start)
+        drawn = pipeline.sample_base(
+            Conditioning(text, told), seeds, SampleRequest(quality=not free), start=None if free else start
+        )
         return drawn.float().cpu(), told
 
 

@@ -87,9 +87,12 @@ class StudentObjective(Trainable):
 
     @property
     def defaults(self) -> SamplingConfig:
-        """How the student is sampled: with the teacher's guidance, in one evaluation a step. Where a step stands for
-        several, they are the equal Euler steps that it has learned."""
-        found = replace(self.entry.defaults, steps=self.draw_steps)
+        """How the student is sampled: with the teacher's guidance, in one evaluation a step, and in as many steps as
+        the teacher where quality counts. Where a step stands for several, they are the equal Euler steps that it has
+        learned."""
+        old = self.entry.defaults
+        longer = max(self.draw_steps, given(old.steps, 8), given(old.quality_steps, 1))
+        found = replace(old, steps=self.draw_steps, quality_steps=longer if longer > self.draw_steps else None)
         if is_guided(self.entry):
             found = replace(found, distilled=found.guidance)
         return replace(found, sampler="euler", schedule="uniform_t") if self.table.substeps > 1 else found
