@@ -402,7 +402,8 @@ def test_a_student_teaches_steps(student: Path, micro: str, tmp_path: Path) -> N
     train(student, tmp_path / "out", "prior.steps=0", "base.substeps=2", "base.draw_steps=1", micro=micro, steps=1)
     made, old = read_bundle(tmp_path / "out").manifest, read_bundle(student).manifest
     assert made.name == old.name == "tiny-student" and made.stage("prior") == old.stage("prior")
-    wanted = replace(old.stage("base").defaults, steps=1, sampler="euler", schedule="uniform_t")
+    taught = old.stage("base").defaults
+    wanted = replace(taught, steps=1, sampler="euler", schedule="uniform_t", quality_steps=taught.steps)
     assert made.stage("base").defaults == wanted and wanted.distilled == 2.0
     pipeline = Pipeline.load(tmp_path / "out")
     pipeline.stages["base"].net = net = Counted(pipeline.stages["base"].net)
