@@ -84,6 +84,7 @@ def test_commands_of_the_modules_are_understood() -> None:
         edit_measures,
         judge_train,
         mask_measures,
+        rates,
         scenes,
         scenes_suite,
         sprites,
@@ -94,8 +95,8 @@ def test_commands_of_the_modules_are_understood() -> None:
 
     seen = 0
     programs = (
-        compare_papers, edge_measures, edit_measures, evaluate, judge_train, mask_measures, scenes, scenes_suite,
-        sprites, timings, watermarks,
+        compare_papers, edge_measures, edit_measures, evaluate, judge_train, mask_measures, rates, scenes,
+        scenes_suite, sprites, timings, watermarks,
     )  # fmt: skip
     for program in programs:
         name = program.__name__.removesuffix(".program")

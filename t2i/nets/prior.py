@@ -65,6 +65,7 @@ class PriorCond:
 
     Where keep is False the learned null takes the place of both tokens and pooled.
     draws: the batch of embeddings holds draws * B rows; row i belongs to text i mod B. A text is read once for all.
+    read: what `ResidualPrior.read` makes of all this, where it was read before: once for all steps of a run.
     """
 
     tokens: Tensor
@@ -72,6 +73,7 @@ class PriorCond:
     pooled: Tensor
     keep: Tensor | None = None
     draws: int = 1
+    read: tuple[Tensor, Tensor] | None = None
 
     def spread(self) -> PriorCond:
         """The same condition with one row for each embedding, draws 1."""
@@ -132,9 +134,13 @@ class ResidualPrior(nn.Module):
         if c.skip:
             self.skip = zero_init(nn.Linear(c.width, c.embed_dim))
 
-    def forward(self, z_t: Tensor, t: Tensor, cond: PriorCond) -> Tensor:
+    def read(self, cond: PriorCond) -> tuple[Tensor, Tensor]:
+        """What the text says (B, W), and z_text (B, E) as the network takes it. Neither depends on z_t or t."""
         mask, z_text = kept(cond, self.null_z_text)
-        said = self.z_text(z_text) + self.text(self.pool(cond.tokens, mask))
+        return self.z_text(z_text) + self.text(self.pool(cond.tokens, mask)), z_text
+
+    def forward(self, z_t: Tensor, t: Tensor, cond: PriorCond) -> Tensor:
+        said, z_text = cond.read or self.read(cond)
         h = self.mix(self.time(t) + said.repeat(cond.draws, 1))
         x = self.proj_in(torch.cat([z_t, z_text.to(z_t.dtype).repeat(cond.draws, 1)], dim=1))
         for block in self.blocks:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from t2i.diffusion.guidance import map_cond
 from t2i.engine import OnStep
-from t2i.nets.prior import PriorCond
+from t2i.nets.prior import PriorCond, ResidualPrior
 from t2i.rng import noise
 from t2i.sampling import SamplingConfig, given
 from t2i.stages.stage import Stage, Start
@@ -35,8 +37,8 @@ def sample_prior(
     """
     best_of = given(sampling.best_of, 1)
     shape = text.pooled.shape[1:]
-    cond, null = (repeated(text, best_of, keep) for keep in (True, False))
-    away = None if negative is None else repeated(negative, best_of, True)
+    cond, null = read(stage, text, best_of), read(stage, text.select([0]), 1, keep=False)  # the null has no text
+    away = None if negative is None else read(stage, negative, best_of)
     eps = torch.cat([noise(seeds, f"{stage.name}{key}/{take}", 0, shape) for take in range(best_of)])
     z = stage.run(
         stage.net, shape, cond, null, sampling, [*seeds] * best_of, on_step,
@@ -44,6 +46,15 @@ def sample_prior(
     )  # fmt: skip
     draws = F.normalize(z, dim=-1).unflatten(0, (best_of, len(text)))
     return pick_best(draws, text.pooled if near is None else near)
+
+
+def read(stage: Stage, text: TextCond, n: int, keep: bool = True) -> PriorCond:
+    """As `repeated`, with each text read once for all steps and draws, where it does not matter to the network when."""
+    cond = repeated(text, 1, keep)
+    if isinstance(stage.net, ResidualPrior):
+        cond = replace(cond, read=stage.net.read(cond))
+    rows: PriorCond = map_cond(lambda x: x.repeat(n, *[1] * (x.ndim - 1)), cond)
+    return rows
 
 
 def repeated(text: TextCond, n: int, keep: bool) -> PriorCond:

@@ -16,6 +16,7 @@ import pytest
         ("edit_measures", ["repaint"], 2),
         ("edit_measures", ["photos", "--model", "nowhere"], 4),
         ("vary_measures", ["--model", "nowhere"], 4),
+        ("rates", ["--model", "nowhere"], 4),
         ("gate_power", ["damage", "--pool", "nowhere"], 3),
         ("judge_train", ["--out", "judge", "--sprites", "nowhere"], 3),
     ],

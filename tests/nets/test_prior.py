@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from t2i.errors import InputError
-from t2i.nets.prior import CausalPrior, PriorCond, PriorConfig, build_prior
+from t2i.nets.prior import CausalPrior, PriorCond, PriorConfig, ResidualPrior, build_prior
 
 SMALL = PriorConfig(
     embed_dim=16,
@@ -122,3 +122,15 @@ def test_one_reading_serves_several_draws(kind: str) -> None:
         together = net(torch.cat([z_t, -z_t]), torch.cat([t, t]), replace(cond, keep=keep, draws=2))
         apart = [net(z, t, replace(cond, keep=keep)) for z in (z_t, -z_t)]
     torch.testing.assert_close(together, torch.cat(apart))
+
+
+def test_what_was_read_before_is_not_read_again() -> None:
+    net = build("residual")
+    assert isinstance(net, ResidualPrior)
+    z_t, t, cond = inputs()
+    cond = replace(cond, keep=torch.tensor([True, False, True]))
+    with torch.no_grad():
+        read = replace(cond, read=net.read(cond))
+        elsewhere = replace(read, tokens=-cond.tokens, pooled=-cond.pooled)
+        torch.testing.assert_close(net(z_t, t, read), net(z_t, t, cond), atol=0, rtol=0)
+        torch.testing.assert_close(net(z_t, t, elsewhere), net(z_t, t, cond), atol=0, rtol=0)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from t2i.diffusion.process import Flow
 from t2i.errors import UsageError
-from t2i.nets.prior import PriorCond
+from t2i.nets.prior import PriorCond, PriorConfig, ResidualPrior
 from t2i.sampling import SamplingConfig
 from t2i.stages.base import base_cond, sample_base
 from t2i.stages.prior import pick_best, sample_prior
@@ -68,6 +68,38 @@ def test_the_prior_is_guided_by_its_own_null() -> None:
     assert isinstance(cond, PriorCond)
     assert cond.keep is not None
     assert cond.keep.tolist() == [True, True, False, False]
+
+
+class ReadsAtEachStep(nn.Module):
+    """The network, not known as one that can read the text before."""
+
+    def __init__(self, net: ResidualPrior) -> None:
+        super().__init__()
+        self.net, self.config = net, net.config
+
+    def forward(self, z_t: Tensor, t: Tensor, cond: PriorCond) -> Tensor:
+        out: Tensor = self.net(z_t, t, cond)
+        return out
+
+
+def test_a_text_is_read_once_for_all_steps_and_draws_of_a_prior() -> None:
+    torch.manual_seed(0)
+    sizes = {"embed_dim": 6, "token_dim": 4, "width": 8, "heads": 2, "pool_width": 8, "pool_heads": 2, "depth": 1}
+    net = ResidualPrior(PriorConfig(**sizes, time_features=4))  # type: ignore[arg-type]
+    for p in net.parameters():
+        nn.init.normal_(p, std=0.3)
+    read: list[int] = []
+    net.pool.register_forward_hook(lambda module, inputs, out: read.append(len(out)))
+    said, other = text(3), TextCond(-text(3).tokens, text(3).mask, -text(3).pooled)
+    asked = {"guidance": 2.0, "steps": 4, "best_of": 2}
+    with torch.no_grad():
+        made = sample_prior(stage(net), said, [1, 2, 3], SamplingConfig(**asked), negative=other)  # type: ignore[arg-type]
+        assert read == [3, 1, 3]  # the texts, the null, and what is not wanted
+        slow = sample_prior(
+            stage(ReadsAtEachStep(net)), said, [1, 2, 3], SamplingConfig(**asked), negative=other  # type: ignore[arg-type]
+        )  # fmt: skip
+    assert len(read) == 3 + 4
+    torch.testing.assert_close(made, slow)
 
 
 def test_a_base_with_a_mask_is_told_to_paint_everything() -> None:
