@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,6 +107,25 @@ class Stage:
             percentile, cap = sampling.threshold
             denoiser = dynamic_threshold(denoiser, percentile, cap)
         return denoiser
+
+    def plain(self, net: Net, without: Callable[[Any], Any]) -> Net:
+        """`net` as it is without guidance, for training at a condition c: a student's D(c) = D(u) + (D_s(c) - D(u)) / w
+        (see `denoiser`), which is linear in x0_hat, so that it holds for the output of any prediction. Gradients pass
+        through D_s(c) alone.
+
+        net: as of `denoiser`. without: from c to u, what guidance leads away from.
+        """
+        own = given(self.defaults.distilled, 1.0)
+        if own == 1.0:
+            return net
+
+        def estimate(x_t: Tensor, t: Tensor, cond: Any) -> Tensor:
+            made = net(x_t, t, cond)  # before what has no gradients: an autocast may keep the weights that it cast then
+            with torch.no_grad():
+                uncond = net(x_t, t, without(cond))
+            return uncond + (made - uncond) / own
+
+        return estimate
 
     def run(
         self,

@@ -39,7 +39,10 @@ def load_start(
     if not same and not (partial and share >= LIKE):
         raise InputError(f"the {stage} of {start} is another network than the recipe's.", "Use its recipe.", "mismatch")
     net.load_state_dict(own | fits)
-    report({"event": "warm start", "stage": stage, "path": str(start), "share": round(share, 4)})
+    facts: dict[str, Any] = {"event": "warm start", "stage": stage, "path": str(start), "share": round(share, 4)}
+    if bundle.manifest.stage(stage).defaults.distilled is not None:  # the stage that is trained says nothing of it
+        facts["hint"] = "it is a student, whose guidance a training has to unlearn: start from its teacher"
+    report(facts)
 
 
 def load_average(folder: Path, prefix: str, net: nn.Module) -> bool:

@@ -223,3 +223,23 @@ def test_a_stage_that_stops_early_is_never_asked_below(sampler: str, known: bool
 def test_a_stage_cannot_stop_before_it_begins() -> None:
     with pytest.raises(UsageError, match="cannot stop"):
         stage(Spy()).sigmas(SamplingConfig(t_end=1.0))
+
+
+def test_the_plain_estimate_of_a_student_is_that_of_its_teacher() -> None:
+    """It learns from the estimate with the condition; the one without is only looked at."""
+    bias = torch.tensor(0.5, requires_grad=True)
+
+    def teacher(x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
+        return x_t.sin() + t[:, None] * cond + bias
+
+    def student(x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
+        uncond = teacher(x_t, t, torch.zeros_like(cond))
+        return uncond + 3.0 * (teacher(x_t, t, cond) - uncond)
+
+    g = torch.Generator().manual_seed(0)
+    x_t, t, cond = torch.randn(4, 3, generator=g), torch.rand(4, generator=g), torch.randn(4, 3, generator=g)
+    made = stage(Spy(), distilled=3.0).plain(student, torch.zeros_like)(x_t, t, cond)
+    assert torch.allclose(made, teacher(x_t, t, cond), atol=1e-6)
+    made.sum().backward()
+    assert float(bias.grad or 0) == pytest.approx(12 / 3)  # of the student's 12 numbers, a third of each
+    assert stage(Spy()).plain(student, torch.zeros_like) is student

@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
+from torch import Tensor, nn
 
 from t2i.cli.app import run
+from t2i.data.folder import FolderSource
 from t2i.errors import InputError, UsageError
+from t2i.nets.lora import Adapter, matrices
 from t2i.nets.sr_unet import SRUNet, SRUNetConfig
 from t2i.sampling import SamplingConfig
 from t2i.store.bundle import read_bundle
@@ -24,8 +28,12 @@ from t2i.store.lora import read_lora
 from t2i.store.manifest import StageEntry
 from t2i.text.words import KnownWords
 from t2i.train.log import LOG, read_log
-from t2i.train.personal import train_personal
+from t2i.train.personal import _objective, train_personal
+from t2i.train.personal.objective import STAGE, PersonalObjective, _without
 from t2i.train.personal.pool import known_captions
+from t2i.train.personal.recipe import read_recipe
+from t2i.train.recipe import Recipe
+from t2i.train.run import Pictures, Run
 from t2i.train.state import TENSORS
 
 SMALL = {"batch": "2", "views": "6", "pool": "4", "kept": "2", "log_every": "1", "save_every": "2", "warmup": "1"}
@@ -164,6 +172,58 @@ def test_one_picture_will_do_and_a_broken_one_is_left_out(photos: Path, sharp: P
     train(photos, sharp, tmp_path / "mine.safetensors", 1, report=events.append)
     assert {"event": "data", "pictures": 1, "broken": 2, "broken_files": "0.png, 1.png"} in events
     assert any(event["event"] == "one picture" for event in events)
+
+
+class Perfect(nn.Module):
+    """The student that has learned all of a prior or base: its network computes the guided estimate."""
+
+    def __init__(self, net: Any, weight: float) -> None:
+        super().__init__()
+        self.net, self.config, self.weight = net, net.config, weight
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Any) -> Tensor:
+        uncond, made = self.net(x_t, t, _without(cond)), self.net(x_t, t, cond)
+        out: Tensor = uncond + self.weight * (made - uncond)
+        return out
+
+
+@pytest.mark.parametrize("name", ["prior", "base"])
+def test_a_student_learns_what_its_teacher_would(photos: Path, sharp: Path, tmp_path: Path, name: str) -> None:
+    """At the same examples its loss is that of its teacher, whose estimate its own contains; read as the teacher's, it
+    would be far from it."""
+    losses = []
+    for weight, said in ((None, None), (3.0, 3.0), (3.0, None)):
+        made = objective(photos, sharp, tmp_path)
+        stage = made.pipeline.stages[name]
+        if weight is not None:
+            stage.net = made.nets[name] = Perfect(stage.net, weight)
+            made.module.adapters[name] = Adapter(stage.net, matrices(stage.net), 4)
+        stage.defaults = replace(stage.defaults, distilled=said)
+        made.pool.rehearse()
+        losses.append(made.loss(1)[1][name])
+    teacher, student, unread = losses
+    assert student == pytest.approx(teacher, rel=1e-4)
+    assert abs(unread - teacher) > 0.01 * teacher
+
+
+def objective(photos: Path, bundle: Path, tmp_path: Path) -> PersonalObjective:
+    """Of the pictures, not yet begun."""
+    recipe, plain = read_recipe(SMALL), Recipe(name=STAGE)
+    pictures = Pictures(plain, str(photos), None)
+    run_ = Run(plain, tmp_path, pictures, torch.device("cpu"), lambda record: None, lambda: False, False)
+    source = FolderSource(photos, lambda record: None, without_caption=True)
+    return _objective(run_, recipe, source, "<mine>", read_bundle(bundle))
+
+
+def test_a_student_gets_a_personal_model(photos: Path, sharp: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "student", tmp_path / "mine.safetensors"
+    shutil.copytree(sharp, folder)
+    bundle = read_bundle(folder)
+    entry = bundle.manifest.stage("prior")
+    entry = replace(entry, defaults=replace(entry.defaults, distilled=entry.defaults.guidance))
+    update_stage(folder, entry, bundle.load_stage("prior"))
+    train(photos, folder, out, 2)
+    assert read_lora(str(out)).personal
 
 
 def test_a_model_without_clip_is_refused(photos: Path, blind: Path, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,6 +12,7 @@ from t2i.nets.conditioner import UNetCond
 from t2i.nets.unet import UNet
 from t2i.stages.loading import load_net
 from t2i.store.bundle import read_bundle
+from t2i.store.bundle_writing import update_stage
 from t2i.train.trainer import train
 
 STILL = ["base.steps=1", "base.lr=1e-9", "base.precision=fp32"]  # a step that moves nothing
@@ -31,6 +34,21 @@ def test_a_base_starts_from_one_with_fewer_blocks(micro: str, tmp_path: Path) ->
     with torch.no_grad():
         was, now = few(x, t, cond), many(x, t, cond)
     assert float((now - was).abs().max()) < 0.01 * float(was.abs().max())  # weights are kept in fp16
+
+
+def test_a_stage_that_starts_from_a_student_is_none(micro: str, tmp_path: Path) -> None:
+    """What it is trained for is the plain estimate, and its entry says so; the start is told."""
+    out, events = tmp_path / "model", list[dict[str, Any]]()
+    train("all", micro, ["clip.steps=1", "prior.steps=1", "base.steps=1", "upsampler256.steps=1"], out=out)
+    bundle = read_bundle(out)
+    for name in ("prior", "base"):
+        entry = bundle.manifest.stage(name)
+        entry = replace(entry, defaults=replace(entry.defaults, distilled=1.5))
+        update_stage(out, entry, bundle.load_stage(name))
+        train(name, micro, STILL, out=out, start=out, overwrite=True, report=events.append, steps=1)
+    assert all(entry.defaults.distilled is None for entry in read_bundle(out).manifest.stages)
+    told = [(e["stage"], "student" in e.get("hint", "")) for e in events if e["event"] == "warm start"]
+    assert told == [("prior", True), ("base", True)]
 
 
 def _base(folder: Path) -> UNet:

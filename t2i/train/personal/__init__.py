@@ -101,9 +101,6 @@ def check_can_learn(model: Bundle) -> None:
     if not {"clip", "prior", "base"} <= kinds:
         what = f"t2i train lora: {model.manifest.name} has no CLIP and prior, whose text a new word would be of."
         raise UsageError(what, "Personal models are for models such as small.")
-    if any(entry.defaults.distilled is not None for entry in model.manifest.stages):
-        what = f"t2i train lora: {model.manifest.name} is a student, whose guidance would be unlearned."
-        raise UsageError(what, "Write --model with its teacher, such as small.")
 
 
 def _refuse_what_is_there(run: Run, out: Path, overwrite: bool) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -131,10 +132,12 @@ class PersonalObjective(Trainable):
     def _prior(self, changed: Changed, rows: Rows, text: TextCond, g: torch.Generator) -> Tensor:
         cond = self._prior_cond(text, g)
         z = (rows.z * rows.z.shape[-1] ** 0.5).repeat(self.recipe.draws, 1)
-        return diffusion_loss(changed[self.prior], Flow(), self.recipe.prior, z, cond, generator=g)[0].mean()
+        net = self.pipeline.stages[self.prior].plain(changed[self.prior], _without)
+        return diffusion_loss(net, Flow(), self.recipe.prior, z, cond, generator=g)[0].mean()
 
     def _base(self, changed: Changed, rows: Rows, text: TextCond, g: torch.Generator) -> Tensor:
-        net, cond = bound_net(self.pipeline.base[1], changed=changed[self.base]), self._base_cond(rows, text, g)
+        stage, cond = self.pipeline.base[1], self._base_cond(rows, text, g)
+        net = stage.plain(bound_net(stage, changed=changed[self.base]), _without)
         return diffusion_loss(net, Flow(), self.recipe.base, rows.small, cond, generator=g)[0].mean()
 
     def _upsampler(self, changed: Changed, rows: Rows, g: torch.Generator) -> Tensor:
@@ -229,6 +232,12 @@ class PersonalObjective(Trainable):
             changed.encoder.tokenizer = self.tokenizer  # type: ignore[attr-defined]
         drawn = changed.sample(prompts, range(len(prompts)), SampleRequest(size=self.pool.low)).images
         return torch.stack([views, drawn])
+
+
+def _without(cond: Any) -> Any:
+    """A condition of prior or base without its text, which guidance leads away from; the embedding stays."""
+    name = "keep" if isinstance(cond, PriorCond) else "tokens_keep"
+    return replace(cond, **{name: torch.zeros_like(getattr(cond, name))})
 
 
 def trained_upsampler(pipeline: Pipeline) -> tuple[str, SRUNet] | None:
