@@ -22,6 +22,8 @@ from t2i.prompts import check_prompt
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from t2i.score.extractors import Extractor
+
 T = TypeVar("T")
 
 EPILOG = """Examples:
@@ -103,12 +105,13 @@ def find(
         raise UsageError(what, 'Write t2i find cat.png "the cat"')
     if Path(text).is_file() and Path(text).suffix.lower() in SUFFIXES:
         raise UsageError(f"{text!r} is a picture; there is nothing to look for.", 'Write "the cat" last.')
-    _find(ui, places, check_prompt(text, "what to look for"), mask, overwrite, check, model, device, strict)
+    asked = model if opt.is_given(ctx, "model") else None
+    _find(ui, places, check_prompt(text, "what to look for"), mask, overwrite, check, asked, device, strict)
 
 
 def _find(
-    ui: UI, places: list[str], text: str, mask: Path | None, overwrite: bool, check: bool, model: str, device: str,
-    strict: bool,
+    ui: UI, places: list[str], text: str, mask: Path | None, overwrite: bool, check: bool, model: str | None,
+    device: str, strict: bool,
 ) -> None:  # fmt: skip
     """Raises GateError under --check where a picture does not show it."""
     from t2i.jobs.find import FindRun, mask_files
@@ -171,8 +174,8 @@ def _classify(
 ) -> None:  # fmt: skip
     from t2i.jobs.device import pick_device
     from t2i.jobs.inputs import expand_paths, read_source
+    from t2i.score.extractor_options import check_extractor
     from t2i.score.labels import label_pictures, read_labels
-    from t2i.score.request import check_extractor
 
     texts = read_labels(labels)
     check_extractor(extractor, weights, sha256)
@@ -181,11 +184,13 @@ def _classify(
     def read(path: Path) -> Image | None:
         return _told(ui, len(paths), lambda: read_source(ui, path, strict).image)
 
-    from t2i.score.extractors import load_extractor
+    def load() -> Extractor:
+        from t2i.score.extractors import load_extractor
 
-    network = load_extractor(extractor, weights, sha256, pick_device(device))
+        return load_extractor(extractor, weights, sha256, pick_device(device))
+
     rows = []
-    for path, chances in label_pictures(network, paths, texts, read):
+    for path, chances in label_pictures(load, paths, texts, read):
         best = max(chances, key=lambda label: chances[label])
         rounded = {label: round(p, 4) for label, p in chances.items()}
         if ui.json:

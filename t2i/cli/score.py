@@ -247,10 +247,10 @@ def score(
     if part is not None:
         opt.check_alone(ctx, "--shard", *DRAWING, *BESIDE_SHARD)
     from t2i.score.before_after import parse_tier
+    from t2i.score.extractor_options import check_extractor
     from t2i.score.gate import MaxDrop, parse_margins
     from t2i.score.labels import read_labels
     from t2i.score.metric_table import PAIRED, check_metric_names
-    from t2i.score.request import check_extractor
 
     wanted = _words(metrics)
     check_metric_names([*wanted, *([primary.split(":")[0]] if primary else [])])

@@ -1,4 +1,5 @@
 """What a text asks for: things in their colours, one or several of each, and the place; and its words that say more.
+Imports no torch.
 
 Words that say what is not there, and numbers, are found too: who looks for things refuses them.
 """
@@ -9,15 +10,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING
 
+from t2i.store.registry import resolve_judge
 from t2i.world.captions.english import article
 from t2i.world.captions.phrases import PLACES
+from t2i.world.judge_config import JudgeConfig, read_config
 from t2i.world.reading import OWN, Detection, Reading
 from t2i.world.vocabulary import COLOURS, index, plural_of, things
-
-if TYPE_CHECKING:
-    from t2i.world.judge import JudgeConfig
 
 SPELLINGS = {word: key for key, (chinese, _) in COLOURS.items() for word in (key, chinese[0])} | {"gray": "grey"}
 """Colour words; of a Chinese one the first character, which is enough."""
@@ -81,7 +80,8 @@ class Named:
 
 @dataclass(frozen=True)
 class Where:
-    """A place that a text names. words: as it says; places: keys of those that are called so; shade: of a plain one."""
+    """A place that a text names. words: as it says, in English; places: keys of those that are called so; shade: of a
+    plain one."""
 
     words: str
     places: frozenset[str]
@@ -116,6 +116,12 @@ class Asked:
     def things_alone(self) -> Asked:
         """The same, without number and place."""
         return replace(self, named=tuple(replace(named, several=False) for named in self.named), where=None)
+
+
+def shipped_knowledge() -> JudgeConfig:
+    """What the judge that comes with the models knows; loads no network. Raises UnavailableError where it is not
+    installed."""
+    return read_config(resolve_judge())[0]
 
 
 def asked_by(text: str, known: JudgeConfig) -> Asked:
@@ -218,7 +224,8 @@ def _take_place(text: str, known: JudgeConfig) -> tuple[Where | None, str]:
     shade = said and (SPELLINGS.get(said) or SPELLINGS.get(said[0], said))
     if not places & set(known.places) or (shade and shade not in known.shades):
         return None, text  # of another, the words are told as not heeded
-    return Where(match[0], places, shade), text[: match.start()] + " " + text[match.end() :]
+    words = match[0] if match[0].isascii() else PLACES[min(places)].en[0].format(shade)
+    return Where(words, places, shade), text[: match.start()] + " " + text[match.end() :]
 
 
 @cache

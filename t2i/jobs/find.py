@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,15 @@ from t2i.jobs.inputs import read_source
 from t2i.jobs.masks import write_mask
 from t2i.jobs.output_paths import OTHERS, SUFFIXES, check_file, check_inputs_kept, check_writable, variants
 from t2i.jobs.reporter import Reporter, shorten
+from t2i.sampling import given
 from t2i.store.load_options import LoadOptions
 from t2i.store.models import find_model
+from t2i.store.registry import DEFAULT
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from t2i.edit.things import PlacedThing
+    from t2i.edit.things import FoundThings, PlacedThing
     from t2i.engine import Engine
 
 MAX_SHARE = 0.9
@@ -55,27 +58,17 @@ class Finder:
     """Looks for one text in pictures: by the judge where the text names things that it knows, else by the maps of a
     model.
 
-    engine: loads the model, called only where it is needed. option: what warnings name. hint: said with a guess. whole:
-    whether a plural and a place are asked for too; else any of the things will do, wherever it is. Says which words are
-    not heeded. Raises UnavailableError where the judge is not installed, UsageError for a text that says what is not
-    there, or, with `whole`, how many there are.
+    option: what warnings name. hint: said with a guess. whole: whether a plural and a place are asked for too; else any
+    of the things will do, wherever it is. Says which words are not heeded. Imports no torch until it looks. Raises
+    UnavailableError where the judge is not installed, UsageError for a text that says what is not there, or, with
+    `whole`, how many there are.
     """
 
-    def __init__(
-        self,
-        reporter: Reporter,
-        text: str,
-        engine: Callable[[], Engine],
-        option: str = "",
-        hint: str = "",
-        whole: bool = False,
-    ) -> None:
-        from t2i.edit.naming import asked_by, negation, number
-        from t2i.edit.things import shipped_judge
+    def __init__(self, reporter: Reporter, text: str, option: str = "", hint: str = "", whole: bool = False) -> None:
+        from t2i.edit.naming import asked_by, negation, number, shipped_knowledge
 
-        self.text, self.engine = text, engine
-        self.judge = shipped_judge()
-        asked = asked_by(text, self.judge.config)
+        self.text, self.known = text, shipped_knowledge()
+        asked = asked_by(text, self.known)
         self.asked = asked if whole else asked.things_alone()
         if self.knows and (word := negation(text)):
             what = f"{option}{shorten(text)!r} says {word!r}, and only what is there can be looked for."
@@ -102,17 +95,24 @@ class Finder:
         """What the judge can find, in English."""
         from t2i.edit.naming import english_names
 
-        return english_names(self.judge.config.things)
+        return english_names(self.known.things)
 
-    def look(self, image: Tensor, **options: Any) -> Found:
-        """Look in `image` (3, H, W) in [-1, 1]. options: of `edit.things.things_mask`."""
-        from t2i.edit.textmask import text_mask
-        from t2i.edit.things import things_mask
+    @cached_property
+    def _things_mask(self) -> Callable[..., FoundThings]:
+        """See `edit.things.things_mask`; by the judge that comes with the models."""
+        from t2i.edit.things import shipped_judge, things_mask
 
+        return partial(things_mask, shipped_judge())
+
+    def look(self, image: Tensor, engine: Callable[[], Engine], **options: Any) -> Found:
+        """Look in `image` (3, H, W) in [-1, 1]. engine: loads the model, called only where it is needed. options: of
+        `edit.things.things_mask`."""
         if self.knows:
-            found = things_mask(self.judge, image, self.asked, **options)
+            found = self._things_mask(image, self.asked, **options)
             return Found(bool(found.named), found.mask, found.named, found.seen, found.words, found.place)
-        pipeline = own_pipeline(self.engine())
+        from t2i.edit.textmask import text_mask
+
+        pipeline = own_pipeline(engine())
         self._warn(pipeline.words.unknown(self.text))
         mask = text_mask(pipeline, image, self.text, **options)
         words = "nothing stands out" if not bool(mask.any()) else "it seems to be everywhere"
@@ -132,15 +132,18 @@ class Finder:
 class FindRun:
     """`t2i find`: one text, one picture after the other; what is found as records of ``--json``.
 
-    model: its name; looked up and loaded only for words that the judge does not know. Raises UsageError for a text that
-    says what is not there, or how many there are.
+    model: its name, or None for the usual one, which is looked up for words that the judge does not know; loaded only
+    for these. Raises UsageError for a text that says what is not there, or how many there are, and for a model that has
+    no maps, UnavailableError for one that is not here.
     """
 
-    def __init__(self, reporter: Reporter, text: str, model: str, device: str, strict: bool) -> None:
-        self.reporter, self.strict, self.text = reporter, strict, text
-        self._model, self._device = model, device
+    def __init__(self, reporter: Reporter, text: str, model: str | None, device: str, strict: bool) -> None:
+        self.reporter, self.strict, self.text, self._device = reporter, strict, text, device
         self._engine: Engine | None = None
-        self.finder = Finder(reporter, text, self._load, whole=True)
+        self.finder = Finder(reporter, text, whole=True)
+        self._stored = None if model is None and self.finder.knows else find_model(given(model, DEFAULT))
+        if self._stored is not None:
+            self._stored.check_can("--mask-text")
         self._looked = self._foreign = 0
 
     @property
@@ -154,14 +157,13 @@ class FindRun:
         """The record of a picture. mask: where its mask is written, if something is found, or beside what is there
         unless ``overwrite``.
 
-        Raises InputError for a file that is no picture or a mask that cannot be written, UsageError and
-        UnavailableError for a model that has no maps, or none.
+        Raises InputError for a file that is no picture or a mask that cannot be written.
         """
         source = read_source(self.reporter, path, self.strict)
         self._looked += 1
         if not (source.tags.get("t2i") or {}).get("key"):
             self._foreign += 1
-        found = self.finder.look(source.tensor)
+        found = self.finder.look(source.tensor, self._load)
         saved = None
         if mask is not None and found.usable:
             saved = write_mask(found.mask, mask, overwrite)
@@ -188,9 +190,8 @@ class FindRun:
 
     def _load(self) -> Engine:
         if self._engine is None:
-            stored = find_model(self._model)
-            stored.check_can("--mask-text")
-            self._engine = load_engine(stored, pick_device(self._device), LoadOptions())
+            assert self._stored is not None, "only words that the judge does not know need a model"
+            self._engine = load_engine(self._stored, pick_device(self._device), LoadOptions())
         return self._engine
 
 

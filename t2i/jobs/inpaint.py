@@ -43,7 +43,13 @@ class InpaintRequest:
     shape: str
     grow: float
     threshold: float | None
+    _finder: Finder | None = field(default=None, init=False)
     _prepared: tuple[Tensor, Tensor] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a text that says what is not there: before anything is loaded."""
+        if self.text is not None:
+            self._finder = Finder(self.reporter, self.text, "--mask-text: ", ", look at it with --show-mask")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -101,9 +107,9 @@ class InpaintRequest:
         if self.mask is not None:
             white = to_tensor(self.mask.convert("RGB"))[:1]
             mask = torch.maximum(mask, (white > 0).float())
-        if self.text is not None:
+        if self._finder is not None:
             inside = (..., slice(top, top + image.shape[1]), slice(left, left + image.shape[2]))
-            mask[inside] = torch.maximum(mask[inside], self.find(engine, self.text))
+            mask[inside] = torch.maximum(mask[inside], self.find(self._finder, engine))
         return canvas, mask
 
     def save_mask(
@@ -115,14 +121,13 @@ class InpaintRequest:
         path = write_mask(mask, picture.with_name(f"{picture.stem}.mask.png"), overwrite, inputs)
         self.reporter.note(f"mask: {path}, {float(mask.mean()):.0%} of the picture")
 
-    def find(self, engine: Callable[[], Engine], text: str) -> Tensor:
+    def find(self, finder: Finder, engine: Callable[[], Engine]) -> Tensor:
         """Where the text is in the picture: (1, H, W). Raises InputError where it is nowhere, or everywhere."""
         options: dict[str, Any] = {"grow_by": self.grow, "threshold": self.threshold, "boxed": self.shape == "box"}
-        finder = Finder(self.reporter, text, engine, "--mask-text: ", ", look at it with --show-mask")
-        found = finder.look(self.source.tensor, **options)
+        found = finder.look(self.source.tensor, engine, **options)
         if not found.usable:
             hint = "Say it otherwise, try --mask-threshold, or give a --box."
             if finder.knows:
                 hint = "Name a thing that is there, or give a --box or a --mask."
-            raise InputError(f"{shorten(text)!r} was not found in {self.source.path}: {found.words}.", hint)
+            raise InputError(f"{shorten(finder.text)!r} was not found in {self.source.path}: {found.words}.", hint)
         return found.mask

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from t2i.world.judge import GRID, JudgeConfig, Maps
+from t2i.world.judge import GRID, Maps
+from t2i.world.judge_config import JudgeConfig
 
 
 @dataclass(frozen=True, slots=True)

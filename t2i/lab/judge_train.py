@@ -35,7 +35,8 @@ from t2i.lab.judge_world import judge_world
 from t2i.lab.program import positive, reports_errors
 from t2i.lab.smudges import Smudges
 from t2i.world import World
-from t2i.world.judge import Judge, JudgeConfig, JudgeNet
+from t2i.world.judge import Judge, JudgeNet
+from t2i.world.judge_config import JudgeConfig
 from t2i.world.reading import OWN
 from t2i.world.vocabulary import COLOURS
 

@@ -1,9 +1,10 @@
 """Scores of pictures, and the gate that compares them with a baseline.
 
-    request.py, run.py            a whole run of `t2i score`; draw_suite.py draws the pictures of a suite
+request.py, run.py            a whole run of `t2i score`; draw_suite.py draws the pictures of a suite
 suite.py, task_scores.py      prompts with what a picture of them must show; scores by task (GenEval)
 picture_files.py              which pictures are scored, and their prompts
 extractors.py, features.py    networks, and what they find in each picture; feature_cache.py keeps it
+extractor_options.py          what may be said of them
 preference.py                 PickScore, as one more network
 pixel_stats.py                sharpness, clipping, blank and duplicate pictures
 pixel_metrics.py              PSNR and SSIM; before_after.py compares pairs of pictures with them

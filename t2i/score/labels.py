@@ -47,14 +47,16 @@ def classify(extractor: Extractor, features: NDArray[np.float64], vectors: NDArr
 
 
 def label_pictures(
-    extractor: Extractor, paths: Sequence[Path], labels: Sequence[str], read: Callable[[Path], Image | None]
+    load: Callable[[], Extractor], paths: Sequence[Path], labels: Sequence[str], read: Callable[[Path], Image | None]
 ) -> Iterator[tuple[Path, dict[str, float]]]:
-    """(file, label -> probability) of each picture. read: a file's upright RGB image, or None to leave it out."""
-    vectors: NDArray[np.float64] | None = None  # of the labels, read once, when there is a picture to classify
+    """(file, label -> probability) of each picture. load: called when there is a picture to classify. read: a file's
+    upright RGB image, or None to leave it out."""
+    extractor: Extractor | None = None
     for path in paths:
         image = read(path)
         if image is not None:
-            if vectors is None:
+            if extractor is None:
+                extractor = load()
                 vectors = label_vectors(extractor, labels)
             features = extractor.features(extractor.prepare(image)[None]).double().numpy()
             (row,) = classify(extractor, features, vectors).tolist()

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from t2i.errors import UnavailableError, UsageError
 from t2i.jobs.shard import Shard
 from t2i.score.before_after import Tier
 from t2i.score.gate import DEFAULT_DROP, MaxDrop
@@ -76,18 +75,3 @@ class ScoreRequest:
     fresh: bool = False
     batch: int = 32
     device: str = "auto"
-
-
-def check_extractor(name: str, weights: Path | None, sha256: str | None) -> None:
-    """Raise UsageError for an unknown extractor and for options that it does not heed, UnavailableError (code
-    ``metric``) for one without its weights."""
-    kind, _, arch = name.partition(":")
-    if kind not in ("clip", "judge", "open_clip") or (kind == "open_clip" and not arch):
-        raise UsageError(f"--extractor {name!r} is not known.", "Write clip, judge or open_clip:ARCH.")
-    if weights is not None and kind != "open_clip":
-        raise UsageError("--weights needs its network.", "Say --extractor open_clip:ARCH.")
-    if sha256 is not None and weights is None:
-        raise UsageError("--sha256 is about --weights.", "Give the weights, or leave it out.")
-    if kind == "open_clip" and weights is None:
-        what = f"{name} needs its weights, which are not shipped."
-        raise UnavailableError(what, "Fetch them and say --weights FILE.", "metric")

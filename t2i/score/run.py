@@ -16,6 +16,7 @@ from t2i.jobs.device import pick_device
 from t2i.jobs.reporter import Reporter
 from t2i.score.baseline import ScoredSet, comparison_notes, current_date, load_baseline, save_baseline
 from t2i.score.before_after import compare_pair, match_pictures, worst_first
+from t2i.score.extractor_options import check_extractor
 from t2i.score.extractors import Extractor, judge_info, load_extractor
 from t2i.score.feature_cache import FeatureCache, PictureFeatures
 from t2i.score.features import ExtractionTime, ScoringNetworks, extract_features
@@ -26,7 +27,7 @@ from t2i.score.picture_files import PictureFile
 from t2i.score.preference import PreferenceModel, check_folder
 from t2i.score.recipe import NetworkInfo, ScoreRecipe, require_same_recipe
 from t2i.score.report import Report, collapse_warnings
-from t2i.score.request import ScoreRequest, check_extractor
+from t2i.score.request import ScoreRequest
 from t2i.score.set_distances import compare_sets, feature_stats, load_stats, save_stats
 from t2i.score.statistics import Interval
 from t2i.score.subjects import all_pictures, drawn_pictures, given_pictures, judgeable, suite_prompts

@@ -25,32 +25,11 @@ from torch import Tensor, nn
 
 from t2i.errors import InputError
 from t2i.files import read_bytes
-from t2i.jsonl import strict_json
-from t2i.schema import build
+from t2i.world.judge_config import CONFIG, SCHEMA, JudgeConfig, read_config, unreadable
 from t2i.world.reading import Detection, Reading
 
 SIZE = 64  # side of the input
 GRID = 16  # side of the output
-SCHEMA = 1  # version of the file format
-
-
-@dataclass(frozen=True)
-class JudgeConfig:
-    """The classes of a judge, its sizes and its threshold.
-
-    things, colours (with `reading.OWN`), places, shades (colours of a plain background): class names, in order.
-    widths: channels at 32, 16 and 8 cells a side, and of the heads. blocks: residual blocks at 16 and 8 cells a side.
-    threshold: least probability of a centre that counts as an object, chosen on held-out renders.
-    """
-
-    things: tuple[str, ...]
-    colours: tuple[str, ...]
-    places: tuple[str, ...]
-    shades: tuple[str, ...]
-    widths: tuple[int, int, int, int] = (32, 72, 144, 96)
-    blocks: tuple[int, int] = (1, 2)
-    threshold: float = 0.35
-    folded: bool = False  # whether batch norms are folded into the convolutions, as in stored judges
 
 
 class ConvNorm(nn.Module):
@@ -264,21 +243,19 @@ class Judge:
         blob = safetensors.torch.save(weights, metadata={"format": "pt"})
         (folder / "model.safetensors").write_bytes(blob)
         record = {"schema": SCHEMA, "sha256": hashlib.sha256(blob).hexdigest(), **asdict(net.config)}
-        (folder / "config.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / CONFIG).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path | str) -> Judge:
         """Read a saved judge. Raises InputError if a file is missing, damaged or of another schema."""
         folder = Path(folder)
+        config, sha256 = read_config(folder)
         try:
-            record = strict_json(read_bytes(folder / "config.json"))
             blob = read_bytes(folder / "model.safetensors")
-            if record.pop("schema") != SCHEMA:
-                raise InputError(f"the judge in {folder} has another schema", "train it again or update t2i")
-            if hashlib.sha256(blob).hexdigest() != record.pop("sha256"):
+            if hashlib.sha256(blob).hexdigest() != sha256:
                 raise InputError(f"the judge in {folder} is damaged: its checksum differs", "fetch the folder again")
-            net = JudgeNet(build(JudgeConfig, record))
+            net = JudgeNet(config)
             net.load_state_dict({name: t.float() for name, t in safetensors.torch.load(blob).items()})
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise InputError(f"no judge can be read from {folder}", f"{type(error).__name__}: {error}") from error
+            raise unreadable(folder, error) from error
         return cls(net)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,6 +99,8 @@ def test_words_that_are_not_heeded_are_told(place: Path, command: Draw) -> None:
     out, err = command("find", "cat.png", "a cat wearing a hat")
     assert out[0].split("\t")[1] == "yes"
     assert "warning: 'wearing hat' is not heeded; looked for: a cat" in err
+    _, err = command("find", "cat.png", "一只猫在雪地里玩耍")  # our words are English, quoted ones are the user's
+    assert "warning: '玩耍' is not heeded; looked for: a cat, in the snow" in err
     _, err = command("inpaint", "cat.png", "--mask-text", "the cat on the left", "--seed", "1", model="tiny")
     assert "warning: --mask-text: 'on left' is not heeded; looked for: a cat" in err
 
@@ -108,6 +112,28 @@ def test_words_that_nothing_can_judge(place: Path, command: Draw) -> None:
     assert "'the noise' names no thing that can be told from others; what stands out is masked" in err
     _, err = command("find", "empty.png", "an elefant", "--check", code=2)
     assert "can be told to be there or not" in err and "Did you mean elephant?" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["find", "cat.png", "two cats"], 2),
+        (["find", "cat.png", "不是猫"], 2),
+        (["find", "cat.png", "an elefant", "--check"], 2),
+        (["find", "cat.png", "the noise", "--model", "nowhere"], 4),
+        (["find", "cat.png", "the cat", "--model", "nowhere"], 4),
+        (["find", "nothing.png", "the cat"], 3),
+        (["find", "cat.txt", "the cat"], 3),
+        (["find", "cat.png", "the cat", "--mask", "m.jpg"], 2),
+        (["find", "nothing.png", "--labels", "a cat,a dog"], 3),
+        (["inpaint", "cat.png", "a dog", "--mask-text", "no cat", "--model", "tiny"], 2),
+    ],
+)
+def test_what_is_refused_is_refused_before_torch_is_imported(place: Path, args: list[str], code: int) -> None:
+    Path("cat.txt").write_text("no picture", "utf-8")
+    lines = ["import sys", "from t2i.cli.app import run", f"assert run({args!r}) == {code}"]
+    lines.append("assert 'torch' not in sys.modules")
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)
 
 
 def test_labels(place: Path, command: Draw) -> None:

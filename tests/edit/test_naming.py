@@ -6,7 +6,7 @@ import pytest
 
 from t2i.edit.naming import Named, Where, asked_by, negation, number
 from t2i.world.captions.phrases import PLACES
-from t2i.world.judge import JudgeConfig
+from t2i.world.judge_config import JudgeConfig
 from t2i.world.reading import OWN, Detection, Reading
 
 KNOWN = JudgeConfig(
@@ -78,6 +78,19 @@ def test_where_it_is(text: str, place: str | None, shade: str | None) -> None:
 )
 def test_no_word_is_dropped_in_silence(text: str, more: tuple[str, ...]) -> None:
     assert asked_by(text, KNOWN).more == more
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a cat in snow", "a cat, in snow"),
+        ("雪地里的一只猫", "a cat, in the snow"),
+        ("夜里有一只猫", "a cat, at night"),
+        ("一只狗在蓝色背景上", "a dog, on a blue background"),
+    ],
+)
+def test_the_place_is_said_in_english(text: str, words: str) -> None:
+    assert asked_by(text, KNOWN).words == words
 
 
 def test_what_is_asked_for_is_said() -> None:

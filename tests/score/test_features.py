@@ -18,7 +18,8 @@ from t2i.score.features import ScoringNetworks, extract_features
 from t2i.score.metrics import average_by_unit, score_pictures
 from t2i.score.picture_files import PictureFile, find_pictures
 from t2i.score.suite import SuitePrompt
-from t2i.world.judge import Judge, JudgeConfig, JudgeNet
+from t2i.world.judge import Judge, JudgeNet
+from t2i.world.judge_config import JudgeConfig
 from t2i.world.reading import Expectation, Wanted
 
 

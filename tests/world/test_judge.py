@@ -11,7 +11,8 @@ from torch import Tensor
 
 from t2i.errors import InputError
 from t2i.lab.judge_loss import Mark, Truth, damage, focal, loss, targets
-from t2i.world.judge import GRID, Judge, JudgeConfig, JudgeNet, Maps, decode, to_input
+from t2i.world.judge import GRID, Judge, JudgeNet, Maps, decode, to_input
+from t2i.world.judge_config import JudgeConfig
 from t2i.world.shapes import draw_shape
 
 CONFIG = JudgeConfig(("circle", "star", "fish"), ("red", "own"), ("plain", "snow"), ("white", "grey"), (16, 24, 32, 24))
