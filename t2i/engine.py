@@ -151,5 +151,8 @@ class Engine(Protocol):
         """`image` (3, h, w) at `size` = (height, width). tile: side of a tile in small pixels. gate: whether the share
         of the model's detail is measured."""
 
+    def undrawn(self, prompt: str) -> Sequence[str]:
+        """Words of a prompt that the model has read, and that change nothing in its pictures."""
+
     def near(self, word: str) -> Sequence[str]:
         """Words that the model knows and that are like one that it does not know."""

@@ -133,6 +133,10 @@ class OwnEngine:
 
         return upscale(self.pipeline, image, size, seed, request, prompt=prompt, tile=tile, gate=gate, on_step=on_step)
 
+    def undrawn(self, prompt: str) -> Sequence[str]:
+        """See `Engine`."""
+        return self.pipeline.words.undrawn(prompt)
+
     def near(self, word: str) -> Sequence[str]:
         """See `Engine`."""
         return self.pipeline.words.near(word)

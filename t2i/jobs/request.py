@@ -60,6 +60,9 @@ class Request(Protocol[J]):
         """What the picture will say about itself; ``cut`` is the part of the prompt that the model did not read.
         Raises T2IError where the job cannot be done: the run goes on with the next."""
 
+    def said(self, job: J) -> str:
+        """The text that the model is given."""
+
     def load(self, job: J, device: str) -> Engine:
         """The model that draws the job, and all others of the run."""
 
@@ -127,6 +130,10 @@ class DrawRequest:
             source=None if tags is None else carried(tags),
             signer=self.signer,
         )
+
+    def said(self, job: Job) -> str:
+        """See `Request`."""
+        return job.prompt
 
     def load(self, job: Job, device: str) -> Engine:
         """See `Request`."""

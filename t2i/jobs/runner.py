@@ -240,7 +240,7 @@ class Runner(Generic[J]):
 
         assert self.engine is not None
         record = self.request.record(job, samples.truncated[i])
-        self._warnings.check(record.prompt, samples.truncated[i], samples.unknown[i], self.engine.near)
+        self._warnings.check(self.request.said(job), samples.truncated[i], samples.unknown[i], self.engine)
         try:
             image = to_pil(samples.images[i])
             path, ours = self._files.save(job, image, record)

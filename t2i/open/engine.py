@@ -191,8 +191,12 @@ class DiffusersEngine:
         picture = large[0] if tuple(large.shape[2:]) == size else lanczos(large[0], *size)
         return Upscaled(picture.clamp(-1, 1), tuple(factors), float(bool(factors)))
 
-    def near(self, word: str) -> Sequence[str]:
+    def undrawn(self, prompt: str) -> Sequence[str]:
         """See `Engine`. What words such a model was taught is not known."""
+        return ()
+
+    def near(self, word: str) -> Sequence[str]:
+        """See `undrawn`."""
         return ()
 
     def _base_size(self, request: SampleRequest) -> tuple[int, int]:
