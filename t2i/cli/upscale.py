@@ -12,7 +12,7 @@ from t2i.cli.panels import Panel
 from t2i.cli.ui import UI
 from t2i.errors import InputError, UnavailableError, UsageError
 from t2i.jobs.device import check_device
-from t2i.jobs.output_paths import check_writable
+from t2i.jobs.output_paths import check_file, check_writable, named_file
 from t2i.jobs.parsing import MAX_SCALE, MAX_SIDE, per_stage
 from t2i.prompts import check_prompt, seeds_from
 
@@ -20,6 +20,7 @@ EPILOG = """Examples:
 
 \b
   t2i upscale out/a-cat-7.png --to 1024
+  t2i upscale photo.jpg --to 1024 -o big.png
   t2i upscale *.png --to 1024 -o big/
   t2i upscale photos/ --scale 2.5 -o big/  # folders keep their structure
   t2i upscale photo.jpg --scale 4 --prompt "a cat in the snow"
@@ -42,7 +43,9 @@ def upscale(
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What is in it, for models whose upsampler reads.")
     ] = None,
-    output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="Where the pictures go.")] = "out",
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="DIR|FILE", help="Where the pictures go; the file of a lone one.")
+    ] = "out",
     model: opt.Model = "small",
     trust: Annotated[
         bool,
@@ -82,7 +85,6 @@ def upscale(
     """
     ui: UI = ctx.obj
     from t2i.jobs.inputs import expand_paths
-    from t2i.jobs.output_paths import SUFFIXES
     from t2i.jobs.runner import Runner
     from t2i.jobs.upscale import UpscaleJob, UpscaleRequest
     from t2i.store.bundle import Bundle
@@ -94,12 +96,16 @@ def upscale(
     check_device(device)
     seeds_from(seed, 1, "--seed ")
     text = check_prompt(prompt) if prompt is not None else ""
-    if not output or Path(output).suffix.lower() in SUFFIXES:
-        raise UsageError(f"-o {output!r} is not a folder.", "Write -o big/")
+    if not output:
+        raise UsageError("-o names no folder.", "Write -o big/")
     part = opt.read_shard(ctx, shard)
     signer = opt.read_signer(sign_cert, sign_key)
     loading = opt.read_loading(dtype, lora, quantize, memory, compile)
     files = expand_paths(pictures)
+    file = named_file(output, len(files))
+    if file is not None:
+        files = [(path, Path(file.name)) for path, _ in files]
+    folder = Path(output) if file is None else file.parent
 
     stored = find_model(model)
     stored.check_can("t2i upscale")
@@ -112,12 +118,15 @@ def upscale(
         hint = "Train one: t2i train upsampler256 --out …"
         raise UnavailableError(f"the model {name!r} has no upsampler.", hint)
     counts = per_stage("steps", steps, stored.manifest, 1, 1000, whole=True, kinds=("upsampler",), bare=("upsampler",))
-    check_writable(Path(output))
+    if file is None:
+        check_writable(folder)
+    else:
+        check_file("-o", file)
     measured = isinstance(stored, Bundle) and not trust  # of a model that redraws a picture, detail cannot be
     opt.environment(offline, deterministic, device)
     request = UpscaleRequest(
-        ui, stored, Path(output), to, scale, text, seed, {k: int(v) for k, v in counts.items()}, tile,
-        measured, loading, overwrite, strict, no_prompt_metadata, signer,
+        ui, stored, folder, to, scale, text, seed, {k: int(v) for k, v in counts.items()}, tile,
+        measured, loading, overwrite, strict, no_prompt_metadata, signer, file is None,
     )  # fmt: skip
     if text and not request.reads_text:
         ui.warn(f"the upsampler of {name!r} reads no text: --prompt only goes into the record")

@@ -126,6 +126,22 @@ class OutputPaths:
         return f"{value:0{int(found[2])}d}" if found[2] and isinstance(value, int) else str(value)
 
 
+def named_file(output: str, pictures: int) -> Path | None:
+    """The file that ``-o`` names for a lone picture, None where it names a folder.
+
+    Raises UsageError for one file where there are several pictures, and for an ending that is not written.
+    """
+    path = Path(output)
+    ending = path.suffix.lower()
+    if path.is_dir() or ending not in (*SUFFIXES, *OTHERS):
+        return None
+    if ending in OTHERS:
+        raise UsageError(f"-o {output!r} does not end in .png, .jpg or .webp.", "Write -o big.png")
+    if pictures > 1:
+        raise UsageError(f"-o {output!r} is one file, and there are {pictures} pictures.", "Write -o big/")
+    return path
+
+
 def variants(path: Path) -> Iterator[Path]:
     """``path``, then ``path``-2, -3 …"""
     return (variant(path, number) for number in count(1))

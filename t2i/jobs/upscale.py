@@ -92,8 +92,8 @@ class UpscaleRequest:
     strict: bool
     private: bool
     signer: Signer | None
+    manifest: bool = True
     keep_stages: bool = field(default=False, init=False)
-    manifest: bool = field(default=True, init=False)
     #: the picture at hand, as its job's index, and what became of it; the runner takes one at a time
     _source: tuple[int, SourceImage] | None = field(default=None, init=False)
     _result: Upscaled | None = field(default=None, init=False)
@@ -159,6 +159,10 @@ class UpscaleRequest:
             signer=source.signer(self.signer),
         )
 
+    def said(self, job: UpscaleJob) -> str:
+        """See `Request`."""
+        return self.prompt if self.reads_text else ""
+
     def load(self, job: UpscaleJob, device: str) -> Engine:
         """See `Request`."""
         return load_engine(self.model, device, self.loading)
@@ -177,7 +181,7 @@ class UpscaleRequest:
                 (height, width),
                 self.seed,
                 SampleRequest(stages=by_stage(steps=self.steps)),
-                prompt=self.prompt if self.prompt and self.reads_text else None,
+                prompt=self.said(job) or None,
                 tile=self.tile,
                 gate=self.gate,
                 on_step=on_step,

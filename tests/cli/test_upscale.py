@@ -50,6 +50,19 @@ def test_folders_keep_their_structure_and_are_not_made_twice(place: Path, capsys
     assert load_image("glob/a.png").size == (50, 30)
 
 
+def test_a_lone_picture_may_be_given_a_name(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = Path("photos/a.png").read_bytes()
+    args = ("photos/a.png", "--scale", "2", "-o")
+    for _ in range(2):  # made once
+        assert upscale(capsys, *args, "new/u.webp")[0] == ["new/u.webp"]
+    with Image.open("new/u.webp") as image:
+        assert (image.format, image.size) == ("WEBP", (40, 24))
+    assert [path.name for path in Path("new").iterdir()] == ["u.webp"]  # no manifest, as for a named picture of sample
+    for more in ([], ["--overwrite"]):  # never over what it was made from
+        assert upscale(capsys, *args, "photos/a.png", *more)[0] == ["photos/a-2.png"]
+    assert Path("photos/a.png").read_bytes() == before
+
+
 def test_one_failure_does_not_stop_the_rest(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("photos/b.png").write_bytes(Path("photos/a.png").read_bytes()[:-200])
     Path("photos/c.webp").write_text("not a picture")
@@ -122,7 +135,9 @@ def test_sixteen_bits_transparency_and_animation(place: Path, capsys: pytest.Cap
 REFUSED: dict[str, tuple[list[str], int, str]] = {
     "no size": (["photos"], 2, "nothing says how large"),
     "two sizes": (["photos", "--to", "64", "--scale", "2"], 2, "both say how large"),
-    "not a folder": (["photos", "--to", "64", "-o", "a.png"], 2, "is not a folder"),
+    "one file for two": (["photos", "--to", "64", "-o", "a.png"], 2, "is one file, and there are 2 pictures"),
+    "another format": (["photos/a.png", "--to", "64", "-o", "a.gif"], 2, "does not end in .png"),
+    "no folder": (["photos/a.png", "--to", "64", "-o", "photos/a.png/b.png"], 3, "cannot write"),
     "empty folder": (["nothing", "--to", "64"], 3, "holds no PNG"),
     "no match": (["x*.png", "--to", "64"], 3, "no file is called like x*.png"),
     "shrinking": (["photos", "--scale", "0.5"], 2, "--scale"),
