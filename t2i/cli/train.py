@@ -12,7 +12,7 @@ import typer
 from t2i.cli import options as opt
 from t2i.cli.panels import Panel
 from t2i.cli.streams import drop_stdout
-from t2i.cli.train_output import TrainReporter, finish
+from t2i.cli.train_output import finish, preparing, watching
 from t2i.cli.ui import UI
 from t2i.errors import UsageError, nearest
 from t2i.jobs.device import check_device, pick_device
@@ -184,11 +184,12 @@ def train(
         return
     check_writable(out)
     opt.environment(offline, False)
-    from t2i.store.registry import resolve
-    from t2i.train.team import SOLO, Processes
-    from t2i.train.trainer import train as run
+    with preparing(ui):
+        from t2i.store.registry import resolve
+        from t2i.train.team import SOLO, Processes
+        from t2i.train.trainer import train as run
 
-    device = pick_device(device)
+        device = pick_device(device)
     team = SOLO
     if ranks > 1:
         team = Processes(device)
@@ -196,7 +197,7 @@ def train(
         if not team.leads:  # what it would print, the first process prints
             drop_stdout()
             ui.quiet = True
-    with ui.finishing() as signals, TrainReporter(ui) as report:
+    with watching(ui, None if dry_run else out) as (signals, report):
         result: Any = run(
             stage,
             recipe,
@@ -237,9 +238,10 @@ def _lora(
     if not isinstance(stored, Bundle):
         what = f"t2i train lora: {model} is an open checkpoint."
         raise UsageError(what, "Use --model small; for open checkpoints use diffusers or kohya's scripts.")
-    from t2i.train.personal import train_personal, work_folder
+    with preparing(ui):
+        from t2i.train.personal import train_personal, work_folder
 
-    with ui.finishing() as signals, TrainReporter(ui) as report:
+    with watching(ui, None if dry_run else work_folder(out)) as (signals, report):
         plan = train_personal(
             data, token, stored, out, changes,
             device=pick_device(device), dry_run=dry_run, report=report, stop=lambda: bool(signals), **rest,
@@ -261,9 +263,10 @@ def _student(
     if not isinstance(teacher, Bundle):
         what = f"t2i train student: {start} is an open checkpoint."
         raise UsageError(what, "Start from a model of ours, such as --start small.")
-    from t2i.train.student import train_student
+    with preparing(ui):
+        from t2i.train.student import train_student
 
-    with ui.finishing() as signals, TrainReporter(ui) as report:
+    with watching(ui, None if dry_run else out) as (signals, report):
         plan = train_student(
             teacher, out, recipe, overrides, data,
             device=pick_device(device), dry_run=dry_run, report=report, stop=lambda: bool(signals), **rest,

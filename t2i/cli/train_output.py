@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +91,48 @@ def _sentence(facts: dict[str, Any]) -> str:
     return " ".join(word for word in head if word) + (": " + ", ".join(parts) if parts else "")
 
 
-def finish(ui: UI, out: Path, work: Path, plan: dict[str, Any] | None, signals: list[int]) -> None:
-    """Tell what was made: a plan, of `--dry-run`, or `out`. work: where checkpoints are. Raises Stopped."""
+@contextmanager
+def preparing(ui: UI) -> Iterator[None]:
+    """A block before anything is written. Says so if a signal ends it."""
+    try:
+        yield
+    except (KeyboardInterrupt, Stopped):
+        ui.note("stopped before the training began; nothing was written")
+        raise
+
+
+@contextmanager
+def watching(ui: UI, work: Path | None) -> Iterator[tuple[list[int], TrainReporter]]:
+    """A training: the signals that shall end it soon, and its reporter. Says what is saved if one ends it at once.
+
+    work: where checkpoints are; None: nothing is written.
+    """
+    with ui.finishing() as signals:
+        try:
+            with TrainReporter(ui) as report:
+                yield signals, report
+        except (KeyboardInterrupt, Stopped):
+            _tell_saved(ui, work)
+            raise
+
+
+def _tell_saved(ui: UI, work: Path | None) -> None:
+    """Say of a training that was stopped what is saved, and how to go on."""
     from t2i.train.state import TENSORS
 
+    if work is None:
+        return ui.note("stopped; a dry run writes nothing")
+    files = sorted((work / ".train").glob(f"*/{TENSORS}"), key=lambda file: file.stat().st_mtime)
+    if files:
+        names = ", ".join(file.parent.name for file in files)
+        return ui.note(f"stopped; saved in {work}: {names}. To go on: the same command with --resume")
+    ui.note("stopped before the first step: nothing is saved yet. The same command begins anew")
+
+
+def finish(ui: UI, out: Path, work: Path, plan: dict[str, Any] | None, signals: list[int]) -> None:
+    """Tell what was made: a plan, of `--dry-run`, or `out`. work: where checkpoints are. Raises Stopped."""
     if signals:
-        saved = plan is None and any((work / ".train").glob(f"*/{TENSORS}"))
-        ui.note(f"stopped and saved; go on with --resume --out {out}" if saved else "stopped, with nothing to save yet")
+        _tell_saved(ui, work if plan is None else None)
         raise Stopped(signals[0])
     if plan is not None:
         show_plan(ui, plan)

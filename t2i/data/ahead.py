@@ -162,8 +162,8 @@ def _be_a_worker(number: int) -> None:
     info = torch.utils.data.get_worker_info()
     assert info is not None and isinstance(info.dataset, _Batches)
     if isinstance(info.dataset.source, FolderSource):
-        info.dataset.source.report = _silent
+        info.dataset.source.report = silent
 
 
-def _silent(record: object) -> None:
-    """The report of a worker."""
+def silent(record: object) -> None:
+    """The report of a process that leaves it to another to report."""

@@ -63,9 +63,8 @@ def fit(task: Trainable, *, resume: bool) -> State:
     if schedule.compile:
         for net in task.hot:
             net.compile()
-    parameters = sum(p.numel() for p in module.parameters())
     head = {"event": "start", "stage": task.name, "step": state.step, "steps": schedule.steps}
-    run.report(head | precision | {"parameters": parameters})
+    run.report(head | precision | {"parameters": task.parameters})
     log = Log(folder if run.team.leads else None, state.step)
     if chosen and chosen.timings:
         log.write(_chosen_record(task.name, state.step, chosen))

@@ -49,6 +49,16 @@ def random_masks(n: int, size: int, share: float, g: torch.Generator, things: Te
     return masks
 
 
+def thing_weights(things: Tensor | None, weight: float) -> Tensor | None:
+    """Weights (B, 1, S, S) of pixels in a loss: `weight` for those of things, 1 for others; None where all are equal.
+
+    things (B, K, S, S) in [0, 1]: as of `random_masks`.
+    """
+    if weight == 1 or things is None or not things.shape[1]:
+        return None
+    return 1 + (weight - 1) * things.amax(1, keepdim=True)
+
+
 def _thing(
     row: int, kind: str, things: Tensor, there: list[list[int]], peopled: list[int], g: torch.Generator
 ) -> Tensor:

@@ -32,7 +32,7 @@ class Trainable(ABC):
     networks that are not kept. pool: what `prepare` computes before the first step, if the objective has one.
     facts: what a checkpoint must agree with to be resumed (JSON). part: the rows of the batch that `loss` computes; the
     loop sets it. unit: rows of a batch that are not parted. uncut: why a batch cannot be computed in several passes, ""
-    where it can. hot: the networks whose forward pass is worth compiling.
+    where it can. hot: the networks whose forward pass `Schedule.compile` compiles.
     """
 
     name: str
@@ -47,8 +47,15 @@ class Trainable(ABC):
 
     @property
     def hot(self) -> tuple[nn.Module, ...]:
-        """See above. A network whose parts are called one by one names these."""
+        """See above; none unless it was tried: texts of varying length break what torch.compile (2.14) makes of a
+        backward pass, and the gradient of a gradient, as of a GAN's penalty, it cannot make. A network whose parts are
+        called one by one names these."""
         return ()
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters that has which is trained for; networks that only help to train it are not counted."""
+        return sum(p.numel() for p in self.module.parameters())
 
     @abstractmethod
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
@@ -151,9 +158,9 @@ class Objective(Trainable):
     # Training ------------------------------------------------------------------------------------------------------
 
     @property
-    def hot(self) -> tuple[nn.Module, ...]:
+    def parameters(self) -> int:
         """See `Trainable`."""
-        return (self.net,)
+        return sum(p.numel() for p in self.net.parameters())
 
     @property
     def source(self) -> Source:

@@ -34,7 +34,7 @@ def plan(run: Run, stages: Sequence[str]) -> dict[str, Any]:
         objective = objective_of(recipe, name)(run, name, encoders)
         if pretraining := objective.planned_pretraining():
             rows.append(row(pretraining, shipped=0))
-        rows.append(row(objective, shipped=sum(p.numel() for p in objective.net.parameters())))
+        rows.append(row(objective, shipped=objective.parameters))
     tables = {key: part for key, part in recipe.to_dict().items() if key not in recipe.stages or recipe.has(key)}
     return {"recipe": tables, "stages": rows, "out": str(run.out), "data": run.pictures.data}
 
@@ -44,14 +44,14 @@ def row(task: Trainable, shipped: int) -> dict[str, Any]:
     schedule = task.schedule
     seconds, trained = _measure(task)
     return {
-        "stage": task.name, "parameters": shipped or trained, "steps": schedule.steps, "batch": schedule.batch,
+        "stage": task.name, "parameters": task.parameters, "steps": schedule.steps, "batch": schedule.batch,
         "samples": schedule.steps * schedule.batch, "state_mb": round(trained * STATE / 2**20),
         "shipped_mb": round(shipped * 2 / 2**20, 1), "seconds": round(seconds),
     }  # fmt: skip
 
 
 def _measure(task: Trainable) -> tuple[float, int]:
-    """(seconds that the training will take, parameters that it trains)."""
+    """(seconds that the training will take, parameters that it trains, of helping networks too)."""
     once, device = 0.0, task.run.device
     if task.pool is not None:
         batches = task.pool.size / task.pool.batch

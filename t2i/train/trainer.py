@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from t2i.data.ahead import default_workers
+from t2i.data.ahead import default_workers, silent
 from t2i.errors import InputError, UnavailableError, UsageError, nearest
 from t2i.files import explain_os_error
 from t2i.sampling import given
@@ -63,7 +63,7 @@ def train(
         near = (nearest(stage, tuple(STAGES), 1) or ["all"])[0]
         raise UsageError(f"there is no stage {stage!r}.", f"Did you mean {near}?")
     if not team.leads:
-        report = _silent
+        report = silent
     changes = {key.strip(): value.strip() for key, _, value in (text.partition("=") for text in overrides)}
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes)
     if seed is not None:
@@ -102,10 +102,6 @@ def train(
     except OSError as error:  # the log, a folder, a pool: what writes whole files says so itself
         what = f"the training cannot go on: {error.filename or run.out}: {explain_os_error(error)}."
         raise InputError(what, "Make room there, and go on with --resume.", "output") from error
-
-
-def _silent(record: dict[str, Any]) -> None:
-    """The report of a process that does not lead."""
 
 
 def _train_stages(run: Run, stages: Sequence[str], stage: str, overwrite: bool) -> Bundle:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
+from t2i.cli.app import run
+from t2i.cli.train_output import TrainReporter
+from t2i.store.bundle import read_bundle
 from t2i.train.trainer import train
 
 
@@ -115,3 +120,51 @@ def test_a_mistake_is_a_sentence(code: int, args: tuple[str, ...], words: str, t
     assert done.returncode == code, done.stderr
     assert words in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "model/clip").exists()
+
+
+NOTHING = "stopped before the first step: nothing is saved yet. The same command begins anew"
+
+
+@pytest.mark.parametrize(
+    ("at", "times", "said"),
+    [
+        (("clip", "tokenizer"), 1, NOTHING),
+        (("clip", "tokenizer"), 2, NOTHING),
+        (("clip", "step"), 2, NOTHING),  # at once: before the checkpoint
+        (("prior", "embed"), 1, "stopped; saved in m: clip. To go on: the same command with --resume"),
+    ],
+)
+def test_what_is_stopped_early_says_what_is_saved(
+    at: tuple[str, str], times: int, said: str,
+    micro: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """One ^C, or two, while the tokenizer learns, in the first step, and while pictures are embedded."""
+    monkeypatch.chdir(tmp_path)
+    tell, left = TrainReporter.__call__, [signal.SIGINT] * times
+
+    def press(self: TrainReporter, facts: dict[str, Any]) -> None:
+        tell(self, facts)
+        while left and (facts["stage"], facts["event"]) == at:
+            os.kill(os.getpid(), left.pop())
+
+    monkeypatch.setattr(TrainReporter, "__call__", press)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
+    try:
+        assert run(["train", "--recipe", micro, "--out", "m", "--steps", "1"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    out, err = capsys.readouterr()
+    assert not out and said in err.splitlines() and not left
+    if "--resume" in said:
+        assert run(["train", "--recipe", micro, "--out", "m", "--steps", "1", "--resume"]) == 0
+
+
+def test_one_number_says_how_large_a_network_is(micro: str, tmp_path: Path) -> None:
+    """The dry run, the training, and the notes of the bundle; of CLIP without the small base that helps to train it."""
+    seen: list[dict[str, Any]] = []
+    plan = train("clip", micro, ["clip.steps=1"], out=tmp_path / "m", dry_run=True)
+    train("clip", micro, ["clip.steps=1"], out=tmp_path / "m", report=seen.append)
+    assert isinstance(plan, dict)
+    (planned,) = (row["parameters"] for row in plan["stages"])
+    (told,) = (facts["parameters"] for facts in seen if facts["event"] == "start")
+    assert planned == told == read_bundle(tmp_path / "m").manifest.notes["training"]["clip"]["parameters"]

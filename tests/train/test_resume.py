@@ -118,7 +118,7 @@ def test_a_signal_saves_and_ends(number: signal.Signals, code: int, micro: str, 
             break
     rest, errors = process.communicate(timeout=120)
     assert process.returncode == code, errors
-    assert "--resume" in errors
+    assert f"stopped; saved in {out}: clip. To go on: the same command with --resume" in errors
     last = [json.loads(line) for line in rest.splitlines() if "step" in json.loads(line)][-1]
     assert read_facts(out / ".train/clip")["step"] == last["step"]
     assert not (out / "clip").exists()

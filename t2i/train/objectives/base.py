@@ -27,7 +27,7 @@ from t2i.store.manifest import StageEntry
 from t2i.text.cond import TextCond
 from t2i.train.encoders import Encoders, train_first
 from t2i.train.loop import fit
-from t2i.train.masking import random_masks
+from t2i.train.masking import random_masks, thing_weights
 from t2i.train.objective import Objective, Trainable
 from t2i.train.objectives.distill_reader import READING, DistillSchedule, ReaderDistillation, why_not
 from t2i.train.pool import unit
@@ -182,11 +182,6 @@ class BaseObjective(Objective):
         task.module.load_state_dict(state.ema.weights)
         return True
 
-    @property
-    def hot(self) -> tuple[nn.Module, ...]:
-        """None if it reads texts: of varying length they break what torch.compile (2.14) makes of the backward pass."""
-        return () if self.net.config.text_dim else (self.net,)
-
     # Training ------------------------------------------------------------------------------------------------------
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
@@ -285,9 +280,8 @@ def base_loss(
     def net(x_t: Tensor, t: Tensor, cond: UNetCond) -> Tensor:
         return base(masked_input(x_t, x0, mask), t, cond)
 
-    weight = None
-    if recipe.thing_weight != 1 and things is not None and things.shape[1]:
-        weight = 1 + (recipe.thing_weight - 1) * part.rows(things).amax(1, keepdim=True).to(x0.device)
+    weight = thing_weights(things, recipe.thing_weight)
+    weight = None if weight is None else part.rows(weight).to(x0.device)
     t, eps = denoising_noise(recipe.objective, Flow(), x0, part, g)
     loss, extra = diffusion_loss(
         net, Flow(), recipe.objective, x0, cond, generator=g, t=t, eps=eps, pixel_weight=weight

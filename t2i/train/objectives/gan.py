@@ -103,11 +103,6 @@ class GanObjective(Objective):
     def captions_read(self) -> int:
         return self.schedule.steps * self.schedule.batch
 
-    @property
-    def hot(self) -> tuple[nn.Module, ...]:
-        """None: the discriminator's penalty takes the gradient of a gradient, which torch.compile cannot."""
-        return ()
-
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         r, critic, g = self.config, self.discriminator, self.noise(step)
         examples = self.batch(step, r.net.size)

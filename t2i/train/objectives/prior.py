@@ -80,11 +80,6 @@ class PriorObjective(Objective):
         with_clip = recipe.encoder == "clip"
         return [(name not in stages or with_clip, "a prior needs CLIP, and [text] takes its place")]
 
-    @property
-    def hot(self) -> tuple[nn.Module, ...]:
-        """None, as of a base that reads texts."""
-        return ()
-
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         r, g = self.config, self.noise(step)
         _, captions, z = self.pool.draw(self.schedule.batch, step, g, self.part)

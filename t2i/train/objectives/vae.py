@@ -23,6 +23,7 @@ from t2i.nets import laplace
 from t2i.nets.vae import VAE, VAEConfig
 from t2i.schema import Between
 from t2i.store.manifest import StageEntry
+from t2i.train.masking import thing_weights
 from t2i.train.objective import Objective
 from t2i.train.recipe import Pixels, Recipe, Schedule, Share, StageRecipe, Weight
 from t2i.train.sheets import COLUMNS, averaged
@@ -88,8 +89,8 @@ class VAEObjective(Objective):
         coded = self.net.bottleneck(self.net.encode(pixels), tau, self.noise(step), part)
         mu, log_b = self.net.decode(coded.z)
         nll = -laplace.log_prob(laplace.squeeze(pixels), mu, log_b)
-        if examples.masks is not None and examples.masks.shape[1]:
-            nll = nll * (1 + (r.thing_weight - 1) * examples.masks.amax(1, keepdim=True).to(self.device))
+        if (things := thing_weights(examples.masks, r.thing_weight)) is not None:
+            nll = nll * things.to(self.device)
         nll = nll.mean()
         weight = 1.0 if latent == "vq" else beta / pixels[0].numel()
         mse = (laplace.median(mu.detach()) - pixels).square().mean()
