@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -60,13 +61,15 @@ class Finder:
 
     option: what warnings name. hint: said with a guess. whole: whether a plural and a place are asked for too; else any
     of the things will do, wherever it is. Says which words are not heeded. Imports no torch until it looks. Raises
-    UnavailableError where the judge is not installed, UsageError for a text that says what is not there, or, with
-    `whole`, how many there are.
+    UnavailableError where the judge is not installed, UsageError for a text that holds no word, that says what is not
+    there, or, with `whole`, how many there are.
     """
 
     def __init__(self, reporter: Reporter, text: str, option: str = "", hint: str = "", whole: bool = False) -> None:
         from t2i.edit.naming import asked_by, negation, number, shipped_knowledge
 
+        if not any(unicodedata.category(c)[0] in "LNS" for c in text):
+            raise UsageError(f"{option}{shorten(text)!r} holds no word.", "Name a thing, as in the cat.")
         self.text, self.known = text, shipped_knowledge()
         asked = asked_by(text, self.known)
         self.asked = asked if whole else asked.things_alone()

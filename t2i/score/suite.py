@@ -63,6 +63,8 @@ def find_suite(name: str) -> list[SuitePrompt]:
     """
     if name in SHIPPED and not Path(name).is_file():
         return [p for p in read_suite(shipped_suite()) if p.vocabulary in SHIPPED[name]]
+    if not Path(name).suffix and not Path(name).exists():
+        raise InputError(f"there is no suite {name!r}.", f"Write {' or '.join(SHIPPED)}, or name a file of prompts.")
     return read_suite(Path(name))
 
 

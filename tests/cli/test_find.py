@@ -158,6 +158,7 @@ def test_labels_are_those_of_score(place: Path, command: Draw) -> None:
         (["cat.png", "  "], 2, "empty"),
         (["cat.png", "no cat", "--check"], 2, "only what is there can be looked for"),
         (["cat.png", "两只猫"], 2, "not counted"),
+        (["cat.png", "!?"], 2, "holds no word"),
         (["nothing.png", "the cat"], 3, "cannot read nothing.png"),
         (["cat.png", "p.txt", "the cat"], 3, "p.txt is not a PNG"),
         (["cat.png", "the cat", "--mask", "m.jpg"], 2, "not a PNG file"),

@@ -177,6 +177,7 @@ def test_scores_of_another_recipe_are_refused(place: Path, capsys: pytest.Captur
         (["--suite", "p.txt", "--strict"], 2, "--baseline"),
         (["--suite", "p.txt", "--baseline", "none.json"], 3, "cannot read the baseline"),
         (["--suite", "none.txt"], 3, "cannot read the suite"),
+        (["--suite", "scene"], 3, "there is no suite 'scene'"),
         (["--suite", "p.txt", "--model", "nobody"], 4, "no model"),
         (["--suite", "p.txt", "--extractor", "open_clip:ViT-B-32"], 4, "weights"),
         (["--suite", "p.txt", "--extractor", "inception"], 2, "not known"),

@@ -29,23 +29,17 @@ class Distillation:
     drop_text: Share = 0.1
 
 
+BASE = Schedule(
+    steps=1000, batch=32, lr=2e-4, warmup=10, decay=0.8, ema=0.1, log_every=25, sample_every=500, save_every=100
+)
+PRIOR = replace(BASE, steps=500, batch=128)
+
+
 @dataclass(frozen=True)
 class BaseDistillation(Distillation):
     """`base`: the last four as in `BaseRecipe`."""
 
-    schedule: Schedule = field(
-        default_factory=lambda: Schedule(
-            steps=1000,
-            batch=32,
-            lr=2e-4,
-            warmup=10,
-            decay=0.8,
-            ema=0.1,
-            log_every=25,
-            sample_every=500,
-            save_every=100,
-        )
-    )
+    schedule: Schedule = BASE
     drop_z: Share = 0.05
     masked: Share = 0.15
     z_noise: Weight = 0.15
@@ -56,19 +50,7 @@ class BaseDistillation(Distillation):
 class PriorDistillation(Distillation):
     """`prior`. pool: scenes whose embeddings are computed once."""
 
-    schedule: Schedule = field(
-        default_factory=lambda: Schedule(
-            steps=500,
-            batch=128,
-            lr=2e-4,
-            warmup=10,
-            decay=0.8,
-            ema=0.1,
-            log_every=25,
-            sample_every=500,
-            save_every=100,
-        )
-    )
+    schedule: Schedule = PRIOR
     pool: Pictures = 8192
 
 
