@@ -107,7 +107,7 @@ class Runner(Generic[J]):
         if self._skipped:
             parts.append(f"{self._skipped} of {total} {'was' if self._skipped == 1 else 'were'} there already")
         folders = list(self._folders)
-        where = str(folders[0]) if len(folders) == 1 else f"{len(folders)} folders below {_common(folders)}"
+        where = f"{folders[0]}{os.sep}" if len(folders) == 1 else f"{len(folders)} folders below {_common(folders)}"
         return f"{', '.join(parts)}: {where}"
 
     def finish(self) -> None:

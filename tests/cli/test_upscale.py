@@ -54,7 +54,8 @@ def test_a_lone_picture_may_be_given_a_name(place: Path, capsys: pytest.CaptureF
     before = Path("photos/a.png").read_bytes()
     args = ("photos/a.png", "--scale", "2", "-o")
     for _ in range(2):  # made once
-        assert upscale(capsys, *args, "new/u.webp")[0] == ["new/u.webp"]
+        out, err = upscale(capsys, *args, "new/u.webp")
+        assert out == ["new/u.webp"] and err.endswith(": new/\n")
     with Image.open("new/u.webp") as image:
         assert (image.format, image.size) == ("WEBP", (40, 24))
     assert [path.name for path in Path("new").iterdir()] == ["u.webp"]  # no manifest, as for a named picture of sample
