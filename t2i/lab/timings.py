@@ -39,6 +39,11 @@ def command(*words: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run([sys.executable, *words], check=True, stdout=subprocess.PIPE, **more)
 
 
+def four(args: argparse.Namespace) -> list[str]:
+    """The words of the command that draws four pictures."""
+    return ["sample", "a cat in the snow", "-n", "4", "--model", args.model]
+
+
 def cold(args: argparse.Namespace) -> Facts:
     """Medians of wall time in alternation; the first round warms the disk cache and is not counted."""
     ours, theirs = [], []
@@ -46,7 +51,7 @@ def cold(args: argparse.Namespace) -> Facts:
         for round_ in range(args.rounds + 1):
             pair = (
                 seconds(lambda: command("-c", "import torch")),
-                seconds(lambda: command("-m", "t2i", "sample", "a cat in the snow", "-n", "4", "-q", cwd=folder)),
+                seconds(lambda: command("-m", "t2i", *four(args), "-q", cwd=folder)),
             )
             if round_:
                 theirs.append(pair[0])
@@ -61,13 +66,14 @@ def warm(args: argparse.Namespace) -> Facts:
     served: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         serving = [sys.executable, "-m", "t2i", "serve", "-q", "--socket", f"{folder}/own/t2i.sock"]
+        serving += ["--model", args.model]
         server = subprocess.Popen(serving, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert server.stdout is not None and server.stderr is not None
         env = {**os.environ, "T2I_SERVER": server.stdout.readline().strip()}
         try:
             for round_ in range(args.rounds + 1):
                 for times, where, own in ((alone, "alone", os.environ), (served, "served", env)):
-                    words = ["sample", "a cat in the snow", "-n", "4", "--seed", str(4 * round_), "-o", where]
+                    words = [*four(args), "--seed", str(4 * round_), "-o", where]
                     began = time.perf_counter()
                     done = command("-m", "t2i", *words, cwd=folder, stderr=subprocess.PIPE, env=own)
                     times.append(time.perf_counter() - began)
@@ -87,6 +93,7 @@ def interactive(args: argparse.Namespace) -> Facts:
     with tempfile.TemporaryDirectory() as folder:
         for side in (64, 256):
             words = [sys.executable, "-m", "t2i", "sample", "-i", "-q", "--size", str(side), "-o", folder]
+            words += ["--model", args.model]
             pipe = subprocess.PIPE
             process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, bufsize=1)
             assert process.stdin is not None and process.stdout is not None
@@ -118,6 +125,7 @@ def batch(args: argparse.Namespace) -> Facts:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "p.txt").write_text("\n".join(prompts) + "\n", "utf-8")
         words = ["sample", "-f", "p.txt", "--size", "64", "--batch", str(args.batch), "-q", "-o", "{slug}.png"]
+        words += ["--model", args.model]
         process = subprocess.Popen([sys.executable, "-m", "t2i", *words], cwd=folder, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         arrived, memory = [], {}
@@ -146,14 +154,14 @@ def _loop(args: argparse.Namespace, prompts: list[str]) -> float:
         "from t2i.sampling import SampleRequest\n"
         "from t2i.store.registry import resolve\n"
         "prompts, size = json.load(sys.stdin), int(sys.argv[1])\n"
-        "model, request = Pipeline.load(resolve('small')), SampleRequest(size=64)\n"
+        "model, request = Pipeline.load(resolve(sys.argv[2])), SampleRequest(size=64)\n"
         "model.sample(prompts[:size], range(size), request)\n"
         "began = time.perf_counter()\n"
         "for i in range(0, len(prompts), size):\n"
         "    model.sample(prompts[i : i + size], range(size), request)\n"
         "print(len(prompts) / (time.perf_counter() - began))\n"
     )
-    return float(command("-c", code, str(args.batch), input=json.dumps(part).encode()).stdout)
+    return float(command("-c", code, str(args.batch), args.model, input=json.dumps(part).encode()).stdout)
 
 
 def _resident(pid: int) -> int:
@@ -187,6 +195,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("what", choices=("cold", "warm", "interactive", "batch", "score"))
     parser.add_argument("--n", type=positive, default=1000, help="pictures (default 1,000)")
     parser.add_argument("--batch", type=positive, default=8, help="pictures drawn together (default 8)")
+    parser.add_argument("--model", default="small", help="what draws, not for score; a folder as its whole path")
     parser.add_argument("--rounds", type=positive, default=5, help="of the first three, at most 10 (default 5)")
     return parser
 
