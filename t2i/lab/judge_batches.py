@@ -52,7 +52,7 @@ class Batches:
     seed: int
     batch: int
     smudges: Smudges | None = None
-    shares: tuple[float, float] = (0.28, 0.25)
+    shares: tuple[float, float] = (0.15, 0.5)
 
     def __call__(self, step: int, rng: torch.Generator) -> tuple[Tensor, list[Truth]]:
         """Pixels (B, 3, 64, 64) in [-1, 1] and their truths."""

@@ -15,22 +15,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-WINDOW = 7  # side of the window whose mean is taken off, in pixels
-SMEARED = (0.15, 0.4)
+WINDOW = 5  # side of the window whose mean is taken off, in pixels
+SMALL = 1 / 3  # share of the canvas side, below which a thing has to be clearer to be named
+SMEARED = (0.07, 0.2)
 """A smeared thing of less clarity than the first is nothing, one of more than the second a thing; between the two,
-people disagree. Chosen by looking at 300 of them."""
-SMUDGED = (0.3, 0.5)
-"""The same for what a generator made of a thing: its wrong shapes keep more of the covariance than blur does."""
+people disagree. Chosen by looking at 212 of them."""
+SMUDGED = (0.2, 0.4)
+"""The same for what a generator made of a thing: its wrong shapes keep more of the covariance than blur and noise do.
+Chosen on 252 things that were named by eye (docs/decisions.md)."""
 
 
-def clarity(pictures: Tensor, renders: Tensor, masks: Tensor, reach: int = 1) -> Tensor:
-    """What is left of each thing: (B, K), 1 as in the render, 0 or less nothing.
+def clarity(pictures: Tensor, renders: Tensor, masks: Tensor, reach: int = 2) -> Tensor:
+    """What is left of each thing: (B, K), 1 as in the render, 0 nothing.
 
     pictures, renders (B, 3, S, S); masks (B, K, S, S) in [0, 1] of the items. Both pictures lose their mean over a
     window around each pixel; then the covariance of what remains, over the thing and two pixels around it, is divided
     by the render's variance, or by the product of both standard deviations where that is more. So blur, noise and a
     wrong shape all count. Of all shifts by at most `reach` pixels the best counts, because a thing that moved a
-    little is as clear as before.
+    little is as clear as before. Less is enough to hide what a small thing is: where the side of a square of the mask's
+    area is below `SMALL`, the share is raised to the power of `SMALL` over that side.
     """
     side, area = pictures.shape[-1], F.max_pool2d(masks, 5, 1, 2)
 
@@ -49,7 +52,8 @@ def clarity(pictures: Tensor, renders: Tensor, masks: Tensor, reach: int = 1) ->
             seen = wide[:, :, down : down + side, across : across + side]
             norm = torch.maximum(variance, (variance * total(seen.square())).sqrt()).clamp_min(1e-6)
             best = torch.maximum(best, total(seen * wanted) / norm)
-    return best
+    small = SMALL * side / masks.sum((2, 3)).sqrt().clamp_min(1e-6)
+    return best.clamp_min(0) ** small.clamp(1, 100)
 
 
 def smear(pixels: Tensor, masks: Tensor, rng: torch.Generator) -> Tensor:

@@ -1,9 +1,10 @@
 """Smudges for the training of the judge: `python -m t2i.lab.smudges --sprites DIR --out smudges.npz`.
 
 A generator that is not good enough draws things that nobody would name. The judge has to see some of them, with the
-answer "nothing". Renders are drawn again by the base of a model, from their own image embedding with noise in it, and
-from the render with much noise in it (SDEdit), so that place and pose of every thing stay known. Half of them go
-through the upsampler to 256 pixels too. `smears.clarity` then measures what is left of each thing.
+answer "nothing". Renders are drawn again by the base of a model in few steps, from the render with much noise in it
+(SDEdit), so that place and pose of most things stay known, and from an image embedding that is more or less wrong
+(`WAYS`). Two thirds of them go through the upsampler to 256 pixels too. `smears.clarity` then measures what is left of
+each thing.
 
 The file holds pixels (N, 3, 64, 64) uint8, clarity (N, K) float16 by item, and the truth of each picture as JSON. It is
 written every 20 batches.
@@ -17,8 +18,9 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import torch
@@ -39,11 +41,16 @@ from t2i.store.registry import resolve
 from t2i.world import Scene, World
 from t2i.world.judge import SIZE, to_input
 
-SEED = 77
+SEED = 78
 ITEMS = 4  # most items of a scene
-NOISE = 0.8  # largest length of the noise that is added to the unit embedding
-STRENGTH = (0.4, 1.0)  # range of the share of the base's steps that are run
-STEPS = (2, 4, 8)
+WAYS = ("own", "noise", "noise", "mix", "mix", "prior", "prior", "prior")
+"""What the base draws: the render's embedding, that with noise, that of two kinds of thing half-way, or, in part, the
+prior's."""
+NOISE = (0.2, 1.0)  # range of the length of the noise that is added to the unit embedding
+SHARE = (0.2, 0.6)  # range of the share of the other kind
+PRIORS = (0.3, 1.0)  # range of the share of the prior's embedding
+STRENGTH = (0.5, 1.0)  # range of the share of the base's steps that are run
+STEPS = (1, 2, 2, 3, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -94,23 +101,44 @@ def compare(drawn: Tensor, scenes: Sequence[Scene], world: World) -> Smudges:
 
 @torch.inference_mode()
 def redraw(pipeline: Pipeline, world: World, first: int, n: int, seed: int = SEED) -> Smudges:
-    """Scenes (seed, first ... first + n - 1) of the world drawn again."""
-    rng = generator(seed, "smudges", first)
-
-    def uniform(low: float, high: float) -> float:
-        return low + (high - low) * float(torch.rand(1, generator=rng))
-
+    """Scenes (seed, first ... first + n - 1) of the world drawn again, all in the same way, which is one of `WAYS`."""
+    rng, noise = Random(f"{seed}/{first}"), generator(seed, "smudges", first)
     scenes, seeds = [world.scene(seed, first + i) for i in range(n)], [first + i for i in range(n)]
-    renders = world.draw(scenes, SIZE)[0]
+    small, large = pipeline.manifest.sizes[0], pipeline.manifest.sizes[min(1, len(pipeline.manifest.sizes) - 1)]
+    renders = world.draw(scenes, small)[0]
     z = pipeline.embed(renders)
-    away = F.normalize(torch.randn(z.shape, generator=rng), dim=-1) * uniform(0.0, NOISE)
-    z = F.normalize(z + away, dim=-1)
-    text = pipeline.encode([world.caption(scene) for scene in scenes])[0] if uniform(0, 1) < 0.5 else None
-    steps = SamplingConfig(steps=STEPS[int(uniform(0, len(STEPS)))])
-    size = pipeline.manifest.sizes[int(uniform(0, 2))]
-    request = SampleRequest(size=size, stages={pipeline.base[0].name: steps})
-    start = Start(x0=renders, strength=uniform(*STRENGTH))
+    away = F.normalize(torch.randn(z.shape, generator=noise), dim=-1)
+    way = rng.choice(WAYS)
+    read = rng.random() < 0.5 or way == "prior"
+    text = pipeline.encode([world.caption(scene, form="dense") for scene in scenes])[0] if read else None
+    start = Start(x0=renders, strength=rng.uniform(*STRENGTH))
+    if way == "noise":
+        z = F.normalize(z + rng.uniform(*NOISE) * away, dim=-1)
+    elif way == "mix":
+        other = pipeline.embed(world.draw([changed(scene, world, rng) for scene in scenes], small)[0])
+        z = F.normalize(torch.lerp(z, other, rng.uniform(*SHARE)), dim=-1)
+    elif way == "prior" and pipeline.prior is not None and text is not None:
+        share = rng.uniform(*PRIORS)
+        config = SamplingConfig(steps=rng.choice((2, 3, 5)), best_of=1, guidance=rng.choice((1.0, 1.5)))
+        drawn = pipeline.sample_prior(text, seeds, SampleRequest(stages={pipeline.prior[0].name: config}), near=z)
+        assert drawn is not None
+        z = F.normalize(torch.lerp(z, drawn, share), dim=-1)
+        text = None if rng.random() < 0.7 else text
+    steps, guidance, z_guidance = rng.choice(STEPS), rng.choice((1.0, 1.5, 3.0)), rng.choice((1.0, 1.5))
+    config = SamplingConfig(steps=steps, guidance=guidance, z_guidance=z_guidance)
+    request = SampleRequest(size=rng.choice((small, large, large)), stages={pipeline.base[0].name: config})
     return compare(pipeline.draw(Conditioning(text, z), seeds, request, start=start).images, scenes, world)
+
+
+def changed(scene: Scene, world: World, rng: Random) -> Scene:
+    """The scene with another kind of thing in the place of one of its kinds."""
+    if not scene.groups:
+        return scene
+    at = rng.randrange(len(scene.groups))
+    there = {group.thing for group in scene.groups}
+    thing = rng.choice([key for key in world.keys if key not in there])
+    groups = (replace(group, thing=thing) if k == at else group for k, group in enumerate(scene.groups))
+    return replace(scene, groups=tuple(groups))
 
 
 def join(parts: Sequence[Smudges]) -> Smudges:
@@ -128,6 +156,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="small", help="name or folder of the generator (default small)")
     parser.add_argument("--sprites", type=Path, required=True, metavar="DIR", help="the sprite library")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .npz to write")
+    parser.add_argument("--vocabulary", choices=("core", "all"), default="core", help="things (default core)")
+    parser.add_argument("--seed", type=int, default=SEED, help=f"of the scenes and the noise (default {SEED})")
     parser.add_argument("--n", type=positive, default=6000, help="pictures (default 6000)")
     parser.add_argument("--batch", type=positive, default=16)
     return parser
@@ -136,13 +166,13 @@ def build_parser() -> argparse.ArgumentParser:
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    world = judge_world("all", sprites=args.sprites)
+    world = judge_world(args.vocabulary, sprites=args.sprites)
     pipeline = Pipeline.load(resolve(args.model))
     parts: list[Smudges] = []
     began = time.monotonic()
     for first in range(0, args.n, args.batch):
         n = min(args.batch, args.n - first)
-        parts.append(redraw(pipeline, world, first, n))
+        parts.append(redraw(pipeline, world, first, n, args.seed))
         if first + n == args.n or len(parts) % 20 == 0:
             join(parts).save(args.out)
             sys.stderr.write(f"{first + n} of {args.n}, {time.monotonic() - began:.0f} s\n")

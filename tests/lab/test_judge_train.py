@@ -4,6 +4,7 @@ import copy
 import json
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -14,8 +15,9 @@ from t2i.lab.judge_loss import loss, targets
 from t2i.lab.judge_measure import measure
 from t2i.lab.judge_train import grown, judge_config, main, train
 from t2i.lab.judge_world import judge_world, truth_of
-from t2i.lab.smears import SMEARED, WAYS, clarity, smear
-from t2i.lab.smudges import Smudges, compare
+from t2i.lab.smears import SMEARED, SMUDGED, WAYS, clarity, smear
+from t2i.lab.smudges import Smudges, changed, compare, join, redraw
+from t2i.pipeline import Pipeline
 from t2i.world import Group, World, WorldConfig
 from t2i.world.judge import Judge, JudgeNet
 from t2i.world.reading import OWN
@@ -135,7 +137,7 @@ def test_smears_are_repeatable_and_leave_the_other_things_alone(world: World) ->
 def test_what_is_not_clear_is_not_there_and_what_is_in_between_teaches_nothing(world: World) -> None:
     scene = world.layout.compose((Group(world.keys[0], 3),), "snow")
     truth = truth_of(scene, world)
-    seen = as_seen(truth, torch.tensor([0.9, 0.2, 0.05]), SMEARED)
+    seen = as_seen(truth, torch.tensor([0.9, 0.1, 0.05]), SMEARED)
     assert [mark.taught for mark in seen.marks] == [True, False]
     t = targets([seen], judge_config(world))
     assert int((t.centre >= 0.999).sum()) == 1, "one object"
@@ -156,6 +158,36 @@ def test_smudges_are_stored_and_mixed_in(world: World, tmp_path: Path) -> None:
     pixels, truths = Batches(world, 1, 16, stored, shares=(0.25, 0.5))(0, torch.Generator().manual_seed(0))
     assert pixels.shape == (16, 3, 64, 64) and len(truths) == 16
     assert any(not truth.marks for truth in truths[8:]) and any(truth.marks for truth in truths[8:])
+
+
+def test_what_a_base_draws_of_renders_is_repeatable_and_hides_most_things(tiny: Path, world: World) -> None:
+    pipeline = Pipeline.load(tiny)
+    several = [redraw(pipeline, world, first, 4, seed=1) for first in (0, 4, 8, 12)]
+    again = redraw(pipeline, world, 4, 4, seed=1)
+    assert torch.equal(several[1].pixels, again.pixels) and torch.equal(several[1].clarity, again.clarity)
+    found = join(several)
+    there = torch.tensor([[k < len(truth.marks) for k in range(found.clarity.shape[1])] for truth in found.truths])
+    assert found.pixels.shape == (16, 3, 64, 64) and [len(t.marks) for t in found.truths] == there.sum(1).tolist()
+    assert float(found.clarity[there].mean()) < SMUDGED[1], "a base of random weights draws nothing"
+
+
+def test_half_way_to_another_kind_only_the_kind_differs(world: World) -> None:
+    scene = world.layout.compose((Group(world.keys[0], colour="red"), Group(world.keys[1])), "snow")
+    other = changed(scene, world, Random(0))
+    assert [a.thing == b.thing for a, b in zip(scene.groups, other.groups, strict=True)].count(False) == 1
+    assert replace(other, groups=scene.groups) == scene and len({group.thing for group in other.groups}) == 2
+    assert changed(replace(scene, groups=(), items=()), world, Random(0)).groups == ()
+
+
+def test_a_small_thing_has_to_be_clearer(world: World) -> None:
+    scene = world.layout.compose((Group(world.keys[0]),), "snow", seed=3)
+    small = replace(scene, items=tuple(replace(item, scale=0.2) for item in scene.items))
+    renders, masks = world.draw([scene, small], 64, masks=True)
+    assert masks is not None
+    lost = torch.lerp(renders, renders.mean((2, 3), keepdim=True), 0.5)  # half of the contrast
+    found = clarity(lost, renders, masks)[:, 0]
+    assert float(found[0]) == pytest.approx(0.5, abs=0.02) and float(found[1]) < 0.4
+    assert torch.allclose(clarity(renders, renders, masks)[:, 0], torch.ones(2), atol=1e-3)
 
 
 def test_a_judge_that_learns_more_things_keeps_the_old_ones(world: World) -> None:
