@@ -8,8 +8,8 @@ if they run out first. Unlike the generators, the judge is trained on all combin
 held-out ones: a judge that has never seen a blue car reads it as a car of a likelier colour, and the generator would be
 blamed (measured: 59% of held-out colours were read correctly, against 79% of the others). It is measured on both sides.
 
-A judge that is trained on clear pictures alone sees through blur: it names what no person would. So a quarter of the
-pictures are renders with smeared things, and another quarter are `t2i.lab.smudges`: what a generator made of renders.
+A judge that is trained on clear pictures alone sees through blur: it names what no person would. So a seventh of
+the pictures are renders with smeared things, and half are `t2i.lab.smudges`: what a generator made of renders.
 A thing that is not clear any more (`t2i.lab.smears.clarity`) is "nothing" in them.
 """
 
@@ -142,6 +142,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--start", type=Path, help="a stored judge that learns on; it may know fewer things")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threshold", type=float, help="of the stored judge, in place of the one tuned on renders")
     parser.add_argument("--fp32", action="store_true", help="no bf16 autocast")
     parser.add_argument("--measure", type=positive, default=2048, help="pictures of each measurement")
     return parser
@@ -165,7 +166,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         start=start, say=say, keep=lambda average: Judge(average.fold()).save(args.out),
     )  # fmt: skip
     minutes, busy = (time.monotonic() - began) / 60, (time.process_time() - busy) / 60
-    tuned = tune_threshold(net, world, seed=args.seed + 1, n=min(512, args.measure), choices=THRESHOLDS)
+    tuned = args.threshold or tune_threshold(
+        net, world, seed=args.seed + 1, n=min(512, args.measure), choices=THRESHOLDS
+    )
     net.config = replace(net.config, threshold=tuned)
     Judge(net).save(args.out)
     judge = Judge.load(args.out)  # what is measured is what is stored
@@ -177,6 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"--styles {args.styles} --steps {args.steps} --minutes {args.minutes:g} --batch {args.batch} "
         f"--rate {args.rate:g} --seed {args.seed}{' --fp32' if args.fp32 else ''}"
         f"{f' --start {args.start.name}' if args.start else ''}"
+        f"{f' --threshold {args.threshold:g}' if args.threshold else ''}"
         f"{' --smudges ' + ' '.join(path.name for path in args.smudges) if args.smudges else ''}"
     )
     how = f"Trained in {minutes:.1f} minutes, with {busy:.1f} minutes of one CPU core."

@@ -17,8 +17,9 @@ from t2i.lab.by_eye import PROMPTS, read_prompts
 from t2i.lab.judge_agreement import Agreement, agreement, main, readers_of
 
 HERE = Path(__file__).parent
-AGREE, BIAS = 0.71, 0.28
-"""Bounds of the shipped judge, a little looser than what docs/evaluation.md says of it. The goal is .85 and .05."""
+BOUNDS = {"old": (0.73, 0.23), "new": (0.73, 0.23), "newest": (0.79, 0.19), "shipped": (0.85, 0.06)}
+"""Least agreement and largest bias of the shipped judge, a little looser than what docs/evaluation.md says of it. The
+goal, of the shipped weights, is .85 and .05."""
 
 
 def test_every_prompt_was_read_twice_in_each_set() -> None:
@@ -45,7 +46,8 @@ def test_the_shipped_judge_keeps_to_its_bounds(capsys: pytest.CaptureFixture[str
         (s, k) for s in ("old", "new", "newest", "shipped") for k in (1, 2)
     ]
     for row in rows:
-        assert row["agreement"] >= AGREE and abs(row["bias"]) <= BIAS, row
+        agree, bias = BOUNDS[row["pictures"]]
+        assert row["agreement"] >= agree and abs(row["bias"]) <= bias, row
 
 
 def test_a_folder_without_readings_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
