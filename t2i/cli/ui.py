@@ -56,6 +56,7 @@ class UI:
     started: float | None = None  # when the first picture was begun
     done_before: int = 0  # pictures that were there by then
     lines: Lines | None = None
+    late: str = ""  # a line that could not be written when it was said
     screen: Screen | None = None  # where pictures are shown, if they are
 
     @classmethod
@@ -75,7 +76,8 @@ class UI:
         self._say(f"t2i: warning: {safe(text)}")
 
     def _say(self, line: str) -> None:
-        sys.stderr.write(line + "\n")
+        late, self.late = self.late, ""
+        sys.stderr.write(f"{late}{line}\n")
         sys.stderr.flush()
 
     def line(self, text: str) -> None:
@@ -184,7 +186,11 @@ class UI:
             if signals:
                 before[number](number, frame)  # what it would have done without us: raise
             signals.append(number)
-            self.warn("stopping as soon as this is saved; once more to stop at once")
+            what = "stopping as soon as this is saved; once more to stop at once"
+            try:
+                self.warn(what)
+            except RuntimeError:  # Python refuses, in the middle of a line that is being written
+                self.late = f"t2i: warning: {what}\n"
 
         # a signal that is ignored, as in the background of a script, stays ignored
         found = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
+
+from t2i.cli.ui import UI
 
 CAT = "a cat in the snow"
 DRAW = f"sample '{CAT}' --seed 1 --size 16 --model tiny --device cpu"
@@ -137,3 +142,35 @@ def test_a_file_without_rights_is_a_bad_input(studio: Path, args: list[str]) -> 
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 3, done.stderr
     assert "shut.png" in done.stderr and "Permission denied" in done.stderr
+
+
+class PressedWhileWriting(io.RawIOBase):
+    """A terminal on which ^C is pressed while the first line is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        if not self.seen:
+            os.kill(os.getpid(), signal.SIGINT)
+        self.seen += bytes(data)
+        return len(data)
+
+
+def test_a_signal_in_the_middle_of_a_line_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
+    terminal, ui = PressedWhileWriting(), UI("train")
+    try:
+        with ui.finishing() as signals:
+            monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BufferedWriter(terminal)))
+            ui.note("a line")
+            ui.note("another")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert signals == [signal.SIGINT]
+    assert terminal.seen.startswith(b"a line\n") and terminal.seen.endswith(b"another\n")
+    assert b"stopping as soon as this is saved" in terminal.seen
