@@ -10,7 +10,9 @@ import pytest
 from t2i.store.bundle import read_bundle
 
 ROOT = Path(__file__).parents[2]
-OWN_LIMIT = {"dalle-small": 14_000_000, "imagen-small": 14_000_000, "small-student": 17_000_000, "small-teacher": 18_000_000}
+OWN_LIMIT = {
+    "dalle-small": 14_000_000, "imagen-small": 14_000_000, "small-student": 17_000_000, "small-teacher": 18_000_000,
+}  # fmt: skip
 IN_CHECKOUTS = {"weights/dalle-small", "weights/small-student", "weights/small-teacher"}
 
 
