@@ -186,13 +186,14 @@ def train(
     opt.environment(offline, False)
     with preparing(ui):
         from t2i.store.registry import resolve
-        from t2i.train.team import SOLO, Processes
+        from t2i.train.sharding import launched_team
+        from t2i.train.team import SOLO
         from t2i.train.trainer import train as run
 
         device = pick_device(device)
     team = SOLO
     if ranks > 1:
-        team = Processes(device)
+        team = launched_team(device)
         device = str(team.device)
         if not team.leads:  # what it would print, the first process prints
             drop_stdout()

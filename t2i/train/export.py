@@ -55,11 +55,11 @@ def is_exported(run: Run, bundle: Bundle, stage: str) -> bool:
     return stage_hash(weights) == bundle.manifest.digest(bundle.manifest.stage(stage))
 
 
-def export_trained(objective: Objective, state: State) -> None:
+def export_trained(objective: Objective, state: State, average: dict[str, Tensor]) -> None:
     """Put a trained stage into the bundle: the averaged weights. A text encoder brings its tokenizer."""
     tokenizer = objective.encoders.tokenizer if objective.is_encoder else None
     text = tokenizer.backend.to_str() if tokenizer else None
-    weights, extra = objective.export(state.ema.weights), objective.notes()
+    weights, extra = objective.export(average), objective.notes()
     _keep(objective.run, objective.name, weights, text, state.seconds, state.samples, extra)
 
 

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
-from torch import nn
+import torch
 
 from t2i.errors import InputError
 from t2i.files import TEMP_PREFIX
@@ -19,6 +19,8 @@ from t2i.train.objective import Trainable
 from t2i.train.optim import MuonAdamW, PowerEMA
 from t2i.train.precision import PrecisionChoice, autocast, pick_precision
 from t2i.train.recipe import Schedule
+from t2i.train.sharding import check_sharding
+from t2i.train.sheets import averaged
 from t2i.train.state import State
 from t2i.train.team import Part, check_cut
 
@@ -42,7 +44,10 @@ def fit(task: Trainable, *, resume: bool) -> State:
     """
     run, schedule, folder = task.run, task.schedule, task.run.folder(task.name)
     check_cut(task.name, schedule, run.team.ranks, task.unit, task.uncut)
+    if run.team.sharded:
+        check_sharding({task.name: (schedule, task.unsharded)})
     module = task.module.to(run.device)
+    together = run.team.together(module)
     optimizer = MuonAdamW(
         module.named_parameters(), lr=schedule.lr, muon=schedule.muon, betas=schedule.betas,
         weight_decay=schedule.weight_decay,
@@ -69,7 +74,7 @@ def fit(task: Trainable, *, resume: bool) -> State:
     if chosen and chosen.timings:
         log.write(_chosen_record(task.name, state.step, chosen))
     try:
-        _steps(task, state, facts, log)
+        _steps(task, together, state, facts, log)
     finally:
         log.close()
     if state.step < schedule.steps:
@@ -85,9 +90,8 @@ def _chosen_record(stage: str, step: int, chosen: PrecisionChoice) -> dict[str, 
     }  # fmt: skip
 
 
-def _steps(task: Trainable, state: State, facts: dict[str, Any], log: Log) -> None:
-    run, schedule, module, optimizer = task.run, task.schedule, state.module, state.optimizer
-    team, together = run.team, run.team.together(task.loss, module)
+def _steps(task: Trainable, together: Any, state: State, facts: dict[str, Any], log: Log) -> None:
+    run, team, schedule, module, optimizer = task.run, task.run.team, task.schedule, state.module, state.optimizer
     window = list[dict[str, float]]()
     started = since = time.perf_counter()
     before = state.seconds
@@ -97,7 +101,7 @@ def _steps(task: Trainable, state: State, facts: dict[str, Any], log: Log) -> No
             group["lr"] = rate(schedule, step)
         optimizer.zero_grad(set_to_none=True)
         value, measured = _gradients(task, together, step, facts["precision"])
-        norm = float(nn.utils.clip_grad_norm_(module.parameters(), schedule.clip_norm))
+        norm = team.clip_gradients(module, schedule.clip_norm)
         state.step, state.samples = step + 1, state.samples + schedule.batch
         if math.isfinite(norm) and math.isfinite(value):
             optimizer.step()
@@ -129,11 +133,13 @@ def _steps(task: Trainable, state: State, facts: dict[str, Any], log: Log) -> No
         if state.step == schedule.steps:
             _refuse_skipped_end(task, state)
         if state.step % schedule.save_every == 0 or last:
-            team.first(partial(state.save, run.folder(task.name), facts))
-        if (state.step % schedule.sample_every == 0 or last) and not stopped and team.leads:
+            tensors = state.tensors(team.leads)
+            team.first(partial(state.save, run.folder(task.name), facts, tensors))
+            del tensors
+        if (state.step % schedule.sample_every == 0 or last) and not stopped and (team.leads or team.sharded):
             began = time.perf_counter()
             try:
-                _sheet(task, state)
+                _sheet(task, together, state)
             except Exception as error:  # hours of training must not be lost for a picture of it
                 run.report({"event": "no sheet", "stage": task.name, "step": state.step, "reason": repr(error)})
             since += time.perf_counter() - began  # drawing is no training: the rate stays true
@@ -149,7 +155,7 @@ def _gradients(task: Trainable, together: Any, step: int, precision: str) -> tup
         task.part = Part(team.rank, team.ranks, turn, turns)
         with team.alone(together) if turn < turns - 1 else nullcontext():
             with autocast(precision, task.run.device):
-                loss, measured = together(step)
+                loss, measured = together(partial(task.loss, step))
             (loss if turns == 1 else loss / turns).backward()
         rows.append({"loss": float(loss.detach()), **measured})
     means = team.mean(_means(rows))
@@ -167,12 +173,15 @@ def _refuse_skipped_end(task: Trainable, state: State) -> None:
         )
 
 
-def _sheet(task: Trainable, state: State) -> None:
+def _sheet(task: Trainable, together: Any, state: State) -> None:
     """Write the task's sheet of pictures, if it has one."""
-    state.module.eval()
-    pictures = task.sheet(state.ema.weights)
-    state.module.train()
-    if pictures is None:
+    module, team = state.module.eval(), task.run.team
+    try:
+        with torch.no_grad(), averaged(module, state.ema.weights):
+            pictures = team.draw(together, task.sheet)
+    finally:
+        module.train()
+    if pictures is None or not team.leads:
         return
     path = task.run.folder(task.name) / "sheets" / f"{state.step:07d}.png"
     path.parent.mkdir(exist_ok=True)

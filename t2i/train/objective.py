@@ -32,7 +32,8 @@ class Trainable(ABC):
     networks that are not kept. pool: what `prepare` computes before the first step, if the objective has one.
     facts: what a checkpoint must agree with to be resumed (JSON). part: the rows of the batch that `loss` computes; the
     loop sets it. unit: rows of a batch that are not parted. uncut: why a batch cannot be computed in several passes, ""
-    where it can. hot: the networks whose forward pass `Schedule.compile` compiles.
+    where it can. unsharded: why `module` cannot be cut into pieces (`sharding.py`), "" where it can. hot: the networks
+    whose forward pass `Schedule.compile` compiles.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Trainable(ABC):
     part: Part = WHOLE
     unit: int = 1
     uncut: ClassVar[str] = ""
+    unsharded: ClassVar[str] = ""
 
     @property
     def hot(self) -> tuple[nn.Module, ...]:
@@ -62,9 +64,9 @@ class Trainable(ABC):
         """The scalar loss of `part` of the batch of `step`, and numbers for the log. A function of (weights, seed,
         step, part); the mean over all parts is the loss of the batch."""
 
-    def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
-        """Pictures (R, C, 3, S, S) in [-1, 1] that show what the averaged weights have learned; None: there are none
-        to show."""
+    def sheet(self) -> Tensor | None:
+        """Pictures (R, C, 3, S, S) in [-1, 1] that show what has been learned; None: there are none to show. It is
+        called without gradients, with the averaged weights in `module`."""
         return None
 
     def fill_pool(self) -> bool:

@@ -17,6 +17,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from t2i.train.sharding import local
+
 RMS = 0.2  # of an AdamW update, in units of the learning rate
 
 
@@ -91,9 +93,9 @@ class MuonAdamW(torch.optim.Optimizer):
                 state["mean"], state["square"] = torch.zeros_like(p), torch.zeros_like(p)
             state["step"] += 1
             by_age[int(state["step"])].append(p)
-        for n, params in by_age.items():
-            grads = [p.grad for p in params if p.grad is not None]
-            means, squares = ([self.state[p][key] for p in params] for key in ("mean", "square"))
+        for n, aged in by_age.items():
+            params, grads = [local(p) for p in aged], [local(p.grad) for p in aged if p.grad is not None]
+            means, squares = ([local(self.state[p][key]) for p in aged] for key in ("mean", "square"))
             torch._foreach_lerp_(means, grads, 1 - beta1)
             torch._foreach_mul_(squares, beta2)
             torch._foreach_addcmul_(squares, grads, grads, value=1 - beta2)
@@ -120,7 +122,8 @@ class PowerEMA:
         share = 1 - (1 - 1 / step) ** (self.gamma + 1)
         now = module.state_dict()
         real = [name for name, p in now.items() if p.is_floating_point()]
-        torch._foreach_lerp_([self.weights[name] for name in real], [now[name] for name in real], share)
+        averages, present = ([local(weights[name]) for name in real] for weights in (self.weights, now))
+        torch._foreach_lerp_(averages, present, share)
         for name in now.keys() - set(real):
             self.weights[name].copy_(now[name])
 

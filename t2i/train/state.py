@@ -23,6 +23,7 @@ from t2i.files import write_bytes
 from t2i.jsonl import strict_json
 from t2i.schema import Between, values_of
 from t2i.train.optim import MuonAdamW, PowerEMA
+from t2i.train.sharding import assign, whole
 
 TENSORS = "state.safetensors"
 AVERAGE = "ema/"
@@ -60,22 +61,33 @@ class State:
     skipped: int = 0
     skipped_last: int = 0
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The tensors of a checkpoint: model/NAME, ema/NAME, optimizer/INDEX/KEY."""
-        out = {f"model/{name}": t for name, t in self.module.state_dict().items()}
-        out |= {f"{AVERAGE}{name}": t for name, t in self.ema.weights.items()}
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        for i, p in enumerate(parameters):
-            out |= {f"optimizer/{i}/{key}": value for key, value in self.optimizer.state[p].items()}
-        return {name: t.detach().contiguous() for name, t in out.items()}
+    def tensors(self, keep: bool = True) -> dict[str, Tensor]:
+        """The tensors of a checkpoint: model/NAME, ema/NAME, optimizer/INDEX/KEY. Where they are cut, all
+        processes must ask for them; one that does not `keep` them is given none."""
+        networks, parameters = self._networks(), self._parameters()
+        slots = {
+            f"optimizer/{i}/{key}": t for i, p in enumerate(parameters) for key, t in self.optimizer.state[p].items()
+        }
+        return _gather(networks | slots, keep)
 
-    def save(self, folder: Path, facts: dict[str, object]) -> None:
-        """Write the checkpoint of `folder`. facts: what it belongs to (JSON).
+    def average(self, keep: bool = True) -> dict[str, Tensor]:
+        """The averaged weights; as `tensors`."""
+        return _gather(self.ema.weights, keep)
+
+    def _networks(self) -> dict[str, Tensor]:
+        """Weights and averages, which may be cut."""
+        out = {f"model/{name}": t for name, t in self.module.state_dict().items()}
+        return out | {f"{AVERAGE}{name}": t for name, t in self.ema.weights.items()}
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def save(self, folder: Path, facts: dict[str, object], tensors: dict[str, Tensor]) -> None:
+        """Write the checkpoint of `folder`. facts: what it belongs to (JSON). tensors: all of `tensors`.
 
         Raises InputError: a tensor is not finite (code ``data``), then the last checkpoint stays; the disk refuses
         (``output``).
         """
-        tensors = self.tensors()
         if name := _not_finite(tensors):
             what = f"at step {self.step} there are values in {name!r} that are no numbers; nothing was saved"
             raise InputError(what, "lower the learning rate and resume from the last checkpoint", "data")
@@ -109,19 +121,30 @@ class State:
     def _take(self, tensors: dict[str, Tensor]) -> None:
         """Raises KeyError for tensors that are not those of this network and its optimiser."""
         stored = {name: t for name, t in tensors.items() if not name.startswith("optimizer/")}
-        mine = {name: t for name, t in self.tensors().items() if not name.startswith("optimizer/")}
+        mine = self._networks()
         if {name: (t.shape, t.dtype) for name, t in stored.items()} != {k: (t.shape, t.dtype) for k, t in mine.items()}:
             raise KeyError("model")
-        self.module.load_state_dict({name: stored[f"model/{name}"] for name in self.module.state_dict()})
-        for name, value in self.ema.weights.items():
-            value.copy_(stored[f"{AVERAGE}{name}"])
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        for i, p in enumerate(parameters):
+        for name, value in mine.items():
+            assign(value, stored[name])
+        for i, p in enumerate(self._parameters()):
             prefix = f"optimizer/{i}/"
             slots = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
             if set(slots) not in SLOTS or any(t.shape != (() if k == "step" else p.shape) for k, t in slots.items()):
                 raise KeyError("optimizer")
-            self.optimizer.state[p] = {key: t.to(p.device) for key, t in slots.items()}
+            self.optimizer.state[p] = own = {k: t.to(p.device) for k, t in slots.items() if k == "step"}
+            for key in slots.keys() - own.keys():
+                own[key] = torch.empty_like(p)
+                assign(own[key], slots[key])
+
+
+def _gather(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
+    """Tensors that may be cut, as `State.tensors`: one after the other, as memory may not hold all in every process."""
+    out = {}
+    for name, t in tensors.items():
+        gathered = whole(t.detach())
+        if keep:
+            out[name] = gathered.contiguous()
+    return out
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 A batch is cut into equal parts, one for each process and pass (`schedule.accumulate`). Examples and noise are functions
 of (seed, step) for the whole batch, and a part takes its rows of them; so a training has the same loss curve however it
 is cut. torch averages the gradients (DistributedDataParallel, set up by the library accelerate), and every process
-takes the same step. Process 0 leads: it alone writes files and reports.
+takes the same step; in `sharding.py` each takes it for its piece of the network. Process 0 leads: it alone writes files
+and reports.
 """
 
 from __future__ import annotations
@@ -28,11 +29,10 @@ from t2i.train.recipe import Schedule
 T = TypeVar("T")
 PATIENCE = timedelta(days=7)  # that processes wait for the first, which may fill a pool
 OTHER_ENGINES = {
-    "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
 }
-"""What `accelerate launch` sets for engines that cut a network into pieces."""
+"""What `accelerate launch` sets for engines that are none of ours."""
 
 
 @dataclass(frozen=True)
@@ -79,24 +79,39 @@ def denoising_noise(
     return tuple(torch.cat([part.rows(copy) for copy in x.chunk(draws)]) for x in (t, eps))  # type: ignore[return-value]
 
 
+def asked(variable: str, default: str = "") -> bool:
+    """Whether a launcher has set a variable of the environment to yes."""
+    return os.environ.get(variable, default).lower() in ("1", "true", "yes")
+
+
 class Team:
     """A training in one process. `Processes` is the same for several."""
 
     rank, ranks = 0, 1
+    sharded = False
+    """Whether each process holds only a piece of the network."""
 
     @property
     def leads(self) -> bool:
         """Whether this process writes and reports."""
         return self.rank == 0
 
-    def together(self, loss: Callable[[int], tuple[Tensor, dict[str, float]]], module: nn.Module) -> Any:
-        """`loss` as a function of the step whose gradients, for the parameters of `module`, become the mean over all
-        processes in `backward`."""
-        return loss
+    def together(self, module: nn.Module) -> Any:
+        """A function that calls what it is given, a loss: its gradients for the parameters of `module` become the mean
+        over all processes in `backward` and `clip_gradients`. May cut the parameters: before an optimiser gets them."""
+        return _call
 
     def alone(self, together: Any) -> AbstractContextManager[Any]:
         """A block in which the gradients of `together` stay in this process."""
         return nullcontext()
+
+    def clip_gradients(self, module: nn.Module, most: float) -> float:
+        """Shorten the gradient to the norm `most`, if it is longer. Returns its norm before."""
+        return float(nn.utils.clip_grad_norm_(module.parameters(), most))
+
+    def draw(self, together: Any, pictures: Callable[[], T]) -> T:
+        """What `pictures` returns, which uses the network of `together`. Of a cut one all processes must ask for it."""
+        return pictures()
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:
         """The means of numbers over all processes."""
@@ -127,9 +142,9 @@ class Processes(Team):
         """device: as in `--device`; of several GPUs each process takes its own. Raises UnavailableError without the
         library accelerate, UsageError for an engine that is none of ours."""
         for variable, engine in OTHER_ENGINES.items():
-            if os.environ.get(variable, "").lower() in ("1", "true", "yes"):
-                what = f"t2i train does not run under {engine}: every process holds the whole network."
-                raise UsageError(what, "Launch it with accelerate's plain data parallelism, or with torchrun.")
+            if asked(variable):
+                what = f"t2i train does not run under {engine}."
+                raise UsageError(what, "Launch it with accelerate's --multi_gpu or --use_fsdp, or with torchrun.")
         try:
             from accelerate import Accelerator
             from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
@@ -145,9 +160,9 @@ class Processes(Team):
         self.rank, self.ranks = self.engine.process_index, self.engine.num_processes
         self.device: torch.device = self.engine.device
 
-    def together(self, loss: Callable[[int], tuple[Tensor, dict[str, float]]], module: nn.Module) -> Any:
+    def together(self, module: nn.Module) -> Any:
         self.engine.free_memory()  # it keeps what it prepared before
-        return self.engine.prepare_model(_Loss(loss, module))
+        return self.engine.prepare_model(Root(module))
 
     def alone(self, together: Any) -> AbstractContextManager[Any]:
         block: AbstractContextManager[Any] = self.engine.no_sync(together)
@@ -188,15 +203,19 @@ class Processes(Team):
         return [row for box in boxes for row in box]
 
 
-class _Loss(nn.Module):
-    """A loss as a module, whose forward pass DistributedDataParallel can watch."""
+class Root(nn.Module):
+    """A module whose forward pass is a call of what it is given, so that torch can watch it."""
 
-    def __init__(self, loss: Callable[[int], tuple[Tensor, dict[str, float]]], module: nn.Module) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.loss, self.module = loss, module
+        self.module = module
 
-    def forward(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        return self.loss(step)
+    def forward(self, work: Callable[[], T]) -> T:
+        return work()
+
+
+def _call(work: Callable[[], T]) -> T:
+    return work()
 
 
 SOLO = Team()

@@ -35,6 +35,7 @@ from t2i.train.plan import plan
 from t2i.train.recipe import Recipe
 from t2i.train.recipes import load_recipe
 from t2i.train.run import Pictures, Report, Run
+from t2i.train.sharding import check_sharding
 from t2i.train.state import agree
 from t2i.train.team import SOLO, Team, check_cut, lost
 
@@ -84,10 +85,11 @@ def train(
     pictures = Pictures(loaded, data, sprites, report, given(workers, default_workers(device, team.ranks)))
     run = Run(loaded, Path(out), pictures, torch.device(device), report, stop, resume, start, command, team)
     check(loaded, stages, run.bundle(), run.out)
-    for name in stages:
-        part = loaded.stages[name]
-        if name not in loaded.share and not part.copied:
-            check_cut(name, part.schedule, team.ranks, part.unit, objective_of(loaded, name).uncut)
+    trained = {n: loaded.stages[n] for n in stages if n not in loaded.share and not loaded.stages[n].copied}
+    for name, part in trained.items():
+        check_cut(name, part.schedule, team.ranks, part.unit, objective_of(loaded, name).uncut)
+    if team.sharded:
+        check_sharding({n: (p.schedule, objective_of(loaded, n).unsharded) for n, p in trained.items()})
     if dry_run:
         return plan(run, stages)
     try:
@@ -192,8 +194,10 @@ def train_stage(run: Run, name: str) -> None:
     if state.step < objective.schedule.steps:
         return None
 
+    average = state.average(team.leads)
+
     def export() -> None:
-        export_trained(objective, state)
+        export_trained(objective, state, average)
         if cache := objective.encoders.cache:
             cache.flush()
 

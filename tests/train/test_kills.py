@@ -40,12 +40,12 @@ def small_state(value: float) -> State:
 def test_a_checkpoint_is_killed_before_each_touch_of_the_disk(tmp_path: Path) -> None:
     """Step, weights and optimiser are all of the old checkpoint or all of the new one."""
     folder, old, new = tmp_path / "stage", small_state(1.0), small_state(2.0)
-    old.save(folder, {"stage": "toy"})
+    old.save(folder, {"stage": "toy"}, old.tensors())
     before = (folder / TENSORS).read_bytes()
     seen = []
-    for touch in range(touches(lambda: new.save(folder, {"stage": "toy"}), folder)):
+    for touch in range(touches(lambda: new.save(folder, {"stage": "toy"}, new.tensors()), folder)):
         (folder / TENSORS).write_bytes(before)
-        killed_before(touch, lambda: new.save(folder, {"stage": "toy"}), folder)
+        killed_before(touch, lambda: new.save(folder, {"stage": "toy"}, new.tensors()), folder)
         state = small_state(0.0)
         facts = state.load(folder, {"stage": "toy"})
         whole = old if state.step == 1 else new

@@ -34,7 +34,7 @@ from t2i.train.pool import unit
 from t2i.train.prior_augment import augment
 from t2i.train.recipe import Pixels, Recipe, Schedule, Share, StageRecipe, Weight
 from t2i.train.run import Run
-from t2i.train.sheets import COLUMNS, averaged, draw_base
+from t2i.train.sheets import COLUMNS, draw_base
 from t2i.train.streams import examples_seed, first_weights
 from t2i.train.team import WHOLE, Part, denoising_noise, padded
 from t2i.train.warm_start import load_average, load_start
@@ -217,14 +217,13 @@ class BaseObjective(Objective):
         """As `read_examples`."""
         return read_examples(self.encoders, self.net.config, x0, captions)
 
-    def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
+    def sheet(self) -> Tensor | None:
         """Two rows: pictures, and what the base makes of their embeddings and captions."""
         size, prediction = self.config.size, self.config.objective.prediction
         examples = self.source.batch(examples_seed(self.recipe.seed, "sheets"), 0, COLUMNS, size)
         x0 = examples.pixels.to(self.device)
         z, text = self.conditions(x0, examples.captions)
-        with torch.no_grad(), averaged(self.module, average):
-            return torch.stack([x0, draw_base(self.net, self.recipe.sample.base, prediction, size, z, text)])
+        return torch.stack([x0, draw_base(self.net, self.recipe.sample.base, prediction, size, z, text)])
 
     def notes(self) -> dict[str, Any]:
         if not self.run.begun(READING):

@@ -26,7 +26,7 @@ from t2i.train.objectives.base import BaseObjective, BaseRecipe, base_loss
 from t2i.train.pool import unit
 from t2i.train.recipe import Pictures, Recipe, Schedule, StageRecipe, Weight
 from t2i.train.run import Run
-from t2i.train.sheets import COLUMNS, averaged, draw_base
+from t2i.train.sheets import COLUMNS, draw_base
 from t2i.train.streams import examples_seed, first_weights
 from t2i.train.team import Team
 from t2i.train.warm_start import load_start
@@ -137,15 +137,14 @@ class ClipObjective(ClipStage):
             facts |= {"denoise": float(denoise.detach()), "mse": float(extra["mse"].mean())}
         return loss, facts
 
-    def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
+    def sheet(self) -> Tensor | None:
         """Two rows: pictures, and what the small base makes of their embeddings. None without a base."""
         if self.base is None:
             return None
         size, prediction = self.net.config.image_size, self.base_recipe.objective.prediction
         x0 = self.source.batch(examples_seed(self.recipe.seed, "sheets"), 0, COLUMNS, size).pixels.to(self.device)
-        with torch.no_grad(), averaged(self.module, average):
-            z = unit(self.net.encode_image(x0))
-            made = draw_base(self.base, self.recipe.sample.base, prediction, size, z, None)
+        z = unit(self.net.encode_image(x0))
+        made = draw_base(self.base, self.recipe.sample.base, prediction, size, z, None)
         return torch.stack([x0, made])
 
 

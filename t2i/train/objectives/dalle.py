@@ -25,7 +25,7 @@ from t2i.train.objective import Objective
 from t2i.train.objectives.vae import VAEObjective, VAERecipe
 from t2i.train.recipe import Recipe, Schedule, StageRecipe, Weight
 from t2i.train.run import Run
-from t2i.train.sheets import COLUMNS, averaged
+from t2i.train.sheets import COLUMNS
 from t2i.train.streams import examples_seed, first_weights
 
 
@@ -100,15 +100,14 @@ class DalleObjective(Objective):
         facts["right"] = float((image_logits.detach().argmax(-1) == tokens).float().mean())
         return self.config.text * text + self.config.image * image, facts
 
-    def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
+    def sheet(self) -> Tensor | None:
         """Three rows: pictures, what their tokens keep of them, and what is drawn from their captions."""
         size = self.recipe.stage("vae", VAERecipe).size
         examples = self.source.batch(examples_seed(self.recipe.seed, "sheets"), 0, COLUMNS, size)
         pixels = examples.pixels.to(self.device)
-        with torch.no_grad(), averaged(self.module, average):
-            stage = TokenStage("sheet", self.net, self.vae, self.tokenizer)
-            drawn = sample_tokens(stage, stage.read(examples.captions)[0], range(COLUMNS), self.recipe.sample.dalle)
-            return torch.stack([pixels, self.vae.reconstruct(pixels), drawn])
+        stage = TokenStage("sheet", self.net, self.vae, self.tokenizer)
+        drawn = sample_tokens(stage, stage.read(examples.captions)[0], range(COLUMNS), self.recipe.sample.dalle)
+        return torch.stack([pixels, self.vae.reconstruct(pixels), drawn])
 
 
 def _vae_entry(run: Run) -> StageEntry | None:

@@ -62,6 +62,7 @@ class ReaderDistillation(Trainable):
     drop_text: share of texts that are dropped, as in the base's own training."""
 
     module: QueryReader
+    unsharded = "the reader becomes a part of the base"
     uncut = "what it misses is measured against the variance in a batch"
 
     def __init__(

@@ -25,7 +25,7 @@ from t2i.train.encoders import Encoders
 from t2i.train.objective import Objective
 from t2i.train.recipe import Recipe, Schedule, StageRecipe, Weight
 from t2i.train.run import Run
-from t2i.train.sheets import COLUMNS, averaged
+from t2i.train.sheets import COLUMNS
 from t2i.train.streams import examples_seed, first_weights
 
 COLLAPSED = 0.3
@@ -62,6 +62,7 @@ class GanObjective(Objective):
 
     examples = "gan"
     exported = "generator."
+    unsharded = "its penalty takes the gradient of a gradient, and its discriminator is held still by other weights"
     config: GanRecipe
     net: Generator
 
@@ -177,10 +178,9 @@ class GanObjective(Objective):
             event = "collapsed" if self.low else "recovered"
             self.run.report({"event": event, "stage": self.name, "step": step, "spread": found})
 
-    def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
+    def sheet(self) -> Tensor | None:
         """A row of pictures, then of each of their captions what four seeds become."""
         examples = self.source.batch(examples_seed(self.recipe.seed, "sheets"), 0, COLUMNS, self.config.net.size)
-        with torch.no_grad(), averaged(self.module, average):
-            stage, text = GanStage(self.name, self.net), self.read(examples.captions)
-            rows = [stage.draw(text_vector(text), [seed] * len(text), self.recipe.sample.gan) for seed in range(ROWS)]
-            return torch.stack([examples.pixels.to(self.device), *rows])
+        stage, text = GanStage(self.name, self.net), self.read(examples.captions)
+        rows = [stage.draw(text_vector(text), [seed] * len(text), self.recipe.sample.gan) for seed in range(ROWS)]
+        return torch.stack([examples.pixels.to(self.device), *rows])

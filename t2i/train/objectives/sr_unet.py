@@ -31,7 +31,7 @@ from t2i.train.objectives.prior import PriorObjective
 from t2i.train.recipe import Pixels, Recipe, Schedule, Share, StageRecipe, Weight
 from t2i.train.redrawn import THINGS, RedrawnPool, RedrawnRecipe
 from t2i.train.run import Run
-from t2i.train.sheets import COLUMNS, averaged
+from t2i.train.sheets import COLUMNS
 from t2i.train.streams import examples_seed, first_weights, noise
 from t2i.world.fidelity import luma, ssim_map
 
@@ -176,7 +176,7 @@ class SRUNetObjective(Objective):
         low = torch.where(kind < c.drawn + c.blur, blurred, low)
         return torch.where(kind < c.drawn, self.pool.pixels("drawn", rows), low)
 
-    def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
+    def sheet(self) -> Tensor | None:
         """Four rows: the base's small picture, its bicubic enlargement, ours at the recipe's level of noise, the
         truth."""
         rows = list(range(min(COLUMNS // 2, self.pool.size)))
@@ -185,8 +185,7 @@ class SRUNetObjective(Objective):
         seed = examples_seed(self.recipe.seed, "sheets")
         noised = low + _wide(level) * torch.randn(low.shape, generator=noise(seed, self.name, 0))
         z = self.pool.embeddings("told", rows)
-        with torch.no_grad(), averaged(self.module, average):
-            ours = self.net(*(x.to(self.device) for x in (noised, level, z))).float().cpu().clamp(-1, 1)
+        ours = self.net(*(x.to(self.device) for x in (noised, level, z))).float().cpu().clamp(-1, 1)
         blocks = F.interpolate(low, scale_factor=float(self.config.net.scale), mode="nearest")
         return torch.stack([blocks, enlarge(low, self.config.net.scale).clamp(-1, 1), ours, high])
 

@@ -21,7 +21,7 @@ from t2i.schema import Between
 from t2i.store.manifest import StageEntry
 from t2i.train.objective import Objective
 from t2i.train.recipe import Pixels, Recipe, Schedule, Share, StageRecipe
-from t2i.train.sheets import COLUMNS, averaged, upsampler_rows
+from t2i.train.sheets import COLUMNS, upsampler_rows
 from t2i.train.streams import examples_seed, first_weights
 from t2i.train.team import denoising_noise
 
@@ -151,14 +151,13 @@ class UpsamplerObjective(Objective):
         loss, extra = diffusion_loss(net, Flow(), c.objective, high, cond, generator=g, t=t, eps=eps)
         return loss.mean(), {"mse": float(extra["mse"].mean())}
 
-    def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
+    def sheet(self) -> Tensor | None:
         """Four rows: the small picture, its bicubic enlargement, ours, the truth."""
         size, prediction = self.config.drawn or self.config.size, self.config.objective.prediction
         seed = examples_seed(self.recipe.seed, "sheets")
         high = self.source.batch(seed, 0, COLUMNS // 2, size).pixels.to(self.device)
         steps = self.recipe.sample.upsampler.steps
-        with torch.no_grad(), averaged(self.module, average):
-            return upsampler_rows(self.net, prediction, self.name, high, steps)
+        return upsampler_rows(self.net, prediction, self.name, high, steps)
 
 
 def blur(x: Tensor, width: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from t2i.store.manifest import StageEntry
 from t2i.train.masking import thing_weights
 from t2i.train.objective import Objective
 from t2i.train.recipe import Pixels, Recipe, Schedule, Share, StageRecipe, Weight
-from t2i.train.sheets import COLUMNS, averaged
+from t2i.train.sheets import COLUMNS
 from t2i.train.streams import examples_seed, first_weights
 
 Tau = Annotated[float, Between(1e-3, 100)]
@@ -109,12 +109,11 @@ class VAEObjective(Objective):
         fallen = cosine(step, r.anneal * r.schedule.steps)
         return first + (last - first) * fallen, r.kl * cosine(step, r.kl_warmup * r.schedule.steps)
 
-    def sheet(self, average: dict[str, Tensor]) -> Tensor | None:
+    def sheet(self) -> Tensor | None:
         """Two rows: pictures, and what is left of them."""
         examples = self.source.batch(examples_seed(self.recipe.seed, "sheets"), 0, COLUMNS, self.config.size)
         pixels = examples.pixels.to(self.device)
-        with torch.no_grad(), averaged(self.module, average):
-            return torch.stack([pixels, self.net.reconstruct(pixels)])
+        return torch.stack([pixels, self.net.reconstruct(pixels)])
 
 
 def cosine(step: int, steps: float) -> float:

@@ -36,7 +36,7 @@ from t2i.train.objectives.sr_unet import crop
 from t2i.train.personal.pool import PersonalPool, Rows
 from t2i.train.personal.recipe import PersonalRecipe
 from t2i.train.run import Run
-from t2i.train.sheets import COLUMNS, averaged
+from t2i.train.sheets import COLUMNS
 
 Changed = Mapping[str, Any]
 STAGE = "lora"
@@ -217,19 +217,18 @@ class PersonalObjective(Trainable):
             for stage, adapter in self.module.parts().items()
         }
 
-    def sheet(self, average: dict[str, Tensor]) -> Tensor:
+    def sheet(self) -> Tensor:
         """Two rows: views of the user's pictures, and what is drawn of new scenes."""
         assert self.pool.views is not None
         views = self.pool.views.small[:COLUMNS]
         prompts = [SCENES[i % len(SCENES)].format(self.pool.token) for i in range(len(views))]
-        with torch.no_grad(), averaged(self.module, average):
-            changed = copy.deepcopy(self.pipeline)
-            for stage, adapter in self.module.parts().items():
-                weights: Mapping[str, Tensor] = dict(changed.stages[stage].net.named_parameters())
-                for name, part in adapter.parts().items():
-                    weights[name].add_(part())
-            changed.clip.token_embedding.weight[self.row] = self.module.word
-            changed.encoder.tokenizer = self.tokenizer  # type: ignore[attr-defined]
+        changed = copy.deepcopy(self.pipeline)
+        for stage, adapter in self.module.parts().items():
+            weights: Mapping[str, Tensor] = dict(changed.stages[stage].net.named_parameters())
+            for name, part in adapter.parts().items():
+                weights[name].add_(part())
+        changed.clip.token_embedding.weight[self.row] = self.module.word
+        changed.encoder.tokenizer = self.tokenizer  # type: ignore[attr-defined]
         drawn = changed.sample(prompts, range(len(prompts)), SampleRequest(size=self.pool.low)).images
         return torch.stack([views, drawn])
 

@@ -36,7 +36,7 @@ from t2i.train.objectives.base import read_examples
 from t2i.train.pool import EmbeddingPool
 from t2i.train.prior_augment import augment
 from t2i.train.run import Run
-from t2i.train.sheets import COLUMNS, averaged
+from t2i.train.sheets import COLUMNS
 from t2i.train.student.recipe import BaseDistillation, Distillation, PriorDistillation
 
 GROWTH = 0.5
@@ -182,7 +182,7 @@ class BaseStudent(StudentObjective):
         known = InpaintCond(x0, random_masks(n, self.size, r.masked if masked else 0, g, examples.masks).to(x0.device))
         return Shown(x0, cond, uncond, lambda stage: bound_net(stage, known if masked else None))
 
-    def sheet(self, average: dict[str, Tensor]) -> Tensor:
+    def sheet(self) -> Tensor:
         """Three rows: pictures, and what teacher and student draw of their captions and embeddings."""
         examples = self.run.pictures.small.batch(
             streams.examples_seed(self.run.recipe.seed, "sheets"), 0, COLUMNS, self.size
@@ -194,8 +194,7 @@ class BaseStudent(StudentObjective):
         def drawn(stage: Stage, sampling: SamplingConfig) -> Tensor:
             return sample_base(stage, self.size, cond, uncond, range(COLUMNS), sampling).float()
 
-        with torch.no_grad(), averaged(self.module, average):
-            rows = drawn(self.teacher, self.entry.defaults), drawn(self.student, self.defaults)
+        rows = drawn(self.teacher, self.entry.defaults), drawn(self.student, self.defaults)
         return torch.stack([x0, *rows])
 
 
