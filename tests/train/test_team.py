@@ -80,12 +80,13 @@ def test_passes_give_the_curve_of_the_whole_batch(
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def start(*args: str, ranks: int = 2) -> list[subprocess.Popen[str]]:
-    """`t2i train` in several processes, as `torchrun` starts them."""
+def start(*args: str, ranks: int = 2, engine: str = "") -> list[subprocess.Popen[str]]:
+    """`t2i train` in several processes, as `torchrun` starts them. engine: "fsdp" for the one of test_sharding.py."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     group = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    group |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"} if engine == "fsdp" else {}
     command = [sys.executable, "-m", "t2i", "train", *args, "--device", "cpu"]
     return [
         subprocess.Popen(
@@ -180,12 +181,14 @@ def test_what_several_processes_cannot_do_is_said_by_all(micro: str, tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("engine", ["", "fsdp"])
 @pytest.mark.parametrize(("number", "codes"), [(signal.SIGTERM, [143, 143]), (signal.SIGKILL, [4, -9])])
 def test_a_process_that_is_told_to_stop_or_dies_ends_all(
-    micro: str, tmp_path: Path, number: int, codes: list[int]
+    micro: str, tmp_path: Path, number: int, codes: list[int], engine: str
 ) -> None:
     """After a signal with a checkpoint; after a kill with a sentence."""
-    runs = start("clip", "--recipe", micro, "--out", str(tmp_path / "m"), "--steps", "100000")
+    args = ["clip", "--recipe", micro, "--out", str(tmp_path / "m"), "--steps", "100000", "--set", "clip.muon=false"]
+    runs = start(*args, engine=engine)
     log, end = tmp_path / "m" / ".train" / "clip" / "log.jsonl", time.monotonic() + 300
     while not log.is_file() or not curve(tmp_path / "m", "clip"):
         assert all(process.poll() is None for process in runs) and time.monotonic() < end
