@@ -22,6 +22,8 @@ from t2i.world.judge import Judge
 from t2i.world.reading import OWN, Detection
 from t2i.world.vocabulary import things
 
+NAMED = 0.2
+"""Least probability of a thing that is asked for by name. The judge is strict: a dog without a face is nothing."""
 SIDE = 128
 """Side of the picture in which outlines are found."""
 MARGIN = 0.02
@@ -100,12 +102,14 @@ def things_mask(
     boxed: bool = False,
 ) -> FoundThings:
     """Where the things that are asked for are in `image` (3, H, W); nowhere if one of them, or the place, is not seen.
+    What is asked for is seen from a probability of `NAMED` on, other things from the judge's own threshold on.
 
     grow_by, threshold and boxed: as in `textmask.text_mask`. Other things that the judge sees are left out, also of a
     bounding box.
     """
-    (reading,) = judge.read(image[None].float())
-    objects, (height, width) = reading.objects, image.shape[1:]
+    (reading,), (unsure,) = judge.read(image[None].float()), judge.read(image[None].float(), least=NAMED)
+    more = (d for d in unsure.objects if d not in reading.objects and any(name.fits(d) for name in asked.named))
+    objects, (height, width) = (*reading.objects, *more), image.shape[1:]
     wanted = [any(name.fits(thing) for name in asked.named) for thing in objects]
     mask, others = torch.zeros(1, height, width), torch.zeros(1, height, width)
     found = outlines(image, objects, threshold)

@@ -219,12 +219,14 @@ class Judge:
         self.config = net.config
 
     @torch.no_grad()
-    def read(self, pixels: Tensor, batch: int = 64) -> list[Reading]:
-        """Readings of pictures (B, 3, H, W), RGB in [-1, 1], of any size."""
+    def read(self, pixels: Tensor, batch: int = 64, *, least: float | None = None) -> list[Reading]:
+        """Readings of pictures (B, 3, H, W), RGB in [-1, 1], of any size. least: probability of a centre that counts as
+        an object, None for the config's threshold."""
+        config = self.config if least is None else replace(self.config, threshold=least)
         device = next(self.net.parameters()).device
         out: list[Reading] = []
         for part in torch.split(pixels, batch):
-            out += decode(self.net(to_input(part.to(device, torch.float32))), self.config)
+            out += decode(self.net(to_input(part.to(device, torch.float32))), config)
         return out
 
     @torch.no_grad()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -62,6 +64,18 @@ def test_a_plain_picture_holds_no_thing() -> None:
     found = things_mask(judge, torch.zeros(3, 40, 56), asked_by("the dog", judge.config))
     assert found.mask.shape == (1, 40, 56)
     assert not bool(found.mask.any())
+
+
+def test_what_is_named_may_be_less_clear_than_what_is_not() -> None:
+    judge = shipped_judge()
+    (cat,) = Pipeline.load(resolve("small")).sample(["a cat in the snow"], [7], SampleRequest(size=64)).images
+    judge.config = replace(judge.config, threshold=0.999)
+    assert not judge.read(cat[None])[0].objects
+    found = things_mask(judge, cat, asked_by("the cat", judge.config))
+    assert bool(found.mask.any()) and [thing.name for thing in found.seen] == [thing.name for thing in found.named]
+    (low,) = judge.read(cat[None], least=0.2)
+    assert found.named[0].score == low.objects[0].score > 0.2
+    assert not bool(things_mask(judge, cat, asked_by("the house", judge.config)).mask.any())
 
 
 def test_all_that_is_named_must_be_there() -> None:
