@@ -172,7 +172,7 @@ def test_names_say_the_settings(draw: Draw) -> None:
     out, err = draw(CAT, "--seed", "1", "--sweep", "guidance=1,2")
     stem = "out/a-cat-in-the-snow-1"
     assert out[:2] == [f"{stem}-guidance-1-size-16.png", f"{stem}-guidance-2-size-16.png"]
-    assert "2 pictures in" in err and err.rstrip().splitlines()[-1].endswith(": out")
+    assert "2 pictures in" in err and err.rstrip().splitlines()[-1].endswith(": out/")
     assert draw(CAT, "--seed", "1")[0] == [f"{stem}.png"]
     assert draw(CAT, "--seed", "1", "--guidance", "2")[0] == [f"{stem}-guidance-2-size-16.png"]  # of the sweep
     for _ in range(2):

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate.commands.launch import launch_command_parser
-from accelerate.utils.launch import prepare_multi_gpu_env
 from killing import ended, in_child
 from PIL import Image, ImageChops
 from safetensors.torch import load_file
@@ -26,12 +24,13 @@ from t2i.train.sharding import assign, blocks, check_sharding, launched_team, lo
 from t2i.train.state import TENSORS, State
 from t2i.train.team import SOLO, Team
 
+launch = pytest.importorskip("accelerate.commands.launch", reason="needs accelerate: pip install 't2i[train]'")
 LAUNCH = ["--use_fsdp", "--num_machines=1", "--num_processes=2", "--mixed_precision=no", "--dynamo_backend=no"]
 
 
 def launcher_sets(*options: str) -> dict[str, str]:
     """The environment that `accelerate launch --use_fsdp` gives its processes."""
-    every = prepare_multi_gpu_env(launch_command_parser().parse_args([*LAUNCH, *options, "script.py"]))
+    every = launch.prepare_multi_gpu_env(launch.launch_command_parser().parse_args([*LAUNCH, *options, "script.py"]))
     return {name: value for name, value in every.items() if name.startswith(("FSDP_", "ACCELERATE_"))}
 
 
