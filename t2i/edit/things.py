@@ -68,7 +68,7 @@ class FoundThings:
     def words(self) -> str:
         """What is seen and what is missing: "the picture shows a red car and a dog, but no blue car"."""
         if not self.seen:
-            return "no thing is seen in the picture"
+            return "no thing is clearly seen in the picture"
         shown = f"the picture shows {self.names}"
         return f"{shown}, but {listed(self.lacks)}" if self.lacks else shown
 

@@ -65,7 +65,8 @@ def check_options(options: dict[str, str]) -> None:
     check_text(options.get("negative", ""), "the negative prompt")
     if "sampler" in options:
         check_choice("sampler", options["sampler"], SAMPLERS)
-    check_choice("quality", options.get("quality", "no"), YES_NO)
+    if options.get("quality", "no") not in YES_NO:
+        raise UsageError(f"quality: {options['quality']!r} is neither yes nor no.", 'In a file write "quality": true')
     parse_thresholds(options.get("threshold"))
 
 

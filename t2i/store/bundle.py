@@ -107,7 +107,7 @@ class Bundle:
         is guided, or for quality where there is one way to draw. Other settings are checked as they are read."""
         check_complete(self.manifest, self.configs)
         if options.get("quality") == "yes" and not any(e.defaults.quality_steps for e in self.manifest.stages):
-            raise UsageError(f"--quality: {self.manifest.name} has no longer way to draw.", "Write --steps N.")
+            raise UsageError(f"--quality: {self.manifest.name} has one number of steps.", "Write --steps N.")
         if options.get("negative", "").strip():
             self._check_diffuses("--negative")
 

@@ -66,7 +66,7 @@ def test_chinese_and_several_pictures(place: Path, command: Draw) -> None:
     out, err = command("find", "cat.png", "empty.png", "猫", "--mask", "masks")
     assert [line.split("\t")[:3] for line in out] == [["cat.png", "yes", "cat"], ["empty.png", "no", ""]]
     assert Path("masks/cat.png").is_file() and not Path("masks/empty.png").exists()
-    assert "empty.png: no thing is seen in the picture" in err
+    assert "empty.png: no thing is clearly seen in the picture" in err
     assert "1 of 2 pictures has no record of t2i" in err
 
 

@@ -216,7 +216,7 @@ def test_a_thing_that_is_not_there_is_refused(place: Path, capsys: pytest.Captur
     Image.new("RGB", (40, 30), (90, 140, 220)).save("sky.png")
     out, err = inpaint(capsys, "sky.png", CAT, "--mask-text", "the dog", code=3)
     assert not out
-    assert "'the dog' was not found in sky.png: no thing is seen in the picture" in err
+    assert "'the dog' was not found in sky.png: no thing is clearly seen in the picture" in err
 
 
 def test_what_the_picture_says_of_itself(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

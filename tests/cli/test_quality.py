@@ -95,4 +95,4 @@ def test_what_is_no_yes_and_no_no(t2i: Draw, line: dict[str, Any], words: str) -
 
 def test_a_model_with_one_way(t2i: Draw) -> None:
     _, err = t2i("sample", CAT, "--quality", code=2, model="tiny")
-    assert "--quality: tiny has no longer way to draw" in err and "--steps N" in err
+    assert "--quality: tiny has one number of steps" in err and "--steps N" in err
