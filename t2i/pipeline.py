@@ -328,6 +328,5 @@ class Pipeline:
     def sampling(self, entry: StageEntry, request: SampleRequest, *, with_text: bool = True) -> SamplingConfig:
         """The stage's defaults, overridden by the request. with_text: whether the base is given a text, and not an
         image embedding alone."""
-        defaults = self.stages[entry.name].defaults
-        defaults = defaults.for_quality if request.quality else defaults
-        return (defaults if with_text else defaults.without_text).override(request.of(entry.name))
+        defaults = self.stages[entry.name].defaults.for_drawing(with_text=with_text, quality=request.quality)
+        return defaults.override(request.of(entry.name))

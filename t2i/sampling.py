@@ -79,10 +79,11 @@ class SamplingConfig:
         distilled: a student's estimate without a text is what guidance leads away from."""
         return self if self.z_guidance is None else replace(self, guidance=self.z_guidance, distilled=None)
 
-    @property
-    def for_quality(self) -> SamplingConfig:
-        """This config with `quality_steps`, where there are some, in the place of `steps`."""
-        return self if self.quality_steps is None else replace(self, steps=self.quality_steps)
+    def for_drawing(self, *, with_text: bool, quality: bool) -> SamplingConfig:
+        """These defaults for one drawing. with_text: whether a base is given a text, and not an image embedding alone.
+        quality: whether `quality_steps`, where there are some, take the place of `steps`."""
+        found = self if with_text else self.without_text
+        return replace(found, steps=given(found.quality_steps, found.steps)) if quality else found
 
     @property
     def unguided(self) -> SamplingConfig:

@@ -7,7 +7,7 @@ place.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from t2i.edit.naming import Asked, listed
 from t2i.edit.textmask import blur, otsu
 from t2i.store.registry import resolve_judge
 from t2i.world.captions.english import article
-from t2i.world.judge import Judge
+from t2i.world.judge import Judge, decode
 from t2i.world.reading import OWN, Detection
 from t2i.world.vocabulary import things
 
@@ -107,7 +107,8 @@ def things_mask(
     grow_by, threshold and boxed: as in `textmask.text_mask`. Other things that the judge sees are left out, also of a
     bounding box.
     """
-    (reading,), (unsure,) = judge.read(image[None].float()), judge.read(image[None].float(), least=NAMED)
+    maps = judge.maps(image[None])
+    (reading,), (unsure,) = decode(maps, judge.config), decode(maps, replace(judge.config, threshold=NAMED))
     more = (d for d in unsure.objects if d not in reading.objects and any(name.fits(d) for name in asked.named))
     objects, (height, width) = (*reading.objects, *more), image.shape[1:]
     wanted = [any(name.fits(thing) for name in asked.named) for thing in objects]

@@ -142,8 +142,7 @@ def _table(
     """The settings of every stage that runs, for key and record."""
     tables: dict[str, Any] = {}
     for entry in running:
-        defaults = entry.defaults if has_text else entry.defaults.without_text
-        defaults = defaults.for_quality if quality else defaults
+        defaults = entry.defaults.for_drawing(with_text=has_text, quality=quality)
         sampling = defaults.override(stages.get(entry.name))
         table = asdict(sampling)
         table["threshold"] = _written(sampling.threshold, defaults.threshold)

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -31,22 +32,26 @@ from t2i.store.registry import resolve
 PROMPTS = ("a cat in the snow", "a red apple on a table", "two dogs at the beach", "a castle at sunset")
 
 
-class Conv(tuple[Any, ...]):
-    """A convolution's input (B, C, H, W), weight (D, C, k, k), stride and padding."""
+class Conv(NamedTuple):
+    """A convolution: the shapes of its input (B, C, H, W) and weight (D, C, k, k), stride and padding."""
+
+    shape: tuple[int, ...]
+    weight: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
 
     @property
     def gflop(self) -> float:
-        (batch, _, height, width), weight, stride, padding = self
-        side = [(n + 2 * p - k) // s + 1 for n, k, s, p in zip((height, width), weight[2:], stride, padding)]
-        return 2e-9 * batch * side[0] * side[1] * weight[0] * weight[1] * weight[2] * weight[3]
+        sizes = zip(self.shape[2:], self.weight[2:], self.stride, self.padding)
+        cells = math.prod((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)
+        return 2e-9 * self.shape[0] * cells * math.prod(self.weight)
 
     def call(self, dtype: torch.dtype) -> Callable[[], Tensor]:
         """The convolution on random numbers, in the memory layout of the networks."""
-        shape, weight, stride, padding = self
         g = torch.Generator().manual_seed(0)
         x, w = (torch.randn(s, generator=g).to(dtype).contiguous(memory_format=torch.channels_last)
-                for s in (shape, weight))  # fmt: skip
-        return lambda: F.conv2d(x, w, stride=stride, padding=padding)
+                for s in (self.shape, self.weight))  # fmt: skip
+        return lambda: F.conv2d(x, w, stride=self.stride, padding=self.padding)
 
 
 def convolutions(pipeline: Pipeline, draw: Callable[[], Any]) -> Counter[Conv]:
@@ -55,7 +60,7 @@ def convolutions(pipeline: Pipeline, draw: Callable[[], Any]) -> Counter[Conv]:
 
     def seen(module: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
         assert isinstance(module, nn.Conv2d) and not isinstance(module.padding, str)
-        found[Conv((tuple(inputs[0].shape), tuple(module.weight.shape), module.stride, module.padding))] += 1
+        found[Conv(tuple(inputs[0].shape), tuple(module.weight.shape), module.stride, module.padding)] += 1
 
     nets = [stage.net for stage in pipeline.stages.values()]
     handles = [m.register_forward_hook(seen) for net in nets for m in net.modules() if isinstance(m, nn.Conv2d)]

@@ -49,18 +49,19 @@ def sample_prior(
 
 
 def read(stage: Stage, text: TextCond, n: int, keep: bool = True) -> PriorCond:
-    """As `repeated`, with each text read once for all steps and draws, where it does not matter to the network when."""
-    cond = repeated(text, 1, keep)
+    """The condition of n draws for each of B texts, (n * B) rows. Each text is read once for all steps and draws, where
+    it does not matter to the network when. keep: as of `unread`."""
+    cond = unread(text, keep)
     if isinstance(stage.net, ResidualPrior):
         cond = replace(cond, read=stage.net.read(cond))
     rows: PriorCond = map_cond(lambda x: x.repeat(n, *[1] * (x.ndim - 1)), cond)
     return rows
 
 
-def repeated(text: TextCond, n: int, keep: bool) -> PriorCond:
-    """The condition of n draws for each of B texts, (n * B) rows; with keep=False the learned null in its shape."""
-    tokens, mask, pooled = (x.repeat(n, *[1] * (x.ndim - 1)) for x in (text.tokens, text.mask, text.pooled))
-    return PriorCond(tokens, mask, pooled, torch.full_like(mask[:, 0], keep))
+def unread(text: TextCond, keep: bool) -> PriorCond:
+    """The condition of B texts, for a network that reads it at each step; with keep=False the learned null in its
+    shape."""
+    return PriorCond(text.tokens, text.mask, text.pooled, torch.full_like(text.mask[:, 0], keep))
 
 
 def pick_best(draws: Tensor, near: Tensor) -> Tensor:

@@ -219,14 +219,16 @@ class Judge:
         self.config = net.config
 
     @torch.no_grad()
-    def read(self, pixels: Tensor, batch: int = 64, *, least: float | None = None) -> list[Reading]:
-        """Readings of pictures (B, 3, H, W), RGB in [-1, 1], of any size. least: probability of a centre that counts as
-        an object, None for the config's threshold."""
-        config = self.config if least is None else replace(self.config, threshold=least)
-        device = next(self.net.parameters()).device
+    def maps(self, pixels: Tensor) -> Maps:
+        """The network's maps of pictures (B, 3, H, W), RGB in [-1, 1], of any size; `decode` reads them."""
+        maps: Maps = self.net(to_input(pixels.to(next(self.net.parameters()).device, torch.float32)))
+        return maps
+
+    def read(self, pixels: Tensor, batch: int = 64) -> list[Reading]:
+        """Readings of pictures (B, 3, H, W), RGB in [-1, 1], of any size."""
         out: list[Reading] = []
         for part in torch.split(pixels, batch):
-            out += decode(self.net(to_input(part.to(device, torch.float32))), config)
+            out += decode(self.maps(part), self.config)
         return out
 
     @torch.no_grad()

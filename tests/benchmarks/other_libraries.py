@@ -30,7 +30,7 @@ from t2i.pipeline import Conditioning, Pipeline
 from t2i.rng import generator
 from t2i.sampling import SampleRequest, by_stage
 from t2i.stages.base import base_cond, bound_net
-from t2i.stages.prior import repeated
+from t2i.stages.prior import unread
 from t2i.stages.stage import Stage
 from t2i.text.cond import TextCond
 
@@ -131,7 +131,7 @@ def prior(model: Pipeline) -> tuple[Stage, Call, Call]:
     def draw() -> None:
         model.sample_prior(text, range(PICTURES), asked())
 
-    return stage, draw, own_training(stage, stage.net, zs * EMBED**0.5, repeated(texts, 1, True))
+    return stage, draw, own_training(stage, stage.net, zs * EMBED**0.5, unread(texts, True))
 
 
 def against_diffusers(model: Pipeline) -> None:

@@ -12,6 +12,7 @@ from t2i.edit.things import FoundThings, outlines, placed, shipped_judge, things
 from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest
 from t2i.store.registry import resolve
+from t2i.world.judge import decode
 from t2i.world.reading import OWN, Detection
 
 
@@ -73,7 +74,7 @@ def test_what_is_named_may_be_less_clear_than_what_is_not() -> None:
     assert not judge.read(cat[None])[0].objects
     found = things_mask(judge, cat, asked_by("the cat", judge.config))
     assert bool(found.mask.any()) and [thing.name for thing in found.seen] == [thing.name for thing in found.named]
-    (low,) = judge.read(cat[None], least=0.2)
+    (low,) = decode(judge.maps(cat[None]), replace(judge.config, threshold=0.2))
     assert found.named[0].score == low.objects[0].score > 0.2
     assert not bool(things_mask(judge, cat, asked_by("the house", judge.config)).mask.any())
 

@@ -17,7 +17,7 @@ from t2i.sampling import SampleRequest
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("padding", [0, 1])
 def test_the_work_of_a_convolution_is_what_torch_counts(stride: int, padding: int) -> None:
-    conv = Conv(((2, 3, 9, 12), (5, 3, 3, 3), (stride, stride), (padding, padding)))
+    conv = Conv((2, 3, 9, 12), (5, 3, 3, 3), (stride, stride), (padding, padding))
     with FlopCounterMode(display=False) as counter:
         out = conv.call(torch.float32)()
     assert out.shape[:2] == (2, 5)

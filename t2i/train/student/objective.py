@@ -25,7 +25,7 @@ from t2i.diffusion.loss import DenoisingObjective, Levels
 from t2i.diffusion.process import expand
 from t2i.sampling import SamplingConfig, given
 from t2i.stages.base import bound_net, guided, reads_masks, sample_base
-from t2i.stages.prior import repeated
+from t2i.stages.prior import unread
 from t2i.stages.stage import InpaintCond, Stage
 from t2i.store.manifest import StageEntry
 from t2i.train import streams
@@ -215,6 +215,6 @@ class PriorStudent(StudentObjective):
         _, captions, z = self.pool.draw(n, step, g)
         assert self.encoders.text is not None
         text = self.encoders.text.encode(captions, tight=True)[0].to(self.run.device)
-        cond, uncond = (repeated(text, 1, keep) for keep in (True, False))
+        cond, uncond = (unread(text, keep) for keep in (True, False))
         kept = (torch.rand(n, generator=g) >= self.table.drop_text).to(z.device)
         return Shown(z * z.shape[-1] ** 0.5, replace(cond, keep=kept), uncond, lambda stage: stage.net)
