@@ -37,9 +37,9 @@ class Model:
     @property
     def pipeline(self) -> Pipeline:
         """The stages of a bundle. Raises UsageError for a model that is not ours."""
-        from t2i.edit.own_engine import OwnEngine
+        from t2i.edit.bundle_engine import BundleEngine
 
-        if not isinstance(self.engine, OwnEngine):
+        if not isinstance(self.engine, BundleEngine):
             raise _usage(f"{self.stored.manifest.name} has no stages of ours.", "Its networks are in model.engine.")
         return self.engine.pipeline
 

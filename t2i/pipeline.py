@@ -1,4 +1,4 @@
-"""The engine: encodes the prompts and runs the stages of the bundle one after the other.
+"""The pipeline of a bundle: encodes prompts and runs the stages one after the other.
 
     pipeline = Pipeline.load(Path("weights/small"))
     pictures = pipeline.sample(["a cat in the snow"], seeds=[7]).images      # (1, 3, 256, 256) in [-1, 1]

@@ -179,9 +179,9 @@ def sample(
     ui: UI = ctx.obj
     from t2i.cli.show import Screen
     from t2i.jobs.cluster import check_workers, draw_by_ray
-    from t2i.jobs.edits import EditRequest
     from t2i.jobs.prompt_file import PromptLine, read_lines
     from t2i.jobs.sample import SampleOrder, SamplePlan, WarmEngine
+    from t2i.jobs.sample_edit import SampleEdit
     from t2i.jobs.settings import check_options
     from t2i.jobs.sweep import parse_sweep
     from t2i.serve.client import draw_by_server
@@ -202,7 +202,7 @@ def sample(
     if init is not None and (file is not None or sweep):
         other = "a prompt file" if file is not None else "--sweep"
         raise UsageError(f"--init and {other} do not go together.", "Run it once for each.")
-    edit = EditRequest.read(ui, init=init, strength=strength, rerank=rerank, prior=prior, best_of=prior_best_of)
+    edit = SampleEdit.read(ui, init=init, strength=strength, rerank=rerank, prior=prior, best_of=prior_best_of)
     if interactive:
         for name, flag in LINES.items():
             if opt.is_given(ctx, name):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2i.errors import UsageError, nearest
 from t2i.jobs.device import pick_device
-from t2i.jobs.engine import load_engine, own_pipeline
+from t2i.jobs.engine import bundle_pipeline, load_engine
 from t2i.jobs.inputs import read_source
 from t2i.jobs.masks import write_mask
 from t2i.jobs.output_paths import OTHERS, SUFFIXES, check_file, check_inputs_kept, check_writable, variants
@@ -115,7 +115,7 @@ class Finder:
             return Found(bool(found.named), found.mask, found.named, found.seen, found.words, found.place)
         from t2i.edit.textmask import text_mask
 
-        pipeline = own_pipeline(engine())
+        pipeline = bundle_pipeline(engine())
         self._warn(pipeline.words.unknown(self.text))
         mask = text_mask(pipeline, image, self.text, **options)
         words = "nothing stands out" if not bool(mask.any()) else "it seems to be everywhere"

@@ -1,4 +1,4 @@
-"""The request of `t2i vary`: variations of a picture, blends of two, and text diffs (DALL-E 2, section 3)."""
+"""The edit of `t2i vary`: variations of a picture, blends of two, and text diffs (DALL-E 2, section 3)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ THETA = "0.25..0.5"  # the paper's range
 
 
 @dataclass(frozen=True)
-class VaryRequest:
+class VaryEdit:
     """What is to be made of pictures.
 
     mode: "like" (variations), "blend" or "text-diff"; sources: the pictures, two for a blend; texts: what a text diff
@@ -57,7 +57,7 @@ class VaryRequest:
         theta: str | None,
         frames: int | None,
         strength: float | None,
-    ) -> VaryRequest:
+    ) -> VaryEdit:
         """Raises UsageError for options that do not go together, InputError for a picture that cannot be read."""
         if (from_text is None) != (to_text is None):
             raise UsageError("--from-text and --to-text go together.", 'Write --from-text "a cat" --to-text "a dog"')

@@ -156,16 +156,16 @@ class Processes(Team):
             # of some objectives a part of the network gets no gradient in a step
             DistributedDataParallelKwargs(find_unused_parameters=True),
         ]
-        self.engine = Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=options)
-        self.rank, self.ranks = self.engine.process_index, self.engine.num_processes
-        self.device: torch.device = self.engine.device
+        self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=options)
+        self.rank, self.ranks = self.accelerator.process_index, self.accelerator.num_processes
+        self.device: torch.device = self.accelerator.device
 
     def together(self, module: nn.Module) -> Any:
-        self.engine.free_memory()  # it keeps what it prepared before
-        return self.engine.prepare_model(Root(module))
+        self.accelerator.free_memory()  # it keeps what it prepared before
+        return self.accelerator.prepare_model(Root(module))
 
     def alone(self, together: Any) -> AbstractContextManager[Any]:
-        block: AbstractContextManager[Any] = self.engine.no_sync(together)
+        block: AbstractContextManager[Any] = self.accelerator.no_sync(together)
         return block
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:
