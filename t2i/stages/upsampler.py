@@ -14,7 +14,7 @@ from torch import Tensor
 from t2i.engine import OnStep
 from t2i.rng import noise
 from t2i.sampling import SamplingConfig, given
-from t2i.stages.stage import Stage
+from t2i.stages.stage import GuidedCond, Stage
 
 
 def sample_upsampler(
@@ -80,7 +80,7 @@ def sample_upsampler(
         return out
 
     net = tiled if tile and max(low.shape[2:]) > tile else whole
-    made = stage.run(net, shape, cond, uncond, sampling, seeds, on_step, negative=away, key=key)
+    made = stage.run(net, shape, GuidedCond(cond, uncond, away), sampling, seeds, on_step, key=key)
     return made[:, :, : height * scale, : width * scale].clamp(-1, 1)
 
 

@@ -24,8 +24,8 @@ from t2i.diffusion.denoiser import Denoiser, Net
 from t2i.diffusion.loss import DenoisingObjective, Levels
 from t2i.diffusion.process import expand
 from t2i.sampling import SamplingConfig, given
-from t2i.stages.base import bound_net, guided, reads_masks, sample_base
-from t2i.stages.prior import unread
+from t2i.stages.base import bound_net, guided_cond, reads_masks, sample_base
+from t2i.stages.prior import prior_cond
 from t2i.stages.stage import InpaintCond, Stage
 from t2i.store.manifest import StageEntry
 from t2i.train import streams
@@ -168,7 +168,8 @@ class BaseStudent(StudentObjective):
         x0 = examples.pixels.to(self.run.device)
         z, text = read_examples(self.encoders, self.teacher.config, x0, examples.captions)
         drop = torch.rand(n, 2, generator=g).to(x0.device)
-        cond, uncond, _ = guided(text, z)
+        guided = guided_cond(text, z)
+        cond, uncond = guided.cond, guided.uncond
         if z is not None and text is not None:
             if self.prior is not None:
                 z = augment(self.prior, z, text, r.imagined, g)
@@ -189,10 +190,10 @@ class BaseStudent(StudentObjective):
         )
         x0 = examples.pixels.to(self.run.device)
         z, text = read_examples(self.encoders, self.teacher.config, x0, examples.captions)
-        cond, uncond, _ = guided(text, z)
+        cond = guided_cond(text, z)
 
         def drawn(stage: Stage, sampling: SamplingConfig) -> Tensor:
-            return sample_base(stage, self.size, cond, uncond, range(COLUMNS), sampling).float()
+            return sample_base(stage, self.size, cond, range(COLUMNS), sampling).float()
 
         rows = drawn(self.teacher, self.entry.defaults), drawn(self.student, self.defaults)
         return torch.stack([x0, *rows])
@@ -215,6 +216,6 @@ class PriorStudent(StudentObjective):
         _, captions, z = self.pool.draw(n, step, g)
         assert self.encoders.text is not None
         text = self.encoders.text.encode(captions, tight=True)[0].to(self.run.device)
-        cond, uncond = (unread(text, keep) for keep in (True, False))
+        cond, uncond = (prior_cond(text, keep) for keep in (True, False))
         kept = (torch.rand(n, generator=g) >= self.table.drop_text).to(z.device)
         return Shown(z * z.shape[-1] ** 0.5, replace(cond, keep=kept), uncond, lambda stage: stage.net)
