@@ -21,7 +21,8 @@ from t2i.nets.clip import Clip
 from t2i.nets.conditioner import UNetCond
 from t2i.nets.unet import UNet
 from t2i.nets.unet_config import UNetConfig
-from t2i.stages.loading import build_net, load_net
+from t2i.stages.designs import build_net
+from t2i.stages.loading import load_net
 from t2i.store.bundle import read_bundle
 from t2i.store.manifest import StageEntry
 from t2i.text.cond import TextCond
