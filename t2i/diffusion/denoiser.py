@@ -61,15 +61,13 @@ class NetDenoiser:
     """A network with its process and its prediction, as a :class:`Denoiser`.
 
     The network is called as net(x_t (B, ...), t (B,), cond), with t in the process' own time: for a VP table the
-    timesteps, as floats. ``learned_variance``: the network returns twice the channels, and the second half, a variance
-    (Nichol 2021, arXiv 2102.09672), is dropped. The result has the dtype of x, whatever the network computes in.
-    Raises UsageError (code ``config``) for an unknown prediction.
+    timesteps, as floats. The result has the dtype of x, whatever the network computes in. Raises UsageError (code
+    ``config``) for an unknown prediction.
     """
 
     net: Net
     process: Process
     prediction: Prediction = "x0"
-    learned_variance: bool = False
 
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:
@@ -83,8 +81,5 @@ class NetDenoiser:
         alpha_t, sigma_t = expand(alpha, x), expand(sigma * alpha, x)
         x_t = alpha_t * x
         out = self.net(x_t, self.process.t(sigma), cond)
-        if self.learned_variance:
-            assert out.shape[1] == 2 * x.shape[1], f"no variance in {tuple(out.shape)} for {tuple(x.shape)}"
-            out = out[:, : x.shape[1]]
         assert out.shape == x.shape, f"the network returned {tuple(out.shape)} for {tuple(x.shape)}"
         return to_x0(self.prediction, out.to(x.dtype), x_t, alpha_t, sigma_t)

@@ -62,7 +62,6 @@ def classifier_free(
     interval: tuple[float, float] | None = None,
     *,
     negative: Any | None = None,
-    batched: bool = True,
 ) -> Denoiser:
     """x0_hat = D(uncond) + scale (D(cond) - D(uncond)) (Ho 2022, arXiv 2207.12598; Saharia 2022, eq. 2).
 
@@ -75,7 +74,7 @@ def classifier_free(
     for both. What ``cond`` and ``negative`` share cancels. In D(negative) + scale (D(cond) - D(negative)), as other
     tools have it, it stays: snow cannot be taken out of "a cat in the snow".
 
-    ``batched``: one call of all rows; otherwise calls of B rows, for less memory.
+    All of a step's passes are one call of the denoiser, of two or three times B rows.
     """
     lo, hi = interval or (-1.0, float("inf"))
     if scale == 1.0 and negative is None:
@@ -86,11 +85,8 @@ def classifier_free(
         if not bool(inside.any()):
             return denoiser(x, sigma, cond)
         conds = [cond, *(expand_cond(c, x.shape[0]) for c in (uncond, negative) if c is not None)]
-        if batched:
-            n = len(conds)
-            parts = denoiser(torch.cat([x] * n), torch.cat([sigma] * n), reduce(cat_cond, conds)).chunk(n)
-        else:
-            parts = tuple(denoiser(x, sigma, c) for c in conds)
+        n = len(conds)
+        parts = denoiser(torch.cat([x] * n), torch.cat([sigma] * n), reduce(cat_cond, conds)).chunk(n)
         x0_cond, x0_uncond, x0_away = parts[0], parts[1], parts[-1]
         return torch.where(expand(inside, x).bool(), x0_uncond + scale * (x0_cond - x0_away), x0_cond)
 

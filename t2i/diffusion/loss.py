@@ -56,7 +56,7 @@ class Levels:
         if self.law == "logit_normal":
             u = torch.sigmoid(self.mean + self.std * torch.special.ndtri(u.clamp(1e-12, 1 - 1e-12)))
         u = self.shift * u / (1 + (self.shift - 1) * u)
-        return process.time(self.low + (1 - self.low) * u).float()
+        return process.training_time(self.low + (1 - self.low) * u).float()
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ class DenoisingObjective:
         """The factor (B,) on the mean squared error of the network's own output."""
         if self.judge == self.prediction:
             return torch.ones_like(alpha_t)
-        c = _c(self.prediction, alpha_t, sigma_t)
-        return (c / _c(self.judge, alpha_t, sigma_t).clamp(min=self.floor)) ** 2
+        c = _error_ratio(self.prediction, alpha_t, sigma_t)
+        return (c / _error_ratio(self.judge, alpha_t, sigma_t).clamp(min=self.floor)) ** 2
 
 
-def _c(prediction: str, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
+def _error_ratio(prediction: str, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
     """|x0_hat - x_0| / |out - target|; compare denoiser.to_x0."""
     if prediction == "x0":
         return torch.ones_like(alpha_t)

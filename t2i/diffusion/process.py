@@ -51,7 +51,7 @@ class Process(Protocol):
     def alpha_at(self, sigma: Tensor) -> Tensor:
         """alpha_t as a function of the ratio; exact where going through t would round."""
 
-    def time(self, u: Tensor) -> Tensor:
+    def training_time(self, u: Tensor) -> Tensor:
         """A time for training, from u in [0, 1]: 0 is no noise, 1 the most."""
 
     def add_noise(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class Flow:
     def alpha_at(self, sigma: Tensor) -> Tensor:
         return 1 / (1 + sigma)
 
-    def time(self, u: Tensor) -> Tensor:
+    def training_time(self, u: Tensor) -> Tensor:
         return u.clamp(0, self.t_max)
 
     def add_noise(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
@@ -179,7 +179,7 @@ class VP:
     def alpha_at(self, sigma: Tensor) -> Tensor:
         return (1 + sigma**2).rsqrt()
 
-    def time(self, u: Tensor) -> Tensor:
+    def training_time(self, u: Tensor) -> Tensor:
         if self.T:
             return (u * self.T).floor().clamp(0, self.T - 1)
         return u.clamp(0, self.t_max)

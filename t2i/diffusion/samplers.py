@@ -34,7 +34,7 @@ def _levels(sigmas: Sequence[float] | Tensor) -> list[float]:
     return s
 
 
-def _d(denoiser: Denoiser, x: Tensor, sigma: float, cond: Any) -> Tensor:
+def _denoise(denoiser: Denoiser, x: Tensor, sigma: float, cond: Any) -> Tensor:
     return denoiser(x, x.new_full((x.shape[0],), sigma), cond).to(x.dtype)
 
 
@@ -49,7 +49,7 @@ def euler(
     """Euler's method, first order: DDIM with eta = 0 (Song 2020, arXiv 2010.02502, eq. 13)."""
     x, s = x.float(), _levels(sigmas)
     for i, (a, b) in enumerate(pairwise(s)):
-        x0 = _d(denoiser, x, a, cond)
+        x0 = _denoise(denoiser, x, a, cond)
         x = x0 + (b / a) * (x - x0)
         if on_step:
             on_step(i + 1, len(s) - 1, x, x0)
@@ -67,11 +67,11 @@ def heun(
     """Heun's method, second order, two evaluations a step, one if it ends at 0 (Karras 2022, algorithm 1)."""
     x, s = x.float(), _levels(sigmas)
     for i, (a, b) in enumerate(pairwise(s)):
-        x0 = _d(denoiser, x, a, cond)
+        x0 = _denoise(denoiser, x, a, cond)
         slope = (x - x0) / a
         x_next = x + (b - a) * slope
         if b > 0:
-            x0 = _d(denoiser, x_next, b, cond)
+            x0 = _denoise(denoiser, x_next, b, cond)
             x_next = x + (b - a) * 0.5 * (slope + (x_next - x0) / b)
         x = x_next
         if on_step:
@@ -94,7 +94,7 @@ def dpmpp_2m(
     x, s = x.float(), _levels(sigmas)
     past: Tensor | None = None
     for i, (a, b) in enumerate(pairwise(s)):
-        x0 = _d(denoiser, x, a, cond)
+        x0 = _denoise(denoiser, x, a, cond)
         d = x0
         if past is not None and b > 0:
             r = math.log(s[i - 1] / a) / math.log(a / b)
@@ -122,7 +122,7 @@ def unipc(
     x, s = x.float(), _levels(sigmas)
     x_last, m_past, m_last = x, x, x  # the last corrected x, and the evaluations before it; unused at i = 0
     for i, (a, b) in enumerate(pairwise(s)):
-        m = _d(denoiser, x, a, cond)
+        m = _denoise(denoiser, x, a, cond)
         if i:
             x = _correct(s, i, x_last, m, m_last, m_past)
         m_past, m_last, x_last = m_last, m, x
@@ -171,7 +171,7 @@ def ancestral(
     assert noise is not None or eta == 0, "a stochastic sampler needs a noise source"
     x, s = x.float(), _levels(sigmas)
     for i, (a, b) in enumerate(pairwise(s)):
-        x0 = _d(denoiser, x, a, cond)
+        x0 = _denoise(denoiser, x, a, cond)
         x = _ancestral_step(x, x0, a, b, eta, noise, i + 1)
         if on_step:
             on_step(i + 1, len(s) - 1, x, x0)
@@ -224,7 +224,7 @@ def repaint(
         for take in range(takes):
             draws += 2
             x = torch.lerp(x0 + a * noise(draws - 1, x), x, mask)
-            x0_hat = _d(denoiser, x, a, cond)
+            x0_hat = _denoise(denoiser, x, a, cond)
             x = _ancestral_step(x, x0_hat, a, b, 1.0, noise, draws)
             if take + 1 < takes:
                 draws += 1

@@ -63,7 +63,7 @@ def text_contrast(pipeline: Pipeline, image: Tensor, what: str, seed: int = 0) -
     conds = [typed_cond(stage, pipeline.guided_cond(each)) for each in conditionings(pipeline, small, prompts)]
     net, plain = bound_net(stage), stage.defaults.unguided
     rows = [(stage.denoiser(net, cond.uncond, plain), cond.cond) for cond in conds]
-    t = stage.process.time(torch.tensor(T))
+    t = stage.process.training_time(torch.tensor(T))
     sigma = stage.process.sigma(t.float())
     total = torch.zeros(3, size, size, device=stage.device)
     for draw in range(DRAWS):

@@ -37,22 +37,22 @@ OTHER_ENGINES = {
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of a batch: those of process `rank` of `ranks`, in its pass `turn` of `turns`."""
+    """Rows of a batch: those that process `rank` of `ranks` computes in its pass `micro_batch` of `micro_batches`."""
 
     rank: int = 0
     ranks: int = 1
-    turn: int = 0
-    turns: int = 1
+    micro_batch: int = 0
+    micro_batches: int = 1
 
     @property
     def of(self) -> int:
         """The number of parts."""
-        return self.ranks * self.turns
+        return self.ranks * self.micro_batches
 
     @property
     def index(self) -> int:
         """The number of this part, from 0."""
-        return self.rank * self.turns + self.turn
+        return self.rank * self.micro_batches + self.micro_batch
 
     @overload
     def rows(self, whole: Tensor) -> Tensor: ...
@@ -96,21 +96,21 @@ class Team:
         """Whether this process writes and reports."""
         return self.rank == 0
 
-    def together(self, module: nn.Module) -> Any:
+    def wrap(self, module: nn.Module) -> Any:
         """A function that calls what it is given, a loss: its gradients for the parameters of `module` become the mean
         over all processes in `backward` and `clip_gradients`. May cut the parameters: before an optimiser gets them."""
         return _call
 
-    def alone(self, together: Any) -> AbstractContextManager[Any]:
-        """A block in which the gradients of `together` stay in this process."""
+    def no_sync(self, wrapped: Any) -> AbstractContextManager[Any]:
+        """A block in which the gradients of `wrapped` stay in this process."""
         return nullcontext()
 
     def clip_gradients(self, module: nn.Module, most: float) -> float:
         """Shorten the gradient to the norm `most`, if it is longer. Returns its norm before."""
         return float(nn.utils.clip_grad_norm_(module.parameters(), most))
 
-    def draw(self, together: Any, pictures: Callable[[], T]) -> T:
-        """What `pictures` returns, which uses the network of `together`. Of a cut one all processes must ask for it."""
+    def draw(self, wrapped: Any, pictures: Callable[[], T]) -> T:
+        """What `pictures` returns, which uses the network of `wrapped`. Of a cut one all processes must ask for it."""
         return pictures()
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:
@@ -160,12 +160,12 @@ class Processes(Team):
         self.rank, self.ranks = self.accelerator.process_index, self.accelerator.num_processes
         self.device: torch.device = self.accelerator.device
 
-    def together(self, module: nn.Module) -> Any:
+    def wrap(self, module: nn.Module) -> Any:
         self.accelerator.free_memory()  # it keeps what it prepared before
         return self.accelerator.prepare_model(Root(module))
 
-    def alone(self, together: Any) -> AbstractContextManager[Any]:
-        block: AbstractContextManager[Any] = self.accelerator.no_sync(together)
+    def no_sync(self, wrapped: Any) -> AbstractContextManager[Any]:
+        block: AbstractContextManager[Any] = self.accelerator.no_sync(wrapped)
         return block
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:

@@ -24,9 +24,9 @@ from t2i.store.bundle_writing import finish_write
 from t2i.text.tokenizer import Tokenizer
 from t2i.train.alone import alone
 from t2i.train.card import command_line
+from t2i.train.compatibility import bundle_entry, check_recipe
 from t2i.train.encoders import Encoders, encoders_of, train_first
 from t2i.train.export import export_copied, export_shared, export_trained, is_exported, new_bundle
-from t2i.train.fitting import bundle_entry, check
 from t2i.train.forget import finish_forgetting, forget
 from t2i.train.loop import fit
 from t2i.train.objective import Objective
@@ -84,7 +84,7 @@ def train(
     )
     pictures = Pictures(loaded, data, sprites, report, given(workers, default_workers(device, team.ranks)))
     run = Run(loaded, Path(out), pictures, torch.device(device), report, stop, resume, start, command, team)
-    check(loaded, stages, run.bundle(), run.out)
+    check_recipe(loaded, stages, run.bundle(), run.out)
     trained = {n: loaded.stages[n] for n in stages if n not in loaded.share and not loaded.stages[n].copied}
     for name, part in trained.items():
         check_cut(name, part.schedule, team.ranks, part.unit, objective_of(loaded, name).uncut)
@@ -216,7 +216,7 @@ def _encoders(run: Run, cls: type[Objective], name: str) -> Encoders:
 
     def begin() -> None:
         if run.bundle() is None:
-            if not cls.alone:
+            if not cls.can_be_first:
                 raise InputError(f"{run.out} is not a bundle", train_first(run.recipe.encoder), "data")
             new_bundle(run, None)
 

@@ -202,7 +202,7 @@ class BaseObjective(Objective):
         picture may have the outline of a thing in another."""
         p, r = self.part, self.config
         n = r.schedule.batch // p.ranks
-        if p.turn == 0:  # those of all passes of this process
+        if p.micro_batch == 0:  # those of all passes of this process
             masks = r.masked > 0 or r.thing_weight != 1
             mine = self.source.batch(self.examples_seed, step * p.ranks + p.rank, n, r.size, masks)
             things, team = mine.masks, self.run.team
@@ -211,8 +211,8 @@ class BaseObjective(Objective):
                 things = team.gather(padded(things, most).to(self.device)).cpu()
             self._of_step = mine, things
         mine, things = self._of_step
-        n //= p.turns
-        return mine.rows(p.turn * n, (p.turn + 1) * n), things
+        n //= p.micro_batches
+        return mine.rows(p.micro_batch * n, (p.micro_batch + 1) * n), things
 
     def conditions(self, x0: Tensor, captions: list[str]) -> tuple[Tensor | None, TextCond | None]:
         """As `read_examples`."""
