@@ -69,7 +69,7 @@ class StudentObjective(Trainable):
         facts: Mapping[str, Any],
     ) -> None:  # fmt: skip
         self.run, self.entry, self.encoders, self.table = run, entry, encoders, table
-        self.name, self.schedule = f"{entry.name}-student", table.schedule
+        self.name, self.schedule = student_name(entry), table.schedule
         steps = {"draw_steps": self.draw_steps} if table.substeps > 1 else {}  # else they change no weight
         self.facts = {**facts, "substeps": table.substeps, **steps}
         self.teacher = teacher
@@ -143,6 +143,11 @@ class StudentObjective(Trainable):
         y = x0_hat + expand(a, x) * (x - x0_hat)
         share = torch.where(near > end, (1 - b) / (1 - a * b), 0)  # of an Euler step's way by two estimates, in one
         return torch.lerp(x0_hat, student(y, process.sigma(near), cond), expand(share, x))
+
+
+def student_name(entry: StageEntry) -> str:
+    """What the student of a stage is called in the log and in `.train/`."""
+    return f"{entry.name}-student"
 
 
 def is_guided(entry: StageEntry) -> bool:
