@@ -21,6 +21,7 @@ from t2i.score.extractors import Extractor, judge_info, load_extractor
 from t2i.score.feature_cache import FeatureCache, PictureFeatures
 from t2i.score.features import ExtractionTime, ScoringNetworks, extract_features
 from t2i.score.gate import run_gate
+from t2i.score.inputs import all_pictures, drawn_pictures, given_pictures, judgeable, suite_prompts
 from t2i.score.metric_table import HINTS, NEEDS
 from t2i.score.metrics import PictureScore, average_by_unit, metric_versions, score_pictures
 from t2i.score.picture_files import PictureFile
@@ -30,7 +31,6 @@ from t2i.score.report import Report, collapse_warnings
 from t2i.score.request import ScoreRequest
 from t2i.score.set_distances import compare_sets, feature_stats, load_stats, save_stats
 from t2i.score.statistics import Interval
-from t2i.score.subjects import all_pictures, drawn_pictures, given_pictures, judgeable, suite_prompts
 from t2i.score.suite import SuitePrompt
 from t2i.score.task_scores import check_scores
 from t2i.store.registry import resolve_judge
