@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -249,6 +249,14 @@ def check_alone(ctx: typer.Context, option: str, *with_: str) -> None:
     for param in ctx.command.params:
         if param.name and param.name not in with_ and is_given(ctx, param.name):
             other = param.opts[-1] if param.opts else param.name
+            raise UsageError(f"{option} and {other} do not go together.", f"Leave {other} out.")
+
+
+def check_without(ctx: typer.Context, option: str, others: Mapping[str, str]) -> None:
+    """Raise UsageError where the user wrote one of ``others`` (name of a parameter -> what it is called) beside
+    ``option``."""
+    for name, other in others.items():
+        if is_given(ctx, name):
             raise UsageError(f"{option} and {other} do not go together.", f"Leave {other} out.")
 
 

@@ -204,9 +204,7 @@ def sample(
         raise UsageError(f"--init and {other} do not go together.", "Run it once for each.")
     edit = SampleEdit.read(ui, init=init, strength=strength, rerank=rerank, prior=prior, best_of=prior_best_of)
     if interactive:
-        for name, flag in LINES.items():
-            if opt.is_given(ctx, name):
-                raise UsageError(f"--interactive and {flag} do not go together.", f"Leave {flag} out.")
+        opt.check_without(ctx, "--interactive", LINES)
     elif (prompt is None) == (file is None):
         if prompt is not None:
             raise UsageError("there is a prompt and a prompt file.", "Leave one of them out.")
@@ -217,9 +215,7 @@ def sample(
     if ray is not None:
         check_workers(ray)
         opt.check_parted(ctx, "--ray")
-        for name, flag in BY_ONE.items():
-            if opt.is_given(ctx, name):
-                raise UsageError(f"--ray and {flag} do not go together.", f"Leave {flag} out.")
+        opt.check_without(ctx, "--ray", BY_ONE)
     options = opt.written(
         size=size, steps=steps, guidance=guidance, sampler=sampler, threshold=threshold, sr_noise=sr_noise,
         temperature=temperature, top_k=top_k, top_p=top_p, negative=negative,

@@ -110,9 +110,9 @@ class VP:
     ``cosine``: alpha_t = cos(pi/2 (t + s)/(1 + s)), s = .008 (Nichol 2021, arXiv 2102.09672, eq. 17).
     ``linear``: the limit of DDPM's betas (Song 2021, arXiv 2011.13456, eq. 33).
 
-    ``T > 0``: a table of T betas as in DDPM (Ho 2020, arXiv 2006.11239), for open checkpoints; t is in [0, T - 1], and
-    log sigma is interpolated between two entries. ``beta_start`` and ``beta_end`` are those of a table of 1000.
-    Raises UsageError (code ``config``) for an unknown schedule.
+    ``T > 0``: a table of T betas as in DDPM (Ho 2020, arXiv 2006.11239); t is in [0, T - 1], and log sigma is
+    interpolated between two entries. ``beta_start`` and ``beta_end`` are those of a table of 1000. Raises UsageError
+    (code ``config``) for an unknown schedule.
     """
 
     kind: ClassVar[str] = "vp"
