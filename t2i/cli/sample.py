@@ -40,14 +40,14 @@ A line of jobs.jsonl: {"prompt": "a cat", "seed": 7, "n": 4, "steps": 8}
 """
 
 
-#: parameter -> what takes the place of the lines of --interactive
 LINES = {"prompt": "a prompt", "file": "a prompt file", "init": "--init", "sweep": "--sweep", "grid": "--grid"}
+"""parameter -> what takes the place of the lines of --interactive."""
 
-#: parameter -> what the workers of --ray do not do
 BY_ONE = {
     "shard": "--shard", "init": "--init", "sweep": "--sweep", "show": "--show", "preview": "--preview",
     "sign_cert": "--sign-cert", "sign_key": "--sign-key", "deterministic": "--deterministic",
 }  # fmt: skip
+"""parameter -> what the workers of --ray do not do."""
 
 
 def sample(

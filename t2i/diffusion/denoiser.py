@@ -18,8 +18,8 @@ from t2i.errors import UsageError
 Prediction = Literal["eps", "v", "x0", "flow"]
 PREDICTIONS: tuple[str, ...] = get_args(Prediction)
 
-#: net(x_t (B, ...), t (B,), cond) -> (B, ...)
 Net = Callable[[Tensor, Tensor, Any], Tensor]
+"""net(x_t (B, ...), t (B,), cond) -> (B, ...)"""
 
 
 class Denoiser(Protocol):
@@ -29,7 +29,7 @@ class Denoiser(Protocol):
 
 
 def to_x0(prediction: Prediction, out: Tensor, x_t: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
-    """x0_hat from a network's output at x_t; the inverse of :func:`target` for a given x_t."""
+    """x0_hat from a network's output at x_t; the inverse of `target` for a given x_t."""
     if prediction == "x0":
         return out
     if prediction == "eps":
@@ -43,8 +43,8 @@ def to_x0(prediction: Prediction, out: Tensor, x_t: Tensor, alpha_t: Tensor, sig
 def target(prediction: Prediction, x0: Tensor, eps: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
     """What the network is trained to output.
 
-    ``v`` = alpha_t eps - sigma_t x_0 (Salimans 2022, arXiv 2202.00512, eq. 11); ``flow`` = eps - x_0, the
-    velocity dx_t/dt of :class:`~t2i.diffusion.process.Flow`.
+    `v` = alpha_t eps - sigma_t x_0 (Salimans 2022, arXiv 2202.00512, eq. 11); `flow` = eps - x_0, the
+    velocity dx_t/dt of `Flow`.
     """
     if prediction == "x0":
         return x0
@@ -58,11 +58,11 @@ def target(prediction: Prediction, x0: Tensor, eps: Tensor, alpha_t: Tensor, sig
 
 @dataclass(frozen=True)
 class NetDenoiser:
-    """A network with its process and its prediction, as a :class:`Denoiser`.
+    """A network with its process and its prediction, as a `Denoiser`.
 
     The network is called as net(x_t (B, ...), t (B,), cond), with t in the process' own time: for a VP table the
     timesteps, as floats. The result has the dtype of x, whatever the network computes in. Raises UsageError (code
-    ``config``) for an unknown prediction.
+    `config`) for an unknown prediction.
     """
 
     net: Net

@@ -1,12 +1,12 @@
 """Samplers: pure functions that integrate dx/dsigma = (x - D(x, sigma)) / sigma down a list of sigmas.
 
-Each takes ``(denoiser, x, sigmas, cond, noise, on_step)``, with x (B, ...) at ``sigmas[0]`` and decreasing sigmas, and
-returns x at ``sigmas[-1]``, which is x0 if that is 0. A slice of the list is a partial trajectory: start later, from
-``x0 + sigmas[0] * eps`` for a given picture, or stop earlier.
+Each takes `(denoiser, x, sigmas, cond, noise, on_step)`, with x (B, ...) at `sigmas[0]` and decreasing sigmas, and
+returns x at `sigmas[-1]`, which is x0 if that is 0. A slice of the list is a partial trajectory: start later, from
+`x0 + sigmas[0] * eps` for a given picture, or stop earlier.
 
 x is x_t / alpha_t (see process.py), so each function is the published method for every process. The exponential
 integrators of DPM-Solver++ and UniPC are exact in lambda = -log sigma. Coefficients are Python floats, tensors float32.
-``noise(step, x)`` gives fresh noise and ``on_step(step, n, x, x0_hat)`` reports progress, for steps 1 .. n.
+`noise(step, x)` gives fresh noise and `on_step(step, n, x, x0_hat)` reports progress, for steps 1 .. n.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from torch import Tensor
 from t2i.diffusion.denoiser import Denoiser
 from t2i.rng import NoiseSource
 
-#: on_step(step 1..n, n, x after the step, x0_hat that the step used)
 OnStep = Callable[[int, int, Tensor, Tensor], None]
+"""on_step(step 1..n, n, x after the step, x0_hat that the step used)"""
 
 
 def _levels(sigmas: Sequence[float] | Tensor) -> list[float]:
@@ -165,7 +165,7 @@ def ancestral(
 ) -> Tensor:
     """DDPM's posterior step at eta = 1 (Ho 2020, eq. 7), DDIM at eta = 0 (Song 2020, eq. 16); order 1.
 
-    An infinite ``eta`` replaces all of the noise: multistep consistency sampling (Song 2023, arXiv 2303.01469,
+    An infinite `eta` replaces all of the noise: multistep consistency sampling (Song 2023, arXiv 2303.01469,
     algorithm 1), for networks tuned to few steps.
     """
     assert noise is not None or eta == 0, "a stochastic sampler needs a noise source"
@@ -196,7 +196,7 @@ def consistency(
     noise: NoiseSource | None = None,
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """Multistep consistency sampling: :func:`ancestral` with an infinite eta."""
+    """Multistep consistency sampling: `ancestral` with an infinite eta."""
     return ancestral(denoiser, x, sigmas, cond, noise, on_step, eta=math.inf)
 
 

@@ -12,8 +12,8 @@ from t2i.edit.surface import match_surroundings
 
 FEATHER = 40  # side of a square over the width of the rim
 
-#: (squares (B, 3, S, S), mask (1, S, S) of 0 and 1, number of the square, of how many) -> the squares, painted
 Paint = Callable[[Tensor, Tensor, int, int], Tensor]
+"""(squares (B, 3, S, S), mask (1, S, S) of 0 and 1, number of the square, of how many) -> the squares, painted."""
 
 
 def repaint(

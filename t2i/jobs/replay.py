@@ -74,10 +74,10 @@ def replay(
     sources: Sequence[Path] = (),
     loras: Sequence[Lora] = (),
 ) -> Replay:
-    """Draw the picture at ``path`` again and compare the pixels; a JPEG or WebP is compared in its own format.
+    """Draw the picture at `path` again and compare the pixels; a JPEG or WebP is compared in its own format.
 
-    ``prompt`` is for a picture whose record keeps its prompt private, ``model`` for a model that has another name here.
-    ``sources``: the pictures, and the mask, that it was made from. ``loras``: that it was made with, unless they were
+    `prompt` is for a picture whose record keeps its prompt private, `model` for a model that has another name here.
+    `sources`: the pictures, and the mask, that it was made from. `loras`: that it was made with, unless they were
     pulled. Raises UsageError for a list of pictures, InputError for a picture that does not say how it was made, or
     whose sources are missing.
     """
@@ -131,7 +131,7 @@ def _why_not(facts: dict[str, Any]) -> str:
 
 
 def _recompressed(image: Image, path: Path, format_: str) -> Image:
-    """The image after saving in the format of ``path``: both pictures must have lost the same."""
+    """The image after saving in the format of `path`: both pictures must have lost the same."""
     from PIL import Image as Pillow
 
     from t2i.media.image_file import FORMATS

@@ -94,7 +94,7 @@ class SamplePlan:
 
     def check(self) -> SamplePlan:
         """Return self. Raises UsageError for options that no picture heeds and for a picture in the place of one that
-        is read, InputError (code ``output``) for a folder that cannot be written to."""
+        is read, InputError (code `output`) for a folder that cannot be written to."""
         check_used(job.settings for job in self.jobs)
         self.paths.check(self.jobs, self.kept)
         return self
@@ -122,7 +122,7 @@ class SamplePlan:
         warm: WarmEngine | None = None,
         told: int = 0,
     ) -> None:
-        """Draw what does not exist, and report all but the first ``told`` pictures, which were reported before.
+        """Draw what does not exist, and report all but the first `told` pictures, which were reported before.
 
         warm: holds the model, or takes it. Raises what `Runner.run` and `Runner.finish` raise.
         """

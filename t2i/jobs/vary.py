@@ -164,7 +164,7 @@ class VaryEdit:
 def write_animations(
     reporter: Reporter, request: DrawRequest, jobs: Sequence[Job], paths: Mapping[int, Path], ending: str
 ) -> None:
-    """Write the frames of each seed as one moving picture (``ending``: webp or gif), and report it.
+    """Write the frames of each seed as one moving picture (`ending`: webp or gif), and report it.
 
     paths: job index -> file; frames that failed are left out.
     """
@@ -184,7 +184,7 @@ def write_animations(
 
 
 def parse_theta(text: str, frames: int | None) -> tuple[float, ...]:
-    """``0.3``, ``0.25,0.5``, or ``0.25..0.5`` in as many steps as there are frames (5 unless said). Raises
+    """`0.3`, `0.25,0.5`, or `0.25..0.5` in as many steps as there are frames (5 unless said). Raises
     UsageError."""
     ends = text.split("..")
     try:

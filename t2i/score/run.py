@@ -43,7 +43,7 @@ NOTE_EVERY = 5.0  # seconds between lines of progress
 
 
 def run_score(reporter: Reporter, request: ScoreRequest) -> Report:
-    """Score and compare. Pictures that cannot be read are reported and counted in ``reporter.failed``.
+    """Score and compare. Pictures that cannot be read are reported and counted in `reporter.failed`.
 
     Does not write baselines: see `write_baselines`. Raises InputError, UsageError or UnavailableError; a failed gate is
     a verdict of the report, not an error.
@@ -78,7 +78,7 @@ def run_score(reporter: Reporter, request: ScoreRequest) -> Report:
 
 
 def draw_shard(reporter: Reporter, request: ScoreRequest) -> None:
-    """Draw the share ``request.draw.shard`` of the suite's pictures and report each; nothing is scored."""
+    """Draw the share `request.draw.shard` of the suite's pictures and report each; nothing is scored."""
     drawn_pictures(reporter, request, suite_prompts(reporter, request))
 
 
@@ -121,7 +121,7 @@ class _Measurer:
     def measure(
         self, pictures: Sequence[PictureFile], judged: bool
     ) -> tuple[list[tuple[PictureFile, PictureFeatures]], ExtractionTime]:
-        """The features of the pictures; with ``judged``, also the judge's readings."""
+        """The features of the pictures; with `judged`, also the judge's readings."""
         networks = ScoringNetworks(self.extractor, batch=self.request.batch)
         if judged:
             folder = resolve_judge()

@@ -31,8 +31,8 @@ from t2i.text.t5 import build_t5
 class Design:
     """A network that a stage can have.
 
-    kind: of the stage. build: makes the network from the table ``net`` of config.json. widths: key of the table
-    ``widths`` beside it -> the key of the network's config that it repeats.
+    kind: of the stage. build: makes the network from the table `net` of config.json. widths: key of the table
+    `widths` beside it -> the key of the network's config that it repeats.
     """
 
     kind: str
@@ -102,7 +102,7 @@ class Unfilled(TorchFunctionMode):
 
 def build_net(bundle: Bundle, entry: StageEntry) -> nn.Module:
     """A stage's network on the meta device, without weights. Raises InputError for a config.json that no network has,
-    or whose ``widths`` are not those of its network."""
+    or whose `widths` are not those of its network."""
     config, design = bundle.configs[entry.name], design_of(bundle, entry)
     try:
         with torch.device("meta"), Unfilled():

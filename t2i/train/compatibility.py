@@ -33,7 +33,7 @@ def learned_from(bundle: Bundle, entry: StageEntry, teacher: StageEntry) -> bool
 def check_recipe(recipe: Recipe, stages: tuple[str, ...], bundle: Bundle | None, folder: Path = Path("model")) -> None:
     """Check the sizes of the stages to be trained, alone and together with what the bundle in `folder` holds already.
 
-    Raises UsageError (code ``config``) for sizes that a stage cannot have, else InputError (``mismatch``).
+    Raises UsageError (code `config`) for sizes that a stage cannot have, else InputError (`mismatch`).
     """
     for name in recipe.stages:
         for holds, sentence in objective_of(recipe, name).rules(recipe, name, stages):
