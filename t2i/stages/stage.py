@@ -122,11 +122,13 @@ class Stage:
         return denoiser
 
     def plain(self, net: Net, without: Callable[[Any], Any]) -> Net:
-        """`net` as it is without guidance, for training at a condition c: a student's D(c) = D(u) + (D_s(c) - D(u)) / w
-        (see `denoiser`), which is linear in x0_hat, so that it holds for the output of any prediction. Gradients pass
+        """`net` as it is without guidance, for training. Other networks than a student's are returned as they are.
+
+        A student's estimate D_s(c) of a condition c has guidance of weight w in it (see `denoiser`); without it is D(u)
+        + (D_s(c) - D(u)) / w. That is linear in x0_hat, so it holds for the output of any prediction. Gradients pass
         through D_s(c) alone.
 
-        net: as of `denoiser`. without: from c to u, what guidance leads away from.
+        net: as of `denoiser`. without: from the condition c to u, what guidance leads away from.
         """
         own = given(self.defaults.distilled, 1.0)
         if own == 1.0:

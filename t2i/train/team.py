@@ -70,8 +70,11 @@ WHOLE = Part()
 def denoising_noise(
     objective: DenoisingObjective, process: Process, x0: Tensor, part: Part, g: torch.Generator, draws: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """The times (B,) and the noise (B, ...) of `diffusion_loss` for x0 (B, ...), which is a part of a batch; drawn as
-    for the whole, on the device of x0. draws: how often each row stands in x0, which repeats the part as a whole."""
+    """The times (B,) and the noise (B, ...) of `diffusion_loss` for x0 (B, ...), on its device.
+
+    x0 is `part` of a batch: times and noise are drawn for the whole batch, and the part takes its own. draws: how often
+    x0 repeats the part, each time with other times and noise.
+    """
     whole = (len(x0) * part.of, *x0.shape[1:])
     t, eps = objective.levels.draw(process, whole[0], g).to(x0.device), normal(whole, g, x0.device)
     if part.of == 1 or draws == 1:
@@ -97,8 +100,9 @@ class Team:
         return self.rank == 0
 
     def wrap(self, module: nn.Module) -> Any:
-        """A function that calls what it is given, a loss: its gradients for the parameters of `module` become the mean
-        over all processes in `backward` and `clip_gradients`. May cut the parameters: before an optimiser gets them."""
+        """A function that calls the loss that it is given, so that the gradients of `module` become the means over all
+        processes: in `backward`, and in `clip_gradients`. It may cut the parameters: wrap before an optimiser gets
+        them."""
         return _call
 
     def no_sync(self, wrapped: Any) -> AbstractContextManager[Any]:

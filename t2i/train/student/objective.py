@@ -125,13 +125,16 @@ class StudentObjective(Trainable):
     def learned(self, teacher: Denoiser, student: Denoiser, x: Tensor, t: Tensor, cond: Any, substeps: float) -> Tensor:
         """The estimate (B, ...) that the student learns at x (B, ...) and t (B,).
 
-        The times that the student will draw at cut the time into segments. From anywhere in one, an Euler step with
-        the student's estimate shall lead to where the teacher's ODE is at its end: to where the student leads from a
-        point nearer to that end, which one Euler step of the teacher reaches (Heek 2024, algorithm 1). A step of the
-        teacher that reaches the end itself teaches the teacher's estimate. So does one that would lead below the last
-        level that the teacher is drawn at: there its estimate is the result.
+        Multistep consistency distillation (Heek 2024, algorithm 1). The times that the student will draw at cut the
+        time into segments. One Euler step of the student, from anywhere in a segment, shall lead to where the teacher's
+        ODE arrives at the segment's end. That point is found in two steps: a short one of the teacher, from t to
+        `near`, and one of the student itself, from `near` to `end`. It learns the estimate that leads there in one.
+
+        It learns the teacher's own estimate where the short step reaches the end already, or would lead below the last
+        level that the teacher is drawn at: there the estimate is the result.
         """
-        process, x0_hat = self.teacher.process, teacher(x, self.teacher.process.sigma(t), cond)
+        process = self.teacher.process
+        x0_hat = teacher(x, process.sigma(t), cond)
         if substeps == 1:
             return x0_hat
         segment = process.t_range[1] / self.draw_steps
@@ -140,9 +143,11 @@ class StudentObjective(Trainable):
         near = torch.maximum(t - segment / substeps, end)
         near = torch.where(near < lowest, end, near)
         a, b = process.sigma(near) / process.sigma(t), torch.where(end > 0, process.sigma(end) / process.sigma(near), 0)
-        y = x0_hat + expand(a, x) * (x - x0_hat)
-        share = torch.where(near > end, (1 - b) / (1 - a * b), 0)  # of an Euler step's way by two estimates, in one
-        return torch.lerp(x0_hat, student(y, process.sigma(near), cond), expand(share, x))
+        x_near = x0_hat + expand(a, x) * (x - x0_hat)  # the teacher's step
+        x0_near = student(x_near, process.sigma(near), cond)
+        # two Euler steps with x0_hat and x0_near end where one does with their mean of this weight
+        weight = torch.where(near > end, (1 - b) / (1 - a * b), 0)
+        return torch.lerp(x0_hat, x0_near, expand(weight, x))
 
 
 def student_name(entry: StageEntry) -> str:
