@@ -6,8 +6,8 @@ of (weights, prompt, request, seed, input); row i depends on `prompts[i]` and `s
 
 bundle_engine.py   a bundle as a `t2i.engine.Engine`: its pipeline, and all below
 inpaint.py         parts of a picture, by the model; repaint.py: square after square, whatever paints them; masks.py;
-                   surface.py, exemplar.py: fills without a model
-vary.py            variations, blends, text diffs, image to image; latents.py: slerp and DDIM inversion
+                   smooth_fill.py, exemplar.py: fills without a model
+vary.py            variations, blends, text diffs, image to image; latents.py: DDIM inversion and slerp
 upscaling.py       larger pictures, in tiles
 rerank.py          the best of several pictures by CLIP
 textmask.py        a mask from words, by the base; naming.py, things.py: from what a text names, by the judge

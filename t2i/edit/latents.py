@@ -1,4 +1,4 @@
-"""Spherical interpolation of embeddings and noise, and DDIM inversion.
+"""DDIM inversion, from pictures to the noise that draws them, and spherical interpolation of noise and embeddings.
 
 Shape legend: B rows, S side of the base's pictures.
 """

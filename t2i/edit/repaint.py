@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from t2i.edit.masks import windows
-from t2i.edit.surface import match_surroundings
+from t2i.edit.smooth_fill import match_surroundings
 
 FEATHER = 40  # side of a square over the width of the rim
 

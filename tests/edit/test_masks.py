@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from t2i.edit.masks import bounds, box, extend, grow, rim, windows
-from t2i.edit.surface import match_surroundings, smooth_fill
+from t2i.edit.smooth_fill import match_surroundings, smooth_fill
 from t2i.errors import UsageError
 
 
