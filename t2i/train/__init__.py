@@ -8,7 +8,8 @@ a stage         objective.py: what a stage has to say of itself; objectives/: on
                 text encoder that it reads; warm_start.py: first weights from elsewhere
 the loop        loop.py takes the steps: optim.py, precision.py, streams.py (all randomness), state.py (checkpoints),
                 log.py, sheets.py
-processes       team.py: one or several that train together; sharding.py: a network cut into pieces (FSDP)
+processes       team.py: one or several that train together; part.py: the rows of a batch that each computes;
+                sharding.py: a network cut into pieces (FSDP)
 examples        pool.py and array_files.py: computed before the first step; masking.py: masks to repaint;
                 prior_augment.py: embeddings redrawn by the prior; redrawn.py and refit.py: the inputs of the
                 super-resolution U-Net; adversarial.py: the losses of a GAN

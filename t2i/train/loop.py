@@ -17,12 +17,12 @@ from t2i.media.sheet import contact_sheet
 from t2i.train.log import Log
 from t2i.train.objective import Trainable
 from t2i.train.optim import MuonAdamW, PowerEMA
+from t2i.train.part import Part, check_cut
 from t2i.train.precision import PrecisionChoice, autocast, pick_precision
 from t2i.train.recipe import Schedule
 from t2i.train.sharding import check_sharding
 from t2i.train.sheets import averaged
 from t2i.train.state import State
-from t2i.train.team import Part, check_cut
 
 NAN_LIMIT = 20  # losses in a row that are no numbers, after which a training has failed
 

@@ -18,10 +18,10 @@ from t2i.store.manifest import StageEntry
 from t2i.text.tokenizer import Tokenizer
 from t2i.train import streams
 from t2i.train.encoders import Encoders, read_once
+from t2i.train.part import WHOLE, Part
 from t2i.train.pool import Pool
 from t2i.train.recipe import Recipe, Schedule
 from t2i.train.run import Run
-from t2i.train.team import WHOLE, Part
 from t2i.train.warm_start import load_start
 
 

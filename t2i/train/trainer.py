@@ -31,13 +31,14 @@ from t2i.train.forget import finish_forgetting, forget
 from t2i.train.loop import fit
 from t2i.train.objective import Objective
 from t2i.train.objectives import STAGES, objective_of
+from t2i.train.part import check_cut
 from t2i.train.plan import plan
 from t2i.train.recipe import Recipe
 from t2i.train.recipes import load_recipe
 from t2i.train.run import Pictures, Report, Run
 from t2i.train.sharding import check_sharding
 from t2i.train.state import agree
-from t2i.train.team import SOLO, Team, check_cut, lost
+from t2i.train.team import SOLO, Team, lost
 
 TOKENIZER = "tokenizer.json"
 

@@ -31,13 +31,13 @@ from t2i.train.loop import fit
 from t2i.train.masking import random_masks, thing_weights
 from t2i.train.objective import Objective, Trainable
 from t2i.train.objectives.distill_reader import READING, DistillSchedule, ReaderDistillation, why_not
+from t2i.train.part import WHOLE, Part, denoising_noise, padded
 from t2i.train.pool import unit
 from t2i.train.prior_augment import augment
 from t2i.train.recipe import Pixels, Recipe, Schedule, Share, StageRecipe, Weight
 from t2i.train.run import Run
 from t2i.train.sheets import COLUMNS, draw_base
 from t2i.train.streams import examples_seed, first_weights
-from t2i.train.team import WHOLE, Part, denoising_noise, padded
 from t2i.train.warm_start import load_average, load_start
 
 
