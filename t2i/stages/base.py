@@ -110,8 +110,7 @@ def sample_base(
 ) -> Tensor:
     """Pictures (B, 3, size, size) in [-1, 1], one a seed.
 
-    key, start: as in `Stage.run`. known: what to keep, by RePaint, whatever `sampling.sampler`
-    says.
+    key, start: as in `Stage.run`. known: what to keep, by RePaint, whatever `sampling.sampler` says.
     """
     resamples = 0 if known is None else RESAMPLES_SEEN if reads_masks(stage) else RESAMPLES
     made = stage.run(

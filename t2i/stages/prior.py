@@ -43,9 +43,7 @@ def sample_prior(
         None if negative is None else repeated_cond(stage, negative, best_of),
     )
     eps = torch.cat([noise(seeds, f"{stage.name}{key}/{take}", 0, shape) for take in range(best_of)])
-    z = stage.run(
-        stage.net, shape, cond, sampling, [*seeds] * best_of, on_step, key=key, start=Start(eps=eps)
-    )  # fmt: skip
+    z = stage.run(stage.net, shape, cond, sampling, [*seeds] * best_of, on_step, key=key, start=Start(eps=eps))
     draws = F.normalize(z, dim=-1).unflatten(0, (best_of, len(text)))
     return pick_best(draws, text.pooled if near is None else near)
 

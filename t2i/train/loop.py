@@ -108,25 +108,14 @@ def _steps(task: Trainable, wrapped: Any, state: State, facts: dict[str, Any], l
             state.ema.update(module, state.step)
             window.append({"loss": value, "norm": norm, **measured})
             state.skipped_last = 0
-        else:  # one broken batch is skipped and counted; many mean that training has failed
-            state.skipped_last, state.skipped = state.skipped_last + 1, state.skipped + 1
-            if state.skipped_last >= NAN_LIMIT:
-                raise InputError(
-                    f"at step {step} the loss of {task.name} was no number for the {NAN_LIMIT}th time",
-                    "lower the learning rate and resume from the last checkpoint",
-                    "data",
-                )
+        else:
+            _skip(task, state)
         state.seconds = before + time.perf_counter() - started
         stopped = team.any(run.stop())
         last = stopped or state.step == schedule.steps
         if state.step % schedule.log_every == 0 or last:
             now = time.perf_counter()
-            record = _means(window) | {
-                "event": "step", "stage": task.name, "step": state.step, "steps": schedule.steps,
-                "lr": learning_rate(schedule, step), "rate": len(window) * schedule.batch / max(1e-9, now - since),
-                "left": (schedule.steps - state.step) * (now - since) / max(1, len(window)),
-                "skipped": state.skipped, "seconds": round(state.seconds, 1),
-            }  # fmt: skip
+            record = _step_record(task, state, window, now - since)
             log.write(record)
             run.report(record)
             since, window = now, []
@@ -145,6 +134,29 @@ def _steps(task: Trainable, wrapped: Any, state: State, facts: dict[str, Any], l
             since += time.perf_counter() - began  # drawing is no training: the rate stays true
         if last:
             break
+
+
+def _skip(task: Trainable, state: State) -> None:
+    """Count a step whose loss or gradient is no number: one broken batch is skipped. Raises InputError when so many in
+    a row mean that training has failed."""
+    state.skipped_last, state.skipped = state.skipped_last + 1, state.skipped + 1
+    if state.skipped_last >= NAN_LIMIT:
+        raise InputError(
+            f"at step {state.step - 1} the loss of {task.name} was no number for the {NAN_LIMIT}th time",
+            "lower the learning rate and resume from the last checkpoint",
+            "data",
+        )
+
+
+def _step_record(task: Trainable, state: State, window: list[dict[str, float]], took: float) -> dict[str, Any]:
+    """The log's record of the steps in `window`, which took so many seconds."""
+    schedule = task.schedule
+    return _means(window) | {
+        "event": "step", "stage": task.name, "step": state.step, "steps": schedule.steps,
+        "lr": learning_rate(schedule, state.step - 1), "rate": len(window) * schedule.batch / max(1e-9, took),
+        "left": (schedule.steps - state.step) * took / max(1, len(window)),
+        "skipped": state.skipped, "seconds": round(state.seconds, 1),
+    }  # fmt: skip
 
 
 def _gradients(task: Trainable, wrapped: Any, step: int, precision: str) -> tuple[float, dict[str, float]]:
