@@ -19,7 +19,6 @@ import torch
 from t2i.data.ahead import default_workers
 from t2i.diffusion.process import Flow
 from t2i.errors import InputError, UsageError
-from t2i.files import explain_os_error
 from t2i.sampling import given
 from t2i.stages.loading import build_stage, load_net
 from t2i.store.bundle import Bundle
@@ -34,7 +33,7 @@ from t2i.train.loop import fit
 from t2i.train.plan import row
 from t2i.train.recipe import Recipe
 from t2i.train.recipes import load_recipe, recipe_names
-from t2i.train.run import Pictures, Report, Run
+from t2i.train.run import Pictures, Report, Run, explained
 from t2i.train.state import State
 from t2i.train.student.export import export_students
 from t2i.train.student.objective import BaseStudent, PriorStudent, StudentObjective, is_guided, student_name
@@ -76,15 +75,9 @@ def train_student(
             task = student_objective(run, teacher, entry, tables)
             planned.append(row(task, shipped=sum(p.numel() for p in task.module.parameters())))
         return {"recipe": asdict(tables), "stages": planned, "out": str(out), "data": data}
-    try:
-        with alone(out):
-            finish_write(out)
-            _train(run, teacher, entries, tables)
-    except BrokenPipeError:  # nobody reads the reports
-        raise
-    except OSError as error:
-        what = f"the training cannot go on: {error.filename or out}: {explain_os_error(error)}."
-        raise InputError(what, "Make room there, and go on with --resume.", "output") from error
+    with explained(out), alone(out):
+        finish_write(out)
+        _train(run, teacher, entries, tables)
     return None
 
 
