@@ -25,7 +25,7 @@ class Claims:
         self._held: set[tuple[Path, int]] = set()
 
     def take(self, path: Path, key: str, wait: bool = False) -> bool:
-        """Claim the picture with ``key`` under ``path``; False if another run has. wait: until that run is done."""
+        """Claim the picture with `key` under `path`; False if another run has. wait: until that run is done."""
         place = path.parent, _offset(path.name, key)
         if not self.wanted or place in self._held:
             return True
@@ -78,7 +78,7 @@ def _offset(name: str, key: str) -> int:
 
 
 def _is_at(file: int, path: Path) -> bool:
-    """Whether an open file is the one at ``path``."""
+    """Whether an open file is the one at `path`."""
     try:
         return os.path.samestat(os.fstat(file), os.stat(path, follow_symlinks=False))
     except FileNotFoundError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2i.errors import UsageError, nearest
 from t2i.jobs.device import pick_device
-from t2i.jobs.engine import load_engine, own_pipeline
+from t2i.jobs.engine import bundle_pipeline, load_engine
 from t2i.jobs.inputs import read_source
 from t2i.jobs.masks import write_mask
 from t2i.jobs.output_paths import OTHERS, SUFFIXES, check_file, check_inputs_kept, check_writable, variants
@@ -115,7 +115,7 @@ class Finder:
             return Found(bool(found.named), found.mask, found.named, found.seen, found.words, found.place)
         from t2i.edit.textmask import text_mask
 
-        pipeline = own_pipeline(engine())
+        pipeline = bundle_pipeline(engine())
         self._warn(pipeline.words.unknown(self.text))
         mask = text_mask(pipeline, image, self.text, **options)
         words = "nothing stands out" if not bool(mask.any()) else "it seems to be everywhere"
@@ -133,7 +133,7 @@ class Finder:
 
 
 class FindRun:
-    """`t2i find`: one text, one picture after the other; what is found as records of ``--json``.
+    """`t2i find`: one text, one picture after the other; what is found as records of `--json`.
 
     model: its name, or None for the usual one, which is looked up for words that the judge does not know; loaded only
     for these. Raises UsageError for a text that says what is not there, or how many there are, and for a model that has
@@ -158,7 +158,7 @@ class FindRun:
 
     def look(self, path: Path, mask: Path | None, overwrite: bool = False) -> dict[str, Any]:
         """The record of a picture. mask: where its mask is written, if something is found, or beside what is there
-        unless ``overwrite``.
+        unless `overwrite`.
 
         Raises InputError for a file that is no picture or a mask that cannot be written.
         """
@@ -203,11 +203,11 @@ def _table(thing: PlacedThing) -> dict[str, Any]:
 
 
 def mask_files(place: Path | None, files: Sequence[tuple[Path, Path]]) -> list[Path | None]:
-    """The mask's file of each picture: ``place`` itself, or below it as the pictures are.
+    """The mask's file of each picture: `place` itself, or below it as the pictures are.
 
     files: (picture, its path relative to the folder it was found in). Raises UsageError for one file where there are
     several pictures, for another format than PNG and for a mask in the place of a picture, InputError (code
-    ``output``) for a place that cannot be written.
+    `output`) for a place that cannot be written.
     """
     if place is None:
         return [None] * len(files)

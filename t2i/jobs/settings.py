@@ -23,10 +23,10 @@ from t2i.store.manifest import EXTRA_FIELDS, StageEntry
 if TYPE_CHECKING:
     from t2i.store.models import StoredModel
 
-#: the options that are settings, as they are called in a jobs file and in a sweep
 NAMES = ("size", *STAGE_OPTIONS, "negative", "quality")
-#: the values of the option quality, which is a flag on the command line
+"""The options that are settings, as they are called in a jobs file and in a sweep."""
 YES_NO = ("no", "yes")
+"""The values of the option quality, which is a flag on the command line."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +161,7 @@ def _written(threshold: Threshold | None, default: Threshold | None) -> Any:
 
 
 def as_options(table: dict[str, Any]) -> dict[str, str]:
-    """The settings in a line of a jobs file as options: {"steps": {"base": 8}} is ``--steps base=8``.
+    """The settings in a line of a jobs file as options: {"steps": {"base": 8}} is `--steps base=8`.
 
     Raises UsageError for a value that cannot be written as an option.
     """

@@ -47,7 +47,7 @@ class PictureScore:
     label: tuple[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The picture's record of ``--json``."""
+        """The picture's record of `--json`."""
         label = {"label": self.label[0], "probability": self.label[1]} if self.label else {}
         return {
             "name": self.picture.name,
@@ -102,7 +102,7 @@ def score_pictures(
     """One row of metrics per picture, in the order given.
 
     sprites: the sprite library, for fidelity. preference: the model, and its features of the pictures. names: only
-    these metrics. Raises UnavailableError (code ``metric``) for one that these pictures cannot have.
+    these metrics. Raises UnavailableError (code `metric`) for one that these pictures cannot have.
     """
     prompts, units = {p.text: p for p in suite}, scene_units(suite)
     rows = []
@@ -185,7 +185,7 @@ def _feature_rows(rows: Sequence[PictureScore]) -> np.ndarray:
 
 
 def _only(rows: list[PictureScore], names: Sequence[str]) -> list[PictureScore]:
-    """The rows with only the metrics asked for; all metrics if ``names`` is empty."""
+    """The rows with only the metrics asked for; all metrics if `names` is empty."""
     if not names:
         return rows
     for name in names:

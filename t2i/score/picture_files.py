@@ -18,10 +18,10 @@ from t2i.media.image_file import FORMATS
 from t2i.media.images import read_metadata
 
 METADATA = "metadata.jsonl"
-#: a mask that `t2i inpaint --show-mask` saved beside PICTURE.png
 MASK = re.compile(r"(.+)\.mask(-\d+)?\.png")
-#: where the prompt ends in AUTOMATIC1111's "parameters"
+"""A mask that `t2i inpaint --show-mask` saved beside PICTURE.png."""
 END_OF_PROMPT = re.compile(r"^(Negative prompt: |Steps: |Seed: )", re.MULTILINE)
+"""Where the prompt ends in AUTOMATIC1111's "parameters"."""
 
 
 @dataclass(frozen=True)

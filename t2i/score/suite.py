@@ -30,8 +30,8 @@ from t2i.world.places import PLACES
 from t2i.world.reading import OWN, Expectation
 from t2i.world.vocabulary import COLOURS, things
 
-#: name of a shipped suite -> the vocabularies of its prompts
 SHIPPED = {"scenes": ("core",), "scenes-all": ("core", "all")}
+"""Name of a shipped suite -> the vocabularies of its prompts."""
 TASK_KEYS = ("task", "tag", "category")
 MAX_COUNT = 1000  # of one kind of object in a picture
 
@@ -57,7 +57,7 @@ def shipped_suite() -> Path:
 
 
 def find_suite(name: str) -> list[SuitePrompt]:
-    """The prompts that ``--suite`` names: a key of `SHIPPED`, unless there is a file of that name, or a file.
+    """The prompts that `--suite` names: a key of `SHIPPED`, unless there is a file of that name, or a file.
 
     Raises InputError as `read_suite`.
     """

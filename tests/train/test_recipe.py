@@ -12,7 +12,7 @@ from torch import nn
 from t2i.errors import InputError, UsageError
 from t2i.store.bundle_writing import write_bundle
 from t2i.store.manifest import Manifest, StageEntry
-from t2i.train.fitting import bundle_entry, check
+from t2i.train.compatibility import bundle_entry, check_recipe
 from t2i.train.objectives import STAGES, objective_of
 from t2i.train.recipe import Recipe, Schedule
 from t2i.train.recipes import load_recipe, recipe_names
@@ -89,7 +89,7 @@ def test_overrides_take_effect() -> None:
 def test_a_shipped_recipe_is_whole(name: str) -> None:
     recipe = load_recipe(name)
     stages = tuple(stage for stage in STAGES if recipe.has(stage))
-    check(recipe, stages, None)
+    check_recipe(recipe, stages, None)
     assert stages[: len(PARTS[recipe.family])] == PARTS[recipe.family]
     assert isinstance(recipe.stages["upsampler1024"].schedule, Schedule)
 
