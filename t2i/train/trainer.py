@@ -87,6 +87,7 @@ def train(
     check(loaded, stages, run.bundle(), run.out)
     trained = {n: loaded.stages[n] for n in stages if n not in loaded.share and not loaded.stages[n].copied}
     for name, part in trained.items():
+        objective_of(loaded, name).check_compile(name, part.schedule)
         check_cut(name, part.schedule, team.ranks, part.unit, objective_of(loaded, name).uncut)
     if team.sharded:
         check_sharding({n: (p.schedule, objective_of(loaded, n).unsharded) for n, p in trained.items()})
