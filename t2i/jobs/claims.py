@@ -54,17 +54,19 @@ class Claims:
         self._held.clear()
 
     def close(self) -> None:
-        """Let go of all claims, and remove the files that no other run uses."""
+        """Let go of all claims, and remove the files that no other run uses. Where a signal broke it off, the next call
+        goes on."""
         self.release()
-        for folder, file in self._files.items():
+        for folder, file in list(self._files.items()):
             with contextlib.suppress(ImportError, OSError):
                 import fcntl
 
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # all of it: nobody has a claim
                 if _is_at(file, folder / LOCK):
                     (folder / LOCK).unlink()
-            os.close(file)
-        self._files.clear()
+            with contextlib.suppress(OSError):
+                os.close(file)
+            del self._files[folder]
 
     def _open(self, folder: Path) -> int:
         if folder not in self._files:

@@ -94,7 +94,10 @@ class Runner(Generic[J]):
                 else:
                     self._await()
         finally:
-            self._claims.close()
+            try:
+                self._claims.close()
+            finally:  # a second signal may break the first off
+                self._claims.close()
         if self._drawn or self._skipped:
             self.reporter.note(self._summary())
 

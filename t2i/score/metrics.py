@@ -19,7 +19,6 @@ from t2i.score.labels import classify, label_vectors
 from t2i.score.metric_table import HINTS, METRICS, NEEDS, PIXEL_METRICS, PRIMARY
 from t2i.score.picture_files import PictureFile
 from t2i.score.pixel_stats import find_duplicates
-from t2i.score.sprite_fidelity import add_fidelity, lone_things
 from t2i.score.suite import SuitePrompt, scene_keys
 from t2i.score.task_scores import passes
 from t2i.score.thumbnails import encode_thumb
@@ -122,6 +121,8 @@ def score_pictures(
         model, vectors = preference
         _add_cosine(rows, model, vectors, "preference", model.scale())
     if sprites is not None and (not names or "fidelity" in names):
+        from t2i.score.sprite_fidelity import add_fidelity, lone_things  # imports torch
+
         add_fidelity(rows, lone_things(suite), sprites)
     if labels:
         _add_labels(rows, extractor, labels)

@@ -25,8 +25,8 @@ from t2i.files import read_text
 from t2i.jsonl import read_jsonl
 from t2i.prompts import check_prompt
 from t2i.schema import build
+from t2i.world.captions.phrases import PLACES
 from t2i.world.graph import POSITIONS, RELATIONS
-from t2i.world.places import PLACES
 from t2i.world.reading import OWN, Expectation
 from t2i.world.vocabulary import COLOURS, things
 

@@ -40,9 +40,10 @@ def fit(task: Trainable, *, resume: bool) -> State:
 
     Checkpoint, log and sheets are in `task.run.folder(task.name)`. resume: go on from the checkpoint there.
     Raises InputError when resuming without a checkpoint or with one of another training, or when the loss stops being
-    a number, and UsageError for a batch that cannot be cut as it should.
+    a number, and UsageError for a batch that cannot be cut as it should, or a stage that cannot be compiled.
     """
     run, schedule, folder = task.run, task.schedule, task.run.folder(task.name)
+    task.check_compile(task.name, schedule)
     check_cut(task.name, schedule, run.team.ranks, task.unit, task.uncut)
     if run.team.sharded:
         check_sharding({task.name: (schedule, task.unsharded)})

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from t2i.data.source import Examples, Source
+from t2i.errors import UsageError
 from t2i.store.manifest import StageEntry
 from t2i.text.tokenizer import Tokenizer
 from t2i.train import streams
@@ -53,6 +54,13 @@ class Trainable(ABC):
         these. None unless it was tried: torch.compile (2.14) fails in the backward pass of texts of varying length, and
         cannot make the gradient of a gradient, as of a GAN's penalty."""
         return ()
+
+    @classmethod
+    def check_compile(cls, name: str, schedule: Schedule) -> None:
+        """Raise UsageError for a stage whose schedule asks for compiling, where nothing is `compiled`."""
+        if schedule.compile and cls.compiled is Trainable.compiled:
+            what = f"{name}.compile: only clip and vae can be compiled."
+            raise UsageError(what, f"Leave out {name}.compile", "config")
 
     @property
     def parameters(self) -> int:

@@ -98,12 +98,13 @@ def train(
 
 
 def _check_stages(run: Run, stages: Sequence[str]) -> None:
-    """Raise UsageError or InputError for stages that do not fit together, and for a batch or a network that cannot be
-    cut as the processes need it."""
+    """Raise UsageError or InputError for stages that do not fit together, a stage that cannot be compiled, and a batch
+    or a network that cannot be cut as the processes need it."""
     recipe, team = run.recipe, run.team
     check_recipe(recipe, tuple(stages), run.bundle(), run.out)
     trained = {n: recipe.stages[n] for n in stages if n not in recipe.share and not recipe.stages[n].copied}
     for name, part in trained.items():
+        objective_of(recipe, name).check_compile(name, part.schedule)
         check_cut(name, part.schedule, team.ranks, part.unit, objective_of(recipe, name).uncut)
     if team.sharded:
         check_sharding({n: (p.schedule, objective_of(recipe, n).unsharded) for n, p in trained.items()})
