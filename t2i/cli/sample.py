@@ -72,7 +72,10 @@ def sample(
     steps: opt.Steps = None,
     guidance: opt.Guidance = None,
     quality: Annotated[
-        bool, typer.Option("--quality", help="Take more steps where --steps says none: slower.", rich_help_panel=Panel.PICTURE)
+        bool,
+        typer.Option(
+            "--quality", help="Take more steps where --steps says none: slower.", rich_help_panel=Panel.PICTURE
+        ),
     ] = False,
     negative: opt.Negative = "",
     sampler: opt.Sampler = None,
