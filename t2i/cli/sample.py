@@ -73,7 +73,9 @@ def sample(
     guidance: opt.Guidance = None,
     quality: Annotated[
         bool,
-        typer.Option("--quality", help="More steps where --steps says none: slower.", rich_help_panel=Panel.PICTURE),
+        typer.Option(
+            "--quality", help="Take more steps where --steps says none: slower.", rich_help_panel=Panel.PICTURE
+        ),
     ] = False,
     negative: opt.Negative = "",
     sampler: opt.Sampler = None,

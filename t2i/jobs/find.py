@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MAX_SHARE = 0.9
 """The largest share of a picture that a text may be found on: what is everywhere was not found."""
 
-GUESS = "what stands out is masked"
+GUESS = "what stands out is taken for it"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Finder:
         elif self.knows and not self.asked.is_plain:
             reporter.note(f"looked for: {self.asked.words}")
         self._reporter, self._option, self._hint = reporter, option, hint
-        self._warned = False
+        self._warned = set[str]()
 
     @property
     def knows(self) -> bool:
@@ -111,25 +111,23 @@ class Finder:
         """Look in `image` (3, H, W) in [-1, 1]. engine: loads the model, called only where it is needed. options: of
         `edit.things.things_mask`."""
         if self.knows:
-            found = self._things_mask(image, self.asked, **options)
-            return Found(bool(found.named), found.mask, found.named, found.seen, found.words, found.place)
+            seen = self._things_mask(image, self.asked, **options)
+            return Found(bool(seen.named), seen.mask, seen.named, seen.seen, seen.words, seen.place)
         from t2i.edit.textmask import text_mask
 
         pipeline = bundle_pipeline(engine())
-        self._warn(pipeline.words.unknown(self.text))
         mask = text_mask(pipeline, image, self.text, **options)
-        words = "nothing stands out" if not bool(mask.any()) else "it seems to be everywhere"
-        return Found(None, mask, (), (), words)
+        found = Found(None, mask, (), (), "it seems to be everywhere" if bool(mask.any()) else "nothing stands out")
+        self._warn(pipeline.words.unknown(self.text), f"{GUESS}{self._hint}" if found.usable else found.words)
+        return found
 
-    def _warn(self, unknown: list[str]) -> None:
-        """Say once that it is a guess, and which words the model does not know."""
-        if self._warned:
-            return
-        self._warned = True
-        for word in unknown:
-            self._reporter.warn(f"{self._option}the model has never read {shorten(word)!r}")
-        what = f"{shorten(self.text)!r} names no thing that can be told from others"
-        self._reporter.warn(f"{self._option}{what}; {GUESS}{self._hint}")
+    def _warn(self, unknown: list[str], outcome: str) -> None:
+        """Say once of each outcome that it is a guess, and once which words the model does not know."""
+        told = [f"the model has never read {shorten(word)!r}" for word in unknown]
+        for what in (*told, f"{shorten(self.text)!r} names no thing that can be told from others; {outcome}"):
+            if what not in self._warned:
+                self._warned.add(what)
+                self._reporter.warn(self._option + what)
 
 
 class FindRun:
@@ -172,7 +170,7 @@ class FindRun:
             saved = write_mask(found.mask, mask, overwrite)
             if saved != mask:
                 self.reporter.note(f"{mask} is taken: the mask is {saved}")
-        if not found.there:
+        if found.there is False:
             self.reporter.note(f"{shorten(str(path))}: {found.words}")
         return {
             "text": self.text,

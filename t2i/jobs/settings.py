@@ -120,7 +120,9 @@ def check_used(every: Iterable[Settings]) -> None:
     for pair in sorted(unused.keys() - {pair for settings in distinct for pair in settings.used}):
         option, stage = pair
         if option == "quality":
-            what = "--quality changes nothing: stages that have more steps for it do not run, or --steps says theirs."
+            what = (
+                "--quality changes nothing: the stages that have more steps for it do not run, or --steps says theirs."
+            )
             raise UsageError(what, "Leave one of the two out.")
         side = _size_text(unused[pair].table["size"])
         what = f"--{option.replace('_', '-')}: the stage {stage!r} does not run for what was asked."
