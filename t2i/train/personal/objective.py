@@ -34,7 +34,7 @@ from t2i.text.encoder import NetEncoder
 from t2i.train import streams
 from t2i.train.objective import Trainable
 from t2i.train.objectives.sr_unet import crop, dissimilarity
-from t2i.train.personal.pool import PersonalPool, Rows
+from t2i.train.personal.pool import Answers, PersonalPool, Rows
 from t2i.train.personal.recipe import PersonalRecipe
 from t2i.train.prior_augment import augment
 from t2i.train.run import Run
@@ -111,6 +111,8 @@ class PersonalObjective(Trainable):
         if self.pool.kept is not None and c.kept:
             kept = self._there(self.pool.draw(self.pool.kept, c.kept, g))
             parts["lost"] = self._lost(changed, kept, g, with_upsampler)
+            if self.pool.answers is not None:
+                parts["lost"] = parts["lost"] + c.keep_told * self._unsaid(changed, self.pool.answers, g)
             total = total + c.keep * parts["lost"]
         return total, {name: float(part.detach()) for name, part in parts.items() if name != "upsampler"}
 
@@ -169,15 +171,13 @@ class PersonalObjective(Trainable):
     # ---- What the model could draw before -------------------------------------------------------------
 
     def _lost(self, changed: Changed, rows: Rows, g: torch.Generator, with_upsampler: bool) -> Tensor:
-        """How far the changed networks are from the unchanged ones."""
+        """How far changed base and upsampler are from the unchanged ones."""
         c = self.recipe
         with torch.no_grad():
             text = self._read(rows.captions, None)
-        z = (rows.z * rows.z.shape[-1] ** 0.5).repeat(c.draws, 1)
-        lost = self._apart(changed[self.prior], self.nets[self.prior], c.prior, z, self._prior_cond(text, g), g)
         stage = self.pipeline.base[1]
         new, old = bound_net(stage, changed=changed[self.base]), bound_net(stage)
-        lost = lost + self._apart(new, old, c.base, rows.small, self._base_cond(rows, text, g), g)
+        lost = self._apart(new, old, c.base, rows.small, self._base_cond(rows, text, g), g)
         if with_upsampler:
             name, n = self.upsamplers[0], min(max(1, c.crops // 2), len(rows.z))
             inputs, corner = self._crops(rows, n, g)
@@ -185,6 +185,15 @@ class PersonalObjective(Trainable):
                 wanted = self._enlarge(self.nets[name], inputs, corner, rows)
             lost = lost + F.l1_loss(self._enlarge(changed[name], inputs, corner, rows), wanted)
         return lost
+
+    def _unsaid(self, changed: Changed, answers: Answers, g: torch.Generator) -> Tensor:
+        """How far the changed prior is from the unchanged one."""
+        some = answers.draw(self.recipe.kept_told, g)
+        with torch.no_grad():
+            text = self._read(some.captions, None)
+        z = (some.z * some.z.shape[-1] ** 0.5).to(self.run.device).repeat(self.recipe.draws, 1)
+        cond = self._prior_cond(text, g)
+        return self._apart(changed[self.prior], self.nets[self.prior], self.recipe.prior, z, cond, g)
 
     def _apart(
         self, new: Any, old: Any, objective: DenoisingObjective, x0: Tensor, cond: Any, g: torch.Generator

@@ -31,6 +31,7 @@ from t2i.world.layout import Layout, WorldConfig
 from t2i.world.vocabulary import COLOURS, surface_forms, things
 
 BATCH = 8
+ANSWERED = 50  # texts that the prior answers together
 PHOTOS = 64  # of the user's pictures that are used, at most
 WORDINGS = 8  # draws of a picture's captions
 TRIES = 50  # captions that are drawn for each that is kept, at most
@@ -49,6 +50,19 @@ class Rows:
     large: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Answers:
+    """The embeddings z (B, E) that the unchanged prior gives to B captions."""
+
+    z: Tensor
+    captions: list[str]
+
+    def draw(self, n: int, g: torch.Generator) -> Answers:
+        """n of them at random, with replacement."""
+        index = torch.randint(len(self.z), (n,), generator=g)
+        return Answers(self.z[index], [self.captions[i] for i in index.tolist()])
+
+
 class PersonalPool:
     """The examples of a training, as `Pool`. source: the user's pictures, a caption of "" where they have none."""
 
@@ -61,11 +75,13 @@ class PersonalPool:
         """n: how many pictures the source has. side: S, the side of the base's pictures if no upsampler learns."""
         self.pipeline, self.source, self.token, self.recipe, self.side = pipeline, source, token, recipe, side
         self.n, self.seed, self.low = min(n, PHOTOS), examples_seed(seed, "lora"), pipeline.manifest.sizes[0]
-        self.prompts = known_captions(pipeline.words, recipe.pool, self.seed) if recipe.kept else []
+        self.texts = known_captions(pipeline.words, max(recipe.pool, recipe.told), self.seed) if recipe.kept else []
+        self.prompts = self.texts[: recipe.pool]
         self.empty = empty_places(pipeline.words)
         self.size = recipe.views + recipe.pasted + len(self.prompts)
         self.views: Rows | None = None
         self.kept: Rows | None = None
+        self.answers: Answers | None = None
 
     def fill(self, stage: str, report: Callable[[dict[str, Any]], None], stop: Callable[[], bool]) -> None:
         """Compute all of them. Returns early when `stop` says so."""
@@ -84,12 +100,14 @@ class PersonalPool:
                 parts[kind].append(make(range(i - first, min(i + BATCH, last) - first)))
         self.views = joined(parts["views"])
         self.kept = joined(parts["kept"]) if parts["kept"] else None
+        self.answers = self._answer(c.told)
 
     def rehearse(self) -> None:
         """As `Pool.rehearse`."""
         self._read()
         self.views = self._view(range(min(BATCH, self.recipe.views)))
         self.kept = self._draw(range(min(BATCH, len(self.prompts)))) if self.prompts else None
+        self.answers = self._answer(BATCH)
 
     def _read(self) -> None:
         """The user's pictures, wordings of their captions, and what is cut out of them. All things face one way."""
@@ -159,6 +177,16 @@ class PersonalPool:
         condition, _ = self.pipeline.condition(prompts, list(rows), request)
         assert condition.z is not None, "a model with a prior"
         return Rows(self.pipeline.sample_base(condition, list(rows), request).cpu(), condition.z.cpu(), prompts)
+
+    def _answer(self, n: int) -> Answers | None:
+        """What the unchanged prior gives to the first n texts."""
+        texts, z = self.texts[:n], list[Tensor]()
+        for first in range(0, len(texts), ANSWERED):
+            some = texts[first : first + ANSWERED]
+            found = self.pipeline.condition(some, range(first, first + len(some)), SampleRequest())[0].z
+            assert found is not None, "a model with a prior"
+            z.append(found.cpu())
+        return Answers(torch.cat(z).clone(), texts) if z else None
 
 
 def transformed(pixels: Tensor, scale: Tensor, shift: Tensor, padding: str) -> Tensor:

@@ -40,6 +40,9 @@ class PersonalRecipe:
     pool: Pictures = 48  # pictures that the model draws before it is changed
     kept: Annotated[int, Between(0, 1024)] = 2
     keep: Weight = 1.0  # weight of the error of what is to be kept
+    told: Pictures = 400  # texts that the prior answers before it is changed
+    kept_told: Annotated[int, Between(1, 1024)] = 16  # of them in a step
+    keep_told: Weight = 4.0  # weight of the prior's error there, in units of `keep`
     crops: Annotated[int, Between(1, 1024)] = 4
     draws: Annotated[int, Between(1, 1024)] = 4  # noise levels that the prior is shown each embedding at
     base: DenoisingObjective = field(
