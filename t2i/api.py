@@ -1,6 +1,6 @@
-"""The library in two calls: ``t2i.load("small").sample("a cat in the snow", n=4)`` gives four PIL images.
+"""The library in two calls: `t2i.load("small").sample("a cat in the snow", n=4)` gives four PIL images.
 
-A model is what ``--model`` takes: a bundle of ours, by name or folder, or a checkpoint in diffusers' layout.
+A model is what `--model` takes: a bundle of ours, by name or folder, or a checkpoint in diffusers' layout.
 Each method gives the pixels that the command of the same name writes; only the command's files carry a record.
 Pictures that go in are PIL images of any mode, or paths; pictures that come out are upright RGB images.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model. ``engine`` is what works on tensors, ``stored`` says what the model can do."""
+    """A loaded model. `engine` is what works on tensors, `stored` says what the model can do."""
 
     stored: StoredModel
     engine: Engine
@@ -37,22 +37,22 @@ class Model:
     @property
     def pipeline(self) -> Pipeline:
         """The stages of a bundle. Raises UsageError for a model that is not ours."""
-        from t2i.edit.own_engine import OwnEngine
+        from t2i.edit.bundle_engine import BundleEngine
 
-        if not isinstance(self.engine, OwnEngine):
+        if not isinstance(self.engine, BundleEngine):
             raise _usage(f"{self.stored.manifest.name} has no stages of ours.", "Its networks are in model.engine.")
         return self.engine.pipeline
 
     def sample(
         self, prompt: str | Sequence[str], n: int = 1, seed: int | None = None, *, batch: int = 8, **settings: Any
     ) -> list[Image]:
-        """Draw ``n`` pictures of each prompt; picture i of a prompt has seed ``seed + i`` (random when None).
+        """Draw `n` pictures of each prompt; picture i of a prompt has seed `seed + i` (random when None).
 
-        ``settings``: size, negative, prior, steps, guidance, sampler, threshold, sr_noise, temperature, top_k, top_p,
+        `settings`: size, negative, prior, steps, guidance, sampler, threshold, sr_noise, temperature, top_k, top_p,
         best_of; from steps on also for each stage, as in steps={"base": 8}.  A model that is not ours takes those that
-        the command takes for it, and size=(width, height).  ``batch`` pictures are drawn together, fewer where memory
+        the command takes for it, and size=(width, height).  `batch` pictures are drawn together, fewer where memory
         does not suffice; that moves a value by a level of 255 at most.  Returns the pictures of the first prompt first.
-        Raises UsageError for a prompt, a number or a setting that makes no sense, UnavailableError (code ``memory``).
+        Raises UsageError for a prompt, a number or a setting that makes no sense, UnavailableError (code `memory`).
         """
         from t2i.batching import in_batches
         from t2i.media.images import to_pil
@@ -83,11 +83,11 @@ class Model:
         batch: int = 8,
         **settings: Any,
     ) -> list[Image]:
-        """Repaint the part of ``image`` where ``mask``, a picture of the same size, is white: ``n`` pictures.
+        """Repaint the part of `image` where `mask`, a picture of the same size, is white: `n` pictures.
 
-        Outside the mask the values are those of ``image``; in a rim of ``feather`` pixels inside it, what is painted
-        passes into them.  ``batch`` and ``settings`` as in :meth:`sample`.  Raises UsageError for a mask of another
-        size, or one that is empty or full, UnavailableError (code ``memory``).
+        Outside the mask the values are those of `image`; in a rim of `feather` pixels inside it, what is painted
+        passes into them.  `batch` and `settings` as in `sample`.  Raises UsageError for a mask of another
+        size, or one that is empty or full, UnavailableError (code `memory`).
         """
         from t2i.batching import in_batches
         from t2i.media.images import to_pil
@@ -118,10 +118,10 @@ class Model:
         prompt: str | None = None,
         **settings: Any,
     ) -> Image:
-        """``image`` enlarged ``scale`` times, 1 to 64, or until its longer side has ``to`` pixels.  ``prompt``: what it
+        """`image` enlarged `scale` times, 1 to 64, or until its longer side has `to` pixels.  `prompt`: what it
         shows, for upsamplers that read.
 
-        Raises UsageError unless one of the two is given and makes the picture larger, InputError (code ``image``) for
+        Raises UsageError unless one of the two is given and makes the picture larger, InputError (code `image`) for
         more than 64 megapixels.
         """
         from t2i.jobs.upscale import enlarged_size
@@ -145,7 +145,7 @@ class Model:
     def score(self, pictures: Sequence[Picture], prompt: str | Sequence[str]) -> list[float]:
         """How well each picture fits its prompt: the cosine, -1 to 1, of their embeddings by this model's own CLIP.
 
-        ``prompt`` is one for all or one for each.  A picture is looked at in its middle square.  A model that drew
+        `prompt` is one for all or one for each.  A picture is looked at in its middle square.  A model that drew
         a picture is not its best judge: `t2i score` takes others.  Raises UsageError when the numbers differ, and for a
         model that is not ours.
         """
@@ -240,10 +240,10 @@ def _request(manifest: Manifest, settings: dict[str, Any]) -> SampleRequest:
     from t2i.jobs.stage_options import STAGE_OPTIONS
     from t2i.sampling import SampleRequest, by_stage
 
-    #: name -> the field of SamplingConfig, and the kinds of stage that a bare value is for
     options = {name: (option.field, option.bare) for name, option in STAGE_OPTIONS.items()} | {
         "best_of": ("best_of", ("prior",))
     }
+    """name -> the field of SamplingConfig, and the kinds of stage that a bare value is for."""
     whole = [f.name for f in fields(SampleRequest) if f.name not in ("keep_stages", "stages")]
     known = [*whole, *options]
     tables: dict[str, Mapping[str, Any]] = {}

@@ -29,7 +29,7 @@ _here = threading.local()
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` means out of memory, on any device."""
+    """Whether `error` means out of memory, on any device."""
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
     told = isinstance(error, (RuntimeError, ImportError, OSError)) and bool(MESSAGES.search(str(error)))
@@ -39,9 +39,9 @@ def out_of_memory(error: BaseException) -> bool:
 def in_halves(
     draw: Callable[[list[T]], R], items: list[T], on_halving: Callable[[int], None] = lambda size: None
 ) -> list[tuple[list[T], R]]:
-    """``draw(items)``, or, out of memory, of each half of the items, recursively: [(items, result), …].
+    """`draw(items)`, or, out of memory, of each half of the items, recursively: [(items, result), …].
 
-    on_halving: called with the size that is tried next. Raises UnavailableError (code ``memory``) if a single item does
+    on_halving: called with the size that is tried next. Raises UnavailableError (code `memory`) if a single item does
     not fit; other errors pass through.
     """
     try:
@@ -64,16 +64,16 @@ def in_halves(
 
 
 def in_batches(draw: Callable[[list[T]], list[R]], items: Sequence[T], batch: int) -> list[R]:
-    """``draw`` applied to ``batch`` items at a time, or to fewer if memory runs out; all results in order.
+    """`draw` applied to `batch` items at a time, or to fewer if memory runs out; all results in order.
 
-    Raises UnavailableError (code ``memory``) as `in_halves`.
+    Raises UnavailableError (code `memory`) as `in_halves`.
     """
     parts = [list(items[i : i + batch]) for i in range(0, len(items), batch)]
     return [result for part in parts for _, results in in_halves(draw, part) for result in results]
 
 
 def _drawn(draw: Callable[[list[T]], R], items: list[T]) -> R:
-    """``draw(items)``, in a new thread if oneDNN has failed in this one."""
+    """`draw(items)`, in a new thread if oneDNN has failed in this one."""
     if getattr(_here, "spoilt", False):
         from concurrent.futures import ThreadPoolExecutor
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from t2i.sampling import SampleRequest
 
-#: on_step(stage, step 1..n, n, the estimate x0_hat (B, ...))
 OnStep = Callable[[str, int, int, Any], None]
+"""on_step(stage, step 1..n, n, the estimate x0_hat (B, ...))"""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Errors that a user can fix: a sentence, a hint, a string code and an exit code.
 
-Anything else is a bug: an ``assert`` or an ordinary exception, for which the command line exits with code 70. The
-codes are part of the ``--json`` contract; each is listed once, here.
+Anything else is a bug: an `assert` or an ordinary exception, for which the command line exits with code 70. The
+codes are part of the `--json` contract; each is listed once, here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ EXIT_INTERRUPTED = 130
 EXIT_PIPE = 141  # stdout was closed; the code of a program killed by SIGPIPE
 EXIT_TERMINATED = 143
 
-#: code -> (exit code, meaning). A test checks that every code used in the package is listed.
 CODES: dict[str, tuple[int, str]] = {
     "gate": (EXIT_GATE, "a gate failed, or a replay is different; nothing else exits 1"),
     "inconclusive": (EXIT_INCONCLUSIVE, "a gate could not decide, under `--strict`"),
@@ -48,12 +47,13 @@ CODES: dict[str, tuple[int, str]] = {
     "internal": (EXIT_INTERNAL, "a fault of ours"),
     "interrupted": (EXIT_INTERRUPTED, "stopped by the keyboard or a signal"),
 }
+"""code -> (exit code, meaning). A test checks that every code used in the package is listed."""
 
 
 class T2IError(Exception):
-    """An error with a sentence (``message``), advice (``hint``) and a ``code`` of :data:`CODES`.
+    """An error with a sentence (`message`), advice (`hint`) and a `code` of `CODES`.
 
-    ``exit_code`` is that of the command line. It belongs to the class, and the code must agree with it.
+    `exit_code` is that of the command line. It belongs to the class, and the code must agree with it.
     """
 
     exit_code: ClassVar[int] = EXIT_INTERNAL
@@ -79,7 +79,7 @@ class GateError(T2IError):
 
 
 class InconclusiveError(T2IError):
-    """A quality gate could not decide, and ``--strict`` was given (exit 5)."""
+    """A quality gate could not decide, and `--strict` was given (exit 5)."""
 
     exit_code = EXIT_INCONCLUSIVE
     default_code = "inconclusive"
@@ -121,14 +121,14 @@ class InternalError(T2IError):
 
 
 def nearest(word: str, known: list[str] | tuple[str, ...], n: int = 3) -> list[str]:
-    """Up to ``n`` members of ``known`` that are similar to ``word``, best first."""
+    """Up to `n` members of `known` that are similar to `word`, best first."""
     import difflib
 
     return difflib.get_close_matches(word, list(known), n=n, cutoff=0.5)
 
 
 def check_choice(option: str, value: str, choices: tuple[str, ...]) -> str:
-    """Return ``value`` if it is one of ``choices``. Raises UsageError, which names the nearest."""
+    """Return `value` if it is one of `choices`. Raises UsageError, which names the nearest."""
     if value not in choices:
         near = nearest(value, choices, 1)
         hint = f"Did you mean {near[0]}?" if near else f"Choose one of {', '.join(choices)}."

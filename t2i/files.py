@@ -10,8 +10,8 @@ import contextlib
 import errno
 import hashlib
 import os
+import secrets
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from io import BufferedReader
@@ -89,20 +89,15 @@ def atomic_file(path: Path, *, exclusive: bool = False) -> Iterator[BinaryIO]:
     exclusive: raise FileExistsError if ``path`` exists, even if another process creates it meanwhile.
     Raises InputError (code ``output``): no space, no permission, no such folder.
     """
-    temp: Path | None = None
     try:
-        fd, name = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
-        temp = Path(name)
-        with os.fdopen(fd, "wb") as file, _locked(file):  # until it has its name: see `clear_stale`
+        with _temporary(path.parent) as (temp, file):
             yield file
             file.flush()
             os.fsync(file.fileno())
-            os.chmod(temp, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
             if exclusive:
                 _claim(temp, path)
             else:
                 os.replace(temp, path)
-            temp = None
         fsync_folder(path.parent)
     except FileExistsError:
         raise
@@ -112,9 +107,26 @@ def atomic_file(path: Path, *, exclusive: bool = False) -> Iterator[BinaryIO]:
             "Choose another place with -o, or make room there.",
             code="output",
         ) from error
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A new file in ``folder``, locked and open for writing; afterwards it is gone, unless it has got another name. Two
+    signals that raise, at any time, leave nothing: its name is known before it is made, and removed in two tries."""
+    path = folder / f"{TEMP_PREFIX}{secrets.token_hex(8)}"
+    try:
+        with path.open("xb") as file, _locked(file):  # until it has its name: see `clear_stale`
+            yield path, file
     finally:
-        if temp is not None:
-            temp.unlink(missing_ok=True)
+        try:
+            _remove(path)
+        finally:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        path.unlink()
 
 
 def _claim(temp: Path, path: Path) -> None:
@@ -150,12 +162,6 @@ def clear_stale(folder: Path) -> None:
                     continue
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.unlink(entry.path)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def read_text(path: Path, name: str = "", code: str = "input") -> str:

@@ -18,7 +18,7 @@ LONE_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # written for one half of a surrog
 
 def strict_json(data: bytes | str, *, half_characters: bool = False) -> Any:
     """Parse JSON of which every part can be used and written again: no duplicate keys, no number that is not finite as
-    a float or longer than 64 bits, no lone surrogate unless ``half_characters``. Raises ValueError naming the fault."""
+    a float or longer than 64 bits, no lone surrogate unless `half_characters`. Raises ValueError naming the fault."""
     text = data.decode("utf-8") if isinstance(data, bytes) else data
     try:
         value = json.loads(
@@ -41,7 +41,7 @@ def read_jsonl(path: Path, name: str = "", hint: str = "", code: str = "input") 
     """(line number, object) of every line that is not blank, in UTF-8.
 
     Only "\\n" ends a line: JSON strings may hold other separators, such as U+2028. name: what messages call the file.
-    Raises InputError with ``hint`` and ``code``.
+    Raises InputError with `hint` and `code`.
     """
     name = name or str(path)
     for number, line in enumerate(read_text(path, name, code).split("\n"), 1):
@@ -52,7 +52,7 @@ def read_jsonl(path: Path, name: str = "", hint: str = "", code: str = "input") 
 def json_object(
     line: str, where: str, hint: str = "", code: str = "input", *, half_characters: bool = False
 ) -> dict[str, Any]:
-    """One line of a JSONL file. where: what messages call it. Raises InputError with ``hint`` and ``code``."""
+    """One line of a JSONL file. where: what messages call it. Raises InputError with `hint` and `code`."""
     try:
         row = strict_json(line, half_characters=half_characters)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The engine: encodes the prompts and runs the stages of the bundle one after the other.
+"""The pipeline of a bundle: encodes prompts and runs the stages one after the other.
 
     pipeline = Pipeline.load(Path("weights/small"))
     pictures = pipeline.sample(["a cat in the snow"], seeds=[7]).images      # (1, 3, 256, 256) in [-1, 1]
@@ -23,15 +23,14 @@ from t2i.engine import OnStep, Samples
 from t2i.errors import UsageError
 from t2i.media.images import resize
 from t2i.nets.clip import Clip
-from t2i.nets.conditioner import UNetCond
 from t2i.sampling import SampleRequest, SamplingConfig, pair
-from t2i.stages.base import guided, sample_base
+from t2i.stages.base import guided_cond, sample_base
 from t2i.stages.dalle import TokenStage
 from t2i.stages.gan import GanStage
 from t2i.stages.loading import DIFFUSION, PIXELS, build_direct, build_stage, load_encoder, load_net
 from t2i.stages.personal import add_changes, load_loras
 from t2i.stages.prior import sample_prior
-from t2i.stages.stage import InpaintCond, Stage, Start
+from t2i.stages.stage import GuidedCond, InpaintCond, Stage, Start
 from t2i.stages.upsampler import sample_upsampler
 from t2i.store.bundle import read_bundle
 from t2i.store.compatibility import ENCODERS
@@ -48,14 +47,14 @@ from t2i.text.words import KnownWords
 class Conditioning:
     """What B pictures should show: text, and image embeddings z (B, E); and what they should not. None: not given.
 
-    read: what a model without a base reads of the texts, see `TokenStage.read` and `GanStage.read`.
+    direct: what a model without a base is conditioned on, see `TokenStage.condition` and `GanStage.condition`.
     """
 
     text: TextCond | None = None
     z: Tensor | None = None
     negative: TextCond | None = None
     z_negative: Tensor | None = None
-    read: Tensor | None = None
+    direct: Tensor | None = None
 
 
 class Pipeline:
@@ -193,8 +192,8 @@ class Pipeline:
         """
         text, cut = self.encode(prompts)
         if self.direct is not None:
-            read, cut_here = self.direct.read(prompts, text)
-            return Conditioning(text, read=read), cut if cut_here is None else cut_here
+            direct, cut_here = self.direct.condition(prompts, text)
+            return Conditioning(text, direct=direct), cut if cut_here is None else cut_here
         negative, z_negative = None, None
         if request.negative and request.negative.strip():
             negative = self.encode([request.negative] * len(prompts))[0]
@@ -252,12 +251,12 @@ class Pipeline:
         entries = self.manifest.of_kind("prior")
         return (entries[0], self.stages[entries[0].name]) if entries else None
 
-    def conds(self, conditioning: Conditioning) -> tuple[UNetCond, UNetCond, UNetCond | None]:
-        """(cond, uncond, negative) of the base, from what the base can read: see `t2i.stages.base.guided`."""
+    def guided_cond(self, conditioning: Conditioning) -> GuidedCond:
+        """The conditions of the base, from what it can read: see `t2i.stages.base.guided_cond`."""
         config = self.base[1].config
         texts = (conditioning.text, conditioning.negative) if config.text_dim else (None, None)
         zs = (conditioning.z, conditioning.z_negative) if config.cond_dim else (None, None)
-        return guided(texts[0], zs[0], texts[1], zs[1])
+        return guided_cond(texts[0], zs[0], texts[1], zs[1])
 
     @torch.inference_mode()
     def sample_base(
@@ -273,17 +272,15 @@ class Pipeline:
     ) -> Tensor:
         """The smallest pictures (B, 3, S, S) in [-1, 1]. key, start, known: as in `Stage.run`, for a base."""
         if self.direct is not None and start is None and known is None:
-            assert conditioning.read is not None, "such a model draws from texts alone"
+            assert conditioning.direct is not None, "such a model draws from texts alone"
             sampling = self.direct.defaults.override(request.of(self.direct.name))
-            return self.direct.draw(conditioning.read, seeds, sampling, on_step)
+            return self.direct.draw(conditioning.direct, seeds, sampling, on_step)
         entry, stage = self.base
-        cond, uncond, negative = self.conds(conditioning)
         low = self.manifest.sizes[0]
         with_text = conditioning.text is not None or conditioning.negative is not None
         sampling = self.sampling(entry, request, with_text=with_text)
-        return sample_base(
-            stage, low, cond, uncond, seeds, sampling, on_step, negative=negative, key=key, start=start, known=known
-        )
+        cond = self.guided_cond(conditioning)
+        return sample_base(stage, low, cond, seeds, sampling, on_step, key=key, start=start, known=known)
 
     @torch.inference_mode()
     def upsample(

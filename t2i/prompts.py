@@ -19,7 +19,7 @@ _UNCLOSED = re.compile(r"(?<!\\)\{[^{}|]*+\|[^{}]*+$")
 
 
 def check_prompt(text: str, where: str = "the prompt") -> str:
-    """``text`` without surrounding white space. Raises UsageError (code ``prompt``) if it is empty or not valid.
+    """`text` without surrounding white space. Raises UsageError (code `prompt`) if it is empty or not valid.
 
     where: what to call it in the message.
     """
@@ -30,7 +30,7 @@ def check_prompt(text: str, where: str = "the prompt") -> str:
 
 
 def check_text(text: str, where: str) -> str:
-    """``text``, if it can be encoded and stored. Raises UsageError (code ``prompt``)."""
+    """`text`, if it can be encoded and stored. Raises UsageError (code `prompt`)."""
     if "\0" in text:
         raise UsageError(f"{where} contains a NUL character.", code="prompt")
     try:
@@ -43,7 +43,7 @@ def check_text(text: str, where: str) -> str:
 
 
 def unseen(text: str) -> list[str]:
-    """The invisible characters of ``text`` that could control a terminal or reverse the text; each once, in order.
+    """The invisible characters of `text` that could control a terminal or reverse the text; each once, in order.
 
     These are C0 and C1 controls, bidirectional marks and line separators, but not the joiners inside emoji.
     """
@@ -52,10 +52,10 @@ def unseen(text: str) -> list[str]:
 
 
 def expand(prompt: str) -> list[str]:
-    r"""The prompts that ``a {red|blue} {cat|dog}`` stands for; the last alternative varies fastest.
+    r"""The prompts that `a {red|blue} {cat|dog}` stands for; the last alternative varies fastest.
 
-    Braces without a bar are literal, and so is ``\{a|b}``, without its backslash. An alternative may be empty; double
-    spaces are then merged. Raises UsageError (code ``prompt``) for more than MAX_EXPANSION prompts, and for
+    Braces without a bar are literal, and so is `\{a|b}`, without its backslash. An alternative may be empty; double
+    spaces are then merged. Raises UsageError (code `prompt`) for more than MAX_EXPANSION prompts, and for
     alternatives whose brace is never closed.
     """
     if _UNCLOSED.search(prompt):
@@ -80,7 +80,7 @@ def random_seed() -> int:
 
 
 def seeds_from(first: int, n: int, said: str) -> range:
-    """The seeds of n pictures, the first of them given. Raises UsageError, which repeats it after ``said``."""
+    """The seeds of n pictures, the first of them given. Raises UsageError, which repeats it after `said`."""
     if type(first) is not int or first < 0:
         raise UsageError(f"{said}{first!r} is not a seed.", "A seed is a whole number from 0 on.")
     if first + n - 1 > MAX_SEED:

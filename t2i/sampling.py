@@ -14,17 +14,17 @@ from typing import Annotated, Any, Literal, TypeVar
 from t2i.errors import UsageError, nearest
 from t2i.schema import Between
 
-#: (percentile in (0, 1], cap >= 1) of dynamic thresholding, "static" (clip x0_hat to [-1, 1]), or "none"
 Threshold = tuple[Annotated[float, Between(1e-6, 1)], Annotated[float, Between(1, 1e6)]] | Literal["static", "none"]
+"""(percentile in (0, 1], cap >= 1) of dynamic thresholding, "static" (clip x0_hat to [-1, 1]), or "none"."""
 Guidance = Annotated[float, Between(0, 100)]
 
-#: the keys of `t2i.diffusion.samplers.SAMPLERS`, here so that a misspelt name costs no import of torch
 SAMPLERS = ("euler", "heun", "dpmpp_2m", "unipc", "ancestral", "consistency")
+"""The keys of `t2i.diffusion.samplers.SAMPLERS`, here so that a misspelt name costs no import of torch."""
 
 T = TypeVar("T")
 
-#: side of a square in pixels, or (width, height)
 Size = int | tuple[int, int]
+"""Side of a square in pixels, or (width, height)"""
 
 PRIORS = ("diffusion", "none")
 

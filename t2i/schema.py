@@ -1,7 +1,7 @@
 """JSON and TOML tables into frozen dataclasses: the one parser of manifests, recipes, configs and stored results.
 
 It is strict: an unknown key, a missing key and a value of another type are ValueErrors that name the key with its path,
-such as ``stages[1].defaults.steps``, and the nearest known key. A field may say its limits,
+such as `stages[1].defaults.steps`, and the nearest known key. A field may say its limits,
 
     width: Annotated[int, Between(1, 4096)]
     channels: Annotated[tuple[int, ...], Length(1, 8)]
@@ -183,9 +183,9 @@ def _number(value: float) -> str:
     return str(int(value)) if value == int(value) else f"{value:g}"
 
 
-#: what an error message calls a type
 KINDS = {float: "a number", int: "a whole number", str: "a text", bool: "true or false", tuple: "such a list",
          dict: "a table"}  # fmt: skip
+"""What an error message calls a type."""
 
 
 def _join(path: str, key: str) -> str:

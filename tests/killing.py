@@ -1,4 +1,5 @@
-"""Real SIGKILLs for tests: a forked child that dies before its n-th touch of the disk, or after some time."""
+"""Real SIGKILLs for tests: a forked child that dies before its n-th touch of the disk, or at a step. And signals that
+raise, at every moment at which Python looks for them."""
 
 from __future__ import annotations
 
@@ -9,7 +10,10 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from inspect import CO_GENERATOR
+from itertools import count
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 EVENTS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate")
@@ -36,18 +40,29 @@ def ended(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def kill_after(pid: int, seconds: float) -> bool:
-    """Kill a child after so many seconds; False if it had ended by then, as it should."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            assert os.waitstatus_to_exitcode(status) == 0
-            return False
-        time.sleep(0.002)
-    os.kill(pid, signal.SIGKILL)
-    assert ended(pid) == -signal.SIGKILL
-    return True
+def killed_at(step: int, share: float, train: Callable[[Callable[[dict[str, Any]], None]], object]) -> None:
+    """Do a training in a child that is killed when it has reported `step` and then worked for `share` of the processor
+    time that passed since its report before, at the latest when it reports again. So the clock does not matter: a busy
+    machine changes nothing. train: trains, and reports to what it is given."""
+
+    def doomed() -> None:
+        before, reached = time.process_time(), False
+
+        def report(record: dict[str, Any]) -> None:
+            nonlocal before, reached
+            if record["event"] not in ("start", "step"):
+                return
+            if reached:
+                os.kill(os.getpid(), signal.SIGKILL)
+            before, since = time.process_time(), time.process_time() - before
+            if record["step"] >= step:
+                reached = True
+                signal.signal(signal.SIGPROF, signal.SIG_DFL)  # by default it ends a process as SIGKILL does
+                signal.setitimer(signal.ITIMER_PROF, max(1e-6, share * since))
+
+        train(report)
+
+    assert ended(in_child(doomed)) in (-signal.SIGPROF, -signal.SIGKILL), f"it lived past step {step}"
 
 
 def die_before(touch: int, folder: Path) -> Callable[[], int]:
@@ -113,3 +128,53 @@ def killed_before(touch: int, work: Callable[[], object], folder: Path) -> None:
         work()
 
     assert ended(in_child(doomed)) == -signal.SIGKILL, f"it lived past touch {touch}"
+
+
+class Broken(BaseException):
+    """What a signal raises."""
+
+
+def broken_off(work: Callable[[], object], first: int, second: int) -> int:
+    """Do `work`, in which `Broken` is raised at moment number `first`, and again at moment number `second` after that,
+    counted from 0: where a function begins, and where one in C has returned. Not where a generator goes on: what is
+    raised there passes by its handlers. How often it was raised."""
+    moments, raised = [first, second], 0
+
+    def profile(frame: FrameType, event: str, arg: object) -> None:
+        nonlocal raised
+        if event == "c_return" or (event == "call" and not frame.f_code.co_flags & CO_GENERATOR):
+            moments[raised] -= 1
+            if moments[raised] < 0:  # what a profile function raises ends the profiling
+                raised += 1
+                raise Broken
+
+    def trace(frame: FrameType, event: str, arg: object) -> None:
+        if raised == 1 and sys.getprofile() is None:
+            sys.settrace(None)
+            sys.setprofile(profile)
+
+    before = sys.gettrace(), sys.getprofile()
+    sys.settrace(trace)
+    sys.setprofile(profile)
+    try:  # noqa: SIM105 - suppress is a function, which would be broken off too
+        work()
+    except Broken:
+        pass
+    sys.setprofile(before[1])
+    sys.settrace(before[0])
+    return raised
+
+
+def broken_off_everywhere(work: Callable[[], object], check: Callable[[], object]) -> int:
+    """Do `work` broken off at every two moments, and `check` after each. How many were tried."""
+    tries = 0
+    for first in count():
+        for second in count():
+            raised = broken_off(work, first, second)
+            check()
+            tries += 1
+            if raised < 2:
+                break
+        if raised == 0:
+            return tries
+    raise AssertionError

@@ -132,6 +132,19 @@ def test_no_class_name_twice() -> None:
     assert not twice, twice
 
 
+PACKAGES = [ROOT / room for room in ROOMS if (ROOT / room).is_dir() and room != "lab"]  # each file there is a program
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
+def test_a_package_says_what_is_where(package: Path) -> None:
+    """Its docstring is a map: it names every file and folder, and none that is not there."""
+    said = ast.get_docstring(ast.parse((package / "__init__.py").read_text("utf-8"))) or ""
+    named = set(re.findall(r"\b\w+\.py\b|\b\w+/(?=[\s:)])", said))
+    files = {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    assert named == files | folders
+
+
 def test_only_the_command_line_imports_its_libraries() -> None:
     for name, tree in modules():
         if room_of(name) != "cli":

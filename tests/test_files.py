@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from killing import broken_off_everywhere
 
 from t2i.errors import InputError
-from t2i.files import TEMP_PREFIX, append_line, clear_stale, open_regular, read_bytes, read_text
+from t2i.files import TEMP_PREFIX, append_line, atomic_file, clear_stale, open_regular, read_bytes, read_text
 
 
 def test_a_pipe_or_a_device_is_no_file(tmp_path: Path) -> None:
@@ -76,3 +77,26 @@ def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
     runs[1].communicate()
     assert runs[1].returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{TEMP_PREFIX}link", "mine", "whole"]
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_two_signals_at_any_moments_leave_no_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exclusive: bool
+) -> None:
+    """As when ^C is pressed twice: while the file is made, written, named, or removed again."""
+    path = tmp_path / "whole"
+    seen = []
+
+    def work() -> None:
+        path.unlink(missing_ok=True)
+        with atomic_file(path, exclusive=exclusive) as file:
+            file.write(b"all of it")
+
+    def check() -> None:
+        assert set(os.listdir(tmp_path)) <= {"whole"}
+        seen.append(path.exists())
+        assert not seen[-1] or path.read_bytes() == b"all of it"
+
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)  # Python swallows those raised at a collection
+    assert broken_off_everywhere(work, check) > 100
+    assert set(seen) == {False, True}

@@ -96,19 +96,20 @@ def test_settings_change_nothing_else(pipeline: Pipeline) -> None:
 def test_guidance_leads_away_from_no_text_at_the_same_embedding(pipeline: Pipeline) -> None:
     text, _ = pipeline.encode([CAT])
     z = pipeline.sample_prior(text, [7], SampleRequest())
-    cond, uncond, negative = pipeline.conds(Conditioning(text, z))
-    assert negative is None
+    guided = pipeline.guided_cond(Conditioning(text, z))
+    cond, uncond = guided.cond, guided.uncond
+    assert guided.negative is None
     assert cond.z_keep is not None and uncond.z_keep is not None
     assert bool(cond.z_keep.all()) and bool(uncond.z_keep.all())
     assert cond.tokens_keep is not None and uncond.tokens_keep is not None
     assert bool(cond.tokens_keep.all()) and not bool(uncond.tokens_keep.any())
     away = pipeline.encode(["a dog"])[0]
-    _, same, from_dog = pipeline.conds(Conditioning(text, z, away))
+    guided = pipeline.guided_cond(Conditioning(text, z, away))
+    same, from_dog = guided.uncond, guided.negative
     assert same.tokens_keep is not None and not bool(same.tokens_keep.any())
     assert from_dog is not None and from_dog.tokens is away.tokens and from_dog.z is z and bool(from_dog.z_keep.all())
-    _, from_nothing, _ = pipeline.conds(
-        Conditioning(None, z)
-    )  # without any text, guidance leads away from no embedding
+    # without any text, guidance leads away from no embedding
+    from_nothing = pipeline.guided_cond(Conditioning(None, z)).uncond
     assert from_nothing.z_keep is not None and not bool(from_nothing.z_keep.any())
 
 

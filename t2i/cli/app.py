@@ -61,7 +61,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-#: name -> function, examples, what the list of commands says
 COMMANDS: dict[str, tuple[Callable[..., None], str, str]] = {
     "sample": (sample.sample, sample.EPILOG, "Draw pictures from prompts."),
     "vary": (vary.vary, vary.EPILOG, "Make variations, blends and text diffs of pictures."),
@@ -74,6 +73,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, str]] = {
     "info": (info.info, info.EPILOG, "Show how a picture was made."),
     "capabilities": (capabilities.capabilities, capabilities.EPILOG, "Show what this version offers, for scripts."),
 }
+"""name -> function, examples, what the list of commands says."""
 
 
 def _reads_itself(function: Callable[..., None]) -> Callable[..., None]:
@@ -140,7 +140,7 @@ def _leave(code: int) -> NoReturn:
 
 
 def run(args: list[str]) -> int:
-    """Run the command line on ``args`` and return the exit code. No exception leaves it."""
+    """Run the command line on `args` and return the exit code. No exception leaves it."""
     prepare_streams()
     found = {number: signal.getsignal(number) for number in SIGNALS}
     try:

@@ -126,7 +126,7 @@ def inpaint(
     The path of each picture goes to stdout, one a line.
     """
     ui: UI = ctx.obj
-    from t2i.jobs.inpaint import InpaintRequest
+    from t2i.jobs.inpaint import InpaintEdit
     from t2i.jobs.inputs import check_words, read_edited
     from t2i.jobs.job import Job
     from t2i.jobs.masks import MODES, check_mask, join_masks, parse_box, read_mask
@@ -178,7 +178,7 @@ def inpaint(
     if looked_for is not None:
         stored.check_can("--mask-text")
     paths = OutputPaths(output, stored.manifest.name)
-    edit = InpaintRequest(ui, source, painted, margins, feather, looked_for, mask_shape, mask_grow, mask_threshold)
+    edit = InpaintEdit(ui, source, painted, margins, feather, looked_for, mask_shape, mask_grow, mask_threshold)
     settings = edit.apply(read_settings(stored, loading, options, bool(text), quality=True))
     title = f"{picture.stem} {text or 'removed'}"
     jobs = [Job(text, s, i, i, settings, title) for i, s in enumerate(seeds)]

@@ -43,8 +43,8 @@ class Dials:
     options: dict[str, str] = field(default_factory=dict)
 
     def set(self, line: str, read: Callable[[dict[str, str]], object]) -> str:
-        """Carry out a command, ``/seed 7`` -> what to say. read: reads options as those of a line are read. Raises
-        UsageError, also what ``read`` raises, and leaves all as it was."""
+        """Carry out a command, `/seed 7` -> what to say. read: reads options as those of a line are read. Raises
+        UsageError, also what `read` raises, and leaves all as it was."""
         name, _, value = line[1:].strip().partition(" ")
         name, value = name.replace("-", "_"), value.strip()
         if name in ("help", "h", "?"):
@@ -99,7 +99,7 @@ def converse(
     """Draw line after line of stdin, until it ends. A line that fails is told, and the next one is read.
 
     plan, draw: an order of a line to a checked plan, and its pictures. On a terminal Ctrl-C ends the picture under way;
-    elsewhere it raises KeyboardInterrupt. Raises InputError (code ``partial``) where stdin is no terminal and a line
+    elsewhere it raises KeyboardInterrupt. Raises InputError (code `partial`) where stdin is no terminal and a line
     failed.
     """
 
@@ -137,7 +137,7 @@ def converse(
 
 
 def _lines(by_hand: bool) -> Iterator[str | InputError]:
-    """The lines of stdin, without blank ones and ``#`` comments; an error for one that is not text, or too long."""
+    """The lines of stdin, without blank ones and `#` comments; an error for one that is not text, or too long."""
     read = _typed if by_hand else _piped
     while True:
         try:

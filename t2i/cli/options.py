@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -215,7 +215,7 @@ def read_seeds(text: str | None, n: int | None) -> tuple[list[int], int | None]:
 
 
 def check_parted(ctx: typer.Context, option: str) -> None:
-    """Raise UsageError for what needs all pictures, or a person, where ``option`` has parts of a batch drawn."""
+    """Raise UsageError for what needs all pictures, or a person, where `option` has parts of a batch drawn."""
     for name in ("interactive", "grid", "animate"):
         if is_given(ctx, name):
             hint = f"Leave --{name} out."
@@ -245,10 +245,18 @@ def is_given(ctx: typer.Context, name: str) -> bool:
 
 
 def check_alone(ctx: typer.Context, option: str, *with_: str) -> None:
-    """Raise UsageError where the user wrote another option than ``with_`` (names of parameters) beside ``option``."""
+    """Raise UsageError where the user wrote another option than `with_` (names of parameters) beside `option`."""
     for param in ctx.command.params:
         if param.name and param.name not in with_ and is_given(ctx, param.name):
             other = param.opts[-1] if param.opts else param.name
+            raise UsageError(f"{option} and {other} do not go together.", f"Leave {other} out.")
+
+
+def check_without(ctx: typer.Context, option: str, others: Mapping[str, str]) -> None:
+    """Raise UsageError where the user wrote one of `others` (name of a parameter -> what it is called) beside
+    `option`."""
+    for name, other in others.items():
+        if is_given(ctx, name):
             raise UsageError(f"{option} and {other} do not go together.", f"Leave {other} out.")
 
 
@@ -292,7 +300,7 @@ def begin(
     kept: Collection[Path] = (),
 ) -> None:  # fmt: skip
     """The last step before a model is loaded: checks that every option is heeded and that the pictures can be written,
-    but not in the place of ``kept``, tells the seed that was drawn at random (None: none was), and sets the
+    but not in the place of `kept`, tells the seed that was drawn at random (None: none was), and sets the
     environment."""
     from t2i.jobs.settings import check_used
 
@@ -306,7 +314,7 @@ def begin(
 def environment(offline: bool, deterministic: bool, device: str = "auto") -> None:
     """Set what has to be set before the libraries are imported, and look for a device that was named.
 
-    Raises UnavailableError (code ``device``).
+    Raises UnavailableError (code `device`).
     """
     if offline:
         os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"

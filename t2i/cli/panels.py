@@ -1,6 +1,6 @@
 """Help pages whose options stand in groups, in plain text: what most people need comes first.
 
-An option names its group with ``rich_help_panel``. Typer draws such groups only with rich, which takes longer to import
+An option names its group with `rich_help_panel`. Typer draws such groups only with rich, which takes longer to import
 than all the rest of a help page.
 """
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Lines:
-    """Progress lines at least ``every`` seconds apart, over all batches of a run."""
+    """Progress lines at least `every` seconds apart, over all batches of a run."""
 
     def __init__(self, say: Callable[[str], None], every: float) -> None:
         self.say, self.every = say, every
@@ -34,14 +34,14 @@ class Lines:
 
 
 class TransferLines:
-    """Progress of a download in lines at least ``every`` seconds apart."""
+    """Progress of a download in lines at least `every` seconds apart."""
 
     def __init__(self, say: Callable[[str], None], every: float) -> None:
         self.say, self.every = say, every
         self._last = time.monotonic()
 
     def on_bytes(self, path: str, done: int, total: int) -> None:
-        """``done`` of ``total`` bytes are here; ``path`` is the file that arrives."""
+        """`done` of `total` bytes are here; `path` is the file that arrives."""
         if time.monotonic() - self._last >= self.every:
             self._last = time.monotonic()
             self.say(f"{done / 1e6:.0f} of {total / 1e6:.0f} MB, {path}")
@@ -62,7 +62,7 @@ def transfer_bar(what: str, total: int) -> Iterator[OnBytes]:
 
 @contextmanager
 def bars(what: str, left: str, screen: Screen | None = None) -> Iterator[OnStep]:
-    """A bar for each stage with its time left, and with ``screen.preview`` the estimates so far. All of it is removed
+    """A bar for each stage with its time left, and with `screen.preview` the estimates so far. All of it is removed
     when the block ends."""
     from rich.console import Console, Group
     from rich.live import Live

@@ -40,14 +40,14 @@ A line of jobs.jsonl: {"prompt": "a cat", "seed": 7, "n": 4, "steps": 8}
 """
 
 
-#: parameter -> what takes the place of the lines of --interactive
 LINES = {"prompt": "a prompt", "file": "a prompt file", "init": "--init", "sweep": "--sweep", "grid": "--grid"}
+"""parameter -> what takes the place of the lines of --interactive."""
 
-#: parameter -> what the workers of --ray do not do
 BY_ONE = {
     "shard": "--shard", "init": "--init", "sweep": "--sweep", "show": "--show", "preview": "--preview",
     "sign_cert": "--sign-cert", "sign_key": "--sign-key", "deterministic": "--deterministic",
 }  # fmt: skip
+"""parameter -> what the workers of --ray do not do."""
 
 
 def sample(
@@ -72,7 +72,10 @@ def sample(
     steps: opt.Steps = None,
     guidance: opt.Guidance = None,
     quality: Annotated[
-        bool, typer.Option("--quality", help="Take more steps: slower.", rich_help_panel=Panel.PICTURE)
+        bool,
+        typer.Option(
+            "--quality", help="Take more steps where --steps says none: slower.", rich_help_panel=Panel.PICTURE
+        ),
     ] = False,
     negative: opt.Negative = "",
     sampler: opt.Sampler = None,
@@ -179,9 +182,9 @@ def sample(
     ui: UI = ctx.obj
     from t2i.cli.show import Screen
     from t2i.jobs.cluster import check_workers, draw_by_ray
-    from t2i.jobs.edits import EditRequest
     from t2i.jobs.prompt_file import PromptLine, read_lines
     from t2i.jobs.sample import SampleOrder, SamplePlan, WarmEngine
+    from t2i.jobs.sample_edit import SampleEdit
     from t2i.jobs.settings import check_options
     from t2i.jobs.sweep import parse_sweep
     from t2i.serve.client import draw_by_server
@@ -202,11 +205,9 @@ def sample(
     if init is not None and (file is not None or sweep):
         other = "a prompt file" if file is not None else "--sweep"
         raise UsageError(f"--init and {other} do not go together.", "Run it once for each.")
-    edit = EditRequest.read(ui, init=init, strength=strength, rerank=rerank, prior=prior, best_of=prior_best_of)
+    edit = SampleEdit.read(ui, init=init, strength=strength, rerank=rerank, prior=prior, best_of=prior_best_of)
     if interactive:
-        for name, flag in LINES.items():
-            if opt.is_given(ctx, name):
-                raise UsageError(f"--interactive and {flag} do not go together.", f"Leave {flag} out.")
+        opt.check_without(ctx, "--interactive", LINES)
     elif (prompt is None) == (file is None):
         if prompt is not None:
             raise UsageError("there is a prompt and a prompt file.", "Leave one of them out.")
@@ -217,9 +218,7 @@ def sample(
     if ray is not None:
         check_workers(ray)
         opt.check_parted(ctx, "--ray")
-        for name, flag in BY_ONE.items():
-            if opt.is_given(ctx, name):
-                raise UsageError(f"--ray and {flag} do not go together.", f"Leave {flag} out.")
+        opt.check_without(ctx, "--ray", BY_ONE)
     options = opt.written(
         size=size, steps=steps, guidance=guidance, sampler=sampler, threshold=threshold, sr_noise=sr_noise,
         temperature=temperature, top_k=top_k, top_p=top_p, negative=negative,

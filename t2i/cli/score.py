@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +14,9 @@ from t2i.cli.panels import Panel
 from t2i.cli.ui import UI
 from t2i.errors import UsageError
 from t2i.jobs.device import check_device
+
+if TYPE_CHECKING:
+    from t2i.store.load_options import LoadOptions
 
 EPILOG = """Examples:
 
@@ -275,11 +279,13 @@ def score(
     inputs = (*(places or ()), against, before, prompts, weights, sprites, suite_file)
     check_outputs(outputs, inputs, baseline)
 
+    loading = opt.read_loading(dtype, lora, quantize, memory, compile)
+    settings = {k: v for k, v in (("size", size), ("steps", steps), ("guidance", guidance)) if v is not None}
+    _check_inputs(places or (), suite, model, loading, settings, baseline, against, before)
+
     from t2i.score.request import DrawOptions, GateOptions, ScoreRequest
     from t2i.score.run import draw_shard, run_score, write_baselines
 
-    loading = opt.read_loading(dtype, lora, quantize, memory, compile)
-    settings = {k: v for k, v in (("size", size), ("steps", steps), ("guidance", guidance)) if v is not None}
     request = ScoreRequest(
         places=places or (),
         suite=suite,
@@ -314,6 +320,33 @@ def score(
     write_reports(report, junit, html, summary)
     write_baselines(ui, request, report)
     check_verdict(report, ui.failed, html, strict=strict, updated=update_baseline)
+
+
+def _check_inputs(
+    places: Sequence[Path], suite: str | None, model: str, loading: LoadOptions, settings: dict[str, str],
+    baseline: Path | None, against: Path | None, before: Path | None,
+) -> None:  # fmt: skip
+    """Raise, before torch is imported, what the run would raise for inputs that are missing or make no sense."""
+    from t2i.score.baseline import load_baseline
+    from t2i.score.picture_files import check_places
+    from t2i.score.suite import find_suite
+
+    if baseline is not None:
+        load_baseline(baseline)
+    if suite is not None:
+        find_suite(suite)
+    if places:
+        check_places(places)
+    else:
+        from t2i.jobs.settings import check_used, read_settings
+        from t2i.store.models import find_model
+
+        stored = find_model(model)
+        stored.check_can("t2i sample")
+        check_used([read_settings(stored, loading, settings)])
+    for other in (against, before):
+        if other is not None and other.suffix != ".npz":
+            check_places([other])
 
 
 def _check_usage(*rules: tuple[bool, str, str]) -> None:

@@ -48,7 +48,7 @@ class HalfBlocks:
 
 @dataclass
 class Screen:
-    """Draws for ``--show`` and ``--preview`` on stderr; stdout is for results."""
+    """Draws for `--show` and `--preview` on stderr; stdout is for results."""
 
     show: bool
     preview: bool
@@ -65,7 +65,7 @@ class Screen:
         return cls(show, preview and not ui.quiet)
 
     def picture(self, path: Path, image: Image | None) -> None:
-        """Show a picture, read from ``path`` unless ``image`` is given."""
+        """Show a picture, read from `path` unless `image` is given."""
         from rich.console import Console
 
         if image is None:

@@ -265,7 +265,7 @@ def _student(
         what = f"t2i train student: {start} is an open checkpoint."
         raise UsageError(what, "Start from a model of ours, such as --start small.")
     with preparing(ui):
-        from t2i.train.student import train_student
+        from t2i.train.student.trainer import train_student
 
     with watching(ui, None if dry_run else out) as (signals, report):
         plan = train_student(

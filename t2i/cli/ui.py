@@ -72,7 +72,7 @@ class UI:
             self._say(safe(text))
 
     def warn(self, text: str) -> None:
-        """A warning, also with ``--quiet``."""
+        """A warning, also with `--quiet`."""
         self._say(f"t2i: warning: {safe(text)}")
 
     def _say(self, line: str) -> None:
@@ -100,7 +100,7 @@ class UI:
         return self.screen is not None and self.screen.show
 
     def picture(self, path: Path, table: dict[str, Any], image: Image | None = None) -> None:
-        """A picture: its path, or its record; and with ``--show`` the picture itself."""
+        """A picture: its path, or its record; and with `--show` the picture itself."""
         self.pictures += 1
         if self.json:
             self.record({"path": str(path), **{key: value for key, value in table.items() if key != "path"}})
@@ -135,7 +135,7 @@ class UI:
 
     def facts(self, facts: Iterable[tuple[str, str]]) -> None:
         """Names and what is said of each, for people: on a terminal two columns, wrapped between words; elsewhere
-        ``name: text``, one a line. Spaces before a name indent it."""
+        `name: text`, one a line. Spaces before a name indent it."""
         if not sys.stdout.isatty():
             for name, text in facts:
                 self.line(safe(f"{name}: {text}" if text else name))
@@ -170,7 +170,7 @@ class UI:
             self._say(f"t2i: hint: {safe(error.hint)}")
 
     def close(self, error: T2IError | None = None) -> None:
-        """The closing envelope of ``--json``."""
+        """The closing envelope of `--json`."""
         if not self.json:
             return
         fault = error and {"code": error.code, "message": error.message, "hint": error.hint}
@@ -207,7 +207,7 @@ class UI:
     def progress(self, what: str, done: int = 0, total: int = 0) -> Iterator[OnStep]:
         """A callback for sampling steps: bars on a terminal, with --preview above the estimates; lines elsewhere.
 
-        ``what`` names the pictures. ``done`` of ``total`` pictures are finished, from which follows the time left.
+        `what` names the pictures. `done` of `total` pictures are finished, from which follows the time left.
         """
         from t2i.cli.progress import Lines, bars
 
@@ -226,7 +226,7 @@ class UI:
 
     @contextmanager
     def transfer(self, what: str, total: int) -> Iterator[OnBytes]:
-        """A callback for bytes that arrive, of ``total``: a bar on a terminal, lines elsewhere."""
+        """A callback for bytes that arrive, of `total`: a bar on a terminal, lines elsewhere."""
         from t2i.cli.progress import TransferLines, transfer_bar
 
         if self.quiet:
@@ -239,7 +239,7 @@ class UI:
 
 
 def time_left(passed: float, made: int, to_make: int) -> str:
-    """``about 3 min left``: ``made`` pictures took ``passed`` seconds. "" while nothing is known."""
+    """`about 3 min left`: `made` pictures took `passed` seconds. "" while nothing is known."""
     return "" if made < 1 or to_make < 1 else f"about {duration(max(1, passed / made * to_make))} left"
 
 

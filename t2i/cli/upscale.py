@@ -34,7 +34,13 @@ def upscale(
     ],
     to: Annotated[
         int | None,
-        typer.Option("--to", metavar="PIXELS", min=1, max=MAX_SIDE, help="How long the longer side gets."),
+        typer.Option(
+            "--to",
+            metavar="PIXELS",
+            min=1,
+            max=MAX_SIDE,
+            help="How long the longer side gets; this or --scale is needed.",
+        ),
     ] = None,
     scale: Annotated[
         float | None,
@@ -91,7 +97,7 @@ def upscale(
     from t2i.store.models import find_model
 
     if (to is None) == (scale is None):
-        what = "nothing says how large." if to is None else "--to and --scale both say how large."
+        what = "nothing says how large: give --to or --scale." if to is None else "--to and --scale both say how large."
         raise UsageError(what, "Write --to 1024, or --scale 4.")
     check_device(device)
     seeds_from(seed, 1, "--seed ")

@@ -100,7 +100,7 @@ def vary(
     from t2i.jobs.settings import check_options, read_settings
     from t2i.jobs.shard import share
     from t2i.jobs.sheets import write_sheets
-    from t2i.jobs.vary import VaryRequest, write_animations
+    from t2i.jobs.vary import VaryEdit, write_animations
     from t2i.store.models import find_model
 
     opt.check_run(n, device)
@@ -108,7 +108,7 @@ def vary(
         check_choice("animate", animate, ANIMATIONS)
         if to is None and to_text is None:
             raise UsageError("--animate needs --to or --to-text.", "Their frames become one animation.")
-    edit = VaryRequest.read(
+    edit = VaryEdit.read(
         ui, picture, prompt, to=to, from_text=from_text, to_text=to_text, theta=theta, frames=frames, strength=strength
     )
     seeds, drawn_seed = opt.read_seeds(seed, n)

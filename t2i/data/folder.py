@@ -38,7 +38,7 @@ class FolderSource:
 
     Pictures are cropped to their central square and resized. A broken picture is counted, named in a report and
     replaced by the next one. Pictures without a caption are left out, or have the caption "" if `without_caption`.
-    report: takes these facts as records. Raises InputError (code ``data``) if no picture is left.
+    report: takes these facts as records. Raises InputError (code `data`) if no picture is left.
     """
 
     def __init__(self, path: Path, report: Report = lambda record: None, *, without_caption: bool = False) -> None:

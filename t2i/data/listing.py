@@ -38,7 +38,7 @@ class Entry:
 def find_entries(path: Path) -> list[Entry]:
     """All pictures, sorted by name. Those without a caption have no captions.
 
-    path: a folder, a .tar, or a brace pattern such as shards/{0000..0003}.tar. Raises InputError (code ``data``).
+    path: a folder, a .tar, or a brace pattern such as shards/{0000..0003}.tar. Raises InputError (code `data`).
     """
     if "{" in str(path) or path.suffix == ".tar":
         return [entry for shard in _expand(str(path)) for entry in _shard(shard)]

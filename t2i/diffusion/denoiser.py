@@ -18,8 +18,8 @@ from t2i.errors import UsageError
 Prediction = Literal["eps", "v", "x0", "flow"]
 PREDICTIONS: tuple[str, ...] = get_args(Prediction)
 
-#: net(x_t (B, ...), t (B,), cond) -> (B, ...)
 Net = Callable[[Tensor, Tensor, Any], Tensor]
+"""net(x_t (B, ...), t (B,), cond) -> (B, ...)"""
 
 
 class Denoiser(Protocol):
@@ -29,7 +29,7 @@ class Denoiser(Protocol):
 
 
 def to_x0(prediction: Prediction, out: Tensor, x_t: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
-    """x0_hat from a network's output at x_t; the inverse of :func:`target` for a given x_t."""
+    """x0_hat from a network's output at x_t; the inverse of `target` for a given x_t."""
     if prediction == "x0":
         return out
     if prediction == "eps":
@@ -43,8 +43,8 @@ def to_x0(prediction: Prediction, out: Tensor, x_t: Tensor, alpha_t: Tensor, sig
 def target(prediction: Prediction, x0: Tensor, eps: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
     """What the network is trained to output.
 
-    ``v`` = alpha_t eps - sigma_t x_0 (Salimans 2022, arXiv 2202.00512, eq. 11); ``flow`` = eps - x_0, the
-    velocity dx_t/dt of :class:`~t2i.diffusion.process.Flow`.
+    `v` = alpha_t eps - sigma_t x_0 (Salimans 2022, arXiv 2202.00512, eq. 11); `flow` = eps - x_0, the
+    velocity dx_t/dt of `Flow`.
     """
     if prediction == "x0":
         return x0
@@ -58,18 +58,16 @@ def target(prediction: Prediction, x0: Tensor, eps: Tensor, alpha_t: Tensor, sig
 
 @dataclass(frozen=True)
 class NetDenoiser:
-    """A network with its process and its prediction, as a :class:`Denoiser`.
+    """A network with its process and its prediction, as a `Denoiser`.
 
     The network is called as net(x_t (B, ...), t (B,), cond), with t in the process' own time: for a VP table the
-    timesteps, as floats. ``learned_variance``: the network returns twice the channels, and the second half, a variance
-    (Nichol 2021, arXiv 2102.09672), is dropped. The result has the dtype of x, whatever the network computes in.
-    Raises UsageError (code ``config``) for an unknown prediction.
+    timesteps, as floats. The result has the dtype of x, whatever the network computes in. Raises UsageError (code
+    `config`) for an unknown prediction.
     """
 
     net: Net
     process: Process
     prediction: Prediction = "x0"
-    learned_variance: bool = False
 
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:
@@ -83,8 +81,5 @@ class NetDenoiser:
         alpha_t, sigma_t = expand(alpha, x), expand(sigma * alpha, x)
         x_t = alpha_t * x
         out = self.net(x_t, self.process.t(sigma), cond)
-        if self.learned_variance:
-            assert out.shape[1] == 2 * x.shape[1], f"no variance in {tuple(out.shape)} for {tuple(x.shape)}"
-            out = out[:, : x.shape[1]]
         assert out.shape == x.shape, f"the network returned {tuple(out.shape)} for {tuple(x.shape)}"
         return to_x0(self.prediction, out.to(x.dtype), x_t, alpha_t, sigma_t)

@@ -1,6 +1,6 @@
 """Guidance and thresholding: functions Denoiser -> Denoiser, the same for every stage.
 
-The innermost acts first: ``dynamic_threshold(classifier_free(net, uncond, 7.0))`` thresholds the guided estimate, as
+The innermost acts first: `dynamic_threshold(classifier_free(net, uncond, 7.0))` thresholds the guided estimate, as
 Imagen does (Saharia 2022, arXiv 2205.11487). Shapes: x (B, ...), sigma (B,).
 """
 
@@ -19,7 +19,7 @@ from t2i.diffusion.process import expand
 
 
 def map_cond(fn: Callable[..., Tensor], *conds: Any) -> Any:
-    """``fn`` applied to the matching tensors of conditions of one structure.
+    """`fn` applied to the matching tensors of conditions of one structure.
 
     A condition is a tensor, or a dict, dataclass, tuple or list of conditions. Anything else in it (None, a size, a
     flag) must be equal in all of them, and is kept. Raises ValueError where they differ.
@@ -62,20 +62,19 @@ def classifier_free(
     interval: tuple[float, float] | None = None,
     *,
     negative: Any | None = None,
-    batched: bool = True,
 ) -> Denoiser:
     """x0_hat = D(uncond) + scale (D(cond) - D(uncond)) (Ho 2022, arXiv 2207.12598; Saharia 2022, eq. 2).
 
     x0_hat is linear in eps, so this equals the papers' guidance of eps. scale 1 is no guidance, with one pass; scale 0
-    is unconditional. ``uncond``: of the condition's structure and batch B or 1. ``interval`` = (lo, hi): guide only
+    is unconditional. `uncond`: of the condition's structure and batch B or 1. `interval` = (lo, hi): guide only
     where lo < sigma <= hi, and save the other passes elsewhere (Kynkäänniemi 2024, arXiv 2404.07724).
 
-    ``negative``: a condition like ``uncond``, of what is not to be drawn. x0_hat = D(uncond) + scale (D(cond) -
+    `negative`: a condition like `uncond`, of what is not to be drawn. x0_hat = D(uncond) + scale (D(cond) -
     D(negative)), with three passes: negation by composition (Liu 2022, arXiv 2206.01714, section 4.2), with one weight
-    for both. What ``cond`` and ``negative`` share cancels. In D(negative) + scale (D(cond) - D(negative)), as other
+    for both. What `cond` and `negative` share cancels. In D(negative) + scale (D(cond) - D(negative)), as other
     tools have it, it stays: snow cannot be taken out of "a cat in the snow".
 
-    ``batched``: one call of all rows; otherwise calls of B rows, for less memory.
+    All of a step's passes are one call of the denoiser, of two or three times B rows.
     """
     lo, hi = interval or (-1.0, float("inf"))
     if scale == 1.0 and negative is None:
@@ -86,11 +85,8 @@ def classifier_free(
         if not bool(inside.any()):
             return denoiser(x, sigma, cond)
         conds = [cond, *(expand_cond(c, x.shape[0]) for c in (uncond, negative) if c is not None)]
-        if batched:
-            n = len(conds)
-            parts = denoiser(torch.cat([x] * n), torch.cat([sigma] * n), reduce(cat_cond, conds)).chunk(n)
-        else:
-            parts = tuple(denoiser(x, sigma, c) for c in conds)
+        n = len(conds)
+        parts = denoiser(torch.cat([x] * n), torch.cat([sigma] * n), reduce(cat_cond, conds)).chunk(n)
         x0_cond, x0_uncond, x0_away = parts[0], parts[1], parts[-1]
         return torch.where(expand(inside, x).bool(), x0_uncond + scale * (x0_cond - x0_away), x0_cond)
 
@@ -98,7 +94,7 @@ def classifier_free(
 
 
 def percentile_abs(x: Tensor, percentile: float) -> Tensor:
-    """The ``percentile``, in (0, 1], of |x| in each row, (B, ...) -> (B,), linear between ranks as in numpy.
+    """The `percentile`, in (0, 1], of |x| in each row, (B, ...) -> (B,), linear between ranks as in numpy.
 
     torch.quantile refuses more than 16M numbers; six RGB pictures of 1024 x 1024 have more.
     """
@@ -114,7 +110,7 @@ def percentile_abs(x: Tensor, percentile: float) -> Tensor:
 def dynamic_threshold(denoiser: Denoiser, percentile: float = 0.995, cap: float = float("inf")) -> Denoiser:
     """Dynamic thresholding (Saharia 2022, section 2.3): keeps pixels in [-1, 1] and prevents saturation.
 
-    For each picture, s is the ``percentile`` of |x0_hat|, but at least 1; x0_hat = clip(x0_hat, -s, s) / s. ``cap``
+    For each picture, s is the `percentile` of |x0_hat|, but at least 1; x0_hat = clip(x0_hat, -s, s) / s. `cap`
     limits s from above, as in DeepFloyd IF: outliers beyond it are clipped and do not darken the picture further.
     """
     assert 0 < percentile <= 1 and cap >= 1, (percentile, cap)

@@ -24,11 +24,11 @@ from t2i.schema import Between
 class Levels:
     """The distribution of noise levels in training, over u in (0, 1): 0 is no noise, 1 the most.
 
-    law ``uniform``: u ~ U(0, 1), DDPM's on a table. law ``logit_normal``: u = sigmoid(N(mean, std)) (Esser 2024, arXiv
-    2403.03206, eq. 19). ``shift`` s > 1 then moves mass to high noise, u' = s u / (1 + (s - 1) u) (ibid., eq. 23).
-    ``low``, in [0, 1): the distribution is squeezed into (low, 1), for a network that is never sampled below.
-    ``stratified``: the B rows of a batch fall into B equal slices of the distribution, one each, which reduces the
-    variance of the gradient. Raises UsageError (code ``config``) for a law or a number that makes no sense.
+    law `uniform`: u ~ U(0, 1), DDPM's on a table. law `logit_normal`: u = sigmoid(N(mean, std)) (Esser 2024, arXiv
+    2403.03206, eq. 19). `shift` s > 1 then moves mass to high noise, u' = s u / (1 + (s - 1) u) (ibid., eq. 23).
+    `low`, in [0, 1): the distribution is squeezed into (low, 1), for a network that is never sampled below.
+    `stratified`: the B rows of a batch fall into B equal slices of the distribution, one each, which reduces the
+    variance of the gradient. Raises UsageError (code `config`) for a law or a number that makes no sense.
     """
 
     law: Literal["uniform", "logit_normal"] = "logit_normal"
@@ -56,7 +56,7 @@ class Levels:
         if self.law == "logit_normal":
             u = torch.sigmoid(self.mean + self.std * torch.special.ndtri(u.clamp(1e-12, 1 - 1e-12)))
         u = self.shift * u / (1 + (self.shift - 1) * u)
-        return process.time(self.low + (1 - self.low) * u).float()
+        return process.training_time(self.low + (1 - self.low) * u).float()
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class DenoisingObjective:
     """What the network predicts, by which quantity its error is judged, and the distribution of noise levels.
 
     The defaults predict x_0 and judge the flow velocity: weight 1 / max(t, .05)^2 for Flow (JiT: Li 2025, arXiv
-    2511.13720). ``floor`` bounds the weight near t = 0 where the two quantities differ.
+    2511.13720). `floor` bounds the weight near t = 0 where the two quantities differ.
     """
 
     prediction: Prediction = "x0"
@@ -81,11 +81,11 @@ class DenoisingObjective:
         """The factor (B,) on the mean squared error of the network's own output."""
         if self.judge == self.prediction:
             return torch.ones_like(alpha_t)
-        c = _c(self.prediction, alpha_t, sigma_t)
-        return (c / _c(self.judge, alpha_t, sigma_t).clamp(min=self.floor)) ** 2
+        c = _error_ratio(self.prediction, alpha_t, sigma_t)
+        return (c / _error_ratio(self.judge, alpha_t, sigma_t).clamp(min=self.floor)) ** 2
 
 
-def _c(prediction: str, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
+def _error_ratio(prediction: str, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
     """|x0_hat - x_0| / |out - target|; compare denoiser.to_x0."""
     if prediction == "x0":
         return torch.ones_like(alpha_t)
@@ -111,12 +111,12 @@ def diffusion_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The denoising loss of each row (Saharia 2022, arXiv 2205.11487, eq. 1).
 
-    ``x0`` (B, ...): pictures in [-1, 1], or embeddings. ``net(x_t, t, cond)`` as in denoiser.NetDenoiser. ``t`` (B,)
-    and ``eps`` (B, ...) are drawn from ``generator``, on its device, unless they are given. ``pixel_weight``,
+    `x0` (B, ...): pictures in [-1, 1], or embeddings. `net(x_t, t, cond)` as in denoiser.NetDenoiser. `t` (B,)
+    and `eps` (B, ...) are drawn from `generator`, on its device, unless they are given. `pixel_weight`,
     broadcast to x0: the squared error is its weighted mean, so that only the ratios of the weights count.
 
-    Returns the weighted loss (B,), float32, and a dict: ``t`` (B,), ``x_t`` (B, ...), ``x0_hat`` (B, ...) with its
-    graph, for auxiliary losses, and ``mse`` (B,), the unweighted error of x0_hat, detached, for logs.
+    Returns the weighted loss (B,), float32, and a dict: `t` (B,), `x_t` (B, ...), `x0_hat` (B, ...) with its
+    graph, for auxiliary losses, and `mse` (B,), the unweighted error of x0_hat, detached, for logs.
     """
     if t is None:
         t = objective.levels.draw(process, x0.shape[0], generator)

@@ -1,7 +1,7 @@
 """Noise processes: x_t = alpha_t x_0 + sigma_t eps, with a time t that grows with the noise.
 
-A noise level is given by one of two numbers. ``t`` is the process' own time; networks are conditioned on it. The
-noise-to-signal ratio ``sigma = sigma_t / alpha_t`` is the variable of the samplers: they work on x = x_t / alpha_t =
+A noise level is given by one of two numbers. `t` is the process' own time; networks are conditioned on it. The
+noise-to-signal ratio `sigma = sigma_t / alpha_t` is the variable of the samplers: they work on x = x_t / alpha_t =
 x_0 + sigma eps, which makes all processes alike (Karras 2022, arXiv 2206.00364, table 1).
 
 Shapes: times and ratios are tensors of any shape, usually (B,), and results have the same shape; x_0, eps (B, ...).
@@ -25,7 +25,7 @@ Time = Annotated[float, Between(1e-6, 0.999999)]
 
 
 def expand(v: Tensor, like: Tensor) -> Tensor:
-    """(B,) -> (B, 1, ...) with as many dimensions as ``like``, on its device and in its dtype."""
+    """(B,) -> (B, 1, ...) with as many dimensions as `like`, on its device and in its dtype."""
     return v.to(like.device, like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
@@ -46,12 +46,12 @@ class Process(Protocol):
         """The ratio sigma_t / alpha_t."""
 
     def t(self, sigma: Tensor) -> Tensor:
-        """The inverse of :meth:`sigma`, clamped to times a network knows."""
+        """The inverse of `sigma`, clamped to times a network knows."""
 
     def alpha_at(self, sigma: Tensor) -> Tensor:
         """alpha_t as a function of the ratio; exact where going through t would round."""
 
-    def time(self, u: Tensor) -> Tensor:
+    def training_time(self, u: Tensor) -> Tensor:
         """A time for training, from u in [0, 1]: 0 is no noise, 1 the most."""
 
     def add_noise(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class Process(Protocol):
 class Flow:
     """Rectified flow: alpha_t = 1 - t, sigma_t = t, sigma = t / (1 - t) (Liu 2022, arXiv 2209.03003).
 
-    ``t_max`` keeps the ratio finite (999 at .999). ``t_min`` is the last level above 0 of geometric schedules.
+    `t_max` keeps the ratio finite (999 at .999). `t_min` is the last level above 0 of geometric schedules.
     """
 
     kind: ClassVar[str] = "flow"
@@ -92,7 +92,7 @@ class Flow:
     def alpha_at(self, sigma: Tensor) -> Tensor:
         return 1 / (1 + sigma)
 
-    def time(self, u: Tensor) -> Tensor:
+    def training_time(self, u: Tensor) -> Tensor:
         return u.clamp(0, self.t_max)
 
     def add_noise(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
@@ -106,13 +106,13 @@ class Flow:
 class VP:
     """Variance-preserving process: alpha_t^2 + sigma_t^2 = 1.
 
-    ``T = 0``: continuous time, t in [0, t_max]. ``t_min`` is the last level above 0 of geometric schedules.
-    ``cosine``: alpha_t = cos(pi/2 (t + s)/(1 + s)), s = .008 (Nichol 2021, arXiv 2102.09672, eq. 17).
-    ``linear``: the limit of DDPM's betas (Song 2021, arXiv 2011.13456, eq. 33).
+    `T = 0`: continuous time, t in [0, t_max]. `t_min` is the last level above 0 of geometric schedules.
+    `cosine`: alpha_t = cos(pi/2 (t + s)/(1 + s)), s = .008 (Nichol 2021, arXiv 2102.09672, eq. 17).
+    `linear`: the limit of DDPM's betas (Song 2021, arXiv 2011.13456, eq. 33).
 
-    ``T > 0``: a table of T betas as in DDPM (Ho 2020, arXiv 2006.11239), for open checkpoints; t is in [0, T - 1], and
-    log sigma is interpolated between two entries. ``beta_start`` and ``beta_end`` are those of a table of 1000.
-    Raises UsageError (code ``config``) for an unknown schedule.
+    `T > 0`: a table of T betas as in DDPM (Ho 2020, arXiv 2006.11239); t is in [0, T - 1], and log sigma is
+    interpolated between two entries. `beta_start` and `beta_end` are those of a table of 1000. Raises UsageError
+    (code `config`) for an unknown schedule.
     """
 
     kind: ClassVar[str] = "vp"
@@ -179,7 +179,7 @@ class VP:
     def alpha_at(self, sigma: Tensor) -> Tensor:
         return (1 + sigma**2).rsqrt()
 
-    def time(self, u: Tensor) -> Tensor:
+    def training_time(self, u: Tensor) -> Tensor:
         if self.T:
             return (u * self.T).floor().clamp(0, self.T - 1)
         return u.clamp(0, self.t_max)
@@ -215,12 +215,12 @@ def _table(p: VP) -> Tensor:
     return 0.5 * (torch.log(-torch.expm1(log_bar)) - log_bar)
 
 
-#: the kinds of process that a manifest or a recipe can name
 PROCESSES: dict[str, type[Flow | VP]] = {"flow": Flow, "vp": VP}
+"""The kinds of process that a manifest or a recipe can name."""
 
 
 def from_config(config: Mapping[str, Any]) -> Flow | VP:
-    """The process of a table {"kind": "flow" | "vp", ...fields}. Raises UsageError (code ``config``)."""
+    """The process of a table {"kind": "flow" | "vp", ...fields}. Raises UsageError (code `config`)."""
     fields = dict(config)
     kind = fields.pop("kind", None)
     if kind not in PROCESSES:

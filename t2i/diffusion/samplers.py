@@ -1,12 +1,12 @@
 """Samplers: pure functions that integrate dx/dsigma = (x - D(x, sigma)) / sigma down a list of sigmas.
 
-Each takes ``(denoiser, x, sigmas, cond, noise, on_step)``, with x (B, ...) at ``sigmas[0]`` and decreasing sigmas, and
-returns x at ``sigmas[-1]``, which is x0 if that is 0. A slice of the list is a partial trajectory: start later, from
-``x0 + sigmas[0] * eps`` for a given picture, or stop earlier.
+Each takes `(denoiser, x, sigmas, cond, noise, on_step)`, with x (B, ...) at `sigmas[0]` and decreasing sigmas, and
+returns x at `sigmas[-1]`, which is x0 if that is 0. A slice of the list is a partial trajectory: start later, from
+`x0 + sigmas[0] * eps` for a given picture, or stop earlier.
 
 x is x_t / alpha_t (see process.py), so each function is the published method for every process. The exponential
 integrators of DPM-Solver++ and UniPC are exact in lambda = -log sigma. Coefficients are Python floats, tensors float32.
-``noise(step, x)`` gives fresh noise and ``on_step(step, n, x, x0_hat)`` reports progress, for steps 1 .. n.
+`noise(step, x)` gives fresh noise and `on_step(step, n, x, x0_hat)` reports progress, for steps 1 .. n.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from torch import Tensor
 from t2i.diffusion.denoiser import Denoiser
 from t2i.rng import NoiseSource
 
-#: on_step(step 1..n, n, x after the step, x0_hat that the step used)
 OnStep = Callable[[int, int, Tensor, Tensor], None]
+"""on_step(step 1..n, n, x after the step, x0_hat that the step used)"""
 
 
 def _levels(sigmas: Sequence[float] | Tensor) -> list[float]:
@@ -34,7 +34,7 @@ def _levels(sigmas: Sequence[float] | Tensor) -> list[float]:
     return s
 
 
-def _d(denoiser: Denoiser, x: Tensor, sigma: float, cond: Any) -> Tensor:
+def _denoise(denoiser: Denoiser, x: Tensor, sigma: float, cond: Any) -> Tensor:
     return denoiser(x, x.new_full((x.shape[0],), sigma), cond).to(x.dtype)
 
 
@@ -49,7 +49,7 @@ def euler(
     """Euler's method, first order: DDIM with eta = 0 (Song 2020, arXiv 2010.02502, eq. 13)."""
     x, s = x.float(), _levels(sigmas)
     for i, (a, b) in enumerate(pairwise(s)):
-        x0 = _d(denoiser, x, a, cond)
+        x0 = _denoise(denoiser, x, a, cond)
         x = x0 + (b / a) * (x - x0)
         if on_step:
             on_step(i + 1, len(s) - 1, x, x0)
@@ -67,11 +67,11 @@ def heun(
     """Heun's method, second order, two evaluations a step, one if it ends at 0 (Karras 2022, algorithm 1)."""
     x, s = x.float(), _levels(sigmas)
     for i, (a, b) in enumerate(pairwise(s)):
-        x0 = _d(denoiser, x, a, cond)
+        x0 = _denoise(denoiser, x, a, cond)
         slope = (x - x0) / a
         x_next = x + (b - a) * slope
         if b > 0:
-            x0 = _d(denoiser, x_next, b, cond)
+            x0 = _denoise(denoiser, x_next, b, cond)
             x_next = x + (b - a) * 0.5 * (slope + (x_next - x0) / b)
         x = x_next
         if on_step:
@@ -94,7 +94,7 @@ def dpmpp_2m(
     x, s = x.float(), _levels(sigmas)
     past: Tensor | None = None
     for i, (a, b) in enumerate(pairwise(s)):
-        x0 = _d(denoiser, x, a, cond)
+        x0 = _denoise(denoiser, x, a, cond)
         d = x0
         if past is not None and b > 0:
             r = math.log(s[i - 1] / a) / math.log(a / b)
@@ -122,7 +122,7 @@ def unipc(
     x, s = x.float(), _levels(sigmas)
     x_last, m_past, m_last = x, x, x  # the last corrected x, and the evaluations before it; unused at i = 0
     for i, (a, b) in enumerate(pairwise(s)):
-        m = _d(denoiser, x, a, cond)
+        m = _denoise(denoiser, x, a, cond)
         if i:
             x = _correct(s, i, x_last, m, m_last, m_past)
         m_past, m_last, x_last = m_last, m, x
@@ -165,13 +165,13 @@ def ancestral(
 ) -> Tensor:
     """DDPM's posterior step at eta = 1 (Ho 2020, eq. 7), DDIM at eta = 0 (Song 2020, eq. 16); order 1.
 
-    An infinite ``eta`` replaces all of the noise: multistep consistency sampling (Song 2023, arXiv 2303.01469,
+    An infinite `eta` replaces all of the noise: multistep consistency sampling (Song 2023, arXiv 2303.01469,
     algorithm 1), for networks tuned to few steps.
     """
     assert noise is not None or eta == 0, "a stochastic sampler needs a noise source"
     x, s = x.float(), _levels(sigmas)
     for i, (a, b) in enumerate(pairwise(s)):
-        x0 = _d(denoiser, x, a, cond)
+        x0 = _denoise(denoiser, x, a, cond)
         x = _ancestral_step(x, x0, a, b, eta, noise, i + 1)
         if on_step:
             on_step(i + 1, len(s) - 1, x, x0)
@@ -196,7 +196,7 @@ def consistency(
     noise: NoiseSource | None = None,
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """Multistep consistency sampling: :func:`ancestral` with an infinite eta."""
+    """Multistep consistency sampling: `ancestral` with an infinite eta."""
     return ancestral(denoiser, x, sigmas, cond, noise, on_step, eta=math.inf)
 
 
@@ -224,7 +224,7 @@ def repaint(
         for take in range(takes):
             draws += 2
             x = torch.lerp(x0 + a * noise(draws - 1, x), x, mask)
-            x0_hat = _d(denoiser, x, a, cond)
+            x0_hat = _denoise(denoiser, x, a, cond)
             x = _ancestral_step(x, x0_hat, a, b, 1.0, noise, draws)
             if take + 1 < takes:
                 draws += 1

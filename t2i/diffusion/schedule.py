@@ -1,6 +1,6 @@
 """Sampling schedules: the n + 1 decreasing noise-to-signal ratios sigma of n steps; the last one is 0.
 
-A schedule is a function (process, n, keyword settings) -> list, registered in ``SCHEDULES``. Lists hold Python floats:
+A schedule is a function (process, n, keyword settings) -> list, registered in `SCHEDULES`. Lists hold Python floats:
 a slice is a partial trajectory, and samplers compute their coefficients in float64.
 """
 
@@ -78,14 +78,14 @@ def _steps(process: Process) -> int:
 def leading(process: Process, n: int, *, offset: int = 0, multistep: bool = False) -> list[float]:
     """Timesteps k * (T // n) + offset, k = n-1 .. 0 (named as in Lin 2023, arXiv 2305.08891, table 2).
 
-    ``multistep``: the spacing of diffusers' multistep solvers, of n + 1 timesteps without the lowest.
+    `multistep`: the spacing of diffusers' multistep solvers, of n + 1 timesteps without the lowest.
     """
     T, m = _steps(process), n + multistep
     return _table_levels(process, [k * (T // m) + offset for k in range(m)][::-1][:n])
 
 
 def linspace(process: Process, n: int, *, multistep: bool = False) -> list[float]:
-    """n rounded timesteps from T - 1 to 0, both ends kept (of n + 1 without the lowest if ``multistep``)."""
+    """n rounded timesteps from T - 1 to 0, both ends kept (of n + 1 without the lowest if `multistep`)."""
     T, m = _steps(process), n + multistep
     return _table_levels(process, [round(k * (T - 1) / max(m - 1, 1)) for k in range(m)][::-1][:n])
 
@@ -104,7 +104,6 @@ def _table_levels(process: Process, t: Sequence[int]) -> list[float]:
 
 Schedule = Callable[..., list[float]]
 
-#: the schedules that a stage's manifest or a user can name
 SCHEDULES: dict[str, Schedule] = {
     "karras": karras,
     "logsnr": logsnr,
@@ -114,10 +113,11 @@ SCHEDULES: dict[str, Schedule] = {
     "linspace": linspace,
     "trailing": trailing,
 }
+"""The schedules that a stage's manifest or a user can name."""
 
 
 def sigmas(name: str, process: Flow | VP, n: int, **settings: Any) -> list[float]:
-    """The schedule called ``name`` for ``n`` >= 1 steps. Raises UsageError for an unknown name or setting."""
+    """The schedule called `name` for `n` >= 1 steps. Raises UsageError for an unknown name or setting."""
     if name not in SCHEDULES:
         raise UsageError(f"There is no schedule called {name!r}.", f"Use {', '.join(SCHEDULES)}.")
     if n < 1:
@@ -130,7 +130,7 @@ def sigmas(name: str, process: Flow | VP, n: int, **settings: Any) -> list[float
 
 
 def start_at(levels: Sequence[float], strength: float) -> list[float]:
-    """The last ceil(strength * n) of n steps, for ``strength`` in (0, 1] (SDEdit: Meng 2021, arXiv 2108.01073).
+    """The last ceil(strength * n) of n steps, for `strength` in (0, 1] (SDEdit: Meng 2021, arXiv 2108.01073).
 
     Raises UsageError for another strength.
     """
@@ -141,7 +141,7 @@ def start_at(levels: Sequence[float], strength: float) -> list[float]:
 
 
 def stop_at(levels: Sequence[float], process: Process, t_end: float) -> list[float]:
-    """The levels, moved up so that the lowest above 0 is at time ``t_end`` of the process; the number of steps stays.
+    """The levels, moved up so that the lowest above 0 is at time `t_end` of the process; the number of steps stays.
 
     Times are moved in proportion to their distance from the first, which stays. Levels that are high enough already are
     returned unchanged. Truncated conditioning (Ho 2021, arXiv 2106.15282, section 4.1), except that the last step still

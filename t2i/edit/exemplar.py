@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from t2i.edit.surface import smooth_fill
+from t2i.edit.smooth_fill import smooth_fill
 
 SIDE = 9  # of a patch, the paper's
 REACH = SIDE // 2

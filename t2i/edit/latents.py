@@ -1,4 +1,4 @@
-"""Spherical interpolation of embeddings and noise, and DDIM inversion.
+"""DDIM inversion, from pictures to the noise that draws them, and spherical interpolation of noise and embeddings.
 
 Shape legend: B rows, S side of the base's pictures.
 """
@@ -83,13 +83,13 @@ def inverted_noise(
     """
     _, stage = pipeline.base
     size = pipeline.manifest.sizes[0]
-    cond, uncond = (typed_cond(stage, each) for each in pipeline.conds(conditioning)[:2])
+    cond = typed_cond(stage, pipeline.guided_cond(conditioning))
     defaults = stage.defaults if conditioning.text is not None else stage.defaults.without_text
     t_end = given(defaults.t_end, 0.0)
     sampling = replace(defaults.unguided, steps=steps, schedule=defaults.schedule, t_end=t_end)
-    inner = stage.denoiser(bound_net(stage), uncond, sampling)
+    inner = stage.denoiser(bound_net(stage), cond.uncond, sampling)
     sigmas, lowest = stage.sigmas(sampling), max(NEAREST_SIGMA, float(stage.process.sigma(torch.tensor(t_end))))
     x0 = resize(pictures, size, size).to(stage.device)
-    x = invert(lambda x, sigma, _: inner(x, sigma, cond), x0, sigmas, lowest)
+    x = invert(lambda x, sigma, _: inner(x, sigma, cond.cond), x0, sigmas, lowest)
     eps = x / float(stage.process.start(torch.ones(()), sigmas[0]))
     return eps / eps.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()

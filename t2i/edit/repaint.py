@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from t2i.edit.masks import windows
-from t2i.edit.surface import fit
+from t2i.edit.smooth_fill import match_surroundings
 
 FEATHER = 40  # side of a square over the width of the rim
 
-#: (squares (B, 3, S, S), mask (1, S, S) of 0 and 1, number of the square, of how many) -> the squares, painted
 Paint = Callable[[Tensor, Tensor, int, int], Tensor]
+"""(squares (B, 3, S, S), mask (1, S, S) of 0 and 1, number of the square, of how many) -> the squares, painted."""
 
 
 def repaint(
@@ -35,7 +35,7 @@ def repaint(
         here, part = left[window.slices], done[window.slices]
         made = paint(part, here, number, len(squares))
         width = feather if feather is not None else max(1, here.shape[-1] // FEATHER)
-        made = fit(part, made, here, width)
+        made = match_surroundings(part, made, here, width)
         done[window.slices] = torch.where(here > 0, made, part)
         left[window.slices] = 0
     return done.clamp(-1, 1)

@@ -61,13 +61,10 @@ def text_contrast(pipeline: Pipeline, image: Tensor, what: str, seed: int = 0) -
     size = pipeline.manifest.sizes[0]
     small = resize(image[None].float(), size, size).to(stage.device)
     prompts = [what, *references(pipeline, what)]
-    conds = [
-        [typed_cond(stage, each) for each in pipeline.conds(conditioning)[:2]]
-        for conditioning in conditionings(pipeline, small, prompts)
-    ]
+    conds = [typed_cond(stage, pipeline.guided_cond(each)) for each in conditionings(pipeline, small, prompts)]
     net, plain = bound_net(stage), stage.defaults.unguided
-    rows = [(stage.denoiser(net, uncond, plain), cond) for cond, uncond in conds]
-    t = stage.process.time(torch.tensor(T))
+    rows = [(stage.denoiser(net, cond.uncond, plain), cond.cond) for cond in conds]
+    t = stage.process.training_time(torch.tensor(T))
     sigma = stage.process.sigma(t.float())
     total = torch.zeros(3, size, size, device=stage.device)
     for draw in range(DRAWS):

@@ -79,7 +79,7 @@ def blend(
 ) -> Samples:
     """Interpolations of two pictures (section 3.2), one per share and seed. Embeddings and noises are slerped.
 
-    shares: in [0, 1], 0 is `a` and 1 is `b`. strength: as in :func:`variations`. At 0 the noises are the pictures' own,
+    shares: in [0, 1], 0 is `a` and 1 is `b`. strength: as in `variations`. At 0 the noises are the pictures' own,
     so that the ends are about `a` and `b`; at 1 they are the seed's.
     """
     request = replace(request or SampleRequest(), quality=True)
@@ -110,7 +110,7 @@ def text_diff(
     """`image` changed from the text `source` towards the text `target`, one picture per theta and seed (section 3.3).
 
     z = slerp(z_image, norm(z_target - z_source), theta). theta in [0, 1]; the paper uses .25 to .5. strength: as in
-    :func:`variations`.
+    `variations`.
     """
     request = replace(request or SampleRequest(), quality=True)
     check_embeds(pipeline)

@@ -25,7 +25,7 @@ class Claims:
         self._held: set[tuple[Path, int]] = set()
 
     def take(self, path: Path, key: str, wait: bool = False) -> bool:
-        """Claim the picture with ``key`` under ``path``; False if another run has. wait: until that run is done."""
+        """Claim the picture with `key` under `path`; False if another run has. wait: until that run is done."""
         place = path.parent, _offset(path.name, key)
         if not self.wanted or place in self._held:
             return True
@@ -54,17 +54,19 @@ class Claims:
         self._held.clear()
 
     def close(self) -> None:
-        """Let go of all claims, and remove the files that no other run uses."""
+        """Let go of all claims, and remove the files that no other run uses. Where a signal broke it off, the next call
+        goes on."""
         self.release()
-        for folder, file in self._files.items():
+        for folder, file in list(self._files.items()):
             with contextlib.suppress(ImportError, OSError):
                 import fcntl
 
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # all of it: nobody has a claim
                 if _is_at(file, folder / LOCK):
                     (folder / LOCK).unlink()
-            os.close(file)
-        self._files.clear()
+            with contextlib.suppress(OSError):
+                os.close(file)
+            del self._files[folder]
 
     def _open(self, folder: Path) -> int:
         if folder not in self._files:
@@ -78,7 +80,7 @@ def _offset(name: str, key: str) -> int:
 
 
 def _is_at(file: int, path: Path) -> bool:
-    """Whether an open file is the one at ``path``."""
+    """Whether an open file is the one at `path`."""
     try:
         return os.path.samestat(os.fstat(file), os.stat(path, follow_symlinks=False))
     except FileNotFoundError:

@@ -145,8 +145,8 @@ def draw_by_ray(
     """Draw a plan by the workers of a pool; pictures are reported in order, as soon as all before them are there.
 
     where: how many workers to start here, or the address of a cluster; model: what they load. Raises UnavailableError
-    (code ``dependency``) without Ray, (``unavailable``) where there is none at the address or workers died `TRIES`
-    times at one share; the error of a share; InputError (``partial``) when pictures failed.
+    (code `dependency`) without Ray, (`unavailable`) where there is none at the address or workers died `TRIES`
+    times at one share; the error of a share; InputError (`partial`) when pictures failed.
     """
     # a handler that raises would do so inside Ray, which makes a fault of it
     with contextlib.redirect_stdout(_OneThread(sys.stdout)), reporter.finishing() as signals:

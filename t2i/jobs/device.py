@@ -16,7 +16,7 @@ def check_device(text: str) -> str:
 
 
 def pick_device(text: str) -> str:
-    """The device to use, ``auto`` resolved. Imports torch. Raises UnavailableError (code ``device``)."""
+    """The device to use, `auto` resolved. Imports torch. Raises UnavailableError (code `device`)."""
     import_torch()
     import torch
 

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 def load_engine(model: StoredModel, device: str, loading: LoadOptions) -> Engine:
     """Load the weights. Raises InputError for a damaged model, UsageError for what the device cannot do."""
     if isinstance(model, Bundle):
-        from t2i.edit.own_engine import OwnEngine
+        from t2i.edit.bundle_engine import BundleEngine
         from t2i.pipeline import Pipeline
 
-        return OwnEngine(Pipeline.load(model.path, device, loading.dtype, loading.loras))
+        return BundleEngine(Pipeline.load(model.path, device, loading.dtype, loading.loras))
     from t2i.open.engine import DiffusersEngine
 
     return DiffusersEngine.load(model, device, loading)
 
 
-def own_pipeline(engine: Engine) -> Pipeline:
+def bundle_pipeline(engine: Engine) -> Pipeline:
     """The pipeline of a bundle, for what no other model offers; that it is one was checked before loading."""
-    from t2i.edit.own_engine import OwnEngine
+    from t2i.edit.bundle_engine import BundleEngine
 
-    assert isinstance(engine, OwnEngine)
+    assert isinstance(engine, BundleEngine)
     return engine.pipeline

@@ -8,7 +8,7 @@ from t2i.jobs.reporter import safe
 
 
 def as_error(error: BaseException, hint: str = "Run it again with --debug and report what it prints.") -> T2IError:
-    """``error`` itself if it is one of ours; else a lack of memory, or a fault of ours with ``hint``."""
+    """`error` itself if it is one of ours; else a lack of memory, or a fault of ours with `hint`."""
     if isinstance(error, T2IError):
         return error
     told: T2IError

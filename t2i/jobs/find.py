@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2i.errors import UsageError, nearest
 from t2i.jobs.device import pick_device
-from t2i.jobs.engine import load_engine, own_pipeline
+from t2i.jobs.engine import bundle_pipeline, load_engine
 from t2i.jobs.inputs import read_source
 from t2i.jobs.masks import write_mask
 from t2i.jobs.output_paths import OTHERS, SUFFIXES, check_file, check_inputs_kept, check_writable, variants
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MAX_SHARE = 0.9
 """The largest share of a picture that a text may be found on: what is everywhere was not found."""
 
-GUESS = "what stands out is masked"
+GUESS = "what stands out is taken for it"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Finder:
         elif self.knows and not self.asked.is_plain:
             reporter.note(f"looked for: {self.asked.words}")
         self._reporter, self._option, self._hint = reporter, option, hint
-        self._warned = False
+        self._warned = set[str]()
 
     @property
     def knows(self) -> bool:
@@ -111,29 +111,27 @@ class Finder:
         """Look in `image` (3, H, W) in [-1, 1]. engine: loads the model, called only where it is needed. options: of
         `edit.things.things_mask`."""
         if self.knows:
-            found = self._things_mask(image, self.asked, **options)
-            return Found(bool(found.named), found.mask, found.named, found.seen, found.words, found.place)
+            seen = self._things_mask(image, self.asked, **options)
+            return Found(bool(seen.named), seen.mask, seen.named, seen.seen, seen.words, seen.place)
         from t2i.edit.textmask import text_mask
 
-        pipeline = own_pipeline(engine())
-        self._warn(pipeline.words.unknown(self.text))
+        pipeline = bundle_pipeline(engine())
         mask = text_mask(pipeline, image, self.text, **options)
-        words = "nothing stands out" if not bool(mask.any()) else "it seems to be everywhere"
-        return Found(None, mask, (), (), words)
+        found = Found(None, mask, (), (), "it seems to be everywhere" if bool(mask.any()) else "nothing stands out")
+        self._warn(pipeline.words.unknown(self.text), f"{GUESS}{self._hint}" if found.usable else found.words)
+        return found
 
-    def _warn(self, unknown: list[str]) -> None:
-        """Say once that it is a guess, and which words the model does not know."""
-        if self._warned:
-            return
-        self._warned = True
-        for word in unknown:
-            self._reporter.warn(f"{self._option}the model has never read {shorten(word)!r}")
-        what = f"{shorten(self.text)!r} names no thing that can be told from others"
-        self._reporter.warn(f"{self._option}{what}; {GUESS}{self._hint}")
+    def _warn(self, unknown: list[str], outcome: str) -> None:
+        """Say once of each outcome that it is a guess, and once which words the model does not know."""
+        told = [f"the model has never read {shorten(word)!r}" for word in unknown]
+        for what in (*told, f"{shorten(self.text)!r} names no thing that can be told from others; {outcome}"):
+            if what not in self._warned:
+                self._warned.add(what)
+                self._reporter.warn(self._option + what)
 
 
 class FindRun:
-    """`t2i find`: one text, one picture after the other; what is found as records of ``--json``.
+    """`t2i find`: one text, one picture after the other; what is found as records of `--json`.
 
     model: its name, or None for the usual one, which is looked up for words that the judge does not know; loaded only
     for these. Raises UsageError for a text that says what is not there, or how many there are, and for a model that has
@@ -158,7 +156,7 @@ class FindRun:
 
     def look(self, path: Path, mask: Path | None, overwrite: bool = False) -> dict[str, Any]:
         """The record of a picture. mask: where its mask is written, if something is found, or beside what is there
-        unless ``overwrite``.
+        unless `overwrite`.
 
         Raises InputError for a file that is no picture or a mask that cannot be written.
         """
@@ -172,7 +170,7 @@ class FindRun:
             saved = write_mask(found.mask, mask, overwrite)
             if saved != mask:
                 self.reporter.note(f"{mask} is taken: the mask is {saved}")
-        if not found.there:
+        if found.there is False:
             self.reporter.note(f"{shorten(str(path))}: {found.words}")
         return {
             "text": self.text,
@@ -203,11 +201,11 @@ def _table(thing: PlacedThing) -> dict[str, Any]:
 
 
 def mask_files(place: Path | None, files: Sequence[tuple[Path, Path]]) -> list[Path | None]:
-    """The mask's file of each picture: ``place`` itself, or below it as the pictures are.
+    """The mask's file of each picture: `place` itself, or below it as the pictures are.
 
     files: (picture, its path relative to the folder it was found in). Raises UsageError for one file where there are
     several pictures, for another format than PNG and for a mask in the place of a picture, InputError (code
-    ``output``) for a place that cannot be written.
+    `output`) for a place that cannot be written.
     """
     if place is None:
         return [None] * len(files)

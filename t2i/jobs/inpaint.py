@@ -1,4 +1,4 @@
-"""The request of `t2i inpaint`: a picture, what is repainted of it, and how."""
+"""The edit of `t2i inpaint`: a picture, what is repainted of it, and how."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class InpaintRequest:
+class InpaintEdit:
     """What is repainted: `mask` and what is found for `text`, joined.
 
     mask: L, 255 = repaint, as large as the picture with its margins, or None. margins: pixels added (left, top, right,

@@ -63,7 +63,7 @@ class SourceImage:
 def read_source(reporter: Reporter, path: Path, strict: bool = False) -> SourceImage:
     """Read a picture; of an animation the first frame, with a warning.
 
-    Raises InputError (code ``image``) for a file that is no picture, and under ``strict`` for an animation.
+    Raises InputError (code `image`) for a file that is no picture, and under `strict` for an animation.
     """
     return _read(reporter, path, strict)[0]
 
@@ -112,7 +112,7 @@ def check_words(text: str, hint: str) -> None:
 
 
 def check_frames(reporter: Reporter, path: Path, picture: LoadedImage, strict: bool) -> None:
-    """Warn of an animation, or raise InputError (code ``image``) under ``strict``."""
+    """Warn of an animation, or raise InputError (code `image`) under `strict`."""
     if picture.frames > 1:
         what = f"{path} is an animation of {picture.frames} frames"
         if strict:
@@ -148,7 +148,7 @@ def _pictures_in(folder: Path) -> list[Path]:
 
 
 def _check_named(path: Path) -> None:
-    """Raise InputError (code ``image``) for what names no picture: see `expand_paths`."""
+    """Raise InputError (code `image`) for what names no picture: see `expand_paths`."""
     import glob
 
     if path.is_dir() and not _pictures_in(path):

@@ -25,7 +25,7 @@ class Manifests:
         self._listed: dict[Path, _Listed] = {}
 
     def add(self, path: Path, record: dict[str, Any]) -> None:
-        """Write the line of a picture, unless the manifest has it. Raises InputError (code ``output``)."""
+        """Write the line of a picture, unless the manifest has it. Raises InputError (code `output`)."""
         if not self.wanted:
             return
         folder, entry = path.parent, hash((path.name, str(record.get("key"))))

@@ -32,8 +32,8 @@ def read_mask(
 ) -> Image:
     """A mask file as L, 255 = repaint. mode: "replace" repaints white, "keep" keeps it. Transparent parts are black.
 
-    Raises UsageError for a mask that is not as large as ``size`` or is in colour, InputError (code ``image``) for a
-    damaged one, and under ``strict`` for an animation.
+    Raises UsageError for a mask that is not as large as `size` or is in colour, InputError (code `image`) for a
+    damaged one, and under `strict` for an animation.
     """
     from PIL import ImageChops
 
@@ -63,7 +63,7 @@ def coloured(image: Image) -> float:
 
 
 def parse_box(text: str) -> tuple[int, int, int, int]:
-    """``x,y,w,h`` in pixels. Raises UsageError."""
+    """`x,y,w,h` in pixels. Raises UsageError."""
     found = re.fullmatch(r"\s*(\d{1,6})\s*,\s*(\d{1,6})\s*,\s*(\d{1,6})\s*,\s*(\d{1,6})\s*", text, re.ASCII)
     numbers = [int(number) for number in found.groups()] if found else [0, 0, 0, 0]
     if not numbers[2] or not numbers[3]:
@@ -75,8 +75,8 @@ def parse_box(text: str) -> tuple[int, int, int, int]:
 
 
 def parse_outpaint(text: str, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """``left=50%,right=128`` as pixels (left, top, right, bottom). Percent are of the width or the height; a number
-    alone, or ``all=``, is for every side. Raises UsageError."""
+    """`left=50%,right=128` as pixels (left, top, right, bottom). Percent are of the width or the height; a number
+    alone, or `all=`, is for every side. Raises UsageError."""
     width, height = size
     margins, said = dict.fromkeys(SIDES, 0), set[str]()
     for part in text.split(","):
@@ -164,8 +164,8 @@ def join_masks(
 def write_mask(mask: Tensor, path: Path, overwrite: bool = False, inputs: Sequence[Path] = ()) -> Path:
     """Save a mask (1, H, W) of 0 and 1, black and white; -> its file.
 
-    That is the first of ``path`` and its variants ``-2``, ``-3`` … that is free or holds this mask already; with
-    ``overwrite``, the first that is none of ``inputs``. Raises InputError (code ``output``).
+    That is the first of `path` and its variants `-2`, `-3` … that is free or holds this mask already; with
+    `overwrite`, the first that is none of `inputs`. Raises InputError (code `output`).
     """
     from t2i.media.images import save_image, to_pil
 
@@ -186,7 +186,7 @@ def write_mask(mask: Tensor, path: Path, overwrite: bool = False, inputs: Sequen
 
 
 def _holds(path: Path, image: Image) -> bool:
-    """Whether the file at ``path`` is a picture with these pixels."""
+    """Whether the file at `path` is a picture with these pixels."""
     from t2i.media.images import load_image
 
     try:

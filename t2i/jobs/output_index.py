@@ -21,14 +21,14 @@ class KnownFiles:
 
 
 class OutputIndex:
-    """The pictures under a name and its variants ``-2``, ``-3`` …. Each file is read once a run."""
+    """The pictures under a name and its variants `-2`, `-3` …. Each file is read once a run."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self.warn = warn
         self._found: dict[Path, KnownFiles] = {}
 
     def find(self, path: Path, key: str) -> tuple[Path, dict[str, Any]] | None:
-        """(file, its record) of the picture with ``key`` under ``path`` or a variant of it; None if there is none.
+        """(file, its record) of the picture with `key` under `path` or a variant of it; None if there is none.
 
         Its pixels are decoded, so that a broken file is never taken. A broken file is warned of and left alone.
         """
@@ -59,12 +59,12 @@ class OutputIndex:
             return self.find(path, key) if found.looked else None
 
     def free(self, path: Path) -> Path:
-        """The first variant of ``path`` that was not read yet. Another process may have written it meanwhile."""
+        """The first variant of `path` that was not read yet. Another process may have written it meanwhile."""
         found = self._found.get(path)
         return variant(path, found.looked + 1 if found else 1)
 
     def put(self, path: Path, file: Path, key: str) -> None:
-        """Enter ``file``, the free variant of ``path``, as the picture with ``key``."""
+        """Enter `file`, the free variant of `path`, as the picture with `key`."""
         found = self._found.get(path)
         if found is not None:  # a name without variants is not worth its memory
             found.looked += 1

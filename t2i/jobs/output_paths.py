@@ -35,7 +35,7 @@ def slug(prompt: str) -> str:
 
 
 class OutputPaths:
-    """Where pictures go: a folder (``{slug}-{seed}.png`` in it) or a template with fields.
+    """Where pictures go: a folder (`{slug}-{seed}.png` in it) or a template with fields.
 
     A folder or the name of one picture may be anywhere; a template with fields must stay below the current folder.
     Raises UsageError for a template that leads out of it, has unknown fields, or does not end as a picture.
@@ -56,8 +56,8 @@ class OutputPaths:
             if "{" in part or "}" in part:
                 self._field(part, {})
         self.confined = is_template and len(self.parts) > 1
-        #: one picture was named, not a place for many
         self.single = is_template and len(self.parts) == 1
+        """One picture was named, not a place for many."""
         if self.confined and (Path(template).is_absolute() or ".." in Path(template).parts):
             raise self._leads_out(output)
 
@@ -102,8 +102,8 @@ class OutputPaths:
         return folders
 
     def check(self, jobs: list[Job], kept: Collection[Path] = ()) -> None:
-        """Raise InputError (code ``output``) for a folder that cannot be written to, UsageError as `folders` and for a
-        picture in the place of one of ``kept``."""
+        """Raise InputError (code `output`) for a folder that cannot be written to, UsageError as `folders` and for a
+        picture in the place of one of `kept`."""
         for folder in self.folders(jobs):
             check_writable(folder)
         if kept:
@@ -127,7 +127,7 @@ class OutputPaths:
 
 
 def named_file(output: str, pictures: int) -> Path | None:
-    """The file that ``-o`` names for a lone picture, None where it names a folder.
+    """The file that `-o` names for a lone picture, None where it names a folder.
 
     Raises UsageError for one file where there are several pictures, and for an ending that is not written.
     """
@@ -143,12 +143,12 @@ def named_file(output: str, pictures: int) -> Path | None:
 
 
 def variants(path: Path) -> Iterator[Path]:
-    """``path``, then ``path``-2, -3 …"""
+    """`path`, then `path`-2, -3 …"""
     return (variant(path, number) for number in count(1))
 
 
 def make_folder(folder: Path) -> None:
-    """Make ``folder`` and those above it. Raises InputError (code ``output``)."""
+    """Make `folder` and those above it. Raises InputError (code `output`)."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -157,7 +157,7 @@ def make_folder(folder: Path) -> None:
 
 
 def check_file(option: str, path: Path) -> None:
-    """Raise InputError (code ``output``) unless a file can be written at ``path``. Leaves nothing behind. option: the
+    """Raise InputError (code `output`) unless a file can be written at `path`. Leaves nothing behind. option: the
     option that names the file."""
     hint = f"Choose another file with {option}."
     check_writable(path.parent, hint)
@@ -186,7 +186,7 @@ def check_inputs_kept(outputs: Iterable[tuple[str, Path]], inputs: Iterable[Path
 
 
 def check_writable(folder: Path, hint: str = "Choose another place.") -> None:
-    """Raise InputError (code ``output``) unless files can be made in ``folder``, which need not exist. Leaves nothing
+    """Raise InputError (code `output`) unless files can be made in `folder`, which need not exist. Leaves nothing
     behind."""
     import tempfile
 

@@ -27,7 +27,7 @@ def check_count(n: int | None) -> None:
 
 
 def parse_seeds(text: str | None, n: int | None) -> list[int] | None:
-    """The seeds of ``--seed`` and ``-n``: 7 with n=3 is 7, 8, 9; 1,2,9 and 7..14 stand for themselves; None is None.
+    """The seeds of `--seed` and `-n`: 7 with n=3 is 7, 8, 9; 1,2,9 and 7..14 stand for themselves; None is None.
 
     Raises UsageError.
     """
@@ -62,11 +62,11 @@ def per_stage(
     kinds: tuple[str, ...] = ("prior", "base", "upsampler"),
     bare: tuple[str, ...] = ("base",),
 ) -> dict[str, float]:
-    """``8`` or ``base=8,up=2`` as {stage name: number}.
+    """`8` or `base=8,up=2` as {stage name: number}.
 
     A stage may be named by its kind or by the beginning of either; a number without a name is for the kinds
-    ``bare``, as far as the model has them. Raises
-    UsageError for unknown stages, stages that are not of these ``kinds``, and numbers outside [low, high].
+    `bare`, as far as the model has them. Raises
+    UsageError for unknown stages, stages that are not of these `kinds`, and numbers outside [low, high].
     """
     out: dict[str, float] = {}
     if text is None:
@@ -108,7 +108,7 @@ def _stages_named(option: str, name: str, manifest: Manifest, kinds: tuple[str, 
 
 
 def parse_thresholds(text: str | None) -> dict[str, Threshold]:
-    """``0.995,1.5``, ``static`` or ``none``, for the base; or ``base=0.995,1.5,up=static``.
+    """`0.995,1.5`, `static` or `none`, for the base; or `base=0.995,1.5,up=static`.
 
     The numbers are percentile and cap of dynamic thresholding (Imagen, section 2.3); without a cap there is none. ->
     {name as written, "" for the base: threshold}. Raises UsageError.

@@ -45,9 +45,9 @@ class PromptLine:
 
 
 def read_lines(source: str) -> list[PromptLine]:
-    """The prompts of a file, or of stdin for ``-``, without blank lines and ``#`` comments.
+    """The prompts of a file, or of stdin for `-`, without blank lines and `#` comments.
 
-    A file called .jsonl or .ndjson holds JSON objects, and so does a stdin whose first line begins with ``{"``. Raises
+    A file called .jsonl or .ndjson holds JSON objects, and so does a stdin whose first line begins with `{"`. Raises
     InputError for a file that cannot be read, holds no prompt or broken JSON, UsageError, which names the line, for a
     prompt or a setting that makes no sense.
     """
@@ -81,7 +81,7 @@ def _job(line: str, where: str) -> PromptLine:
 
 
 def read_job(table: dict[str, Any], where: str) -> PromptLine:
-    """One line of a jobs file, parsed; ``where`` is its name in messages. Raises UsageError."""
+    """One line of a jobs file, parsed; `where` is its name in messages. Raises UsageError."""
     for key in table:
         if key not in FIELDS:
             near = nearest(str(key), FIELDS, 1)

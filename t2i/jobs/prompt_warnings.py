@@ -19,7 +19,7 @@ class PromptWarnings:
         self._seen: set[int] = set()
 
     def check(self, prompt: str, cut: str | None, unknown: list[str], engine: Engine) -> None:
-        """Warn of invisible characters, of the part ``cut`` off at the end, of the ``unknown`` words, and of actions
+        """Warn of invisible characters, of the part `cut` off at the end, of the `unknown` words, and of actions
         that are not drawn."""
         name = hash(prompt)
         if name in self._seen:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from t2i.errors import InputError, T2IError, UnavailableError, UsageError
 from t2i.jobs.device import pick_device
+from t2i.jobs.edits import Edit
 from t2i.jobs.engine import load_engine
 from t2i.jobs.job import Job
 from t2i.jobs.output_paths import OutputPaths
 from t2i.jobs.replay_loading import loading_of
-from t2i.jobs.replay_sources import Redrawn, Sources, request_of
+from t2i.jobs.replay_sources import Sources, edit_of
 from t2i.jobs.reporter import Reporter, shorten
 from t2i.jobs.request import DrawRequest
 from t2i.jobs.settings import from_record, read_settings
@@ -61,7 +62,7 @@ class _Recorded:
     seed: int
     loading: LoadOptions
     options: dict[str, str]
-    edit: Redrawn
+    edit: Edit
 
 
 def replay(
@@ -73,10 +74,10 @@ def replay(
     sources: Sequence[Path] = (),
     loras: Sequence[Lora] = (),
 ) -> Replay:
-    """Draw the picture at ``path`` again and compare the pixels; a JPEG or WebP is compared in its own format.
+    """Draw the picture at `path` again and compare the pixels; a JPEG or WebP is compared in its own format.
 
-    ``prompt`` is for a picture whose record keeps its prompt private, ``model`` for a model that has another name here.
-    ``sources``: the pictures, and the mask, that it was made from. ``loras``: that it was made with, unless they were
+    `prompt` is for a picture whose record keeps its prompt private, `model` for a model that has another name here.
+    `sources`: the pictures, and the mask, that it was made from. `loras`: that it was made with, unless they were
     pulled. Raises UsageError for a list of pictures, InputError for a picture that does not say how it was made, or
     whose sources are missing.
     """
@@ -130,7 +131,7 @@ def _why_not(facts: dict[str, Any]) -> str:
 
 
 def _recompressed(image: Image, path: Path, format_: str) -> Image:
-    """The image after saving in the format of ``path``: both pictures must have lost the same."""
+    """The image after saving in the format of `path`: both pictures must have lost the same."""
     from PIL import Image as Pillow
 
     from t2i.media.image_file import FORMATS
@@ -159,7 +160,7 @@ def _read(path: Path, record: dict[str, Any], prompt: str | None, sources: Sourc
         if said or record.get("command") == "sample":  # an edit may have no prompt
             said = check_prompt(said, f"the prompt of {path}")
         options = from_record(settings, check_text(negative, f"the negative prompt of {path}"))
-        edit = request_of(str(record["command"]), settings, sources)
+        edit = edit_of(str(record["command"]), settings, sources)
         sources.check_used()
         loading = loading_of(path, settings, loras)
     except ValueError as error:

@@ -16,7 +16,7 @@ from t2i.store.lora import MAX_SCALE, Lora, read_lora
 
 
 def loading_of(path: Path, settings: dict[str, Any], given: Sequence[Lora]) -> LoadOptions:
-    """How the weights were loaded for the picture at ``path``.
+    """How the weights were loaded for the picture at `path`.
 
     Raises InputError where a LoRA is missing, ValueError for values that make no sense: a file may say anything.
     """

@@ -1,4 +1,4 @@
-"""What the record of an edited picture asks for, once the pictures that it was made from are given again."""
+"""The edit that a record asks for, once the pictures that it was made from are given again."""
 
 from __future__ import annotations
 
@@ -6,40 +6,23 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from t2i.engine import OnStep
 from t2i.errors import InputError, UsageError
-from t2i.jobs.edits import MAX_CANDIDATES, EditRequest
-from t2i.jobs.inpaint import InpaintRequest
+from t2i.jobs.edits import Edit
+from t2i.jobs.inpaint import InpaintEdit
 from t2i.jobs.inputs import SourceImage, read_source
-from t2i.jobs.job import Job
 from t2i.jobs.masks import MODES, join_masks, mask_digest, read_mask
 from t2i.jobs.reporter import Reporter
-from t2i.jobs.settings import Settings
-from t2i.jobs.vary import VaryRequest
+from t2i.jobs.sample_edit import MAX_CANDIDATES, SampleEdit
+from t2i.jobs.vary import VaryEdit
 from t2i.schema import shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from t2i.engine import Engine, Samples
-    from t2i.sampling import SampleRequest
 
 VARY_MODES = ("like", "blend", "text-diff")  # of `t2i vary`
-
-
-class Redrawn(Protocol):
-    """What a replay does with a request. without: the kinds of stage that do not run."""
-
-    @property
-    def without(self) -> tuple[str, ...]: ...
-
-    def apply(self, settings: Settings) -> Settings:
-        """The settings with what decides the picture besides."""
-
-    def draw(self, engine: Engine, jobs: list[Job], request: SampleRequest, on_step: OnStep) -> Samples:
-        """The pictures of jobs."""
 
 
 class Sources:
@@ -97,7 +80,7 @@ def outpaint_text(margins: tuple[int, int, int, int]) -> str | None:
     return f"left={left},top={top},right={right},bottom={bottom}" if any(margins) else None
 
 
-def request_of(command: str, settings: dict[str, Any], sources: Sources) -> Redrawn:
+def edit_of(command: str, settings: dict[str, Any], sources: Sources) -> Edit:
     """What the record of a command asks for.
 
     Raises InputError where a picture that it needs was not given, ValueError for values that make no sense: a file may
@@ -119,10 +102,10 @@ def request_of(command: str, settings: dict[str, Any], sources: Sources) -> Redr
         table = _table(settings["init"])
         (init,) = (sources.picture(digest, "init") for digest in _list(table.get("pictures"), 1))
         strength = _share(table.get("strength"))
-    return EditRequest(init, strength, rerank, prior, best_of)
+    return SampleEdit(init, strength, rerank, prior, best_of)
 
 
-def _vary(mode: str, table: dict[str, Any], sources: Sources) -> VaryRequest:
+def _vary(mode: str, table: dict[str, Any], sources: Sources) -> VaryEdit:
     pictures = _list(table.get("pictures"), 2 if mode == "blend" else 1)
     texts = _list(table.get("texts"), 2) if mode == "text-diff" else ["", ""]
     at = _share(table.get("at"))
@@ -130,10 +113,10 @@ def _vary(mode: str, table: dict[str, Any], sources: Sources) -> VaryRequest:
         raise ValueError("the settings of vary have no point, or no texts, that can be used")
     found = tuple(sources.picture(digest, mode) for digest in pictures)
     points = () if at is None else (at,)
-    return VaryRequest(mode, found, (texts[0], texts[1]), points, _share(table.get("strength")))
+    return VaryEdit(mode, found, (texts[0], texts[1]), points, _share(table.get("strength")))
 
 
-def _inpaint(table: dict[str, Any], sources: Sources) -> InpaintRequest:
+def _inpaint(table: dict[str, Any], sources: Sources) -> InpaintEdit:
     feather, text, shape = table.get("feather"), table.get("text"), table.get("shape", "box")
     margins = _list(table.get("outpaint"), 4)
     if not all(type(side) is int and side >= 0 for side in margins):
@@ -148,7 +131,7 @@ def _inpaint(table: dict[str, Any], sources: Sources) -> InpaintRequest:
     source = sources.picture(table.get("picture"), "inpaint")
     mask = None if table.get("mask") is None else sources.mask(table["mask"], source, around)
     grow, threshold = _share(table.get("grow")), _share(table.get("threshold"))
-    return InpaintRequest(sources.reporter, source, mask, around, feather, text, shape, grow or 0.0, threshold)
+    return InpaintEdit(sources.reporter, source, mask, around, feather, text, shape, grow or 0.0, threshold)
 
 
 def _table(value: Any) -> dict[str, Any]:

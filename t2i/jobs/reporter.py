@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Stopped(BaseException):
-    """A signal (its ``number``) ends the run. Not an Exception, so that no handler of failures catches it."""
+    """A signal (its `number`) ends the run. Not an Exception, so that no handler of failures catches it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -23,7 +23,7 @@ class Stopped(BaseException):
 
 
 class Reporter(Protocol):
-    """What a run tells, in the order in which it happens. ``failed`` counts the pictures that could not be made."""
+    """What a run tells, in the order in which it happens. `failed` counts the pictures that could not be made."""
 
     failed: int
 
@@ -41,7 +41,7 @@ class Reporter(Protocol):
         """One picture could not be made; the run goes on."""
 
     def picture(self, path: Path, table: dict[str, Any], image: Image | None = None) -> None:
-        """A finished picture, or one that was there (``skipped`` in its table), in the order asked for."""
+        """A finished picture, or one that was there (`skipped` in its table), in the order asked for."""
 
     def sheet(self, path: Path, table: dict[str, Any]) -> None:
         """A file with several pictures of the run on it."""
@@ -50,11 +50,11 @@ class Reporter(Protocol):
         """A block that a first SIGINT or SIGTERM does not break: its number is in the list from then on."""
 
     def progress(self, what: str, done: int = 0, total: int = 0) -> AbstractContextManager[OnStep]:
-        """A callback for the steps of a batch; ``done`` of ``total`` pictures are finished."""
+        """A callback for the steps of a batch; `done` of `total` pictures are finished."""
 
 
 def safe(text: str) -> str:
-    """``text`` with every character that could act on a terminal shown as an escape; newlines too."""
+    """`text` with every character that could act on a terminal shown as an escape; newlines too."""
     return "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp") else _escape(c) for c in text)
 
 
@@ -65,5 +65,5 @@ def _escape(char: str) -> str:
 
 
 def shorten(text: str, width: int = 60) -> str:
-    """At most ``width`` characters of ``text``, escaped, with an ellipsis where it was cut."""
+    """At most `width` characters of `text`, escaped, with an ellipsis where it was cut."""
     return safe(text if len(text) <= width else text[: width - 1] + "…")

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from t2i.sampling import SampleRequest
     from t2i.store.models import StoredModel
 
-    #: draws jobs with equal settings; in place of `Engine.sample`
     DrawJobs = Callable[[Engine, list[Job], SampleRequest, OnStep], Samples]
+    """Draws jobs with equal settings; in place of `Engine.sample`."""
 
 
 class AnyJob(Protocol):
@@ -57,7 +57,7 @@ class Request(Protocol[J]):
         """The files that the picture may have, the best first; then come numbered variants of the last."""
 
     def record(self, job: J, cut: str | None = None) -> Record:
-        """What the picture will say about itself; ``cut`` is the part of the prompt that the model did not read.
+        """What the picture will say about itself; `cut` is the part of the prompt that the model did not read.
         Raises T2IError where the job cannot be done: the run goes on with the next."""
 
     def said(self, job: J) -> str:

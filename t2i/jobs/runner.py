@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from t2i.engine import Engine, Samples
 
-    #: what is reported of a picture: path, facts, pixels if they are shown; None for one that failed
     Report = tuple[Path, dict[str, Any], Image | None] | None
+    """What is reported of a picture: path, facts, pixels if they are shown; None for one that failed."""
 
 PATIENCE = 10  # broken pictures in a row, before any good one, that end a run
 AHEAD = 8  # batches of jobs that may wait for others of their group, or for earlier pictures to be reported
@@ -42,7 +42,7 @@ class Runner(Generic[J]):
     also when others stand between them. A picture is saved as soon as it is drawn, and reported as soon as all before
     it have been. A job whose record cannot be made (its input is broken) counts as failed, and the run goes on.
 
-    paths: index -> the file of each picture, if ``remember``. failures: the jobs that failed, each with its error.
+    paths: index -> the file of each picture, if `remember`. failures: the jobs that failed, each with its error.
     on_picture: what is told of each picture, `Reporter.picture` unless given.
     """
 
@@ -82,7 +82,7 @@ class Runner(Generic[J]):
 
     def run(self) -> None:
         """Do all jobs. Raises Stopped after a signal, UnavailableError (no device, no memory), InputError (code
-        ``output`` when a file cannot be written, ``partial`` when the first pictures are all broken)."""
+        `output` when a file cannot be written, `partial` when the first pictures are all broken)."""
         if not self.jobs:
             self.reporter.note("nothing to do: there are more shares than pictures")
         try:
@@ -94,7 +94,10 @@ class Runner(Generic[J]):
                 else:
                     self._await()
         finally:
-            self._claims.close()
+            try:
+                self._claims.close()
+            finally:  # a second signal may break the first off
+                self._claims.close()
         if self._drawn or self._skipped:
             self.reporter.note(self._summary())
 
@@ -111,7 +114,7 @@ class Runner(Generic[J]):
         return f"{', '.join(parts)}: {where}"
 
     def finish(self) -> None:
-        """Raise InputError (code ``partial``) when pictures failed; of one picture its own error, not told before."""
+        """Raise InputError (code `partial`) when pictures failed; of one picture its own error, not told before."""
         if len(self.jobs) == 1 and self.failures and not isinstance(self.failures[0][1], InternalError):
             raise self.failures[0][1]
         if self.failures:

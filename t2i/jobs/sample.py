@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t2i.jobs.edits import EditRequest
 from t2i.jobs.job import Job
 from t2i.jobs.output_paths import OutputPaths
 from t2i.jobs.prompt_file import PromptLine, plan
 from t2i.jobs.reporter import Reporter
 from t2i.jobs.request import DrawRequest
 from t2i.jobs.runner import Runner
+from t2i.jobs.sample_edit import SampleEdit
 from t2i.jobs.settings import Settings, check_used, read_settings
 from t2i.jobs.shard import Shard, share
 from t2i.jobs.sheets import write_sheets
@@ -41,7 +41,7 @@ class SampleOrder:
     n: int | None = None
     seeds: tuple[int, ...] | None = None
     options: dict[str, str] = field(default_factory=dict)
-    edit: EditRequest = field(default_factory=EditRequest)
+    edit: SampleEdit = field(default_factory=SampleEdit)
     sweep: tuple[str, ...] = ()
     output: str = "out"
     batch: int = 8
@@ -94,7 +94,7 @@ class SamplePlan:
 
     def check(self) -> SamplePlan:
         """Return self. Raises UsageError for options that no picture heeds and for a picture in the place of one that
-        is read, InputError (code ``output``) for a folder that cannot be written to."""
+        is read, InputError (code `output`) for a folder that cannot be written to."""
         check_used(job.settings for job in self.jobs)
         self.paths.check(self.jobs, self.kept)
         return self
@@ -122,7 +122,7 @@ class SamplePlan:
         warm: WarmEngine | None = None,
         told: int = 0,
     ) -> None:
-        """Draw what does not exist, and report all but the first ``told`` pictures, which were reported before.
+        """Draw what does not exist, and report all but the first `told` pictures, which were reported before.
 
         warm: holds the model, or takes it. Raises what `Runner.run` and `Runner.finish` raise.
         """

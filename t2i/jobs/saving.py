@@ -62,7 +62,7 @@ def _same(path: Path, other: Path) -> bool:
 
 
 def save_stage(path: Path, stage: str, pixels: Tensor, record: Record) -> Path:
-    """Save the output of one stage beside the picture at ``path``."""
+    """Save the output of one stage beside the picture at `path`."""
     from t2i.media.images import save_image, to_pil
 
     image = to_pil(pixels)

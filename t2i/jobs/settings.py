@@ -23,10 +23,10 @@ from t2i.store.manifest import EXTRA_FIELDS, StageEntry
 if TYPE_CHECKING:
     from t2i.store.models import StoredModel
 
-#: the options that are settings, as they are called in a jobs file and in a sweep
 NAMES = ("size", *STAGE_OPTIONS, "negative", "quality")
-#: the values of the option quality, which is a flag on the command line
+"""The options that are settings, as they are called in a jobs file and in a sweep."""
 YES_NO = ("no", "yes")
+"""The values of the option quality, which is a flag on the command line."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Settings:
     size: of the picture in pixels; stages: what differs from the stages' defaults; quality: as in `SampleRequest`;
     loading: how the weights are loaded; table: how all of it stands in a picture's key and record; group: pictures of
     one group may be drawn together. used, unused: (option, stage) of what was asked for, as far as the stage runs for
-    the picture or does not.
+    the picture or does not; ("quality", "") as far as any stage takes its number of steps from it.
     """
 
     size: Size
@@ -104,16 +104,26 @@ def read_settings(
         heeded, idle = named_stages(options[name], values[STAGE_OPTIONS[name].field], model.manifest, running)
         used |= {(name, stage) for stage in heeded}
         unused |= {(name, stage) for stage in idle}
+    if options.get("quality") == "yes":
+        asked = {name for name, own in stages.items() if own.steps is not None}
+        changes = any(entry.defaults.quality_steps and entry.name not in asked for entry in running)
+        (used if changes else unused).add(("quality", ""))
     group = _group(table, negative)
     return Settings(size, negative, stages, quality, loading, table, group, frozenset(used), frozenset(unused))
 
 
 def check_used(every: Iterable[Settings]) -> None:
-    """Raise UsageError for an option that is for a stage that runs for no picture of a run."""
+    """Raise UsageError for an option that is for a stage that runs for no picture of a run, or for quality where steps
+    say all."""
     distinct = {id(settings): settings for settings in every}.values()
     unused = {pair: settings for settings in distinct for pair in settings.unused}
     for pair in sorted(unused.keys() - {pair for settings in distinct for pair in settings.used}):
         option, stage = pair
+        if option == "quality":
+            what = (
+                "--quality changes nothing: the stages that have more steps for it do not run, or --steps says theirs."
+            )
+            raise UsageError(what, "Leave one of the two out.")
         side = _size_text(unused[pair].table["size"])
         what = f"--{option.replace('_', '-')}: the stage {stage!r} does not run for what was asked."
         raise UsageError(what, f"Leave it out: at --size {side} there run {', '.join(unused[pair].table['stages'])}.")
@@ -161,7 +171,7 @@ def _written(threshold: Threshold | None, default: Threshold | None) -> Any:
 
 
 def as_options(table: dict[str, Any]) -> dict[str, str]:
-    """The settings in a line of a jobs file as options: {"steps": {"base": 8}} is ``--steps base=8``.
+    """The settings in a line of a jobs file as options: {"steps": {"base": 8}} is `--steps base=8`.
 
     Raises UsageError for a value that cannot be written as an option.
     """

@@ -18,7 +18,7 @@ MAX_SHARES = 999_999
 
 @dataclass(frozen=True)
 class Shard:
-    """Share number ``number`` of ``of``, counted from 1 as in the options of pytest-split, nextest and Playwright."""
+    """Share number `number` of `of`, counted from 1 as in the options of pytest-split, nextest and Playwright."""
 
     number: int
     of: int

@@ -24,7 +24,7 @@ MAX_SIDE = 16_000  # pixels of a sheet's longer side; beyond it the pictures are
 def write_sheets(
     reporter: Reporter, request: DrawRequest, jobs: Sequence[Job], runner: Runner[Job], grid: bool
 ) -> None:
-    """Write the sheet of a sweep, and with ``grid`` that of all pictures, and report them."""
+    """Write the sheet of a sweep, and with `grid` that of all pictures, and report them."""
     if not runner.paths:
         return  # every picture failed; `Runner.finish` says so
     if jobs[0].label:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from t2i.store.manifest import Manifest, StageEntry
     from t2i.store.models import StoredModel
 
-#: (option as it is called in an error, its text, model) -> {stage name: value}; raises UsageError
 Read = Callable[[str, str, "StoredModel"], Mapping[str, Any]]
-#: {stage name: value}, from a record's JSON -> the text of the option, or None
+"""(option as it is called in an error, its text, model) -> {stage name: value}; raises UsageError."""
 Write = Callable[[Mapping[str, Any]], str | None]
+"""{stage name: value}, from a record's JSON -> the text of the option, or None."""
 
 
 GUIDED = ("prior", "base")
@@ -113,7 +113,6 @@ def _write_threshold(values: Mapping[str, Any]) -> str | None:
     return ",".join(parts) or None
 
 
-#: option, as it is called in a jobs file and in a sweep -> how it is read and written
 STAGE_OPTIONS: dict[str, StageOption] = {
     "steps": StageOption("steps", _numbers(1, 1000, whole=True), numbers_text),
     "guidance": StageOption("guidance", _read_guidance, numbers_text, bare=GUIDED),
@@ -124,3 +123,4 @@ STAGE_OPTIONS: dict[str, StageOption] = {
     "top_k": StageOption("top_k", _numbers(1, 4_194_304, whole=True, only=("dalle",)), numbers_text, bare=("dalle",)),
     "top_p": StageOption("top_p", _numbers(1e-6, 1, only=("dalle",)), numbers_text, bare=("dalle",)),
 }
+"""Option, as it is called in a jobs file and in a sweep -> how it is read and written."""

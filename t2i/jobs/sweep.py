@@ -23,7 +23,7 @@ class SweepPoint:
 
     @property
     def label(self) -> str:
-        """``guidance=2``, ``guidance.prior=2``"""
+        """`guidance=2`, `guidance.prior=2`"""
         return f"{self.option}{'.' * bool(self.stage)}{self.stage}={self.value}"
 
 
@@ -41,7 +41,7 @@ class SweepAxis:
 
 
 def parse_sweep(texts: list[str]) -> list[SweepAxis]:
-    """``guidance=1,2,4``, ``steps.up=1,2``, ``sampler=euler,heun`` as axes; the last turns fastest.
+    """`guidance=1,2,4`, `steps.up=1,2`, `sampler=euler,heun` as axes; the last turns fastest.
 
     Values are checked in `read_settings`. Raises UsageError.
     """
@@ -65,7 +65,7 @@ def parse_sweep(texts: list[str]) -> list[SweepAxis]:
 
 
 def at_point(options: dict[str, str], point: tuple[SweepPoint, ...]) -> dict[str, str]:
-    """``options`` with the values of ``point``; a value for one stage is added to those of other stages."""
+    """`options` with the values of `point`; a value for one stage is added to those of other stages."""
     out = dict(options)
     for p in point:
         if not p.stage:

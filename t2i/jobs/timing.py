@@ -17,13 +17,13 @@ class StageTimer:
         self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
-        """Count the time since the last lap as that of ``name``."""
+        """Count the time since the last lap as that of `name`."""
         now = time.perf_counter()
         self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
         self._last = now
 
     def watch(self, on_step: OnStep) -> OnStep:
-        """``on_step``, which also takes the time."""
+        """`on_step`, which also takes the time."""
 
         def timed(stage: str, step: int, total: int, x0_hat: Any) -> None:
             self.lap(stage)
@@ -32,6 +32,6 @@ class StageTimer:
         return timed
 
     def table(self, pictures: int) -> dict[str, Any]:
-        """For ``--json``: batch, the number of pictures drawn together; seconds of each stage, divided by it."""
+        """For `--json`: batch, the number of pictures drawn together; seconds of each stage, divided by it."""
         share = {name: round(seconds / pictures, 6) for name, seconds in self.seconds.items()}
         return {"batch": pictures, "seconds": share}

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 def enlarged_size(
     width: int, height: int, to: int | None, scale: float | None, factors: Sequence[int]
 ) -> tuple[int, int]:
-    """Width and height after enlarging ``scale`` times, or until the longer side has ``to`` pixels.
+    """Width and height after enlarging `scale` times, or until the longer side has `to` pixels.
 
     factors: by how much each upsampler of the model enlarges. Raises UsageError for a scale outside of [1, 64],
-    InputError (code ``image``) for too many pixels, in the result or on the way to it.
+    InputError (code `image`) for too many pixels, in the result or on the way to it.
     """
     if scale is not None and not 1 <= scale <= MAX_SCALE:
         what = f"the picture would become {scale:g} times as large."
@@ -94,8 +94,8 @@ class UpscaleRequest:
     signer: Signer | None
     manifest: bool = True
     keep_stages: bool = field(default=False, init=False)
-    #: the picture at hand, as its job's index, and what became of it; the runner takes one at a time
     _source: tuple[int, SourceImage] | None = field(default=None, init=False)
+    """The picture at hand, as its job's index, and what became of it; the runner takes one at a time."""
     _result: Upscaled | None = field(default=None, init=False)
 
     @property
@@ -168,7 +168,7 @@ class UpscaleRequest:
         return load_engine(self.model, device, self.loading)
 
     def draw(self, engine: Engine, jobs: list[UpscaleJob], on_step: OnStep) -> Samples:
-        """See `Request`. Raises UnavailableError (code ``memory``)."""
+        """See `Request`. Raises UnavailableError (code `memory`)."""
         from t2i.media.images import to_tensor
         from t2i.sampling import SampleRequest, by_stage
 

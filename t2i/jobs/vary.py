@@ -1,4 +1,4 @@
-"""The request of `t2i vary`: variations of a picture, blends of two, and text diffs (DALL-E 2, section 3)."""
+"""The edit of `t2i vary`: variations of a picture, blends of two, and text diffs (DALL-E 2, section 3)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ THETA = "0.25..0.5"  # the paper's range
 
 
 @dataclass(frozen=True)
-class VaryRequest:
+class VaryEdit:
     """What is to be made of pictures.
 
     mode: "like" (variations), "blend" or "text-diff"; sources: the pictures, two for a blend; texts: what a text diff
@@ -57,7 +57,7 @@ class VaryRequest:
         theta: str | None,
         frames: int | None,
         strength: float | None,
-    ) -> VaryRequest:
+    ) -> VaryEdit:
         """Raises UsageError for options that do not go together, InputError for a picture that cannot be read."""
         if (from_text is None) != (to_text is None):
             raise UsageError("--from-text and --to-text go together.", 'Write --from-text "a cat" --to-text "a dog"')
@@ -164,7 +164,7 @@ class VaryRequest:
 def write_animations(
     reporter: Reporter, request: DrawRequest, jobs: Sequence[Job], paths: Mapping[int, Path], ending: str
 ) -> None:
-    """Write the frames of each seed as one moving picture (``ending``: webp or gif), and report it.
+    """Write the frames of each seed as one moving picture (`ending`: webp or gif), and report it.
 
     paths: job index -> file; frames that failed are left out.
     """
@@ -184,7 +184,7 @@ def write_animations(
 
 
 def parse_theta(text: str, frames: int | None) -> tuple[float, ...]:
-    """``0.3``, ``0.25,0.5``, or ``0.25..0.5`` in as many steps as there are frames (5 unless said). Raises
+    """`0.3`, `0.25,0.5`, or `0.25..0.5` in as many steps as there are frames (5 unless said). Raises
     UsageError."""
     ends = text.split("..")
     try:

@@ -87,7 +87,7 @@ def training(work: Path, judge: AlignmentJudge) -> dict[str, Any]:
 
 
 def slug(name: str, what: str) -> str:
-    """The name of a folder; without ``what``, that of the shared CLIP."""
+    """The name of a folder; without `what`, that of the shared CLIP."""
     return "-".join([what, *name.replace(",", "").replace("'", "").split()]) if what else "clip"
 
 

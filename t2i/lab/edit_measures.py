@@ -202,7 +202,7 @@ def off(ratio: float) -> float:
 
 
 def step_at(image: Tensor, every: int, scale: int) -> float:
-    """Mean difference of neighbouring columns at multiples of ``every``, over that at other multiples of ``scale``."""
+    """Mean difference of neighbouring columns at multiples of `every`, over that at other multiples of `scale`."""
     across = (image[..., 1:] - image[..., :-1]).abs().mean(tuple(range(image.ndim - 1)))
     at = torch.arange(1, len(across) + 1)
     border, like = at % every == 0, at % scale == 0

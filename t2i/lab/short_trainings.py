@@ -36,7 +36,7 @@ Point = dict[str, Any]
 
 
 def trained(folder: Path, recipe: str, stages: Sequence[str], *sets: str, seed: int = 1) -> Path:
-    """The bundle in ``folder``; of ``stages``, those that it lacks are trained."""
+    """The bundle in `folder`; of `stages`, those that it lacks are trained."""
     for stage in stages:
         there = read_bundle(folder).manifest.stages if (folder / MANIFEST).is_file() else ()
         if all(entry.name != stage for entry in there):

@@ -194,7 +194,7 @@ def build_set(
     sources: Iterable[Repository | Package], wanted: dict[str, str] | None, into: Path, out: Path,
     rasterise: Callable[[], Rasterise] = rasteriser,
 ) -> set[str]:  # fmt: skip
-    """Convert one set into the folder ``out``. Returns the canonical codepoints that it now holds.
+    """Convert one set into the folder `out`. Returns the canonical codepoints that it now holds.
 
     wanted: canonical codepoints -> file stem; None takes every emoji without a skin tone.
     Raises InputError naming the picture that cannot be read.

@@ -1,6 +1,6 @@
 """Which library's invisible watermark can be read after everyday changes: `python -m t2i.lab.watermarks FOLDER`.
 
-Needs libraries that t2i does not depend on: ``pip install invisible-watermark blind-watermark``; one that is missing is
+Needs libraries that t2i does not depend on: `pip install invisible-watermark blind-watermark`; one that is missing is
 left out of the table. A watermark is fit for use if PSNR is at least 40 dB, at least 95% of the marked pictures are
 recognised after each change, and of unmarked ones fewer than one in a million.
 

@@ -1,10 +1,10 @@
 """Content Credentials (C2PA 2.x): sign a finished picture file, and check the signature of one.
 
-Needs the extra ``t2i[c2pa]``. Nothing goes over the network: no time stamps, no fetched certificates.
+Needs the extra `t2i[c2pa]`. Nothing goes over the network: no time stamps, no fetched certificates.
 
 The first action of a created picture is c2pa.created; of an edited one c2pa.opened, with the source as its parent
 ingredient. Pictures that a model took as input are inputTo ingredients. A certificate that does not chain to a root
-known to the reader is reported as ``signingCredential.untrusted``.
+known to the reader is reported as `signingCredential.untrusted`.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from t2i.media.record import Record
 
 MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
-#: C2PA's signing algorithm by elliptic curve
 CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
+"""C2PA's signing algorithm by elliptic curve."""
 
 UNTRUSTED = "signingCredential.untrusted"
-#: the result of checking credentials that the library cannot parse
 DAMAGED = {"activeManifest": {"success": [], "informational": [], "failure": [{"code": "general.error"}]}}
-#: what is said of credentials in lists, see `read_credentials`
+"""The result of checking credentials that the library cannot parse."""
 LISTS = ("actions", "source_types", "ingredients", "problems", "ingredient_problems")
+"""What is said of credentials in lists, see `read_credentials`."""
 
-#: what C2PA calls it, the file, and its format
 Ingredient = tuple[dict[str, Any], bytes, str]
+"""What C2PA calls it, the file, and its format."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Signer:
     def load(cls, certificates: Path, key: Path) -> Signer:
         """Read a certificate chain and its private key, and try them on a picture of one pixel.
 
-        Raises UnavailableError (code ``dependency``) without the extra, InputError for files that cannot sign.
+        Raises UnavailableError (code `dependency`) without the extra, InputError for files that cannot sign.
         """
         library()
         chain, secret = _read(certificates), _read(key)
@@ -78,7 +78,7 @@ class Signer:
         return signer
 
     def with_parent(self, parent: bytes, kind: str) -> Signer:
-        """The signer for a picture that was edited from ``parent``, a file of format ``kind``."""
+        """The signer for a picture that was edited from `parent`, a file of format `kind`."""
         return replace(self, parent=(parent, kind))
 
     def with_inputs(self, *inputs: tuple[bytes, str]) -> Signer:
@@ -86,7 +86,7 @@ class Signer:
         return replace(self, inputs=inputs)
 
     def sign(self, data: bytes, kind: str, record: Record | None) -> bytes:
-        """The signed file. data: a file of format ``kind``. Raises InputError if the library refuses.
+        """The signed file. data: a file of format `kind`. Raises InputError if the library refuses.
 
         The credentials of ingredients travel along. Where they are so damaged that the library cannot take them in, the
         ingredients go without: a picture that was drawn is not lost for the fault of another file.
@@ -145,7 +145,7 @@ class Signer:
 
 
 def library() -> Any:
-    """The module c2pa. Raises UnavailableError (code ``dependency``)."""
+    """The module c2pa. Raises UnavailableError (code `dependency`)."""
     try:
         import c2pa
     except ImportError as error:

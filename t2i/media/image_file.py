@@ -50,14 +50,14 @@ class ImageFile:
 
     @classmethod
     def read(cls, path: Path | str) -> ImageFile:
-        """Read a file. Raises InputError (code ``image``): not there, too large, not a PNG, JPEG or WebP picture."""
+        """Read a file. Raises InputError (code `image`): not there, too large, not a PNG, JPEG or WebP picture."""
         return cls.of(read_file(path), str(path))
 
     @classmethod
     def read_damaged(cls, path: Path | str) -> tuple[ImageFile, InputError | None]:
         """A file with the first bytes of a picture, and why it cannot be read further, if so; its size is then (0, 0).
 
-        Raises InputError (code ``image``): not there, too large a file, or nothing like a PNG, JPEG or WebP picture.
+        Raises InputError (code `image`): not there, too large a file, or nothing like a PNG, JPEG or WebP picture.
         """
         data = read_file(path)
         try:
@@ -70,16 +70,16 @@ class ImageFile:
 
     @classmethod
     def of(cls, data: bytes, name: str) -> ImageFile:
-        """The picture in ``data``. Raises InputError (code ``image``)."""
+        """The picture in `data`. Raises InputError (code `image`)."""
         image = _open(data, name)
         return cls(name, data, str(image.format), image.size)
 
     def decode(self, background: tuple[int, int, int] = WHITE, *, verify: bool = True) -> LoadedImage:
         """The pixels of the first frame, upright, RGB.
 
-        Transparent parts show ``background``, never the colour hidden under them. 16-bit grey is scaled to 8 bits. CMYK
+        Transparent parts show `background`, never the colour hidden under them. 16-bit grey is scaled to 8 bits. CMYK
         is converted by its colour profile. verify: also check the checksums of a PNG, which decoding alone does not.
-        Raises InputError (code ``image``).
+        Raises InputError (code `image`).
         """
         image = _open(self.data, self.name)
         try:
@@ -99,7 +99,7 @@ class ImageFile:
             raise _unreadable(self.name, "it is damaged or cut short") from error
 
     def metadata(self) -> dict[str, Any]:
-        """What the file says about itself: format, width, height and the keys of :func:`t2i.media.metadata.read_tags`.
+        """What the file says about itself: format, width, height and the keys of `read_tags`.
 
         No pixel is decoded, and damage is not looked for.
         """
@@ -123,7 +123,7 @@ class ImageFile:
 
 
 def read_file(path: Path | str) -> bytes:
-    """The bytes of a file. Raises InputError (code ``image``)."""
+    """The bytes of a file. Raises InputError (code `image`)."""
     try:
         return read_bytes(path)
     except OSError as error:

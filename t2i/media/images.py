@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 def load_image(path: Path | str, background: tuple[int, int, int] = WHITE) -> Image.Image:
-    """A picture file as an upright RGB image, see :meth:`ImageFile.decode`. Raises InputError (code ``image``)."""
+    """A picture file as an upright RGB image, see `decode`. Raises InputError (code `image`)."""
     return ImageFile.read(path).decode(background).image
 
 
 def read_metadata(path: Path | str) -> dict[str, Any]:
-    """What a picture file says about itself, see :meth:`ImageFile.metadata`. Raises InputError (code ``image``)."""
+    """What a picture file says about itself, see `metadata`. Raises InputError (code `image`)."""
     return ImageFile.read(path).metadata()
 
 
@@ -89,7 +89,7 @@ def lanczos(pixels: Tensor, height: int, width: int) -> Tensor:
 
 
 def check_suffix(path: Path) -> str:
-    """The format for the ending of ``path``. Raises UsageError for an ending that cannot be written."""
+    """The format for the ending of `path`. Raises UsageError for an ending that cannot be written."""
     try:
         return FORMATS[path.suffix.lower()]
     except KeyError:
@@ -104,10 +104,10 @@ def save_image(
     exclusive: bool = False,
     icc: bytes | None = None,
 ) -> None:
-    """Write ``image`` to ``path``, completely or not at all, with its record as metadata.
+    """Write `image` to `path`, completely or not at all, with its record as metadata.
 
-    The ending of ``path`` gives the format. exclusive: raise FileExistsError if the file exists. icc: colour profile.
-    Raises UsageError (ending), InputError (code ``output``).
+    The ending of `path` gives the format. exclusive: raise FileExistsError if the file exists. icc: colour profile.
+    Raises UsageError (ending), InputError (code `output`).
     """
     kind = check_suffix(path)
     data = io.BytesIO()
@@ -123,10 +123,10 @@ def save_image(
 def save_animation(
     images: Sequence[Image.Image], path: Path, record: Record | None = None, *, milliseconds: int = 120
 ) -> None:
-    """Write the pictures as an endless animation, forth and back; ``path`` ends in .webp or .gif.
+    """Write the pictures as an endless animation, forth and back; `path` ends in .webp or .gif.
 
     milliseconds: duration of a frame. A GIF has 256 colours a frame, and its only metadata is a comment.
-    Raises UsageError (ending), InputError (code ``output``).
+    Raises UsageError (ending), InputError (code `output`).
     """
     kind = {".webp": "WEBP", ".gif": "GIF"}.get(path.suffix.lower())
     if kind is None:

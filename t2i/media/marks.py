@@ -17,8 +17,8 @@ from t2i.media.parts import chunks
 from t2i.media.record import KNOWN_TYPES, SYNTHETIC_TYPES, record_fault
 
 State = Literal["valid", "broken", "unchecked", "absent"]
-#: mark -> what it is called
 NAMES = {"record": "record of t2i", "source_type": "digital source type (IPTC)", "c2pa": "Content Credentials (C2PA)"}
+"""mark -> what it is called."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Examined:
 def examine(path: Path, trust: Path | None = None) -> Examined:
     """Look for marks, in a damaged picture too. trust: PEM file of the roots whose signers are trusted.
 
-    Raises InputError: no picture, or a file of roots that holds none; UnavailableError for ``trust`` without the
+    Raises InputError: no picture, or a file of roots that holds none; UnavailableError for `trust` without the
     library.
     """
     file, fault = ImageFile.read_damaged(path)

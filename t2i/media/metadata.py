@@ -1,7 +1,7 @@
 """Metadata of picture files: writing a record into PNG, JPEG and WebP, and reading what a file says about itself.
 
-PNG: text chunks ``parameters``, ``t2i`` and ``t2i:pixels`` (their digest), and XMP, before the pixels. JPEG and WebP:
-``parameters`` in EXIF's UserComment, and XMP that contains the record. The XMP has IPTC's properties DigitalSourceType,
+PNG: text chunks `parameters`, `t2i` and `t2i:pixels` (their digest), and XMP, before the pixels. JPEG and WebP:
+`parameters` in EXIF's UserComment, and XMP that contains the record. The XMP has IPTC's properties DigitalSourceType,
 AISystemUsed, AISystemVersionUsed and AIPromptInformation, an InstanceID made of the record's key, and for an edited
 picture DerivedFrom with that of its source. Signatures are in `c2pa.py`, the formats of other tools in
 `other_tools.py`.
@@ -27,8 +27,8 @@ USER_COMMENT, EXIF_IFD = 0x9286, 0x8769
 MAKE, MODEL, DESCRIPTION = 0x010F, 0x0110, 0x010E  # where ComfyUI's WebP files keep their graph
 UNICODE = b"UNICODE\0"
 MAX_SEGMENT = 60_000  # a JPEG segment holds 65,533 bytes
-#: of PNG's levels the last before files grow by more than 5%; Pillow's own, 6, takes twice as long
 QUALITY = {"PNG": {"compress_level": 4}, "JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}
+"""Of PNG's levels the last before files grow by more than 5%; Pillow's own, 6, takes twice as long."""
 
 XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
@@ -43,7 +43,7 @@ XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 
 
 def metadata_for(kind: str, record: Record | None, pixels: str | None = None) -> dict[str, Any]:
-    """Keyword arguments for Pillow's ``save``: quality, and ``record`` as the metadata of a file of format ``kind``.
+    """Keyword arguments for Pillow's `save`: quality, and `record` as the metadata of a file of format `kind`.
 
     pixels: their digest, for a PNG; the others are lossy, and what is read again is not what was saved.
     """
@@ -72,7 +72,7 @@ def metadata_for(kind: str, record: Record | None, pixels: str | None = None) ->
 
 
 def read_tags(data: bytes, kind: str) -> dict[str, Any]:
-    """What a file of format ``kind`` says about itself; None for what is not there.
+    """What a file of format `kind` says about itself; None for what is not there.
 
     No pixel is decoded, and no checksum looked at: a damaged file says what is left.
 

@@ -1,4 +1,4 @@
-"""Metadata of other tools: the ``parameters`` text of AUTOMATIC1111 and the graph of ComfyUI.
+"""Metadata of other tools: the `parameters` text of AUTOMATIC1111 and the graph of ComfyUI.
 
 Both parsers return a table with the keys `FIELDS`; size is [width, height], and what is not there is None. Nothing here
 raises, since a file may hold anything.
@@ -20,7 +20,7 @@ NEGATIVE = "Negative prompt:"
 
 
 def read_parameters(text: str) -> dict[str, Any] | None:
-    """Parse ``parameters``: prompt, ``Negative prompt: …``, and a last line ``Steps: …, Sampler: …``; None for other
+    """Parse `parameters`: prompt, `Negative prompt: …`, and a last line `Steps: …, Sampler: …`; None for other
     texts."""
     found = list(_LAST_LINE.finditer(text))
     if not found:
@@ -46,7 +46,7 @@ def read_parameters(text: str) -> dict[str, Any] | None:
 def read_comfy(text: str) -> dict[str, Any] | None:
     """Parse a graph in ComfyUI's API format, {id: {"class_type", "inputs"}}; None for anything else.
 
-    Seed, steps and guidance are those of the first sampler node. Its inputs ``positive`` and ``negative`` lead to the
+    Seed, steps and guidance are those of the first sampler node. Its inputs `positive` and `negative` lead to the
     texts.
     """
     try:

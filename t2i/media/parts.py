@@ -25,7 +25,7 @@ def format_of(data: bytes) -> str | None:
 
 
 def chunks(data: bytes, kind: str) -> Iterator[tuple[bytes, bytes]]:
-    """(name, contents) of the parts of a file of format ``kind``: chunks of a PNG or WebP; of a JPEG the segments
+    """(name, contents) of the parts of a file of format `kind`: chunks of a PNG or WebP; of a JPEG the segments
     before its pixels, named by their marker. The last one may be cut short."""
     at = {"PNG": 8, "WEBP": 12, "JPEG": 2}[kind]
     while at + 8 <= len(data):
@@ -54,7 +54,7 @@ class Written:
 
 
 def read_written(data: bytes, kind: str, keys: tuple[str, ...]) -> Written:
-    """The texts with ``keys``, the EXIF and the XMP of a file of format ``kind``; of each the last, empty for none."""
+    """The texts with `keys`, the EXIF and the XMP of a file of format `kind`; of each the last, empty for none."""
     raw: dict[str, tuple[bytes, bytes]] = {}  # only the last of each is unpacked
     exif = xmp = b""
     for name, content in chunks(data, kind):

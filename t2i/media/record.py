@@ -32,8 +32,8 @@ class Record:
     key: digest of (weights, settings, prompt, seed); pictures with equal keys are equal.
     weights: digest of the whole model. files: sha256 of the weights of each stage that took part.
     cut: the part of the prompt that did not fit into the text encoder.
-    source_type: a term of IPTC's digitalsourcetype, see :func:`edited_source_type`.
-    source: metadata of the picture that this one was made from, see :func:`carried`.
+    source_type: a term of IPTC's digitalsourcetype, see `edited_source_type`.
+    source: metadata of the picture that this one was made from, see `carried`.
     private: leave every prompt out of the file.
     signer: signs the file with Content Credentials.
     """
@@ -56,7 +56,7 @@ class Record:
 
     @property
     def source_uri(self) -> str:
-        """``source_type`` as a URI of IPTC's vocabulary."""
+        """`source_type` as a URI of IPTC's vocabulary."""
         return SOURCE_TYPES + self.source_type
 
     @property
@@ -73,7 +73,7 @@ class Record:
         return str(found)[:MAX_ID] if found else None
 
     def table(self) -> dict[str, Any]:
-        """The record as JSON, in the file and in ``--json``."""
+        """The record as JSON, in the file and in `--json`."""
         prompts = {} if self.private else {"prompt": self.prompt, "negative": self.negative, "cut": self.cut}
         source = _without_prompts(self.source) if self.private and self.source else self.source
         return {
@@ -114,23 +114,23 @@ class Record:
         return "\n".join(lines)
 
 
-#: keys of a record; anything else in a file is dropped
 KEYS = frozenset(
     ["schema", "tool", "versions", "command", "key", "prompt", "negative", "cut", "seed", "model", "weights", "files"]
     + ["size", "settings", "source_type", "source"]
 )
+"""Keys of a record; anything else in a file is dropped."""
 GENERATED = "trainedAlgorithmicMedia"
-#: terms of IPTC's digitalsourcetype
 KNOWN_TYPES = frozenset(
     [GENERATED, "compositeWithTrainedAlgorithmicMedia", "algorithmicMedia", "algorithmicallyEnhanced"]
     + ["compositeSynthetic", "composite", "compositeCapture", "digitalCapture", "computationalCapture"]
     + ["digitalCreation", "dataDrivenMedia", "virtualRecording", "humanEdits", "screenCapture"]
     + ["negativeFilm", "positiveFilm", "print"]
 )
-#: those of pictures that a program without a camera made in whole or in part
+"""Terms of IPTC's digitalsourcetype."""
 SYNTHETIC_TYPES = frozenset(
     [GENERATED, "compositeWithTrainedAlgorithmicMedia", "algorithmicMedia", "compositeSynthetic", "dataDrivenMedia"]
 )
+"""Those of pictures that a program without a camera made in whole or in part."""
 
 
 @cache
@@ -147,7 +147,7 @@ def versions() -> dict[str, str]:
 
 
 def source_type_of(tags: dict[str, Any]) -> str | None:
-    """The source type of a picture with ``tags`` (of :func:`read_tags`, and c2pa: of :func:`read_credentials`).
+    """The source type of a picture with `tags` (of `read_tags`, and c2pa: of `read_credentials`).
 
     That of XMP, of the record, of the Content Credentials: the first by which a model made it, else the first.
     """
@@ -158,7 +158,7 @@ def source_type_of(tags: dict[str, Any]) -> str | None:
 
 
 def edited_source_type(tags: dict[str, Any], command: str) -> str:
-    """The source type of a picture that ``command`` makes from one with ``tags``, see :func:`source_type_of`.
+    """The source type of a picture that `command` makes from one with `tags`, see `source_type_of`.
 
     Inpainting makes a composite, unless a model made all of the source. Upscaling keeps the source's type; without one,
     the picture is "algorithmically enhanced".
@@ -170,7 +170,7 @@ def edited_source_type(tags: dict[str, Any], command: str) -> str:
 
 
 def carried(tags: dict[str, Any]) -> dict[str, Any] | None:
-    """The part of a source's ``tags`` that the new picture keeps, for :attr:`Record.source`; None for nothing.
+    """The part of a source's `tags` that the new picture keeps, for `source`; None for nothing.
 
     The source's own source is left out, so that the metadata of a picture that is edited often does not grow. Of its
     Content Credentials it is told whether they held, and who signed.
@@ -195,7 +195,7 @@ def _without_prompts(table: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Table:
-    """The keys of a record with their types, see :meth:`Record.table`."""
+    """The keys of a record with their types, see `table`."""
 
     schema: int
     command: str
@@ -216,7 +216,7 @@ class _Table:
 
 
 def record_fault(table: dict[str, Any]) -> str | None:
-    """What is wrong with a record of :func:`parse_record`: a key that is missing, or has a value of another type; None
+    """What is wrong with a record of `parse_record`: a key that is missing, or has a value of another type; None
     if it is as t2i writes them."""
     try:
         build(_Table, table)

@@ -10,8 +10,8 @@ MEDIA_MANAGEMENT = "http://ns.adobe.com/xap/1.0/mm/"
 REFERENCE = "http://ns.adobe.com/xap/1.0/sType/ResourceRef#"
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 MAX_XMP = 4 << 20  # bytes
-#: where the value of a property may stand, a step below it: in a structure, a list, or one of its entries
 INNER = tuple(RDF + name for name in ("Description", "value", "Alt", "Bag", "Seq", "li"))
+"""Where the value of a property may stand, a step below it: in a structure, a list, or one of its entries."""
 
 
 class _NoDoctype(ElementTree.TreeBuilder):

@@ -53,7 +53,7 @@ class NetConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`, from the table ``net`` of a config.json; missing keys take their defaults.
+        """The inverse of `to_dict`, from the table `net` of a config.json; missing keys take their defaults.
 
         Raises InputError for an unknown key, for a value of the wrong type, and for values that do not fit together.
         """

@@ -15,7 +15,7 @@ from t2i.store.weights_files import unusable
 def add_loras(pipeline: Any, loras: Sequence[Lora]) -> None:
     """Add LoRAs to the networks of a pipeline, and to all other pipelines over the same networks.
 
-    Raises InputError (code ``bundle``) for one that does not fit, UnavailableError (code ``dependency``) without peft.
+    Raises InputError (code `bundle`) for one that does not fit, UnavailableError (code `dependency`) without peft.
     """
     library("peft")
     names = [f"lora{i}" for i in range(len(loras))]

@@ -29,8 +29,8 @@ from t2i.sampling import SampleRequest, SamplingConfig, pair
 from t2i.store.load_options import LoadOptions
 from t2i.store.open_model import IF_SUPER, UNCLIP, OpenModel
 
-#: fixed arguments, where a pipeline takes them: cleaning needs two more libraries, and changes the prompt
 PLAIN = {"clean_caption": False, "output_type": "np"}
+"""Fixed arguments, where a pipeline takes them: cleaning needs two more libraries, and changes the prompt."""
 SAME = 1e-4
 """Distance of the unit embeddings of two texts, below which they say the same."""
 
@@ -43,7 +43,7 @@ class DiffusersEngine:
 
     @classmethod
     def load(cls, model: OpenModel, device: str = "cpu", options: LoadOptions | None = None) -> DiffusersEngine:
-        """Load the weights. Raises InputError (code ``bundle``), UnavailableError (code ``dependency``)."""
+        """Load the weights. Raises InputError (code `bundle`), UnavailableError (code `dependency`)."""
         return cls(model, StagePipelines.load(model, device, options or LoadOptions()))
 
     def sample(

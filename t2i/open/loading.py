@@ -21,20 +21,20 @@ from t2i.store.diffusers_folder import Component, DiffusersFolder
 from t2i.store.pipeline_classes import INDEX
 from t2i.store.weights_files import HINT, remembered_hash, unusable
 
-#: classes that every loadable part is derived from, in diffusers and in transformers
 ROOTS = ("ModelMixin", "SchedulerMixin", "PreTrainedModel", "PreTrainedTokenizerBase", "ProcessorMixin") + (
     "ImageProcessingMixin",
     "BaseImageProcessor",
     "FeatureExtractionMixin",
 )
+"""Classes that every loadable part is derived from, in diffusers and in transformers."""
 
 
-#: library in model_index.json -> the module that its classes are in, where it is another
 PLACES = {
     "stable_diffusion": "diffusers.pipelines.stable_diffusion",
     "deepfloyd_if": "diffusers.pipelines.deepfloyd_if",
     "unclip": "diffusers.pipelines.deprecated.unclip.text_proj",
 }
+"""Library in model_index.json -> the module that its classes are in, where it is another."""
 
 
 def load_parts(folder: DiffusersFolder, dtype: str, shared: dict[tuple[str, ...], Any]) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def load_parts(folder: DiffusersFolder, dtype: str, shared: dict[tuple[str, ...]
 
     shared: networks that were loaded already, by the sha256 of their files; the stages of IF have one text encoder.
 
-    Raises InputError (code ``bundle``) for a class that does not exist, for weights that do not belong to their config,
+    Raises InputError (code `bundle`) for a class that does not exist, for weights that do not belong to their config,
     UnavailableError without diffusers or transformers.
     """
     quiet()
@@ -87,7 +87,7 @@ def quiet() -> None:
 
 
 def library(name: str, extra: str = "t2i[open]") -> Any:
-    """A library that this extra of ours installs. Raises UnavailableError (code ``dependency``)."""
+    """A library that this extra of ours installs. Raises UnavailableError (code `dependency`)."""
     from importlib import import_module
 
     # they give advice to programmers while they are imported

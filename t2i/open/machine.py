@@ -24,7 +24,7 @@ SPARE = 1.2  # memory that a run needs, in sizes of its weights
 
 
 def check_machine(model: OpenModel, options: LoadOptions, device: str) -> None:
-    """Raise UsageError for what this device cannot do, UnavailableError (code ``dependency``) for a missing tool."""
+    """Raise UsageError for what this device cannot do, UnavailableError (code `dependency`) for a missing tool."""
     on_gpu = device.startswith("cuda")
     parts = {name for folder in model.folders.values() for name in folder.components}
     if options.memory == "low" and not on_gpu and "vae" not in parts:

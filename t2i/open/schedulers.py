@@ -6,7 +6,6 @@ from typing import Any
 
 from t2i.open.loading import pipeline_class
 
-#: our name -> the scheduler of a diffusion process
 SCHEDULERS = {
     "euler": "EulerDiscreteScheduler",
     "heun": "HeunDiscreteScheduler",
@@ -15,8 +14,9 @@ SCHEDULERS = {
     "ancestral": "EulerAncestralDiscreteScheduler",
     "consistency": "LCMScheduler",
 }
-#: our name -> the scheduler of a flow
+"""Our name -> the scheduler of a diffusion process."""
 FLOW_SCHEDULERS = {"euler": "FlowMatchEulerDiscreteScheduler", "heun": "FlowMatchHeunDiscreteScheduler"}
+"""Our name -> the scheduler of a flow."""
 
 
 def with_sampler(scheduler: Any, name: str | None) -> Any:

@@ -28,7 +28,7 @@ class StagePipelines:
 
     @classmethod
     def load(cls, model: OpenModel, device: str, options: LoadOptions) -> StagePipelines:
-        """Load the weights. Raises InputError (code ``bundle``), UnavailableError (code ``dependency``), UsageError for
+        """Load the weights. Raises InputError (code `bundle`), UnavailableError (code `dependency`), UsageError for
         what the device cannot do."""
         check_machine(model, options, device)
         shared: dict[tuple[str, ...], Any] = {}

@@ -1,4 +1,4 @@
-"""The tables of docs/open-checkpoints.md: ``python -m t2i.open.table`` writes them to stdout."""
+"""The tables of docs/open-checkpoints.md: `python -m t2i.open.table` writes them to stdout."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ HEAD = ("family", "class in model_index.json", "prompts", "--init", "inpaint", "
 
 RAIL, RAIL_PLUS, APACHE = "CreativeML Open RAIL-M", "CreativeML Open RAIL++-M", "Apache-2.0"
 STABILITY, DEEPFLOYD = "Stability AI Community", "DeepFloyd IF"
-#: short name -> the licence that the model's card named when it was published, where we are sure of it. For readers of
-#: the page alone: `t2i models pull` tells what the hub says.
 LICENCES = {
     "karlo": RAIL,
     "karlo-variations": RAIL,
@@ -37,7 +35,8 @@ LICENCES = {
     "qwen-image": APACHE,
     "auraflow": APACHE,
 }
-#: short name -> what --model takes where it is not the name alone
+"""Short name -> the licence that the model's card named when it was published, where we are sure of it. For readers
+of the page alone: `t2i models pull` tells what the hub says."""
 TOGETHER = {
     "kandinsky-2.2": "kandinsky-2.2-prior+kandinsky-2.2",
     "kandinsky-2.2-inpaint": "kandinsky-2.2-prior+kandinsky-2.2-inpaint",
@@ -45,6 +44,7 @@ TOGETHER = {
     "if-xl": "if-xl+if-xl-stage2",
     "if-xl-stage2": "if-xl+if-xl-stage2",
 }
+"""Short name -> what --model takes where it is not the name alone."""
 
 
 def families_table() -> str:

@@ -83,7 +83,7 @@ def current_date() -> str:
 def save_baseline(path: Path, score: ScoredSet, replaces: ScoredSet | None = None) -> None:
     """Write a baseline. replaces: the one that it overwrites, which is added to the history.
 
-    Raises InputError (code ``output``) if the file exists and nothing is replaced.
+    Raises InputError (code `output`) if the file exists and nothing is replaced.
     """
     if replaces is None and path.exists():
         what = f"{path} is there already; a baseline is not written over by chance."
@@ -191,7 +191,7 @@ def _check_metrics(metrics: Mapping[str, float], where: str) -> None:
 
 
 def missing_units(before: ScoredSet, after: ScoredSet) -> list[str]:
-    """The units of ``before`` that ``after`` does not have."""
+    """The units of `before` that `after` does not have."""
     there = {u.unit for u in after.units}
     return [u.unit for u in before.units if u.unit not in there]
 
@@ -217,7 +217,7 @@ def _hint_for_lost(lost: set[str], before: ScoredSet, after: ScoredSet) -> str:
 def comparison_notes(before: ScoredSet, after: ScoredSet, where: str) -> list[str]:
     """In sentences, how two comparable scores differ in their prompts, metrics, numbers of pictures and seeds.
 
-    where: names the file of ``before``. Raises InputError unless every prompt of the baseline was scored: otherwise a
+    where: names the file of `before`. Raises InputError unless every prompt of the baseline was scored: otherwise a
     model that draws only the easy prompts would pass.
     """
     lost = missing_units(before, after)

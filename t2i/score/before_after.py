@@ -38,7 +38,7 @@ class PicturePair:
     ssim: float | None = None
 
     def is_beyond(self, tier: Tier) -> bool:
-        """Whether the pair is less alike than ``tier`` allows."""
+        """Whether the pair is less alike than `tier` allows."""
         return TIERS.index(self.tier) > TIERS.index(tier)
 
     def to_json(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ P = TypeVar("P", bound=_Picture)
 
 
 def match_pictures(before: Sequence[P], after: Sequence[P]) -> tuple[list[tuple[P, P]], list[P]]:
-    """Pairs of pictures, and the pictures of ``before`` without a partner.
+    """Pairs of pictures, and the pictures of `before` without a partner.
 
     Pairs have the same prompt and seed if that names one picture on each side, else the same file name, else the same
     file name with another ending, if that names one picture on each side.

@@ -30,7 +30,7 @@ BLOCK = 1024  # rows of a distance matrix held at a time
 
 
 def feature_rows(x: Features, least: int = 2) -> Array:
-    """x as a float64 array (n, d). Raises InputError for fewer than ``least`` rows, NaN or infinities."""
+    """x as a float64 array (n, d). Raises InputError for fewer than `least` rows, NaN or infinities."""
     a = np.asarray(x, dtype=np.float64) if isinstance(x, np.ndarray) else x.detach().cpu().double().numpy()
     assert a.ndim == 2, a.shape
     if len(a) < least:
@@ -115,7 +115,7 @@ def mmd(k_xx: Array, k_yy: Array, k_xy: Array, biased: bool = False) -> float:
 def kid(x: Features, y: Features, subsets: int = 100, size: int = 1000, seed: int = 0) -> tuple[float, float]:
     """Kernel inception distance (KID): mean and standard deviation of the unbiased MMD² over random subsets.
 
-    Each of ``subsets`` takes ``size`` rows of each set without repeats. If a set has no more than ``size`` rows, the
+    Each of `subsets` takes `size` rows of each set without repeats. If a set has no more than `size` rows, the
     whole sets are compared once, and the deviation is 0. Raises InputError for fewer than two rows.
     """
     a, b = feature_rows(x), feature_rows(y)
@@ -130,7 +130,7 @@ def kid(x: Features, y: Features, subsets: int = 100, size: int = 1000, seed: in
 
 
 def mmd_rbf(x: Features, y: Features, sigma: float = CMMD_SIGMA, scale: float = CMMD_SCALE) -> float:
-    """CMMD (Jayasumana et al. 2024, 2401.09603): biased MMD² of a Gaussian kernel, times ``scale``.
+    """CMMD (Jayasumana et al. 2024, 2401.09603): biased MMD² of a Gaussian kernel, times `scale`.
 
     The paper's rows are unit CLIP embeddings: see `unit_rows`. Raises InputError for fewer than two rows.
     """

@@ -27,7 +27,7 @@ SLUG = 60  # characters of a prompt in a file name
 
 @dataclass(frozen=True)
 class SuiteOrder:
-    """What to draw: ``n`` pictures of each prompt, picture i with seed ``seed`` + i. options: settings as a
+    """What to draw: `n` pictures of each prompt, picture i with seed `seed` + i. options: settings as a
     user writes them, name -> text. loading: of the model's weights. shard: draw and report this share alone."""
 
     model: StoredModel
@@ -45,8 +45,8 @@ class SuiteOrder:
 def draw_suite(reporter: Reporter, order: SuiteOrder) -> list[PictureFile]:
     """The pictures of a suite in its order, with their prompts; those that exist are not drawn again.
 
-    Raises UsageError for settings or seeds that make no sense, InputError (code ``output``) where a picture cannot be
-    written, (code ``partial``) where one came out broken.
+    Raises UsageError for settings or seeds that make no sense, InputError (code `output`) where a picture cannot be
+    written, (code `partial`) where one came out broken.
     """
     settings = read_settings(order.model, order.loading, order.options)
     check_used([settings])

@@ -9,7 +9,7 @@ from t2i.errors import UnavailableError, UsageError
 
 def check_extractor(name: str, weights: Path | None, sha256: str | None) -> None:
     """Raise UsageError for an unknown extractor and for options that it does not heed, UnavailableError (code
-    ``metric``) for one without its weights."""
+    `metric`) for one without its weights."""
     kind, _, arch = name.partition(":")
     if kind not in ("clip", "judge", "open_clip") or (kind == "open_clip" and not arch):
         raise UsageError(f"--extractor {name!r} is not known.", "Write clip, judge or open_clip:ARCH.")

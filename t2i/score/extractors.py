@@ -54,7 +54,7 @@ class Extractor(Protocol):
 
 
 def center_square(image: Image.Image, side: int, bicubic: bool = False) -> Image.Image:
-    """The picture's central square at ``side`` pixels; reduced by area unless ``bicubic``, enlarged by bicubic."""
+    """The picture's central square at `side` pixels; reduced by area unless `bicubic`, enlarged by bicubic."""
     reduce_by_area = min(image.size) > side and not bicubic
     method = Image.Resampling.BOX if reduce_by_area else Image.Resampling.BICUBIC
     return ImageOps.fit(image, (side, side), method)
@@ -178,7 +178,7 @@ def _normalisation(net: Any) -> tuple[Any, Any]:
 
 
 def load_extractor(name: str, weights: Path | None, sha256: str | None, device: str) -> Extractor:
-    """The network of a checked ``--extractor``. sha256: what the weights must hash to, or None."""
+    """The network of a checked `--extractor`. sha256: what the weights must hash to, or None."""
     kind, _, arch = name.partition(":")
     if kind == "judge":
         return JudgeExtractor(resolve_judge(), device)
@@ -189,12 +189,12 @@ def load_extractor(name: str, weights: Path | None, sha256: str | None, device: 
 
 
 def judge_info(folder: Path) -> NetworkInfo:
-    """The judge in ``folder``, as a recipe names it."""
+    """The judge in `folder`, as a recipe names it."""
     return NetworkInfo("judge", weights_hash(folder / "model.safetensors"), JUDGE_SIZE, RESIZE_AREA)
 
 
 def weights_hash(path: Path) -> str:
-    """sha256 of a network's file. Raises UnavailableError (code ``metric``) where it cannot be read."""
+    """sha256 of a network's file. Raises UnavailableError (code `metric`) where it cannot be read."""
     try:
         return hash_file(path)
     except OSError as error:

@@ -110,7 +110,7 @@ def extract_features(
 ) -> tuple[list[tuple[PictureFile, PictureFeatures]], ExtractionTime]:
     """The features of each picture, in the order given, and where the time went.
 
-    Pictures that cannot be read are passed to ``on_error`` and left out.
+    Pictures that cannot be read are passed to `on_error` and left out.
     """
     spent, started = ExtractionTime(), time.perf_counter()
     out: dict[int, PictureFeatures] = {}

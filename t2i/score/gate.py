@@ -41,7 +41,7 @@ class MaxDrop:
 
     @classmethod
     def parse(cls, text: str) -> MaxDrop:
-        """``2%`` or ``0.02``. Raises UsageError."""
+        """`2%` or `0.02`. Raises UsageError."""
         try:
             value = float(text.removesuffix("%"))
         except ValueError:
@@ -119,13 +119,13 @@ class GateResult:
     pairs: int
 
     def sentences(self) -> list[str]:
-        """What happened to the pictures, in the order of ``fell``."""
+        """What happened to the pictures, in the order of `fell`."""
         by_column = {c.column: c for c in self.checks}
         return [by_column[column].sentence() for column in self.fell]
 
     def fallen(self, most: int) -> list[FallenPrompt]:
-        """The prompts that got worse most, in the columns that regressed, in the order of ``fell``, which share the
-        room for ``most`` rows; of the leading column where none regressed."""
+        """The prompts that got worse most, in the columns that regressed, in the order of `fell`, which share the
+        room for `most` rows; of the leading column where none regressed."""
         by_column = {c.column: c.fallen() for c in self.checks}
         names = self.fell[:most] or (self.checks[0].column,)
         return [row for i, name in enumerate(names) for row in by_column[name][: len(range(i, most, len(names)))]]
@@ -150,7 +150,7 @@ class GateResult:
 
 
 def parse_margins(text: str | None) -> dict[str, float]:
-    """``scene=0.05,clip=1`` -> margins in the metrics' own units. Raises UsageError."""
+    """`scene=0.05,clip=1` -> margins in the metrics' own units. Raises UsageError."""
     out: dict[str, float] = {}
     for part in text.split(",") if text else ():
         name, _, number = part.partition("=")
@@ -179,7 +179,7 @@ def run_gate(
 
     drop: the margin of the leading metric, and, if it is relative, of all others without one of their own; else these
     have DEFAULT_DROP. margins: for single columns. primary: the column that leads. Raises UnavailableError if
-    ``primary`` is not in both, or a margin is of a column that is not compared; UsageError for a margin that lets a
+    `primary` is not in both, or a margin is of a column that is not compared; UsageError for a margin that lets a
     share fall to 0.
     """
     same = bool(before.models) and before.models == after.models

@@ -12,8 +12,8 @@ from t2i.score.report import Report, interval_text, number
 if TYPE_CHECKING:
     from junitparser import TestCase, TestSuite
 
-#: characters that XML 1.0 cannot carry, even escaped
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML 1.0 cannot carry, even escaped."""
 
 
 def junit_report(report: Report) -> bytes:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def read_labels(text: str) -> list[str]:
-    """The labels of ``--labels a,b``. Raises UsageError for fewer than two, or one that comes twice."""
+    """The labels of `--labels a,b`. Raises UsageError for fewer than two, or one that comes twice."""
     labels = [word.strip() for word in text.split(",") if word.strip()]
     if not labels:
         raise UsageError("--labels names nothing.", "Write --labels a,b.")

@@ -19,7 +19,6 @@ from t2i.score.labels import classify, label_vectors
 from t2i.score.metric_table import HINTS, METRICS, NEEDS, PIXEL_METRICS, PRIMARY
 from t2i.score.picture_files import PictureFile
 from t2i.score.pixel_stats import find_duplicates
-from t2i.score.sprite_fidelity import add_fidelity, lone_things
 from t2i.score.suite import SuitePrompt, scene_keys
 from t2i.score.task_scores import passes
 from t2i.score.thumbnails import encode_thumb
@@ -47,7 +46,7 @@ class PictureScore:
     label: tuple[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The picture's record of ``--json``."""
+        """The picture's record of `--json`."""
         label = {"label": self.label[0], "probability": self.label[1]} if self.label else {}
         return {
             "name": self.picture.name,
@@ -102,7 +101,7 @@ def score_pictures(
     """One row of metrics per picture, in the order given.
 
     sprites: the sprite library, for fidelity. preference: the model, and its features of the pictures. names: only
-    these metrics. Raises UnavailableError (code ``metric``) for one that these pictures cannot have.
+    these metrics. Raises UnavailableError (code `metric`) for one that these pictures cannot have.
     """
     prompts, units = {p.text: p for p in suite}, scene_units(suite)
     rows = []
@@ -122,6 +121,8 @@ def score_pictures(
         model, vectors = preference
         _add_cosine(rows, model, vectors, "preference", model.scale())
     if sprites is not None and (not names or "fidelity" in names):
+        from t2i.score.sprite_fidelity import add_fidelity, lone_things  # imports torch
+
         add_fidelity(rows, lone_things(suite), sprites)
     if labels:
         _add_labels(rows, extractor, labels)
@@ -185,7 +186,7 @@ def _feature_rows(rows: Sequence[PictureScore]) -> np.ndarray:
 
 
 def _only(rows: list[PictureScore], names: Sequence[str]) -> list[PictureScore]:
-    """The rows with only the metrics asked for; all metrics if ``names`` is empty."""
+    """The rows with only the metrics asked for; all metrics if `names` is empty."""
     if not names:
         return rows
     for name in names:

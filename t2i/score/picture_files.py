@@ -18,10 +18,10 @@ from t2i.media.image_file import FORMATS
 from t2i.media.images import read_metadata
 
 METADATA = "metadata.jsonl"
-#: a mask that `t2i inpaint --show-mask` saved beside PICTURE.png
 MASK = re.compile(r"(.+)\.mask(-\d+)?\.png")
-#: where the prompt ends in AUTOMATIC1111's "parameters"
+"""A mask that `t2i inpaint --show-mask` saved beside PICTURE.png."""
 END_OF_PROMPT = re.compile(r"^(Negative prompt: |Steps: |Seed: )", re.MULTILINE)
+"""Where the prompt ends in AUTOMATIC1111's "parameters"."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,19 @@ def find_pictures(
             )
         )
     if not found and not broken:
-        shown = ", ".join(map(str, places))
-        raise InputError(f"there is no picture in {shown}.", "Give files or folders of PNG, JPEG or WebP.")
+        raise _nothing_in(places)
     return found, broken
+
+
+def check_places(places: Sequence[Path]) -> None:
+    """Raise InputError where a place does not exist, or no place has a file that may be a picture. Reads none."""
+    if not list(_files(places)):
+        raise _nothing_in(places)
+
+
+def _nothing_in(places: Sequence[Path]) -> InputError:
+    shown = ", ".join(map(str, places))
+    return InputError(f"there is no picture in {shown}.", "Give files or folders of PNG, JPEG or WebP.")
 
 
 def read_prompts(path: Path) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """PSNR and SSIM of picture pairs.
 
-x and y are float tensors (B, C, H, W). Their pixels are in [-1, 1], a data range of 2, unless ``data_range`` says
+x and y are float tensors (B, C, H, W). Their pixels are in [-1, 1], a data range of 2, unless `data_range` says
 otherwise.
 """
 

@@ -42,7 +42,7 @@ class PreferenceModel:
     """A preference model as an `Extractor`: unit vectors of pictures and prompts, and the scale of their cosine.
 
     Pictures are prepared by the folder's own image processor, and prompts are read by its tokenizer, up to the
-    context. Raises InputError (code ``bundle``) for a folder that is no such model, UnavailableError without the
+    context. Raises InputError (code `bundle`) for a folder that is no such model, UnavailableError without the
     library transformers.
     """
 
@@ -117,7 +117,7 @@ class PreferenceModel:
 def check_folder(folder: Path) -> tuple[list[Path], str]:
     """The weight files of a preference model, and the variant in their names.
 
-    Raises InputError (code ``bundle``) for a folder that is none, from its configs and headers alone.
+    Raises InputError (code `bundle`) for a folder that is none, from its configs and headers alone.
     """
     if not folder.is_dir():
         raise _unusable(folder, "it is not a folder")

@@ -15,7 +15,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class NetworkInfo:
-    """A network that measured pictures. weights: sha256 of its file. resize: how pictures are brought to ``side``."""
+    """A network that measured pictures. weights: sha256 of its file. resize: how pictures are brought to `side`."""
 
     name: str
     weights: str
@@ -91,7 +91,7 @@ def recipe_differences(ours: ScoreRecipe, theirs: ScoreRecipe) -> list[str]:
 
 
 def require_same_recipe(ours: ScoreRecipe, theirs: ScoreRecipe, where: str) -> None:
-    """Raise InputError (code ``recipe``) unless scores of the two are comparable. where: names the other score."""
+    """Raise InputError (code `recipe`) unless scores of the two are comparable. where: names the other score."""
     found = recipe_differences(ours, theirs)
     if found:
         hint = "Score with the same extractor, weights and suite; or make the other side again, under another name."

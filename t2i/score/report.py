@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from t2i.score.features import ExtractionTime
 
 MAX_FALLEN = 20  # prompts that --json names
+MAX_NAMED = 3  # pictures that a warning names
+FLAWS = {"duplicate": (0.1, "repeat another"), "blank": (0.0, "show nothing")}
+"""Metric -> the share of pictures above which it is warned of, and what they do."""
 GATE_HEAD = ("metric", "before", "after", "change", "95% interval", "margin", "detectable", "verdict")
 MEANS_HEAD = ("metric", "mean", "95% interval", "prompts")
 
@@ -161,6 +164,7 @@ class Report:
             "pairs": [p.to_json() for p in self.pairs],
             "labels": self.label_counts(),
             "warnings": self.warnings,
+            **{name: flawed(self.rows, name) for name in FLAWS},
             "notes": self.notes,
             "time": {
                 "seconds": t.total,
@@ -172,14 +176,20 @@ class Report:
         }
 
 
+def flawed(rows: Sequence[PictureScore], name: str) -> list[str]:
+    """The names of the pictures that have the fault ``name``, one of `FLAWS`."""
+    return [row.picture.name for row in rows if row.values.get(name, 0.0) > 0]
+
+
 def collapse_warnings(rows: Sequence[PictureScore]) -> list[str]:
-    """Sentences about a set from a collapsed generator: repeated or blank pictures."""
+    """Sentences about a set from a collapsed generator: repeated or blank pictures. The first `MAX_NAMED` are named."""
     out = []
-    n = len(rows)
-    for name, most, what in (("duplicate", 0.1, "repeat another"), ("blank", 0.0, "show nothing")):
-        found = sum(row.values.get(name, 0.0) > 0 for row in rows)
-        if found > most * n:
-            out.append(f"{found} of {n} pictures {what}")
+    for name, (most, what) in FLAWS.items():
+        found = flawed(rows, name)
+        if len(found) > most * len(rows):
+            shown = ", ".join(found[:MAX_NAMED])
+            more = f" and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
+            out.append(f"{len(found)} of {len(rows)} pictures {what}: {shown}{more}")
     return out
 
 

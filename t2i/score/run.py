@@ -21,6 +21,7 @@ from t2i.score.extractors import Extractor, judge_info, load_extractor
 from t2i.score.feature_cache import FeatureCache, PictureFeatures
 from t2i.score.features import ExtractionTime, ScoringNetworks, extract_features
 from t2i.score.gate import run_gate
+from t2i.score.inputs import all_pictures, drawn_pictures, given_pictures, judgeable, suite_prompts
 from t2i.score.metric_table import HINTS, NEEDS
 from t2i.score.metrics import PictureScore, average_by_unit, metric_versions, score_pictures
 from t2i.score.picture_files import PictureFile
@@ -30,7 +31,6 @@ from t2i.score.report import Report, collapse_warnings
 from t2i.score.request import ScoreRequest
 from t2i.score.set_distances import compare_sets, feature_stats, load_stats, save_stats
 from t2i.score.statistics import Interval
-from t2i.score.subjects import all_pictures, drawn_pictures, given_pictures, judgeable, suite_prompts
 from t2i.score.suite import SuitePrompt
 from t2i.score.task_scores import check_scores
 from t2i.store.registry import resolve_judge
@@ -43,7 +43,7 @@ NOTE_EVERY = 5.0  # seconds between lines of progress
 
 
 def run_score(reporter: Reporter, request: ScoreRequest) -> Report:
-    """Score and compare. Pictures that cannot be read are reported and counted in ``reporter.failed``.
+    """Score and compare. Pictures that cannot be read are reported and counted in `reporter.failed`.
 
     Does not write baselines: see `write_baselines`. Raises InputError, UsageError or UnavailableError; a failed gate is
     a verdict of the report, not an error.
@@ -78,7 +78,7 @@ def run_score(reporter: Reporter, request: ScoreRequest) -> Report:
 
 
 def draw_shard(reporter: Reporter, request: ScoreRequest) -> None:
-    """Draw the share ``request.draw.shard`` of the suite's pictures and report each; nothing is scored."""
+    """Draw the share `request.draw.shard` of the suite's pictures and report each; nothing is scored."""
     drawn_pictures(reporter, request, suite_prompts(reporter, request))
 
 
@@ -121,7 +121,7 @@ class _Measurer:
     def measure(
         self, pictures: Sequence[PictureFile], judged: bool
     ) -> tuple[list[tuple[PictureFile, PictureFeatures]], ExtractionTime]:
-        """The features of the pictures; with ``judged``, also the judge's readings."""
+        """The features of the pictures; with `judged`, also the judge's readings."""
         networks = ScoringNetworks(self.extractor, batch=self.request.batch)
         if judged:
             folder = resolve_judge()

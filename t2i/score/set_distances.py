@@ -77,7 +77,7 @@ class SetDistances:
 
 
 def feature_stats(features: NDArray[Any], network: NetworkInfo) -> FeatureStats:
-    """Raises InputError (code ``few``) for fewer than two pictures."""
+    """Raises InputError (code `few`) for fewer than two pictures."""
     mu, sigma = moments(features)
     return FeatureStats(mu, sigma, len(features), features, network)
 
@@ -92,7 +92,7 @@ def save_stats(path: Path, stats: FeatureStats) -> None:
 
 
 def load_stats(path: Path) -> FeatureStats:
-    """Raises InputError if the file cannot be read, or does not say how it was made (code ``recipe``)."""
+    """Raises InputError if the file cannot be read, or does not say how it was made (code `recipe`)."""
     try:
         data = io.BytesIO(read_bytes(path))
         with zipfile.ZipFile(data) as archive:
@@ -126,9 +126,9 @@ def load_stats(path: Path) -> FeatureStats:
 
 
 def compare_sets(features: NDArray[Any], other: FeatureStats, seed: int = 0) -> SetDistances:
-    """The distances of a set of features (n, D) from ``other``. CMMD normalises the rows; the others do not.
+    """The distances of a set of features (n, D) from `other`. CMMD normalises the rows; the others do not.
 
-    seed: of the subsets and permutations. Raises InputError (code ``few``) for fewer than two pictures on either side.
+    seed: of the subsets and permutations. Raises InputError (code `few`) for fewer than two pictures on either side.
     """
     own = _sorted_rows(feature_rows(features))
     if other.n < 2:

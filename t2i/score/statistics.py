@@ -62,7 +62,7 @@ class Difference:
 
 
 def t_cdf(t: float, df: int) -> float:
-    """P(T <= t) of Student's t distribution with ``df`` degrees of freedom."""
+    """P(T <= t) of Student's t distribution with `df` degrees of freedom."""
     from scipy.special import stdtr  # 0.3 s to import: only where a statistic is asked for
 
     return float(stdtr(df, t))
@@ -104,7 +104,7 @@ def share_interval(values: Sequence[float]) -> Interval:
 
 
 def difference(before: Sequence[float], after: Sequence[float], margin: float = 0.0, better: int = 1) -> Difference:
-    """The paired difference of one metric, and whether it fell by more than ``margin`` (>= 0, in its own unit).
+    """The paired difference of one metric, and whether it fell by more than `margin` (>= 0, in its own unit).
 
     better: 1 if more is better, -1 if less is; `Difference.change` is after - before in either case.
     Verdict: "regression" if the whole interval lies beyond the margin, "pass" if it lies on this side,
@@ -197,7 +197,7 @@ def sign_flip_test(gains: Sequence[Sequence[float | None]], margins: Sequence[fl
 
 
 def rare_event_test(shares: Sequence[float], rate: float, pictures: int) -> float:
-    """The p-value of "a picture is hit with a probability of at most ``rate``", by the exact binomial test.
+    """The p-value of "a picture is hit with a probability of at most `rate`", by the exact binomial test.
 
     shares: of each prompt's pictures that were hit. pictures: of all prompts. The trials are the prompts, because
     the pictures of one are alike; one of k pictures is hit with a probability of at most k·rate.

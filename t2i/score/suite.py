@@ -25,13 +25,13 @@ from t2i.files import read_text
 from t2i.jsonl import read_jsonl
 from t2i.prompts import check_prompt
 from t2i.schema import build
+from t2i.world.captions.phrases import PLACES
 from t2i.world.graph import POSITIONS, RELATIONS
-from t2i.world.places import PLACES
 from t2i.world.reading import OWN, Expectation
 from t2i.world.vocabulary import COLOURS, things
 
-#: name of a shipped suite -> the vocabularies of its prompts
 SHIPPED = {"scenes": ("core",), "scenes-all": ("core", "all")}
+"""Name of a shipped suite -> the vocabularies of its prompts."""
 TASK_KEYS = ("task", "tag", "category")
 MAX_COUNT = 1000  # of one kind of object in a picture
 
@@ -57,7 +57,7 @@ def shipped_suite() -> Path:
 
 
 def find_suite(name: str) -> list[SuitePrompt]:
-    """The prompts that ``--suite`` names: a key of `SHIPPED`, unless there is a file of that name, or a file.
+    """The prompts that `--suite` names: a key of `SHIPPED`, unless there is a file of that name, or a file.
 
     Raises InputError as `read_suite`.
     """

@@ -82,7 +82,7 @@ def _spread(items: Sequence[T], n: int) -> list[T]:
 
 
 def task_scores(prompts: Sequence[SuitePrompt], readings: Iterable[Sequence[Reading]]) -> dict[str, TaskScore]:
-    """Task -> score, in the order of the suite. ``readings``: the pictures of each prompt, in the order of ``prompts``.
+    """Task -> score, in the order of the suite. `readings`: the pictures of each prompt, in the order of `prompts`.
 
     A prompt's value is its share of passing pictures, a scene's the mean over its prompts. Intervals are over scenes,
     or over the prompts of one language.
@@ -115,7 +115,7 @@ def check_scores(prompts: Sequence[SuitePrompt], readings: Iterable[Sequence[Rea
 
     Keys are the names of `reading.check`, and each of them by side ("count (held-out)") and by language ("count [zh]")
     where the suite has more than one. A suite of more than one vocabulary also has the share of pictures that pass
-    their task for each ("scene, vocabulary core"). ``readings`` as in `task_scores`.
+    their task for each ("scene, vocabulary core"). `readings` as in `task_scores`.
     """
     rows: dict[str, dict[Hashable, list[float]]] = defaultdict(lambda: defaultdict(list))
     mixed_sides = len({p.side for p in prompts}) > 1

@@ -50,7 +50,7 @@ class Address:
         return str(self.path) if self.path else f"{LOOPBACK}:{self.port}"
 
     def connect(self, patience: float) -> socket.socket:
-        """A connection, made within ``patience`` seconds. Raises OSError, InputError for another user's socket."""
+        """A connection, made within `patience` seconds. Raises OSError, InputError for another user's socket."""
         family = socket.AF_UNIX if self.path else socket.AF_INET
         link = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -99,7 +99,7 @@ def check_own(path: Path) -> None:
 
 
 def make_private(place: Path) -> None:
-    """Make a folder that only this user can enter. Raises InputError (code ``output``) for one that others can."""
+    """Make a folder that only this user can enter. Raises InputError (code `output`) for one that others can."""
     try:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         facts = place.stat()
@@ -116,7 +116,7 @@ def listening(address: Address) -> Iterator[tuple[Address, socket.socket, str]]:
     """(the address with its port, the socket that listens, the token), until the block ends; files are removed then.
 
     A lock beside the socket tells a server that runs from one that was killed, whose socket is removed. Raises
-    InputError (code ``output``) for a place that is not private or cannot be used, UnavailableError where a server is
+    InputError (code `output`) for a place that is not private or cannot be used, UnavailableError where a server is
     there already.
     """
     with _socket_of(address) if address.path else _port_of(address) as (at, listener, token):
@@ -155,7 +155,7 @@ def _socket_of(address: Address) -> Iterator[tuple[Address, socket.socket, str]]
 
 @contextmanager
 def _lock(path: Path, what: Path) -> Iterator[None]:
-    """Hold the lock at ``path``; the system lets go of it however the process ends."""
+    """Hold the lock at `path`; the system lets go of it however the process ends."""
     import fcntl
 
     try:

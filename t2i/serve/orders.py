@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from t2i.errors import UsageError, nearest
-from t2i.jobs.edits import MAX_CANDIDATES, EditRequest
 from t2i.jobs.parsing import check_count
 from t2i.jobs.prompt_file import PromptLine, read_job, read_seeds, write_job
 from t2i.jobs.reporter import Reporter
 from t2i.jobs.sample import SampleOrder
+from t2i.jobs.sample_edit import MAX_CANDIDATES, SampleEdit
 from t2i.jobs.settings import NAMES, as_options, check_options
 from t2i.jobs.shard import Shard
 from t2i.prompts import check_prompt, random_seed
@@ -109,7 +109,7 @@ def read_order(table: dict[str, Any], reporter: Reporter) -> tuple[SampleOrder, 
             seeds = list(range(first, first + (wire.n or 1)))
     else:
         lines = [read_job(job, f"job {i}") for i, job in enumerate(wire.jobs, 1)]
-    edit = EditRequest.read(
+    edit = SampleEdit.read(
         reporter, init=None, strength=None, rerank=wire.rerank, prior=wire.prior, best_of=wire.prior_best_of
     )
     return SampleOrder(

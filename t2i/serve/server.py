@@ -41,7 +41,7 @@ class HungUp(Stopped):
 
 @dataclass
 class _Order:
-    """A client's order; ``done`` is set when it is answered."""
+    """A client's order; `done` is set when it is answered."""
 
     wire: Wire
     table: dict[str, Any]
@@ -112,7 +112,7 @@ class WireReporter:
 
 @dataclass
 class Server:
-    """Serves one loaded model until a signal comes, or nobody asks for ``idle`` seconds.
+    """Serves one loaded model until a signal comes, or nobody asks for `idle` seconds.
 
     device: as it was written, and as it is used. token: what each order must hold, "" for none.
     """

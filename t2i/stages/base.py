@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,8 +13,10 @@ from t2i.diffusion.guidance import map_cond
 from t2i.engine import OnStep
 from t2i.nets.conditioner import UNetCond
 from t2i.sampling import SamplingConfig
-from t2i.stages.stage import InpaintCond, Stage, Start
+from t2i.stages.stage import GuidedCond, InpaintCond, Stage, Start
 from t2i.text.cond import TextCond
+
+C = TypeVar("C", UNetCond, GuidedCond)
 
 RESAMPLES = 5
 """RePaint's repetitions of each step, for a base without mask channels: figure 3 of the paper flattens there."""
@@ -42,10 +45,10 @@ def base_cond(
     return UNetCond(z=z, z_keep=z_keep, tokens=text.tokens, mask=text.mask, tokens_keep=tokens_keep)
 
 
-def guided(
+def guided_cond(
     text: TextCond | None, z: Tensor | None, negative: TextCond | None = None, z_negative: Tensor | None = None
-) -> tuple[UNetCond, UNetCond, UNetCond | None]:
-    """(cond, uncond, negative) of `classifier_free`: the condition, the learned null, and the negative prompt if any.
+) -> GuidedCond:
+    """The conditions of a base for B texts and image embeddings z (B, E), as far as each is given.
 
     With a text and an embedding z, z is in all of them: z is the prior's guess, and guiding away from "no z" would
     amplify its errors. Guiding away from "no text" adds what the guess has missed.
@@ -55,11 +58,11 @@ def guided(
     cond = base_cond(like_text, like_z, keep_text=text is not None, keep_z=z is not None)
     uncond = base_cond(like_text, like_z, keep_text=False, keep_z=same_z)
     if negative is None and z_negative is None:
-        return cond, uncond, None
+        return GuidedCond(cond, uncond)
     away_z = like_z if same_z or z_negative is None else z_negative
     keep_text, keep_z = negative is not None, same_z or z_negative is not None
     away = base_cond(negative if negative is not None else like_text, away_z, keep_text=keep_text, keep_z=keep_z)
-    return cond, uncond, away
+    return GuidedCond(cond, uncond, away)
 
 
 def reads_masks(stage: Stage) -> bool:
@@ -87,38 +90,31 @@ def bound_net(stage: Stage, known: InpaintCond | None = None, changed: Net | Non
     return net
 
 
-def typed_cond(stage: Stage, cond: UNetCond) -> UNetCond:
-    """The condition in the network's number format."""
-    typed: UNetCond = map_cond(lambda v: v.to(stage.dtype) if v.is_floating_point() else v, cond)
+def typed_cond(stage: Stage, cond: C) -> C:
+    """A condition, or those of guidance, in the network's number format."""
+    typed: C = map_cond(lambda v: v.to(stage.dtype) if v.is_floating_point() else v, cond)
     return typed
 
 
 def sample_base(
     stage: Stage,
     size: int,
-    cond: UNetCond,
-    uncond: UNetCond,
+    cond: GuidedCond,
     seeds: Sequence[int],
     sampling: SamplingConfig,
     on_step: OnStep | None = None,
     *,
-    negative: UNetCond | None = None,
     key: str = "",
     start: Start | None = None,
     known: InpaintCond | None = None,
 ) -> Tensor:
     """Pictures (B, 3, size, size) in [-1, 1], one a seed.
 
-    cond, uncond, negative, key, start: as in `Stage.run`. known: what to keep, by RePaint, whatever `sampling.sampler`
-    says.
+    key, start: as in `Stage.run`. known: what to keep, by RePaint, whatever `sampling.sampler` says.
     """
-    cond, uncond = typed_cond(stage, cond), typed_cond(stage, uncond)
-    negative = None if negative is None else typed_cond(stage, negative)
     resamples = 0 if known is None else RESAMPLES_SEEN if reads_masks(stage) else RESAMPLES
-    net = bound_net(stage, known)
-    shape = (3, size, size)
     made = stage.run(
-        net, shape, cond, uncond, sampling, seeds, on_step,
-        negative=negative, key=key, start=start, known=known, resamples=resamples,
+        bound_net(stage, known), (3, size, size), typed_cond(stage, cond), sampling, seeds, on_step,
+        key=key, start=start, known=known, resamples=resamples,
     )  # fmt: skip
     return made.clamp(-1, 1)

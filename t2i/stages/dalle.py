@@ -42,17 +42,17 @@ class TokenStage:
         """The networks' device."""
         return self.net.row_embedding.device
 
-    def read(self, prompts: Sequence[str], text: TextCond | None = None) -> tuple[Tensor, list[str | None]]:
-        """What it reads of B prompts: their tokens (B, T), padded to the whole context; and of each the part that did
-        not fit, or None."""
+    def condition(self, prompts: Sequence[str], text: TextCond | None = None) -> tuple[Tensor, list[str | None]]:
+        """The tokens (B, T) of B prompts, padded to the whole context; and of each the part that did not fit, or
+        None."""
         ids, cut = self.tokenizer.encode(prompts, self.net.config.context)
         return ids.to(self.device), cut
 
     def draw(
-        self, read: Tensor, seeds: Sequence[int], sampling: SamplingConfig, on_step: OnStep | None = None
+        self, ids: Tensor, seeds: Sequence[int], sampling: SamplingConfig, on_step: OnStep | None = None
     ) -> Tensor:
-        """Pictures (B, 3, S, S) in [-1, 1], one a seed: see `sample_tokens`."""
-        return sample_tokens(self, read, seeds, sampling, on_step)
+        """Pictures (B, 3, S, S) in [-1, 1] of text tokens ids (B, T), one a seed: see `sample_tokens`."""
+        return sample_tokens(self, ids, seeds, sampling, on_step)
 
 
 def sample_tokens(

@@ -33,20 +33,20 @@ class GanStage:
     net: Generator
     defaults: SamplingConfig = field(default_factory=SamplingConfig)
 
-    def read(self, prompts: Sequence[str], text: TextCond) -> tuple[Tensor, None]:
-        """What it reads of B prompts: (B, E), see `text_vector`; no context but the text encoder's cuts them."""
+    def condition(self, prompts: Sequence[str], text: TextCond) -> tuple[Tensor, None]:
+        """The vectors (B, E) of B texts, see `text_vector`; no context but the text encoder's cuts the prompts."""
         return text_vector(text), None
 
     def draw(
-        self, read: Tensor, seeds: Sequence[int], sampling: SamplingConfig, on_step: OnStep | None = None
+        self, vectors: Tensor, seeds: Sequence[int], sampling: SamplingConfig, on_step: OnStep | None = None
     ) -> Tensor:
-        """Pictures (B, 3, S, S) in [-1, 1], float32, one a seed.
+        """Pictures (B, 3, S, S) in [-1, 1], float32, of texts' vectors (B, E), one a seed.
 
         The noise is multiplied by `sampling.temperature`: below 1 pictures are more alike and more certain, as by
         truncation (Brock 2018, arXiv 1809.11096, section 3.1)."""
         weight = self.net.conv_out.weight
         z = noise(seeds, self.name, 0, (self.net.config.noise,)) * given(sampling.temperature, 1.0)
-        made: Tensor = self.net(z.to(weight), read.to(weight))
+        made: Tensor = self.net(z.to(weight), vectors.to(weight))
         if on_step:
             on_step(self.name, 1, 1, made)
         return torch.clamp(made.float(), -1, 1)

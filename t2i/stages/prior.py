@@ -14,7 +14,7 @@ from t2i.engine import OnStep
 from t2i.nets.prior import PriorCond, ResidualPrior
 from t2i.rng import noise
 from t2i.sampling import SamplingConfig, given
-from t2i.stages.stage import Stage, Start
+from t2i.stages.stage import GuidedCond, Stage, Start
 from t2i.text.cond import TextCond
 
 
@@ -37,30 +37,29 @@ def sample_prior(
     """
     best_of = given(sampling.best_of, 1)
     shape = text.pooled.shape[1:]
-    cond, null = read(stage, text, best_of), read(stage, text.select([0]), 1, keep=False)  # the null has no text
-    away = None if negative is None else read(stage, negative, best_of)
+    cond = GuidedCond(
+        repeated_cond(stage, text, best_of),
+        repeated_cond(stage, text.select([0]), 1, keep=False),  # the null has no text
+        None if negative is None else repeated_cond(stage, negative, best_of),
+    )
     eps = torch.cat([noise(seeds, f"{stage.name}{key}/{take}", 0, shape) for take in range(best_of)])
-    z = stage.run(
-        stage.net, shape, cond, null, sampling, [*seeds] * best_of, on_step,
-        negative=away, key=key, start=Start(eps=eps),
-    )  # fmt: skip
+    z = stage.run(stage.net, shape, cond, sampling, [*seeds] * best_of, on_step, key=key, start=Start(eps=eps))
     draws = F.normalize(z, dim=-1).unflatten(0, (best_of, len(text)))
     return pick_best(draws, text.pooled if near is None else near)
 
 
-def read(stage: Stage, text: TextCond, n: int, keep: bool = True) -> PriorCond:
+def repeated_cond(stage: Stage, text: TextCond, n: int, keep: bool = True) -> PriorCond:
     """The condition of n draws for each of B texts, (n * B) rows. Each text is read once for all steps and draws, where
-    it does not matter to the network when. keep: as of `unread`."""
-    cond = unread(text, keep)
+    it does not matter to the network when. keep: as of `prior_cond`."""
+    cond = prior_cond(text, keep)
     if isinstance(stage.net, ResidualPrior):
         cond = replace(cond, read=stage.net.read(cond))
     rows: PriorCond = map_cond(lambda x: x.repeat(n, *[1] * (x.ndim - 1)), cond)
     return rows
 
 
-def unread(text: TextCond, keep: bool) -> PriorCond:
-    """The condition of B texts, for a network that reads it at each step; with keep=False the learned null in its
-    shape."""
+def prior_cond(text: TextCond, keep: bool = True) -> PriorCond:
+    """The condition of B texts; with keep=False the learned null in its shape."""
     return PriorCond(text.tokens, text.mask, text.pooled, torch.full_like(text.mask[:, 0], keep))
 
 

@@ -20,6 +20,19 @@ from t2i.sampling import SamplingConfig, given
 
 
 @dataclass(frozen=True)
+class GuidedCond:
+    """The conditions of guidance, all of one structure, see `classifier_free`.
+
+    cond: that of B pictures. uncond: the learned null, of batch B or 1. negative: what the pictures should not show, of
+    batch B or 1; None: nothing is named.
+    """
+
+    cond: Any
+    uncond: Any
+    negative: Any = None
+
+
+@dataclass(frozen=True)
 class Start:
     """Where sampling starts, if not at the seeds' own noise.
 
@@ -109,11 +122,13 @@ class Stage:
         return denoiser
 
     def plain(self, net: Net, without: Callable[[Any], Any]) -> Net:
-        """`net` as it is without guidance, for training at a condition c: a student's D(c) = D(u) + (D_s(c) - D(u)) / w
-        (see `denoiser`), which is linear in x0_hat, so that it holds for the output of any prediction. Gradients pass
+        """`net` as it is without guidance, for training. Other networks than a student's are returned as they are.
+
+        A student's estimate D_s(c) of a condition c has guidance of weight w in it (see `denoiser`); without it is D(u)
+        + (D_s(c) - D(u)) / w. That is linear in x0_hat, so it holds for the output of any prediction. Gradients pass
         through D_s(c) alone.
 
-        net: as of `denoiser`. without: from c to u, what guidance leads away from.
+        net: as of `denoiser`. without: from the condition c to u, what guidance leads away from.
         """
         own = given(self.defaults.distilled, 1.0)
         if own == 1.0:
@@ -131,24 +146,21 @@ class Stage:
         self,
         net: Net,
         shape: Sequence[int],
-        cond: Any,
-        uncond: Any,
+        cond: GuidedCond,
         sampling: SamplingConfig,
         seeds: Sequence[int],
         on_step: OnStep | None = None,
         *,
-        negative: Any = None,
         key: str = "",
         start: Start | None = None,
         known: InpaintCond | None = None,
         resamples: int = 0,
     ) -> Tensor:
-        """Sample x_0 (B, *shape), float32. Row i depends on seeds[i] and cond[i] alone.
+        """Sample x_0 (B, *shape), float32. Row i depends on seeds[i] and row i of the conditions alone.
 
-        net: the stage's network with its fixed inputs bound. cond, uncond: the condition, and the null. negative: what
-        guidance leads away from, the null if None. key: gives several draws of one stage different noise. start: where
-        to start, if not at noise. known: what to keep; with `resamples` > 0 by RePaint, whatever the sampler, else by
-        replacing the estimate.
+        net: the stage's network with its fixed inputs bound. key: gives several draws of one stage different noise.
+        start: where to start, if not at noise. known: what to keep; with `resamples` > 0 by RePaint, whatever the
+        sampler, else by replacing the estimate.
         """
         name = self.name + key
         start = start or Start()
@@ -159,7 +171,7 @@ class Stage:
         else:
             sigmas = schedule.start_at(sigmas, start.strength)
             x = start.x0.to(self.device) + sigmas[0] * eps
-        denoiser, source = self.denoiser(net, uncond, sampling, negative), SeededNoise(tuple(seeds), name)
+        denoiser, source = self.denoiser(net, cond.uncond, sampling, cond.negative), SeededNoise(tuple(seeds), name)
 
         def tell(step: int, n: int, x: Tensor, x0_hat: Tensor) -> None:
             if on_step:
@@ -168,5 +180,5 @@ class Stage:
         if known is not None:
             denoiser = known.hold(denoiser)
             if resamples:
-                return repaint(denoiser, x, sigmas, cond, source, tell, known.x0, known.mask, resamples)
-        return SAMPLERS[given(sampling.sampler, "euler")](denoiser, x, sigmas, cond, source, tell)
+                return repaint(denoiser, x, sigmas, cond.cond, source, tell, known.x0, known.mask, resamples)
+        return SAMPLERS[given(sampling.sampler, "euler")](denoiser, x, sigmas, cond.cond, source, tell)

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from t2i.diffusion.denoiser import Net
 from t2i.engine import OnStep
 from t2i.rng import noise
 from t2i.sampling import SamplingConfig, given
-from t2i.stages.stage import Stage
+from t2i.stages.stage import GuidedCond, Stage
 
 
 def sample_upsampler(
@@ -47,41 +49,57 @@ def sample_upsampler(
     level = given(sampling.noise, 0.0)
     if level:
         low = low + level * noise(seeds, f"{stage.name}{key}/augment", 0, low.shape[1:]).to(low.device)
+    if not (reads_text(stage) and pooled is not None):
+        sampling = replace(sampling, guidance=1.0)
+    cond = upsampler_cond(stage, low, level, pooled, negative, z)
+    net = tiled_net(stage, tile) if tile and max(low.shape[2:]) > tile else partial(net_on, stage)
+    made = stage.run(net, shape, cond, sampling, seeds, on_step, key=key)
+    return made[:, :, : height * scale, : width * scale].clamp(-1, 1)
+
+
+def upsampler_cond(
+    stage: Stage, low: Tensor, level: float, pooled: Tensor | None, negative: Tensor | None, z: Tensor | None
+) -> GuidedCond:
+    """The conditions of an upsampler for the noised input low (B, 3, h, w), each a tuple of the network's arguments.
+
+    pooled, negative, z: as of `sample_upsampler`; what the network does not read is left out.
+    """
     cond: tuple[Tensor, ...] = (low, torch.full((low.shape[0],), level, device=low.device))
-    uncond, away = cond, None
     keep = torch.ones(len(low), dtype=torch.bool, device=low.device)
     if reads_text(stage) and pooled is not None:
         away = None if negative is None else (*cond, negative, keep)
-        cond, uncond = (*cond, pooled, keep), (*cond, pooled, ~keep)
+        return GuidedCond((*cond, pooled, keep), (*cond, pooled, ~keep), away)
+    if reads_image(stage) and z is not None:
+        return GuidedCond((*cond, z, keep), cond)
+    return GuidedCond(cond, cond)
+
+
+def net_on(stage: Stage, x_t: Tensor, t: Tensor, cond: tuple[Tensor, ...], box: Box | None = None) -> Tensor:
+    """The network's output on the part `box` of the small picture; None: on all of it. cond: its arguments, the small
+    picture first."""
+    small, *rest = cond
+    box = box or Box(0, 0, *small.shape[2:])
+    inputs = (small[box.slices], *rest)
+    if stage.config.one_pass:
+        corner = torch.tensor([[box.top, box.left]] * len(small))
+        out: Tensor = stage.net(*inputs, corner=corner, whole=tuple(small.shape[2:]))
     else:
-        sampling = replace(sampling, guidance=1.0)
-        if reads_image(stage) and z is not None:
-            cond = (*cond, z, keep)
+        out = stage.net(x_t[box.times(int(stage.config.scale)).slices], t, *inputs)
+    return out
 
-    def part(x_t: Tensor, t: Tensor, cond: tuple[Tensor, ...], box: Box) -> Tensor:
-        small, *rest = cond
-        inputs = (small[box.slices], *rest)
-        if stage.config.one_pass:
-            corner = torch.tensor([[box.top, box.left]] * len(small))
-            out: Tensor = stage.net(*inputs, corner=corner, whole=tuple(small.shape[2:]))
-        else:
-            out = stage.net(x_t[box.times(scale).slices], t, *inputs)
-        return out
 
-    def whole(x_t: Tensor, t: Tensor, cond: tuple[Tensor, ...]) -> Tensor:
-        return part(x_t, t, cond, Box(0, 0, *cond[0].shape[2:]))
+def tiled_net(stage: Stage, tile: int) -> Net:
+    """The network as `net_on`, computed on overlapping tiles of at most `tile` small pixels a side."""
+    scale = int(stage.config.scale)
 
-    def tiled(x_t: Tensor, t: Tensor, cond: tuple[Tensor, ...]) -> Tensor:
-        out = torch.empty_like(x_t)
-        small = cond[0]
+    def net(x_t: Tensor, t: Tensor, cond: tuple[Tensor, ...]) -> Tensor:
+        out, small = torch.empty_like(x_t), cond[0]
         for core, halo in tiles(small.shape[2], small.shape[3], tile, stage.config.reach, stage.config.multiple):
-            made = part(x_t, t, cond, halo)
+            made = net_on(stage, x_t, t, cond, halo)
             out[core.times(scale).slices] = made[core.within(halo).times(scale).slices].to(out.dtype)
         return out
 
-    net = tiled if tile and max(low.shape[2:]) > tile else whole
-    made = stage.run(net, shape, cond, uncond, sampling, seeds, on_step, negative=away, key=key)
-    return made[:, :, : height * scale, : width * scale].clamp(-1, 1)
+    return net
 
 
 def reads_text(stage: Stage) -> bool:

@@ -10,7 +10,6 @@ from t2i.store.completeness import missing_stages
 from t2i.store.models import StoredModel
 from t2i.store.open_model import FEATURES
 
-#: feature -> the kind of stage that a bundle needs for it; a finished bundle has the others
 NEEDS = {
     "--mask-text": "clip",
     "t2i upscale": "upsampler",
@@ -20,6 +19,7 @@ NEEDS = {
     "--prior": "prior",
     "--prior-best-of": "prior",
 }
+"""feature -> the kind of stage that a bundle needs for it; a finished bundle has the others."""
 
 
 def abilities(model: StoredModel) -> list[str]:

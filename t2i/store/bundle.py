@@ -35,10 +35,10 @@ from t2i.store.tensors import Layout, check_safetensors, decode
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: what starts from a picture, which takes a base
 FROM_PICTURES = ("--from-text", "--init", "--mask-text", "t2i inpaint", "t2i inpaint without a prompt", "t2i vary")
-#: config.json and weights
+"""What starts from a picture, which takes a base."""
 Stage = tuple[dict[str, Any], "dict[str, Tensor]"]
+"""Config.json and weights."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Bundle:
         return int(text)
 
     def check_options(self, options: dict[str, str]) -> None:
-        """Raise InputError (code ``bundle``) for an unfinished model, UsageError for a negative prompt where nothing
+        """Raise InputError (code `bundle`) for an unfinished model, UsageError for a negative prompt where nothing
         is guided, or for quality where there is one way to draw. Other settings are checked as they are read."""
         check_complete(self.manifest, self.configs)
         if options.get("quality") == "yes" and not any(e.defaults.quality_steps for e in self.manifest.stages):
@@ -112,7 +112,7 @@ class Bundle:
             self._check_diffuses("--negative")
 
     def check_load(self, options: LoadOptions) -> None:
-        """Raise UsageError for a way of loading that is for the models of others, InputError (code ``mismatch``) for a
+        """Raise UsageError for a way of loading that is for the models of others, InputError (code `mismatch`) for a
         personal model that was trained for other weights."""
         weights = {entry.name: self.manifest.digest(entry) for entry in self.manifest.stages}
         for lora in options.loras:
@@ -149,7 +149,7 @@ class Bundle:
 def read_bundle(folder: Path | str) -> Bundle:
     """Read a bundle's manifest and configs; weights stay on disk until `Bundle.load_stage`.
 
-    Raises InputError (code ``bundle``; ``mismatch`` if the stages do not fit together).
+    Raises InputError (code `bundle`; `mismatch` if the stages do not fit together).
     """
     folder = Path(folder)
     where = folder / MANIFEST

@@ -15,7 +15,7 @@ MAX_JSON = 16 << 20
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of the bundle in a folder. Raises InputError (code ``bundle``)."""
+    """The manifest of the bundle in a folder. Raises InputError (code `bundle`)."""
     where = folder / MANIFEST
     return parse_manifest(as_table(read_file(folder, MANIFEST, None), where), where)
 
@@ -65,7 +65,7 @@ def _contents(path: Path) -> bytes:
 
 
 def as_text(data: bytes, where: Path) -> str:
-    """The text of a file. Raises InputError (code ``bundle``)."""
+    """The text of a file. Raises InputError (code `bundle`)."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -73,7 +73,7 @@ def as_text(data: bytes, where: Path) -> str:
 
 
 def as_table(data: bytes, where: Path) -> dict[str, Any]:
-    """The JSON object of a file. Raises InputError (code ``bundle``)."""
+    """The JSON object of a file. Raises InputError (code `bundle`)."""
     try:
         value = strict_json(data)
     except ValueError as error:

@@ -42,7 +42,7 @@ def write_bundle(
     stages: config and weights of the bundle's own stages; the hashes of shared ones stand in `manifest.files`.
 
     The write is atomic: the bundle is the old one or the new one, whenever the program is killed. Raises InputError
-    (code ``mismatch`` before anything is written, ``bundle`` for non-finite weights, ``output`` if the disk refuses).
+    (code `mismatch` before anything is written, `bundle` for non-finite weights, `output` if the disk refuses).
     """
     own = [e for e in manifest.stages if not e.source]
     assert {e.name for e in own} == set(stages), "the manifest and the stages given differ"
@@ -97,7 +97,7 @@ def share_stage(
     The hashes of other stages shared with `source` are updated too, because `source` may have been trained further. A
     text encoder brings its tokenizer, of which the bundle keeps a copy.
 
-    Raises InputError: no such bundle or stage (code ``bundle``), or one that does not fit (``mismatch``).
+    Raises InputError: no such bundle or stage (code `bundle`), or one that does not fit (`mismatch`).
     """
     folder = Path(folder)
     old = read_manifest(folder)
@@ -165,7 +165,7 @@ def _commit(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> Bundle
 
 def finish_write(folder: Path) -> None:
     """Move the files that a killed `write_bundle` or `update_stage` left staged to their places. Without it a bundle
-    can be read as well. Raises InputError (code ``bundle`` for a broken manifest, ``output`` if the disk refuses)."""
+    can be read as well. Raises InputError (code `bundle` for a broken manifest, `output` if the disk refuses)."""
     if not (folder / MANIFEST).is_file():
         return
     for relative, digest in read_manifest(folder).files.items():

@@ -1,4 +1,4 @@
-"""Whether the stages of a bundle fit together. Every stage's config.json has a table ``widths``:
+"""Whether the stages of a bundle fit together. Every stage's config.json has a table `widths`:
 
     clip       embed_dim, text_dim, context, vocab     widths of embedding and token, number of tokens, vocabulary
     text       text_dim, context, vocab                the same for a text encoder that has seen no picture
@@ -49,7 +49,6 @@ DIRECT = ("gan", "dalle")
 """The kinds of stage that draw the smallest picture without diffusion."""
 SMALLEST = ("base", "gan", "vae")
 """The kinds of stage that make the smallest picture."""
-#: (kind, its key, kind, its key, what the number is): the two are equal, unless one is 0, "not used"
 PAIRS = (
     ("clip", "embed_dim", "prior", "embed_dim", "the width of the image embedding"),
     ("clip", "text_dim", "prior", "text_dim", "the width of a text token"),
@@ -71,12 +70,13 @@ PAIRS = (
     ("text", "text_dim", "gan", "text_dim", "the width of a text token"),
     ("text", "text_dim", "upsampler", "text_dim", "the width of a text's vector"),
 )
+"""(kind, its key, kind, its key, what the number is): the two are equal, unless one is 0, "not used"."""
 
 
 def check_compatible(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> None:
-    """Raise InputError (code ``mismatch``) unless the stages fit together and make the manifest's sizes.
+    """Raise InputError (code `mismatch`) unless the stages fit together and make the manifest's sizes.
 
-    configs: stage name -> its config, with the table ``widths`` described above.
+    configs: stage name -> its config, with the table `widths` described above.
     """
     widths: dict[str, dict[str, int]] = {}
     for entry in manifest.stages:
@@ -118,7 +118,7 @@ def check_compatible(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> 
 
 
 def _check_tokens(manifest: Manifest, widths: dict[str, dict[str, int]]) -> None:
-    """Raise InputError (code ``mismatch``) for two stages in one place, and for what cannot stand beside DALL·E's."""
+    """Raise InputError (code `mismatch`) for two stages in one place, and for what cannot stand beside DALL·E's."""
     smallest = [entry for kind in SMALLEST for entry in manifest.of_kind(kind)]
     if len(smallest) > 1:
         names = f"{smallest[0].name!r} and {smallest[1].name!r}"

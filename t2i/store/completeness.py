@@ -53,7 +53,7 @@ def unfinished_error(name: str, lacks: list[str]) -> InputError:
 
 
 def check_complete(manifest: Manifest, configs: dict[str, dict[str, Any]]) -> None:
-    """Raise InputError (code ``bundle``) unless the stages can draw a prompt."""
+    """Raise InputError (code `bundle`) unless the stages can draw a prompt."""
     lacks = missing_stages(manifest, configs)
     if lacks:
         raise unfinished_error(manifest.name, lacks)

@@ -18,13 +18,13 @@ from typing import Any
 from t2i.store.pipeline_classes import INDEX, PIPELINES, PipelineClass
 from t2i.store.weights_files import find_weights, read_table, remembered_hash, unusable
 
-#: classes that diffusers keeps beside its pipelines, and that are named by the folder they lie in
 BESIDE = {
     ("stable_diffusion", "StableDiffusionSafetyChecker"),
     ("deepfloyd_if", "IFSafetyChecker"),
     ("deepfloyd_if", "IFWatermarker"),
     ("unclip", "UnCLIPTextProjModel"),
 }
+"""Classes that diffusers keeps beside its pipelines, and that are named by the folder they lie in."""
 LIBRARIES = ("diffusers", "transformers")
 CONFIGS = {
     "scheduler": "scheduler_config.json",
@@ -32,8 +32,8 @@ CONFIGS = {
     "processor": "preprocessor_config.json",
     "network": "config.json",
 }
-#: the part that says the size of the pictures: the last of unCLIP, then the one of all others
 PAINTERS = ("super_res_last", "unet", "transformer")
+"""The part that says the size of the pictures: the last of unCLIP, then the one of all others."""
 MAX_SIDE, MAX_SCALE = 8192, 64  # of a picture in pixels, and of a latent cell
 LATENT = 128  # cells a side of the latents, for networks that do not say theirs
 OWN_CODE = "it asks for code of its own, and none is run"
@@ -116,7 +116,7 @@ class DiffusersFolder:
 
 
 def read_diffusers_folder(folder: Path) -> DiffusersFolder:
-    """Check a folder and read its configs. Raises InputError (code ``bundle``)."""
+    """Check a folder and read its configs. Raises InputError (code `bundle`)."""
     where = folder / INDEX
     table = read_table(where)
     cls = table.get("_class_name")

@@ -91,7 +91,7 @@ def choose_files(repository: HubRepository, index: Mapping[str, Any] | None, var
     index: model_index.json, or None for a repository without one, of which the files at the top are taken. variant: the
     weights to prefer, as in fp16; others are taken where a part has none of these.
 
-    Raises InputError (code ``bundle``) for a part whose weights are only there as a pickle.
+    Raises InputError (code `bundle`) for a part whose weights are only there as a pickle.
     """
     folders = [""]
     if index is not None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from t2i.errors import UsageError, nearest
 
-#: short name -> repository. Which revision, licence and files it has, the hub says when it is pulled.
 SHORT_NAMES = {
     "karlo": "kakaobrain/karlo-v1-alpha",
     "karlo-variations": "kakaobrain/karlo-v1-alpha-image-variations",
@@ -33,6 +32,7 @@ SHORT_NAMES = {
     "qwen-image": "Qwen/Qwen-Image",
     "auraflow": "fal/AuraFlow",
 }
+"""Short name -> repository. Which revision, licence and files it has, the hub says when it is pulled."""
 _PART = r"[A-Za-z0-9](?:[\w.-]{0,94}[\w])?"
 _NAME = re.compile(rf"({_PART})/({_PART})(?:@([\w][\w./-]{{0,99}}))?", re.ASCII)
 

@@ -25,11 +25,11 @@ from t2i.store.weights_files import remembered_hash, unusable
 HINT = "Take a LoRA that was made for this family of models, as a safetensors file."
 SETTINGS = "lora_adapter_metadata"  # key of the header under which diffusers keeps the settings of an adapter
 MAX_SCALE = 10.0
-#: settings of an adapter that are read, and what they may be; all others have to be empty
 KNOWN = {"peft_type", "peft_version", "task_type", "megatron_core", "qalora_group_size", "base_model_name_or_path"} | {
     "revision", "inference_mode", "lora_dropout", "bias", "r", "lora_alpha", "use_rslora", "use_dora", "lora_bias",
     "fan_in_fan_out", "ensure_weight_tying",
 }  # fmt: skip
+"""Settings of an adapter that are read, and what they may be; all others have to be empty."""
 LISTS = ("target_modules", "exclude_modules", "modules_to_save", "layers_to_transform")
 PATTERN = re.compile(r"\^?[\w.]*\$?", re.ASCII)
 
@@ -55,10 +55,10 @@ class Lora:
 
 
 def read_lora(text: str) -> Lora:
-    """The LoRA that ``PATH[:SCALE]`` or ``ORG/NAME[:SCALE]`` names; of a folder, the only safetensors file in it.
+    """The LoRA that `PATH[:SCALE]` or `ORG/NAME[:SCALE]` names; of a folder, the only safetensors file in it.
 
     Raises UsageError for a scale that makes no sense, UnavailableError for one that is not here, InputError (code
-    ``bundle``) for a file that holds no LoRA.
+    `bundle`) for a file that holds no LoRA.
     """
     place, scale = _split(text)
     path, name = _find(place)

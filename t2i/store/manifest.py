@@ -18,8 +18,8 @@ MANIFEST, CONFIG, WEIGHTS, TOKENIZER, CARD = (
     "README.md",
 )
 KINDS = ("clip", "text", "prior", "base", "gan", "dalle", "vae", "upsampler")
-#: the fields of a SamplingConfig that stand in the table `defaults`; all others stand in `defaults.extra`
 PLAIN_FIELDS = ("steps", "guidance", "sampler", "schedule", "threshold")
+"""The fields of a SamplingConfig that stand in the table `defaults`; all others stand in `defaults.extra`."""
 EXTRA_FIELDS = tuple(f.name for f in fields(SamplingConfig) if f.name not in PLAIN_FIELDS)
 
 
@@ -66,7 +66,7 @@ class Manifest:
         return self.stop if self.stop in self.sizes and self.stop else self.sizes[-1]
 
     def stage(self, name: str) -> StageEntry:
-        """The stage called ``name``. Raises KeyError."""
+        """The stage called `name`. Raises KeyError."""
         for entry in self.stages:
             if entry.name == name:
                 return entry
@@ -110,7 +110,7 @@ def _parse_entry(raw: Any, path: str) -> StageEntry:
 
 
 def parse_manifest(raw: dict[str, Any], where: Path) -> Manifest:
-    """The manifest in the table `raw`, read from the file `where`. Raises InputError (code ``bundle``)."""
+    """The manifest in the table `raw`, read from the file `where`. Raises InputError (code `bundle`)."""
     from t2i.schema import build
 
     schema = raw.get("schema")

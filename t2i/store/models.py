@@ -20,7 +20,7 @@ StoredModel: TypeAlias = "Bundle | OpenModel"
 def find_model(name: str) -> StoredModel:
     """The model of this name or in this folder; A+B joins the folders of a cascade. Its weights stay on disk.
 
-    Raises UnavailableError (code ``model``), InputError (code ``bundle``; ``mismatch`` if the stages of a bundle do not
+    Raises UnavailableError (code `model`), InputError (code `bundle`; `mismatch` if the stages of a bundle do not
     fit together), UsageError for folders that make no model together.
     """
     try:

@@ -28,7 +28,6 @@ UNCLIP, IF_SUPER = "UnCLIPPipeline", "IFSuperResolutionPipeline"
 UNCLIP_VARIATION = "UnCLIPImageVariationPipeline"
 JOINT_TEXT = "CLIPTextModelWithProjection"  # whose embeddings of texts lie among those of pictures
 OURS = "small can, and models that are trained like it."
-#: option or command -> what it takes a model to do, and what to use in place of one that cannot
 FEATURES = {
     "t2i sample": ("draw from prompts", "Name one that draws; a + joins an upscaler to it."),
     "--init": ("start from a picture", "Stable Diffusion and FLUX can, among others."),
@@ -42,6 +41,7 @@ FEATURES = {
     "--prior": ("draw without its prior", OURS),
     "--prior-best-of": ("choose among embeddings", OURS),
 }
+"""Option or command -> what it takes a model to do, and what to use in place of one that cannot."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class OpenModel:
     def files(self) -> dict[str, str]:
         """File, relative to its folder -> sha256; of several folders, after the stage. The first call reads them.
 
-        Raises InputError (code ``bundle``) for a model of the hub whose files are not those that were pulled.
+        Raises InputError (code `bundle`) for a model of the hub whose files are not those that were pulled.
         """
         found: dict[str, str] = {}
         for stage, folder in self.folders.items():
@@ -157,7 +157,7 @@ class OpenModel:
         return ("dpmpp_2m", "unipc") if scheduler.config.get("use_flow_sigmas") else SAMPLERS
 
     def read_size(self, text: str) -> Size:
-        """``512`` or ``768x512`` as a size. Raises UsageError for one that the model cannot draw."""
+        """`512` or `768x512` as a size. Raises UsageError for one that the model cannot draw."""
         if text in map(str, self.sizes):
             return int(text)
         if len(self.folders) > 1 + (self.prior is not None) or self.base is None or self.has_stages_inside:
@@ -232,7 +232,7 @@ class OpenModel:
 def read_open_model(paths: Sequence[Path], name: str = "") -> OpenModel:
     """Check one folder, or those of a cascade in any order. name: by default the folders'.
 
-    Raises InputError (code ``bundle``), UsageError for folders that make no model together.
+    Raises InputError (code `bundle`), UsageError for folders that make no model together.
     """
     folders = [read_diffusers_folder(path) for path in paths]
     name = name or "+".join(path.resolve().name for path in paths)

@@ -51,7 +51,7 @@ def bundle_parts(bundle: Bundle) -> list[ModelPart]:
 def folder_parts(folder: Path) -> list[ModelPart]:
     """The components that model_index.json of a folder in diffusers' layout names; for a folder without one, its files.
 
-    Raises InputError (code ``bundle``).
+    Raises InputError (code `bundle`).
     """
     if not (folder / INDEX).is_file():
         return [_part(path.name, "weights", [path]) for path in sorted(folder.glob("*.safetensors"))]
@@ -70,7 +70,7 @@ def _part(name: str, what: str, files: Sequence[Path]) -> ModelPart:
 
 
 def count_numbers(path: Path) -> Iterable[tuple[str, int]]:
-    """(type, how many numbers) of a safetensors file, from its header. Raises InputError (code ``bundle``)."""
+    """(type, how many numbers) of a safetensors file, from its header. Raises InputError (code `bundle`)."""
     counts: Counter[str] = Counter()
     try:
         with open(path, "rb") as file:

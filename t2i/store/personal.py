@@ -75,7 +75,7 @@ def check_token(text: str) -> str:
 def read_facts(metadata: Any, layouts: Mapping[str, Layout], where: Path) -> PersonalFacts | None:
     """The facts in the header of a safetensors file; None for a file that is no personal model.
 
-    Raises InputError (code ``bundle``) unless its tensors come in pairs that can be multiplied.
+    Raises InputError (code `bundle`) unless its tensors come in pairs that can be multiplied.
     """
     text = metadata.get(KEY) if isinstance(metadata, dict) else None
     if text is None:
@@ -116,7 +116,7 @@ class Personal:
 
 
 def write_personal(path: Path, personal: Personal) -> None:
-    """Write the file, values as float16. Raises InputError (code ``bundle`` for values that are not finite)."""
+    """Write the file, values as float16. Raises InputError (code `bundle` for values that are not finite)."""
     state = {WORD: personal.word}
     for stage, weights in personal.changes.items():
         for name, (up, down) in weights.items():
@@ -126,7 +126,7 @@ def write_personal(path: Path, personal: Personal) -> None:
 
 
 def load_personal(path: Path, facts: PersonalFacts) -> Personal:
-    """The values of a file whose header was checked. Raises InputError (code ``bundle``)."""
+    """The values of a file whose header was checked. Raises InputError (code `bundle`)."""
     try:
         if path.stat().st_size > LARGEST:
             raise unusable(path, f"it is larger than {LARGEST >> 20} MB", HINT)
@@ -145,7 +145,7 @@ def load_personal(path: Path, facts: PersonalFacts) -> Personal:
 
 
 def check_fits(facts: PersonalFacts, path: Path, model: str, weights: Mapping[str, str]) -> None:
-    """Raise InputError (code ``mismatch``) unless a personal model is for these weights, stage -> sha256, of the
+    """Raise InputError (code `mismatch`) unless a personal model is for these weights, stage -> sha256, of the
     bundle `model`."""
     other = sorted(stage for stage, digest in facts.weights.items() if weights.get(stage) != digest)
     if other:

@@ -42,7 +42,6 @@ class PipelineClass:
     lora: bool = True
 
 
-#: class in model_index.json -> what it takes
 PIPELINES: dict[str, PipelineClass] = {
     "StableDiffusionPipeline": PipelineClass(
         "Stable Diffusion", 50, 7.5, init="StableDiffusionImg2ImgPipeline", inpaint="StableDiffusionInpaintPipeline"
@@ -100,3 +99,4 @@ PIPELINES: dict[str, PipelineClass] = {
         "Stable Diffusion latent upscaler", 75, 9.0, role="upsampler", scale=2, multiple=64, lora=False
     ),
 }  # fmt: skip
+"""Class in model_index.json -> what it takes."""

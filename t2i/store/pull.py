@@ -26,8 +26,8 @@ from t2i.store.hub_names import HubName
 from t2i.store.pipeline_classes import INDEX
 from t2i.store.pulled import LOCK, PART, Lock, LockedFile, PulledModel, folder_of, hub_home, read_lock
 
-#: on_bytes(path of the file, bytes of the whole model that are here, bytes of the whole model)
 OnBytes = Callable[[str, int, int], None]
+"""on_bytes(path of the file, bytes of the whole model that are here, bytes of the whole model)"""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Lock:
         return sum(file.size for file in self.files.values())
 
     def write(self, folder: Path) -> None:
-        """Write it into the folder. Raises InputError (code ``output``)."""
+        """Write it into the folder. Raises InputError (code `output`)."""
         write_bytes(folder / LOCK, (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode())
 
 
@@ -95,7 +95,7 @@ def folder_of(repo: str, commit: str) -> Path:
 
 
 def read_lock(folder: Path) -> Lock:
-    """The lock of a folder. Raises InputError (code ``bundle``)."""
+    """The lock of a folder. Raises InputError (code `bundle`)."""
     where = folder / LOCK
     try:
         lock: Lock = build(Lock, strict_json(read_bytes(where)))
@@ -139,7 +139,7 @@ def matching(name: HubName, models: list[PulledModel] | None = None) -> list[Pul
 
 
 def find_pulled(name: HubName) -> Path:
-    """The folder of a pulled model. Raises UnavailableError (code ``model``) with the command that pulls it."""
+    """The folder of a pulled model. Raises UnavailableError (code `model`) with the command that pulls it."""
     found = matching(name)
     if found and found[0].lock is not None:
         return found[0].path
@@ -152,7 +152,7 @@ def find_pulled(name: HubName) -> Path:
 def check_lock(folder: Path, digests: Mapping[str, str]) -> None:
     """Compare the files that are about to be used (path -> sha256) with the folder's lock, if it has one.
 
-    Raises InputError (code ``bundle``) for a file that is another than the one that was pulled.
+    Raises InputError (code `bundle`) for a file that is another than the one that was pulled.
     """
     if not (folder / LOCK).exists():
         return
@@ -166,7 +166,7 @@ def check_lock(folder: Path, digests: Mapping[str, str]) -> None:
 
 
 def verify_pulled(model: PulledModel) -> list[str]:
-    """Read every file of a model and compare it with the lock. Returns the files; raises InputError (code ``bundle``)
+    """Read every file of a model and compare it with the lock. Returns the files; raises InputError (code `bundle`)
     for an unfinished pull, and for a file that is missing, changed, or not in the lock."""
     if model.lock is None:
         raise InputError(f"{model.fault}.", f"Go on with `t2i models pull {model.repo}`.", "bundle")
@@ -196,7 +196,7 @@ def only_pulled(name: HubName) -> PulledModel:
 
 
 def remove_pulled(model: PulledModel) -> None:
-    """Remove its folder. Raises InputError (code ``output``)."""
+    """Remove its folder. Raises InputError (code `output`)."""
     (model.path / LOCK).unlink(missing_ok=True)  # first: what is half removed is no model any more
     remove_folder(model.path)
     with suppress(OSError):  # others of the same publisher are there
@@ -204,7 +204,7 @@ def remove_pulled(model: PulledModel) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder with all that is in it. Raises InputError (code ``output``)."""
+    """Remove a folder with all that is in it. Raises InputError (code `output`)."""
     try:
         shutil.rmtree(folder)
     except OSError as error:

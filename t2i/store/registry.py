@@ -24,7 +24,7 @@ def resolve(name_or_path: str | Path = DEFAULT) -> Path:
     """The folder of a model, from its name; where no model is called so, from its path; else from what was pulled as
     ORG/NAME[@REVISION] or a short name of it.
 
-    Raises UnavailableError (code ``model``), for a model that was not pulled with the command that does it.
+    Raises UnavailableError (code `model`), for a model that was not pulled with the command that does it.
     """
     text = os.fspath(name_or_path)
     is_name = bool(text) and text not in (".", "..") and not any(c in text for c in "/\\\0")

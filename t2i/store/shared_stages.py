@@ -36,7 +36,7 @@ def file_hashes(place: Path) -> dict[str, Any]:
 def locate(folder: Path, stage: str, source: str, pinned: Mapping[str, str]) -> Path:
     """The bundle called `source` whose files have the hashes `pinned` (relative path -> sha256).
 
-    folder, stage: the bundle that shares the stage, and the stage's name. Raises InputError (code ``bundle``) if there
+    folder, stage: the bundle that shares the stage, and the stage's name. Raises InputError (code `bundle`) if there
     is no such bundle, or only one with other weights.
     """
     found = bundles_named(folder, source)
@@ -53,7 +53,7 @@ def locate(folder: Path, stage: str, source: str, pinned: Mapping[str, str]) -> 
 
 
 def shared_places(folder: Path, manifest: Manifest) -> dict[str, Path]:
-    """Folder of each shared stage -> the bundle that it lies in. Raises InputError (code ``bundle``)."""
+    """Folder of each shared stage -> the bundle that it lies in. Raises InputError (code `bundle`)."""
     out = {}
     for entry in manifest.stages:
         if entry.source:
@@ -68,7 +68,7 @@ def shared_places(folder: Path, manifest: Manifest) -> dict[str, Path]:
 def find_shared(folder: Path | str, name: str, source: str) -> tuple[StageEntry, Path]:
     """The entry with which a bundle in `folder` would share the stage `name` of `source`, and the path of `source`.
 
-    Raises InputError (code ``bundle``).
+    Raises InputError (code `bundle`).
     """
     found = bundles_named(Path(folder), source)
     if not found:

@@ -36,7 +36,7 @@ FLOATING = frozenset(("F64", "F32", "F16", "BF16"))
 
 
 def check_safetensors(data: bytes, where: str) -> dict[str, Layout]:
-    """The layout of every tensor of a safetensors file. Raises InputError (code ``bundle``) unless `data` is a
+    """The layout of every tensor of a safetensors file. Raises InputError (code `bundle`) unless `data` is a
     well-formed file without gaps or overlaps."""
     return check_header(data, len(data), where)
 
@@ -97,7 +97,7 @@ def _wrong(where: str, what: str) -> InputError:
 def decode(data: bytes, where: str) -> dict[str, Tensor]:
     """The tensors of a safetensors file, on the CPU; floating ones as float32, all of them finite.
 
-    where: what the error calls the file. Raises InputError (code ``bundle``).
+    where: what the error calls the file. Raises InputError (code `bundle`).
     """
     check_safetensors(data, where)
     import torch
@@ -129,7 +129,7 @@ def encode(state: Mapping[str, Tensor], where: str, metadata: Mapping[str, str] 
     """A safetensors file of `state`, floating tensors as float16, keys sorted: equal states give equal bytes.
 
     where: what the error calls the state. metadata: what the header says beside the tensors. Raises InputError (code
-    ``bundle``) for values that are not finite in float16.
+    `bundle`) for values that are not finite in float16.
     """
     import torch
     from safetensors.torch import save

@@ -27,7 +27,7 @@ class Verified:
 
 
 def verify_model(folder: Path) -> Verified:
-    """Read every file of the model in a folder. Raises InputError (code ``bundle``) at the first fault."""
+    """Read every file of the model in a folder. Raises InputError (code `bundle`) at the first fault."""
     if hub_home() in folder.parents:
         model = next((model for model in pulled_models() if model.path == folder), None)
         if model is not None:

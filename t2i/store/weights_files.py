@@ -28,7 +28,7 @@ def unusable(where: Path, what: str, hint: str = HINT) -> InputError:
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises InputError (code ``bundle``)."""
+    """A JSON object from a file. Raises InputError (code `bundle`)."""
     try:
         if not path.is_file():
             raise unusable(path, "it is not a file" if path.exists() else "it is missing")
@@ -47,7 +47,7 @@ def read_table(path: Path) -> dict[str, Any]:
 def find_weights(folder: Path) -> tuple[list[Path], str]:
     """(the index if there is one and the safetensors files of a network, the variant in their names or "").
 
-    Each file's header is checked. Raises InputError (code ``bundle``) where there is none, for a shard that is missing,
+    Each file's header is checked. Raises InputError (code `bundle`) where there is none, for a shard that is missing,
     for an index that points out of the folder, for a pickle.
     """
     for variant in VARIANTS:
@@ -85,7 +85,7 @@ def _shards(index: Path) -> list[Path]:
 
 
 def read_layouts(path: Path) -> dict[str, Layout]:
-    """The type and shape of every tensor. Raises InputError (code ``bundle``) unless it is a safetensors file of
+    """The type and shape of every tensor. Raises InputError (code `bundle`) unless it is a safetensors file of
     numbers that weights can have."""
     try:
         with open(path, "rb") as file:

@@ -33,8 +33,8 @@ Row = tuple["Tensor", "Tensor"]
 class CachedEncoder:
     """A `TextEncoder` that looks into `folder` before it asks `encoder`.
 
-    New texts are kept in memory until `flush` writes them. Raises InputError: code ``mismatch`` for a folder that
-    another encoder filled, code ``data`` for one that cannot be read.
+    New texts are kept in memory until `flush` writes them. Raises InputError: code `mismatch` for a folder that
+    another encoder filled, code `data` for one that cannot be read.
     """
 
     def __init__(self, encoder: TextEncoder, folder: Path) -> None:

@@ -59,7 +59,7 @@ class Tokenizer:
         return cls(backend)
 
     def save(self, path: str | Path) -> None:
-        """Write tokenizer.json, to `path` or into the folder `path`. Raises InputError (code ``output``)."""
+        """Write tokenizer.json, to `path` or into the folder `path`. Raises InputError (code `output`)."""
         path = Path(path)
         file = path / "tokenizer.json" if path.is_dir() else path
         write_bytes(file, self.backend.to_str().encode())

@@ -15,6 +15,7 @@ from typing import Any
 
 # A CJK character, a word of any other script, or a pictograph: whatever can carry meaning.
 WORD = re.compile(r"[\u3400-\u9fff]|[^\W\d_\u3400-\u9fff]+(?:'[a-z]+)?|[\u2600-\u27bf\U0001f000-\U0001faff]")
+CHINESE = re.compile(r"[\u3400-\u9fff]")
 FUNCTION = frozenset(
     ["a", "an", "the", "of", "in", "on", "at", "to", "with", "and", "or", "is", "are", "it", "its"]
     + ["this", "that", "there", "by", "for", "from", "some", "very"]
@@ -58,11 +59,19 @@ class KnownWords:
         return " ".join(sorted(word for word, _ in counts.most_common(LIMIT)))
 
     def unknown(self, prompt: str) -> list[str]:
-        """The words of the prompt, in order, that are in no training caption; function words are left out."""
-        if not self.known:
-            return []
-        words = dict.fromkeys(WORD.findall(prompt.lower()))
-        return [word for word in words if word not in self.known and word not in FUNCTION]
+        """The words of the prompt, in order, that are in no training caption; function words are left out. Chinese
+        characters that follow one another, none of them known, are one word."""
+        words: list[str] = []
+        end = -1  # of the last one, if that was a Chinese character
+        for found in WORD.finditer(prompt.lower()) if self.known else ():
+            if found[0] in self.known or found[0] in FUNCTION:
+                continue
+            if CHINESE.fullmatch(found[0]) and found.start() == end:
+                words[-1] += found[0]
+            else:
+                words.append(found[0])
+            end = found.end() if CHINESE.fullmatch(found[0]) else -1
+        return list(dict.fromkeys(words))
 
     def undrawn(self, prompt: str) -> list[str]:
         """The actions that the prompt names, in order, which the captions name too and no training picture shows."""

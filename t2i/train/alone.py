@@ -15,7 +15,7 @@ LOCK = "lock"
 def alone(out: Path) -> Iterator[None]:
     """A lock on `out`/.train, where the system has one; it gives it back when the process dies.
 
-    Raises InputError (code ``output``) while another training holds it.
+    Raises InputError (code `output`) while another training holds it.
     """
     try:
         import fcntl

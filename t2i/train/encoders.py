@@ -47,7 +47,7 @@ def read_once(run: Run, encoders: Encoders, captions: Iterator[str], total: int,
     """The encoders with a cache of `captions` on disk, where encoding them at every step would cost too much.
 
     That is where the encoder is a T5, or the data a folder, whose captions come again and again. CLIP and the language
-    model read the built-in world's captions faster than a cache would. Raises InputError (code ``mismatch``) where
+    model read the built-in world's captions faster than a cache would. Raises InputError (code `mismatch`) where
     another encoder filled the cache.
     """
     recipe = run.recipe

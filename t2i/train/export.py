@@ -14,8 +14,8 @@ from t2i.store.bundle_writing import share_stage, stage_hash, update_stage, writ
 from t2i.store.compatibility import pixel_sizes
 from t2i.store.manifest import KINDS, Manifest
 from t2i.train.card import hardware, write_card
+from t2i.train.compatibility import bundle_entry, learned_from
 from t2i.train.encoders import train_first
-from t2i.train.fitting import bundle_entry, learned_from
 from t2i.train.forget import forget
 from t2i.train.objective import Objective
 from t2i.train.objectives import encoder_of, objective_of

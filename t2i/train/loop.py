@@ -17,17 +17,17 @@ from t2i.media.sheet import contact_sheet
 from t2i.train.log import Log
 from t2i.train.objective import Trainable
 from t2i.train.optim import MuonAdamW, PowerEMA
+from t2i.train.part import Part, check_cut
 from t2i.train.precision import PrecisionChoice, autocast, pick_precision
 from t2i.train.recipe import Schedule
 from t2i.train.sharding import check_sharding
 from t2i.train.sheets import averaged
 from t2i.train.state import State
-from t2i.train.team import Part, check_cut
 
 NAN_LIMIT = 20  # losses in a row that are no numbers, after which a training has failed
 
 
-def rate(schedule: Schedule, step: int) -> float:
+def learning_rate(schedule: Schedule, step: int) -> float:
     """Learning rate at `step`: linear warm-up, constant, linear to 0 over the last share of the steps."""
     up = min(1.0, (step + 1) / max(1, schedule.warmup))
     tail = schedule.steps * schedule.decay
@@ -40,14 +40,15 @@ def fit(task: Trainable, *, resume: bool) -> State:
 
     Checkpoint, log and sheets are in `task.run.folder(task.name)`. resume: go on from the checkpoint there.
     Raises InputError when resuming without a checkpoint or with one of another training, or when the loss stops being
-    a number, and UsageError for a batch that cannot be cut as it should.
+    a number, and UsageError for a batch that cannot be cut as it should, or a stage that cannot be compiled.
     """
     run, schedule, folder = task.run, task.schedule, task.run.folder(task.name)
+    task.check_compile(task.name, schedule)
     check_cut(task.name, schedule, run.team.ranks, task.unit, task.uncut)
     if run.team.sharded:
         check_sharding({task.name: (schedule, task.unsharded)})
     module = task.module.to(run.device)
-    together = run.team.together(module)
+    wrapped = run.team.wrap(module)
     optimizer = MuonAdamW(
         module.named_parameters(), lr=schedule.lr, muon=schedule.muon, betas=schedule.betas,
         weight_decay=schedule.weight_decay,
@@ -66,7 +67,7 @@ def fit(task: Trainable, *, resume: bool) -> State:
         for stale in folder.glob(f"{TEMP_PREFIX}*"):  # a kill in the middle of a checkpoint leaves its half
             stale.unlink(missing_ok=True)
     if schedule.compile:
-        for net in task.hot:
+        for net in task.compiled:
             net.compile()
     head = {"event": "start", "stage": task.name, "step": state.step, "steps": schedule.steps}
     run.report(head | precision | {"parameters": task.parameters})
@@ -74,7 +75,7 @@ def fit(task: Trainable, *, resume: bool) -> State:
     if chosen and chosen.timings:
         log.write(_chosen_record(task.name, state.step, chosen))
     try:
-        _steps(task, together, state, facts, log)
+        _steps(task, wrapped, state, facts, log)
     finally:
         log.close()
     if state.step < schedule.steps:
@@ -90,7 +91,7 @@ def _chosen_record(stage: str, step: int, chosen: PrecisionChoice) -> dict[str, 
     }  # fmt: skip
 
 
-def _steps(task: Trainable, together: Any, state: State, facts: dict[str, Any], log: Log) -> None:
+def _steps(task: Trainable, wrapped: Any, state: State, facts: dict[str, Any], log: Log) -> None:
     run, team, schedule, module, optimizer = task.run, task.run.team, task.schedule, state.module, state.optimizer
     window = list[dict[str, float]]()
     started = since = time.perf_counter()
@@ -98,9 +99,9 @@ def _steps(task: Trainable, together: Any, state: State, facts: dict[str, Any], 
     module.train()
     for step in range(state.step, schedule.steps):
         for group in optimizer.param_groups:
-            group["lr"] = rate(schedule, step)
+            group["lr"] = learning_rate(schedule, step)
         optimizer.zero_grad(set_to_none=True)
-        value, measured = _gradients(task, together, step, facts["precision"])
+        value, measured = _gradients(task, wrapped, step, facts["precision"])
         norm = team.clip_gradients(module, schedule.clip_norm)
         state.step, state.samples = step + 1, state.samples + schedule.batch
         if math.isfinite(norm) and math.isfinite(value):
@@ -108,25 +109,14 @@ def _steps(task: Trainable, together: Any, state: State, facts: dict[str, Any], 
             state.ema.update(module, state.step)
             window.append({"loss": value, "norm": norm, **measured})
             state.skipped_last = 0
-        else:  # one broken batch is skipped and counted; many mean that training has failed
-            state.skipped_last, state.skipped = state.skipped_last + 1, state.skipped + 1
-            if state.skipped_last >= NAN_LIMIT:
-                raise InputError(
-                    f"at step {step} the loss of {task.name} was no number for the {NAN_LIMIT}th time",
-                    "lower the learning rate and resume from the last checkpoint",
-                    "data",
-                )
+        else:
+            _skip(task, state)
         state.seconds = before + time.perf_counter() - started
         stopped = team.any(run.stop())
         last = stopped or state.step == schedule.steps
         if state.step % schedule.log_every == 0 or last:
             now = time.perf_counter()
-            record = _means(window) | {
-                "event": "step", "stage": task.name, "step": state.step, "steps": schedule.steps,
-                "lr": rate(schedule, step), "rate": len(window) * schedule.batch / max(1e-9, now - since),
-                "left": (schedule.steps - state.step) * (now - since) / max(1, len(window)),
-                "skipped": state.skipped, "seconds": round(state.seconds, 1),
-            }  # fmt: skip
+            record = _step_record(task, state, window, now - since)
             log.write(record)
             run.report(record)
             since, window = now, []
@@ -139,7 +129,7 @@ def _steps(task: Trainable, together: Any, state: State, facts: dict[str, Any], 
         if (state.step % schedule.sample_every == 0 or last) and not stopped and (team.leads or team.sharded):
             began = time.perf_counter()
             try:
-                _sheet(task, together, state)
+                _sheet(task, wrapped, state)
             except Exception as error:  # hours of training must not be lost for a picture of it
                 run.report({"event": "no sheet", "stage": task.name, "step": state.step, "reason": repr(error)})
             since += time.perf_counter() - began  # drawing is no training: the rate stays true
@@ -147,16 +137,39 @@ def _steps(task: Trainable, together: Any, state: State, facts: dict[str, Any], 
             break
 
 
-def _gradients(task: Trainable, together: Any, step: int, precision: str) -> tuple[float, dict[str, float]]:
+def _skip(task: Trainable, state: State) -> None:
+    """Count a step whose loss or gradient is no number: one broken batch is skipped. Raises InputError when so many in
+    a row mean that training has failed."""
+    state.skipped_last, state.skipped = state.skipped_last + 1, state.skipped + 1
+    if state.skipped_last >= NAN_LIMIT:
+        raise InputError(
+            f"at step {state.step - 1} the loss of {task.name} was no number for the {NAN_LIMIT}th time",
+            "lower the learning rate and resume from the last checkpoint",
+            "data",
+        )
+
+
+def _step_record(task: Trainable, state: State, window: list[dict[str, float]], took: float) -> dict[str, Any]:
+    """The log's record of the steps in `window`, which took so many seconds."""
+    schedule = task.schedule
+    return _means(window) | {
+        "event": "step", "stage": task.name, "step": state.step, "steps": schedule.steps,
+        "lr": learning_rate(schedule, state.step - 1), "rate": len(window) * schedule.batch / max(1e-9, took),
+        "left": (schedule.steps - state.step) * took / max(1, len(window)),
+        "skipped": state.skipped, "seconds": round(state.seconds, 1),
+    }  # fmt: skip
+
+
+def _gradients(task: Trainable, wrapped: Any, step: int, precision: str) -> tuple[float, dict[str, float]]:
     """Compute the gradients of a step, the mean over all processes and passes. Returns the means of loss and facts."""
-    team, turns = task.run.team, task.schedule.accumulate
+    team, n = task.run.team, task.schedule.accumulate
     rows = list[dict[str, float]]()
-    for turn in range(turns):
-        task.part = Part(team.rank, team.ranks, turn, turns)
-        with team.alone(together) if turn < turns - 1 else nullcontext():
+    for i in range(n):
+        task.part = Part(team.rank, team.ranks, i, n)
+        with team.no_sync(wrapped) if i < n - 1 else nullcontext():
             with autocast(precision, task.run.device):
-                loss, measured = together(partial(task.loss, step))
-            (loss if turns == 1 else loss / turns).backward()
+                loss, measured = wrapped(partial(task.loss, step))
+            (loss if n == 1 else loss / n).backward()
         rows.append({"loss": float(loss.detach()), **measured})
     means = team.mean(_means(rows))
     return means.pop("loss"), means
@@ -173,12 +186,12 @@ def _refuse_skipped_end(task: Trainable, state: State) -> None:
         )
 
 
-def _sheet(task: Trainable, together: Any, state: State) -> None:
+def _sheet(task: Trainable, wrapped: Any, state: State) -> None:
     """Write the task's sheet of pictures, if it has one."""
     module, team = state.module.eval(), task.run.team
     try:
         with torch.no_grad(), averaged(module, state.ema.weights):
-            pictures = team.draw(together, task.sheet)
+            pictures = team.draw(wrapped, task.sheet)
     finally:
         module.train()
     if pictures is None or not team.leads:

@@ -14,45 +14,53 @@ import torch
 from torch import Tensor, nn
 
 from t2i.data.source import Examples, Source
+from t2i.errors import UsageError
 from t2i.store.manifest import StageEntry
 from t2i.text.tokenizer import Tokenizer
 from t2i.train import streams
 from t2i.train.encoders import Encoders, read_once
+from t2i.train.part import WHOLE, Part
 from t2i.train.pool import Pool
 from t2i.train.recipe import Recipe, Schedule
 from t2i.train.run import Run
-from t2i.train.team import WHOLE, Part
 from t2i.train.warm_start import load_start
 
 
 class Trainable(ABC):
-    """A network, its loss and its schedule.
-
-    name: in the log, and of the checkpoint's folder. module: everything that has gradients or is averaged, also
-    networks that are not kept. pool: what `prepare` computes before the first step, if the objective has one.
-    facts: what a checkpoint must agree with to be resumed (JSON). part: the rows of the batch that `loss` computes; the
-    loop sets it. unit: rows of a batch that are not parted. uncut: why a batch cannot be computed in several passes, ""
-    where it can. unsharded: why `module` cannot be cut into pieces (`sharding.py`), "" where it can. hot: the networks
-    whose forward pass `Schedule.compile` compiles.
-    """
+    """A network, its loss and its schedule: all that the training loop asks for."""
 
     name: str
+    """In the log, and of the checkpoint's folder."""
     run: Run
     module: nn.Module
+    """Everything that has gradients or is averaged, also networks that are not kept."""
     schedule: Schedule
     facts: Mapping[str, Any]
+    """What a checkpoint must agree with to be resumed (JSON)."""
     pool: Pool | None = None
+    """The examples that are computed before the first step, if there are such."""
     part: Part = WHOLE
+    """The rows of the batch that `loss` computes; the loop sets it."""
     unit: int = 1
+    """How many rows of a batch stay together where it is cut into parts."""
     uncut: ClassVar[str] = ""
+    """Why a batch cannot be computed in several passes; "" where it can."""
     unsharded: ClassVar[str] = ""
+    """Why `module` cannot be cut into pieces (`sharding.py`); "" where it can."""
 
     @property
-    def hot(self) -> tuple[nn.Module, ...]:
-        """See above; none unless it was tried: texts of varying length break what torch.compile (2.14) makes of a
-        backward pass, and the gradient of a gradient, as of a GAN's penalty, it cannot make. A network whose parts are
-        called one by one names these."""
+    def compiled(self) -> tuple[nn.Module, ...]:
+        """The networks whose forward pass `Schedule.compile` compiles; one whose parts are called one by one names
+        these. None unless it was tried: torch.compile (2.14) fails in the backward pass of texts of varying length, and
+        cannot make the gradient of a gradient, as of a GAN's penalty."""
         return ()
+
+    @classmethod
+    def check_compile(cls, name: str, schedule: Schedule) -> None:
+        """Raise UsageError for a stage whose schedule asks for compiling, where nothing is `compiled`."""
+        if schedule.compile and cls.compiled is Trainable.compiled:
+            what = f"{name}.compile: only clip and vae can be compiled."
+            raise UsageError(what, f"Leave out {name}.compile", "config")
 
     @property
     def parameters(self) -> int:
@@ -102,7 +110,7 @@ class Objective(Trainable):
     """Whether it is an `EncoderObjective`."""
     pretraining: ClassVar[str] = ""
     """The name of what is trained before the stage itself, with a checkpoint of its own; "": nothing is."""
-    alone: ClassVar[bool] = False
+    can_be_first: ClassVar[bool] = False
     """Whether it can be the first stage of a model: it is trained on pictures alone."""
     examples: ClassVar[str]
     """The stream of examples that the stage is trained on (`streams.py: OFFSETS`)."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from t2i.data.source import Source
 from t2i.nets.clip import Clip
-from t2i.train.team import WHOLE, Part
+from t2i.train.part import WHOLE, Part
 
 BATCH = 128  # pictures that are embedded together
 

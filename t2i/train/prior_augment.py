@@ -16,7 +16,7 @@ from torch import Tensor
 from t2i.diffusion.process import Flow
 from t2i.nets.prior import PriorCond
 from t2i.text.cond import TextCond
-from t2i.train.team import WHOLE, Part
+from t2i.train.part import WHOLE, Part
 
 TIMES = (0.4, 0.95)
 """The flow times to which embeddings are noised. Above them the prior would choose another of the pictures that the

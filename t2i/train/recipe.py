@@ -34,7 +34,7 @@ class Schedule:
     lr: the peak of the learning rate. warmup: steps until it is reached. decay: the last share of the steps, in which
     it falls to 0. accumulate: passes that compute a batch, to save memory; their gradients are averaged. betas: decay
     of AdamW's two averages. ema: the relative width of the weights' average (EDM2), in (0, 0.28). compile: whether
-    torch.compile makes kernels for the networks that `Trainable.hot` names.
+    torch.compile makes kernels for the networks that `Trainable.compiled` names.
     """
 
     steps: Annotated[int, Between(0, 1_000_000_000)] = 1000

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,8 @@ import torch
 from t2i.data.ahead import AheadSource
 from t2i.data.folder import FolderSource
 from t2i.data.source import Source, WorldSource
+from t2i.errors import InputError
+from t2i.files import explain_os_error
 from t2i.store.bundle import Bundle, read_bundle
 from t2i.store.manifest import MANIFEST
 from t2i.text.tokenizer import Tokenizer, train_tokenizer
@@ -75,6 +78,19 @@ class Pictures:
         """The words that the captions use, for the bundle's notes."""
         n, seed = min(KNOWN_WORDS, self.recipe.tokenizer.captions), examples_seed(self.recipe.seed, "tokenizer")
         return KnownWords.collect(self.small.captions(seed, i, 0) for i in range(n))
+
+
+@contextmanager
+def explained(out: Path) -> Iterator[None]:
+    """A block in which a log, a folder or a pool that cannot be written raises InputError (code `output`): what writes
+    whole files says so itself. out: where the training works."""
+    try:
+        yield
+    except BrokenPipeError:  # nobody reads the reports
+        raise
+    except OSError as error:
+        what = f"the training cannot go on: {error.filename or out}: {explain_os_error(error)}."
+        raise InputError(what, "Make room there, and go on with --resume.", "output") from error
 
 
 @dataclass

@@ -75,16 +75,16 @@ class Shards(Processes):
         self.mesh = init_device_mesh(self.device.type, (self.ranks,))
         self.free_early = asked("FSDP_RESHARD_AFTER_FORWARD", "true")
 
-    def together(self, module: nn.Module) -> Any:
+    def wrap(self, module: nn.Module) -> Any:
         from torch.distributed.fsdp import fully_shard
 
         # accelerate's `prepare` (1.15) does this on GPUs alone; on processors it sets up DistributedDataParallel
-        alone = {p for p in module.parameters() if p.ndim == 0}
+        scalars = {p for p in module.parameters() if p.ndim == 0}
         for block in blocks(module):
-            fully_shard(block, mesh=self.mesh, reshard_after_forward=self.free_early, ignored_params=alone)
-        return fully_shard(Root(module), mesh=self.mesh, ignored_params=alone)
+            fully_shard(block, mesh=self.mesh, reshard_after_forward=self.free_early, ignored_params=scalars)
+        return fully_shard(Root(module), mesh=self.mesh, ignored_params=scalars)
 
-    def alone(self, together: Any) -> AbstractContextManager[Any]:
+    def no_sync(self, wrapped: Any) -> AbstractContextManager[Any]:
         return nullcontext()  # a whole gradient would be as large as the network: the pieces are added up
 
     def clip_gradients(self, module: nn.Module, most: float) -> float:
@@ -98,13 +98,13 @@ class Shards(Processes):
         torch._foreach_mul_(cut + kept, (most / (norm + 1e-6)).clamp(max=1.0))
         return float(norm)
 
-    def draw(self, together: Any, pictures: Callable[[], T]) -> T:
+    def draw(self, wrapped: Any, pictures: Callable[[], T]) -> T:
         from torch.distributed.fsdp import FSDPModule
 
         try:
-            drawn: T = together(pictures)
+            drawn: T = wrapped(pictures)
         finally:
-            for part in together.modules():  # there is no backward pass that would do it
+            for part in wrapped.modules():  # there is no backward pass that would do it
                 if isinstance(part, FSDPModule):
                     part.reshard()
         return drawn

@@ -14,7 +14,7 @@ from t2i.diffusion.process import Flow
 from t2i.nets.unet import UNet
 from t2i.nets.upsampler import Upsampler, enlarge
 from t2i.sampling import SamplingConfig
-from t2i.stages.base import guided, sample_base
+from t2i.stages.base import guided_cond, sample_base
 from t2i.stages.stage import Stage
 from t2i.stages.upsampler import sample_upsampler
 from t2i.text.cond import TextCond
@@ -41,8 +41,7 @@ def draw_base(
     sampling = sampling if text is not None else sampling.without_text
     stage = Stage("sheet", base, Flow(), prediction)
     rows = len(z) if z is not None else len(text or ())
-    cond, uncond, _ = guided(text, z)
-    return sample_base(stage, size, cond, uncond, range(rows), sampling)
+    return sample_base(stage, size, guided_cond(text, z), range(rows), sampling)
 
 
 def upsampler_rows(net: Upsampler, prediction: Prediction, name: str, high: Tensor, steps: int | None) -> Tensor:

@@ -85,8 +85,8 @@ class State:
     def save(self, folder: Path, facts: dict[str, object], tensors: dict[str, Tensor]) -> None:
         """Write the checkpoint of `folder`. facts: what it belongs to (JSON). tensors: all of `tensors`.
 
-        Raises InputError: a tensor is not finite (code ``data``), then the last checkpoint stays; the disk refuses
-        (``output``).
+        Raises InputError: a tensor is not finite (code `data`), then the last checkpoint stays; the disk refuses
+        (`output`).
         """
         if name := _not_finite(tensors):
             what = f"at step {self.step} there are values in {name!r} that are no numbers; nothing was saved"

@@ -1,10 +1,8 @@
-"""The processes that train together, and the rows of a batch that each of them computes.
+"""The processes that train together.
 
-A batch is cut into equal parts, one for each process and pass (`schedule.accumulate`). Examples and noise are functions
-of (seed, step) for the whole batch, and a part takes its rows of them; so a training has the same loss curve however it
-is cut. torch averages the gradients (DistributedDataParallel, set up by the library accelerate), and every process
-takes the same step; in `sharding.py` each takes it for its piece of the network. Process 0 leads: it alone writes files
-and reports.
+Each computes its part of every batch (`part.py`). torch averages the gradients (DistributedDataParallel, set up by the
+library accelerate), and every process takes the same step; in `sharding.py` each takes it for its piece of the network.
+Process 0 leads: it alone writes files and reports.
 """
 
 from __future__ import annotations
@@ -12,19 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2i.diffusion.loss import DenoisingObjective
-from t2i.diffusion.process import Process
 from t2i.errors import T2IError, UnavailableError, UsageError
-from t2i.rng import normal
-from t2i.train.recipe import Schedule
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=7)  # that processes wait for the first, which may fill a pool
@@ -33,50 +25,6 @@ OTHER_ENGINES = {
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
 }
 """What `accelerate launch` sets for engines that are none of ours."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """Rows of a batch: those of process `rank` of `ranks`, in its pass `turn` of `turns`."""
-
-    rank: int = 0
-    ranks: int = 1
-    turn: int = 0
-    turns: int = 1
-
-    @property
-    def of(self) -> int:
-        """The number of parts."""
-        return self.ranks * self.turns
-
-    @property
-    def index(self) -> int:
-        """The number of this part, from 0."""
-        return self.rank * self.turns + self.turn
-
-    @overload
-    def rows(self, whole: Tensor) -> Tensor: ...
-    @overload
-    def rows(self, whole: list[T]) -> list[T]: ...
-    def rows(self, whole: Any) -> Any:
-        """This part of what belongs to the rows (N, ...) of a batch."""
-        n = len(whole) // self.of
-        return whole if self.of == 1 else whole[self.index * n : (self.index + 1) * n]
-
-
-WHOLE = Part()
-
-
-def denoising_noise(
-    objective: DenoisingObjective, process: Process, x0: Tensor, part: Part, g: torch.Generator, draws: int = 1
-) -> tuple[Tensor, Tensor]:
-    """The times (B,) and the noise (B, ...) of `diffusion_loss` for x0 (B, ...), which is a part of a batch; drawn as
-    for the whole, on the device of x0. draws: how often each row stands in x0, which repeats the part as a whole."""
-    whole = (len(x0) * part.of, *x0.shape[1:])
-    t, eps = objective.levels.draw(process, whole[0], g).to(x0.device), normal(whole, g, x0.device)
-    if part.of == 1 or draws == 1:
-        return part.rows(t), part.rows(eps)
-    return tuple(torch.cat([part.rows(copy) for copy in x.chunk(draws)]) for x in (t, eps))  # type: ignore[return-value]
 
 
 def asked(variable: str, default: str = "") -> bool:
@@ -96,21 +44,22 @@ class Team:
         """Whether this process writes and reports."""
         return self.rank == 0
 
-    def together(self, module: nn.Module) -> Any:
-        """A function that calls what it is given, a loss: its gradients for the parameters of `module` become the mean
-        over all processes in `backward` and `clip_gradients`. May cut the parameters: before an optimiser gets them."""
+    def wrap(self, module: nn.Module) -> Any:
+        """A function that calls the loss that it is given, so that the gradients of `module` become the means over all
+        processes: in `backward`, and in `clip_gradients`. It may cut the parameters: wrap before an optimiser gets
+        them."""
         return _call
 
-    def alone(self, together: Any) -> AbstractContextManager[Any]:
-        """A block in which the gradients of `together` stay in this process."""
+    def no_sync(self, wrapped: Any) -> AbstractContextManager[Any]:
+        """A block in which the gradients of `wrapped` stay in this process."""
         return nullcontext()
 
     def clip_gradients(self, module: nn.Module, most: float) -> float:
         """Shorten the gradient to the norm `most`, if it is longer. Returns its norm before."""
         return float(nn.utils.clip_grad_norm_(module.parameters(), most))
 
-    def draw(self, together: Any, pictures: Callable[[], T]) -> T:
-        """What `pictures` returns, which uses the network of `together`. Of a cut one all processes must ask for it."""
+    def draw(self, wrapped: Any, pictures: Callable[[], T]) -> T:
+        """What `pictures` returns, which uses the network of `wrapped`. Of a cut one all processes must ask for it."""
         return pictures()
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:
@@ -156,16 +105,16 @@ class Processes(Team):
             # of some objectives a part of the network gets no gradient in a step
             DistributedDataParallelKwargs(find_unused_parameters=True),
         ]
-        self.engine = Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=options)
-        self.rank, self.ranks = self.engine.process_index, self.engine.num_processes
-        self.device: torch.device = self.engine.device
+        self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=options)
+        self.rank, self.ranks = self.accelerator.process_index, self.accelerator.num_processes
+        self.device: torch.device = self.accelerator.device
 
-    def together(self, module: nn.Module) -> Any:
-        self.engine.free_memory()  # it keeps what it prepared before
-        return self.engine.prepare_model(Root(module))
+    def wrap(self, module: nn.Module) -> Any:
+        self.accelerator.free_memory()  # it keeps what it prepared before
+        return self.accelerator.prepare_model(Root(module))
 
-    def alone(self, together: Any) -> AbstractContextManager[Any]:
-        block: AbstractContextManager[Any] = self.engine.no_sync(together)
+    def no_sync(self, wrapped: Any) -> AbstractContextManager[Any]:
+        block: AbstractContextManager[Any] = self.accelerator.no_sync(wrapped)
         return block
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:
@@ -219,24 +168,6 @@ def _call(work: Callable[[], T]) -> T:
 
 
 SOLO = Team()
-
-
-def check_cut(stage: str, schedule: Schedule, ranks: int, unit: int, uncut: str) -> None:
-    """Raise UsageError for a batch that cannot be cut into equal parts for so many processes and the schedule's passes.
-    unit, uncut: as of a `Trainable`."""
-    if schedule.accumulate > 1 and uncut:
-        what = f"{stage} cannot be trained with accumulate = {schedule.accumulate}: {uncut}."
-        raise UsageError(what, "Leave it at 1; several processes can share the batch.", "config")
-    batch, parts = schedule.batch, ranks * schedule.accumulate
-    least = parts * unit
-    if parts > 1 and batch % least:
-        hint = f"Choose a multiple of {least}, as in --set {stage}.batch={-(-batch // least) * least}"
-        raise UsageError(f"the batch of {stage}, {batch}, cannot be cut into {parts} equal parts.", hint, "config")
-
-
-def padded(things: Tensor, most: int) -> Tensor:
-    """Masks (B, K, S, S) with zeros for further things, up to `most` in all."""
-    return F.pad(things, (0, 0, 0, 0, 0, most - things.shape[1]))
 
 
 def lost(error: BaseException) -> bool:

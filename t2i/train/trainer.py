@@ -17,27 +17,27 @@ import torch
 
 from t2i.data.ahead import default_workers, silent
 from t2i.errors import InputError, UnavailableError, UsageError, nearest
-from t2i.files import explain_os_error
 from t2i.sampling import given
 from t2i.store.bundle import Bundle, read_bundle
 from t2i.store.bundle_writing import finish_write
 from t2i.text.tokenizer import Tokenizer
 from t2i.train.alone import alone
 from t2i.train.card import command_line
+from t2i.train.compatibility import bundle_entry, check_recipe
 from t2i.train.encoders import Encoders, encoders_of, train_first
 from t2i.train.export import export_copied, export_shared, export_trained, is_exported, new_bundle
-from t2i.train.fitting import bundle_entry, check
 from t2i.train.forget import finish_forgetting, forget
 from t2i.train.loop import fit
 from t2i.train.objective import Objective
 from t2i.train.objectives import STAGES, objective_of
+from t2i.train.part import check_cut
 from t2i.train.plan import plan
 from t2i.train.recipe import Recipe
 from t2i.train.recipes import load_recipe
-from t2i.train.run import Pictures, Report, Run
+from t2i.train.run import Pictures, Report, Run, explained
 from t2i.train.sharding import check_sharding
 from t2i.train.state import agree
-from t2i.train.team import SOLO, Team, check_cut, lost
+from t2i.train.team import SOLO, Team, lost
 
 TOKENIZER = "tokenizer.json"
 
@@ -84,26 +84,30 @@ def train(
     )
     pictures = Pictures(loaded, data, sprites, report, given(workers, default_workers(device, team.ranks)))
     run = Run(loaded, Path(out), pictures, torch.device(device), report, stop, resume, start, command, team)
-    check(loaded, stages, run.bundle(), run.out)
-    trained = {n: loaded.stages[n] for n in stages if n not in loaded.share and not loaded.stages[n].copied}
-    for name, part in trained.items():
-        check_cut(name, part.schedule, team.ranks, part.unit, objective_of(loaded, name).uncut)
-    if team.sharded:
-        check_sharding({n: (p.schedule, objective_of(loaded, n).unsharded) for n, p in trained.items()})
+    _check_stages(run, stages)
     if dry_run:
         return plan(run, stages)
     try:
-        return _train_stages(run, stages, stage, overwrite)
-    except BrokenPipeError:  # nobody reads the reports
-        raise
+        with explained(run.out):
+            return _train_stages(run, stages, stage, overwrite)
     except RuntimeError as error:
         if team.ranks == 1 or not lost(error):
             raise
         what = "another process of this training has ended."
         raise UnavailableError(what, "What it said tells why; go on with --resume.") from error
-    except OSError as error:  # the log, a folder, a pool: what writes whole files says so itself
-        what = f"the training cannot go on: {error.filename or run.out}: {explain_os_error(error)}."
-        raise InputError(what, "Make room there, and go on with --resume.", "output") from error
+
+
+def _check_stages(run: Run, stages: Sequence[str]) -> None:
+    """Raise UsageError or InputError for stages that do not fit together, a stage that cannot be compiled, and a batch
+    or a network that cannot be cut as the processes need it."""
+    recipe, team = run.recipe, run.team
+    check_recipe(recipe, tuple(stages), run.bundle(), run.out)
+    trained = {n: recipe.stages[n] for n in stages if n not in recipe.share and not recipe.stages[n].copied}
+    for name, part in trained.items():
+        objective_of(recipe, name).check_compile(name, part.schedule)
+        check_cut(name, part.schedule, team.ranks, part.unit, objective_of(recipe, name).uncut)
+    if team.sharded:
+        check_sharding({n: (p.schedule, objective_of(recipe, n).unsharded) for n, p in trained.items()})
 
 
 def _train_stages(run: Run, stages: Sequence[str], stage: str, overwrite: bool) -> Bundle:
@@ -216,7 +220,7 @@ def _encoders(run: Run, cls: type[Objective], name: str) -> Encoders:
 
     def begin() -> None:
         if run.bundle() is None:
-            if not cls.alone:
+            if not cls.can_be_first:
                 raise InputError(f"{run.out} is not a bundle", train_first(run.recipe.encoder), "data")
             new_bundle(run, None)
 

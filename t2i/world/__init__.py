@@ -3,9 +3,13 @@
     world = World(WorldConfig(vocabulary="shapes"))
     batch = world.batch(seed=0, indices=range(64), size=64)   # pixels, captions, scene graphs
 
-`layout` draws a scene graph (`graph`) at random, `captions` puts it into words, `render` draws it on a background
-(`places`) from sprites (`sprites`, `shapes`). `holdout` decides which combinations no training sees. `judge` is a
-detector trained on these scenes; `reading` compares what it finds with what a prompt asked for.
+scenes          graph.py: what a scene is; layout.py draws one at random; vocabulary.py: the things and their words;
+                holdout.py: the combinations that no training sees
+words           captions/: a scene in English and Chinese
+pictures        render.py draws scenes on a background (places/) from sprites.py, or from shapes.py with pen.py
+all of it       world.py: a source of scenes with captions and pictures
+reading         judge.py, judge_config.py: a detector trained on these scenes; reading.py compares what it finds with
+                what a prompt asked for; fidelity.py: how close a thing comes to its sprite
 
 Importing the package is cheap: torch arrives with the first name that needs it.
 """

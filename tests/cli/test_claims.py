@@ -7,6 +7,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from killing import broken_off_everywhere
+
 from t2i.jobs.claims import LOCK, Claims
 
 HOLDER = """
@@ -82,3 +84,17 @@ def test_runs_into_one_folder_share_the_work(studio: Path) -> None:
     lines = (studio / "out" / "manifest.jsonl").read_text("utf-8").splitlines()
     assert len(lines) == 24 and max(Counter(lines).values()) == 1
     assert len(list((studio / "out").iterdir())) == 25
+
+
+def test_a_signal_while_the_claims_are_let_go_leaves_no_file(tmp_path: Path) -> None:
+    """`close` is called again where it was broken off, as at the end of a run."""
+    claims = Claims()
+
+    def check() -> None:
+        claims.close()
+        assert not list(tmp_path.iterdir())
+        assert claims.take(tmp_path / "a.png", "x")
+
+    check()
+    assert broken_off_everywhere(claims.close, check) > 10
+    claims.close()

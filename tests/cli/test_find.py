@@ -109,7 +109,11 @@ def test_words_that_nothing_can_judge(place: Path, command: Draw) -> None:
     out, err = command("find", "empty.png", "the noise", "--json", model="tiny")
     record = json.loads(out[0])
     assert record["found"] is None and record["things"] == record["seen"] == []
-    assert "'the noise' names no thing that can be told from others; what stands out is masked" in err
+    assert "'the noise' names no thing that can be told from others; what stands out is taken for it" in err
+    assert err.count("the noise") == 1 and "everywhere" not in err and record["share"] > 0
+    Image.new("RGB", (40, 30), (90, 140, 220)).save("other.png")
+    _, err = command("find", "empty.png", "other.png", "the noise", model="tiny")  # told once, not of each
+    assert err.count("the noise") == 1 and "seems" not in err
     _, err = command("find", "empty.png", "an elefant", "--check", code=2)
     assert "can be told to be there or not" in err and "Did you mean elephant?" in err
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from t2i.cli.app import run
 from t2i.errors import EXIT_INPUT, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE, UsageError
-from t2i.train.fitting import check
+from t2i.train.compatibility import check_recipe
 from t2i.train.objectives import objective_of
 from t2i.train.recipes import load_recipe
 from t2i.train.state import TENSORS, read_facts
@@ -113,7 +113,7 @@ def try_recipe(text: str, work: Path, capsys: pytest.CaptureFixture[str]) -> int
         try:
             recipe = load_recipe(str(path))
             stages = tuple(name for name in recipe.stages if recipe.has(name) and name not in recipe.share)
-            check(recipe, stages, None)
+            check_recipe(recipe, stages, None)
         except UsageError:
             return ends_well(["train", "--recipe", str(path), "--out", str(work / "m"), "--dry-run"], work, capsys, "")
         with torch.device("meta"):

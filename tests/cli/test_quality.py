@@ -83,6 +83,22 @@ def test_the_same_from_python(t2i: Draw) -> None:
     assert picture.tobytes() == load_image(slow).tobytes()
 
 
+def test_steps_win_and_may_not_say_all(t2i: Draw) -> None:
+    """Steps are more exact than --quality; where they leave it nothing to say, one of the two is a mistake."""
+    refused = "--quality changes nothing"
+    for given in (["--steps", "prior=1,base=1"], ["--sweep", "steps=1,2", "--prior", "none"]):
+        _, err = t2i("sample", CAT, "--quality", "--seed", "1", *given, code=2)
+        assert refused in err and "--steps" in err
+        assert not Path("out").exists()
+    jobs = [{"prompt": CAT, "seed": 1, "steps": {"prior": 1, "base": 1}}, {"prompt": CAT, "seed": 1}]
+    Path("jobs.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs))
+    made, _ = t2i("sample", "-f", "jobs.jsonl", "--quality", "--size", "16")
+    assert [steps(path) for path in made] == [{"prior": 1, "base": 1}, {"prior": 5, "base": 3}]
+    Path("jobs.jsonl").write_text(json.dumps(jobs[0]))
+    _, err = t2i("sample", "-f", "jobs.jsonl", "--quality", "--size", "16", code=2)
+    assert refused in err
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [({"quality": "maybe"}, "maybe"), ({"quality": 2}, "2"), ({"quality": [True]}, "cannot be read")],

@@ -134,7 +134,7 @@ def test_sixteen_bits_transparency_and_animation(place: Path, capsys: pytest.Cap
 
 
 REFUSED: dict[str, tuple[list[str], int, str]] = {
-    "no size": (["photos"], 2, "nothing says how large"),
+    "no size": (["photos"], 2, "nothing says how large: give --to or --scale"),
     "two sizes": (["photos", "--to", "64", "--scale", "2"], 2, "both say how large"),
     "one file for two": (["photos", "--to", "64", "-o", "a.png"], 2, "is one file, and there are 2 pictures"),
     "another format": (["photos/a.png", "--to", "64", "-o", "a.gif"], 2, "does not end in .png"),

@@ -76,16 +76,9 @@ def test_the_network_sees_x_t_and_its_own_time() -> None:
     assert seen["cond"] == 1
 
 
-def test_a_learned_variance_is_dropped_only_when_declared() -> None:
-    x, sigma = torch.ones(2, 3, 4, 4), torch.ones(2)
-
-    def net(x_t: Tensor, t: Tensor, cond: Any) -> Tensor:
-        return torch.cat([x_t, 1e6 * x_t], dim=1)
-
-    out = NetDenoiser(net, Flow(), "x0", learned_variance=True)(x, sigma, None)
-    torch.testing.assert_close(out, x / 2)
+def test_a_network_of_another_shape_is_a_fault() -> None:
     with pytest.raises(AssertionError):
-        NetDenoiser(net, Flow(), "x0")(x, sigma, None)
+        NetDenoiser(lambda x_t, t, cond: torch.cat([x_t, x_t], dim=1), Flow())(torch.ones(2, 3), torch.ones(2), None)
 
 
 def test_unknown_prediction_is_refused() -> None:

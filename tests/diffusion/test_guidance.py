@@ -42,22 +42,20 @@ X, SIGMA = torch.zeros(2, 3), torch.tensor([1.0, 1.0])
 COND, UNCOND = Cond(torch.tensor([10.0, 20.0])), Cond(torch.tensor([4.0]))
 
 
-@pytest.mark.parametrize("batched", [True, False])
-def test_guidance_by_hand(batched: bool) -> None:
+def test_guidance_by_hand() -> None:
     d = Counting()
-    out = classifier_free(d, UNCOND, 3.0, batched=batched)(X, SIGMA, COND)
+    out = classifier_free(d, UNCOND, 3.0)(X, SIGMA, COND)
     # 4 + 3 (10 - 4) = 22 and 4 + 3 (20 - 4) = 52, and the sigma of 1 in both passes
     assert out[:, 0].tolist() == [23.0, 53.0]
-    assert d.calls == ([4] if batched else [2, 2])
+    assert d.calls == [4]
 
 
-@pytest.mark.parametrize("batched", [True, False])
-def test_negation_by_hand(batched: bool) -> None:
+def test_negation_by_hand() -> None:
     d, away = Counting(), Cond(torch.tensor([7.0]))
-    out = classifier_free(d, UNCOND, 3.0, negative=away, batched=batched)(X, SIGMA, COND)
+    out = classifier_free(d, UNCOND, 3.0, negative=away)(X, SIGMA, COND)
     # 4 + 3 (10 - 7) = 13 and 4 + 3 (20 - 7) = 43, and the sigma of 1 in all passes
     assert out[:, 0].tolist() == [14.0, 44.0]
-    assert d.calls == ([6] if batched else [2, 2, 2])
+    assert d.calls == [6]
     assert classifier_free(d, UNCOND, 1.0, negative=away)(X, SIGMA, COND)[:, 0].tolist() == [8.0, 18.0]
     outside = classifier_free(d, UNCOND, 3.0, (2.0, 3.0), negative=away)(X, SIGMA, COND)
     assert outside[:, 0].tolist() == [11.0, 21.0]

@@ -72,7 +72,7 @@ def test_add_noise_mixes_each_row_at_its_own_level(g: torch.Generator) -> None:
 
 @pytest.mark.parametrize("p", ALL, ids=str)
 def test_training_times_lie_where_the_process_is_defined(p: Process) -> None:
-    t = p.time(torch.linspace(0, 1, 501, dtype=torch.float64))
+    t = p.training_time(torch.linspace(0, 1, 501, dtype=torch.float64))
     assert (p.sigma_t(t) >= 0).all() and (p.alpha_t(t) > 0).all() and t.max() <= p.t_range[1]
     if isinstance(p, VP) and p.T:
         assert torch.equal(t, t.round()) and t[0] == 0 and t[-1] == p.T - 1

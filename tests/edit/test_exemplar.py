@@ -7,7 +7,7 @@ from torch import Tensor
 
 from t2i.edit.exemplar import exemplar_fill
 from t2i.edit.masks import box
-from t2i.edit.surface import smooth_fill
+from t2i.edit.smooth_fill import smooth_fill
 
 SIDE = 40
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from t2i.edit.masks import bounds, box, extend, grow, rim, windows
-from t2i.edit.surface import fit, smooth_fill
+from t2i.edit.smooth_fill import match_surroundings, smooth_fill
 from t2i.errors import UsageError
 
 
@@ -98,9 +98,9 @@ def test_a_step_at_the_border_is_taken_away(side: int) -> None:
     ramp = torch.linspace(-0.5, 0.5, side).expand(1, 3, side, side).clone()
     mask = box(side, side, 10, 10, 12, 12)
     made = ramp + torch.tensor([0.3, -0.2, 0.1]).view(1, 3, 1, 1)
-    fitted = fit(ramp, torch.where(mask > 0, made, ramp), mask, 2)
+    fitted = match_surroundings(ramp, torch.where(mask > 0, made, ramp), mask, 2)
     assert float((fitted - ramp)[:, :, 10:22, 10:22].abs().max()) < 0.02
-    assert torch.equal(fit(ramp, made, mask, 0), made)
+    assert torch.equal(match_surroundings(ramp, made, mask, 0), made)
 
 
 def test_what_was_painted_up_to_the_border_keeps_its_colour() -> None:
@@ -108,7 +108,7 @@ def test_what_was_painted_up_to_the_border_keeps_its_colour() -> None:
     sky, mask = torch.full((1, 3, 64, 64), 0.4), box(64, 64, 16, 16, 32, 32)
     made = sky + 0.2
     made[..., 30:48, 24:40] = -0.8  # down to the lower border
-    fitted = fit(sky, made, mask, 1)
+    fitted = match_surroundings(sky, made, mask, 1)
     assert float((fitted[..., 18:24, 18:46] - 0.4).abs().max()) < 0.05
     # the thing moves about as far as the sky, -.2; by a membrane through its own step it would move by more than 1
     assert float((fitted[..., 34:44, 28:36] - made[..., 34:44, 28:36] + 0.2).abs().max()) < 0.15

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,47 +164,61 @@ def test_scores_of_another_recipe_are_refused(place: Path, capsys: pytest.Captur
     assert "1 of the 6 prompts" in score(capsys, *fewer, "--baseline", "base.json", code=3)[1]
 
 
-@pytest.mark.parametrize(
-    ("args", "code", "said"),
-    [
-        ([], 2, "nothing to score"),
-        (["p.txt"], 3, "not a PNG"),
-        (["nowhere"], 3, "nothing at"),
-        (["--suite", "p.txt", "--max-drop", "much"], 2, "--max-drop"),
-        (["--suite", "p.txt", "--metrics", "clipp"], 2, "Did you mean"),
-        (["--suite", "p.txt", "--update-baseline"], 2, "--baseline"),
-        (["--suite", "p.txt", "--max-drop", "5%"], 2, "--baseline"),
-        (["--suite", "p.txt", "--margin", "clip=1"], 2, "--baseline"),
-        (["--suite", "p.txt", "--primary", "clip"], 2, "--baseline"),
-        (["--suite", "p.txt", "--strict"], 2, "--baseline"),
-        (["--suite", "p.txt", "--baseline", "none.json"], 3, "cannot read the baseline"),
-        (["--suite", "none.txt"], 3, "cannot read the suite"),
-        (["--suite", "scene"], 3, "there is no suite 'scene'"),
-        (["--suite", "p.txt", "--model", "nobody"], 4, "no model"),
-        (["--suite", "p.txt", "--extractor", "open_clip:ViT-B-32"], 4, "weights"),
-        (["--suite", "p.txt", "--extractor", "inception"], 2, "not known"),
-        (["--suite", "p.txt", "--tier", "close"], 2, "--before"),
-        (["p.txt", "-n", "2"], 2, "-n is about drawing"),
-        (["p.txt", "--model", "small"], 2, "--model is about drawing"),
-        (["p.txt", "--steps", "4"], 2, "--steps is about drawing"),
-        (["--suite", "p.txt", "--sha256", "0"], 2, "--weights"),
-        (["--suite", "p.txt", "--prompts", "p.txt"], 2, "--prompts"),
-        (["--suite", "p.txt", "--metrics", ","], 2, "--metrics names nothing"),
-        (["--suite", "p.txt", "--labels", ""], 2, "--labels names nothing"),
-        (["--suite", "p.txt", "--baseline", "p.txt", "--margin", "clip=1,clip=2"], 2, "twice"),
-        (["--suite", "p.txt", "--labels", "cat"], 2, "nothing to choose"),
-        (["--suite", "p.txt", "--labels", "cat,cat"], 2, "nothing to choose"),
-        (["--suite", "p.txt", "--baseline", "p.txt", "--primary", "changed"], 2, "cannot lead"),
-        (["--suite", "p.txt", "--html", "x", "--junit", "./x"], 2, "two options name one file"),
-        (["--suite", "p.txt", "--sheet", "s.txt"], 2, "no picture's name"),
-        (["--suite", "p.txt", "--html", "."], 3, "--html"),
-        (["--suite", "p.txt", "--save-baseline", "."], 3, "--save-baseline"),
-        (["--suite", "p.txt", "--junit", "p.txt/x.xml"], 3, "--junit"),
-    ],
-)
+MISTAKES: list[tuple[list[str], int, str]] = [
+    ([], 2, "nothing to score"),
+    (["p.txt"], 3, "not a PNG"),
+    (["nowhere"], 3, "nothing at"),
+    (["--suite", "p.txt", "--max-drop", "much"], 2, "--max-drop"),
+    (["--suite", "p.txt", "--metrics", "clipp"], 2, "Did you mean"),
+    (["--suite", "p.txt", "--update-baseline"], 2, "--baseline"),
+    (["--suite", "p.txt", "--max-drop", "5%"], 2, "--baseline"),
+    (["--suite", "p.txt", "--margin", "clip=1"], 2, "--baseline"),
+    (["--suite", "p.txt", "--primary", "clip"], 2, "--baseline"),
+    (["--suite", "p.txt", "--strict"], 2, "--baseline"),
+    (["--suite", "p.txt", "--baseline", "none.json"], 3, "cannot read the baseline"),
+    (["--suite", "none.txt"], 3, "cannot read the suite"),
+    (["--suite", "scene"], 3, "there is no suite 'scene'"),
+    (["--suite", "p.txt", "--model", "nobody"], 4, "no model"),
+    (["--suite", "p.txt", "--extractor", "open_clip:ViT-B-32"], 4, "weights"),
+    (["--suite", "p.txt", "--extractor", "inception"], 2, "not known"),
+    (["--suite", "p.txt", "--tier", "close"], 2, "--before"),
+    (["p.txt", "-n", "2"], 2, "-n is about drawing"),
+    (["p.txt", "--model", "small"], 2, "--model is about drawing"),
+    (["p.txt", "--steps", "4"], 2, "--steps is about drawing"),
+    (["--suite", "p.txt", "--sha256", "0"], 2, "--weights"),
+    (["--suite", "p.txt", "--prompts", "p.txt"], 2, "--prompts"),
+    (["--suite", "p.txt", "--metrics", ","], 2, "--metrics names nothing"),
+    (["--suite", "p.txt", "--labels", ""], 2, "--labels names nothing"),
+    (["--suite", "p.txt", "--baseline", "p.txt", "--margin", "clip=1,clip=2"], 2, "twice"),
+    (["--suite", "p.txt", "--labels", "cat"], 2, "nothing to choose"),
+    (["--suite", "p.txt", "--labels", "cat,cat"], 2, "nothing to choose"),
+    (["--suite", "p.txt", "--baseline", "p.txt", "--primary", "changed"], 2, "cannot lead"),
+    (["--suite", "p.txt", "--html", "x", "--junit", "./x"], 2, "two options name one file"),
+    (["--suite", "p.txt", "--sheet", "s.txt"], 2, "no picture's name"),
+    (["--suite", "p.txt", "--html", "."], 3, "--html"),
+    (["--suite", "p.txt", "--save-baseline", "."], 3, "--save-baseline"),
+    (["--suite", "p.txt", "--junit", "p.txt/x.xml"], 3, "--junit"),
+    (["--suite", "p.txt", "--steps", "many"], 2, "--steps"),
+    (["--suite", "p.txt", "--size", "65"], 2, "--size 65"),
+    (["--suite", "p.txt", "--against", "nowhere"], 3, "nothing at nowhere"),
+    (["--suite", "p.txt", "--before", "empty"], 3, "no picture in empty"),
+]
+
+
+@pytest.mark.parametrize(("args", "code", "said"), MISTAKES)
 def test_mistakes(place: Path, capsys: pytest.CaptureFixture[str], args: list[str], code: int, said: str) -> None:
+    Path("empty").mkdir()
     assert run(["score", *args, "--device", "cpu"]) == code
     assert said in capsys.readouterr().err
+
+
+def test_what_is_refused_is_refused_before_torch_is_imported(place: Path) -> None:
+    """All but a file that has to be read to be refused."""
+    Path("empty").mkdir()
+    cases = [(args, code) for args, code, said in MISTAKES if said != "not a PNG"]
+    lines = ["import sys", "from t2i.cli.app import run", f"for args, code in {cases!r}:"]
+    lines += ["    assert run(['score', *args]) == code, args", "    assert 'torch' not in sys.modules, args"]
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)
 
 
 @pytest.mark.parametrize(

@@ -218,7 +218,10 @@ def test_a_collapse_is_said(tmp_path: Path) -> None:
     for row in made[:4]:
         row.values["duplicate"] = 1.0
     made[0].values["blank"] = 1.0
-    assert collapse_warnings(made) == ["4 of 12 pictures repeat another", "1 of 12 pictures show nothing"]
+    assert collapse_warnings(made) == [
+        "4 of 12 pictures repeat another: 00.png, 01.png, 02.png and 1 more",
+        "1 of 12 pictures show nothing: 00.png",
+    ]
 
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

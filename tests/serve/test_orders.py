@@ -10,9 +10,9 @@ import pytest
 
 from t2i.cli.ui import UI
 from t2i.errors import InputError, T2IError, UsageError
-from t2i.jobs.edits import EditRequest
 from t2i.jobs.prompt_file import PromptLine
 from t2i.jobs.sample import SampleOrder
+from t2i.jobs.sample_edit import SampleEdit
 from t2i.serve.address import Address, check_own, make_private
 from t2i.serve.orders import read_order, write_order
 from t2i.serve.wire import error_of, error_table
@@ -27,7 +27,7 @@ from t2i.serve.wire import error_of, error_table
                 PromptLine("一只猫", 2, [5, 6], "cat", {"steps": "base=8"}, "job 1"),
                 PromptLine("a {red|blue} car", where="job 2"),
             ),
-            options={"size": "16", "guidance": "2.5"}, edit=EditRequest(rerank=3, best_of=2), sweep=("steps=1,2",),
+            options={"size": "16", "guidance": "2.5"}, edit=SampleEdit(rerank=3, best_of=2), sweep=("steps=1,2",),
             batch=3, grid=True, keep_stages=True, overwrite=True, private=True,
         ),
     ],

@@ -105,7 +105,7 @@ def test_what_tokens_cannot_do(pipeline: Pipeline) -> None:
         pipeline.sample([PROMPTS[0]], [1], SampleRequest(prior="none"))
     start = Start(x0=torch.zeros(1, 3, 16, 16), strength=0.5)
     with pytest.raises(UsageError, match="does not draw by diffusion"):
-        pipeline.draw(Conditioning(read=torch.zeros(1, 16)), [1], SampleRequest(), start=start)
+        pipeline.draw(Conditioning(direct=torch.zeros(1, 16)), [1], SampleRequest(), start=start)
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,11 @@ from t2i.nets.prior import PriorCond, PriorConfig, ResidualPrior
 from t2i.sampling import SamplingConfig
 from t2i.stages.base import base_cond, sample_base
 from t2i.stages.prior import pick_best, sample_prior
-from t2i.stages.stage import InpaintCond, Stage, Start
+from t2i.stages.stage import GuidedCond, InpaintCond, Stage, Start
 from t2i.stages.upsampler import sample_upsampler
 from t2i.text.cond import TextCond
+
+NO_COND = GuidedCond(None, None)
 
 
 class Spy(nn.Module):
@@ -105,9 +107,8 @@ def test_a_text_is_read_once_for_all_steps_and_draws_of_a_prior() -> None:
 def test_a_base_with_a_mask_is_told_to_paint_everything() -> None:
     net, said = Spy(in_channels=7), text(2)
     z = torch.randn(2, 6, generator=torch.Generator().manual_seed(2))
-    made = sample_base(
-        stage(net), 8, base_cond(said, z), base_cond(said, z, keep=False), [1, 2], SamplingConfig(steps=1)
-    )
+    cond = GuidedCond(base_cond(said, z), base_cond(said, z, keep=False))
+    made = sample_base(stage(net), 8, cond, [1, 2], SamplingConfig(steps=1))
     assert made.shape == (2, 3, 8, 8)
     x_t = net.calls[0][0]
     assert x_t.shape == (2, 7, 8, 8)
@@ -121,7 +122,7 @@ def test_the_null_has_the_shape_of_the_condition(with_text: bool, with_z: bool) 
     said, z = (text(2) if with_text else None), (torch.zeros(2, 6) if with_z else None)
     net = Spy(in_channels=3)
     cond, null = base_cond(said, z), base_cond(said, z, keep=False)
-    made = sample_base(stage(net), 8, cond, null, [1, 2], SamplingConfig(steps=1, guidance=2.0))
+    made = sample_base(stage(net), 8, GuidedCond(cond, null), [1, 2], SamplingConfig(steps=1, guidance=2.0))
     assert made.shape == (2, 3, 8, 8)
     both = net.calls[0][2]
     for there, keep in ((with_text, both.tokens_keep), (with_z, both.z_keep)):
@@ -145,7 +146,8 @@ def test_an_upsampler_makes_one_pass_a_step_and_adds_its_noise() -> None:
 def test_networks_compute_in_their_own_dtype_and_samplers_in_float32() -> None:
     net = Spy(in_channels=3).to(torch.bfloat16)
     z = torch.zeros(1, 6)
-    made = sample_base(stage(net), 8, base_cond(None, z), base_cond(None, z, keep=False), [1], SamplingConfig(steps=2))
+    cond = GuidedCond(base_cond(None, z), base_cond(None, z, keep=False))
+    made = sample_base(stage(net), 8, cond, [1], SamplingConfig(steps=2))
     assert made.dtype == torch.float32
     x_t, t, cond = net.calls[0]
     assert (x_t.dtype, t.dtype, cond.z.dtype) == (torch.bfloat16, torch.float32, torch.bfloat16)
@@ -174,7 +176,7 @@ def test_a_run_starts_from_a_picture_or_from_other_noise() -> None:
 
     def run(start: Start | None) -> Tensor:
         net.calls.clear()
-        return made.run(lambda x, t, cond: net(x, t), (1, 4, 4), None, None, sampling, [7], start=start)
+        return made.run(lambda x, t, cond: net(x, t), (1, 4, 4), NO_COND, sampling, [7], start=start)
 
     levels = made.sigmas(sampling)
     half = run(Start(eps=eps, x0=x0, strength=0.5))
@@ -195,7 +197,7 @@ def test_what_is_known_is_held_to_the_bit() -> None:
     known = InpaintCond(x0, mask)
     for resamples in (0, 3):
         out = made.run(
-            lambda x, t, cond: net(x, t), (1, 4, 4), None, None, made.defaults, [7, 8], known=known, resamples=resamples
+            lambda x, t, cond: net(x, t), (1, 4, 4), NO_COND, made.defaults, [7, 8], known=known, resamples=resamples
         )
         assert torch.equal(out[:, :, 2:], x0[:, :, 2:])
         assert not torch.equal(out[:, :, :2], x0[:, :, :2])
@@ -210,7 +212,7 @@ def test_a_stage_that_stops_early_is_never_asked_below(sampler: str, known: bool
     mask[:, :, :4] = 1
     sampling = SamplingConfig(steps=20, sampler=sampler, t_end=0.3)
     cond, held = base_cond(None, z), InpaintCond(x0, mask) if known else None
-    made = sample_base(stage(net), 8, cond, cond, [1], sampling, known=held)
+    made = sample_base(stage(net), 8, GuidedCond(cond, cond), [1], sampling, known=held)
     asked = [float(t) for _, t, _ in net.calls]
     assert min(asked) == pytest.approx(0.3)
     last = 0.5 * net.calls[-1][0][:, :3]  # x0_hat there

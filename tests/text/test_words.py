@@ -35,6 +35,21 @@ def test_actions_that_are_not_drawn(prompt: str, told: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        ("雪地里的长颈鹿", ["地里的长颈鹿"]),
+        ("猫和鹿、鹿", ["和鹿", "鹿"]),
+        ("长颈鹿在玩。一只长颈鹿", ["长颈鹿", "一只长颈鹿"]),
+        ("颈猫鹿", ["颈", "鹿"]),
+        ("a zebra长颈鹿 zebra", ["zebra", "长颈鹿"]),
+        ("颈 鹿", ["颈", "鹿"]),
+    ],
+)
+def test_unknown_characters_in_a_row_are_one_word(prompt: str, told: list[str]) -> None:
+    assert KnownWords.from_notes({"words": "a cat 猫 雪 在 玩"}).unknown(prompt) == told
+
+
+@pytest.mark.parametrize(
     "training",
     [{}, None, {"base": {"data": "9 captioned pictures of the folder a"}}, {"base": {"data": BUILT_IN}, "clip": {}}],
 )

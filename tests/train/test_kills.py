@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import random
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from killing import ended, in_child, kill_after, killed_before, touches
+from killing import ended, in_child, killed_at, killed_before, touches
 from safetensors.torch import load_file
 
 from t2i.errors import InputError
@@ -50,7 +49,9 @@ def test_a_checkpoint_is_killed_before_each_touch_of_the_disk(tmp_path: Path) ->
         facts = state.load(folder, {"stage": "toy"})
         whole = old if state.step == 1 else new
         assert facts["step"] == whole.step and facts == read_facts(folder)
-        assert all(torch.equal(a, b) for a, b in zip(state.tensors().values(), whole.tensors().values(), strict=True))
+        loaded, kept = state.tensors(), whole.tensors()
+        assert loaded.keys() == kept.keys()
+        assert all(torch.equal(loaded[name], kept[name]) for name in kept)  # by name: their order varies
         seen.append(state.step)
     assert seen == sorted(seen) and set(seen) == {1, 2}
 
@@ -178,29 +179,27 @@ def test_twenty_random_kills_change_nothing(
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     if stage != "text":
         shutil.copytree(finished_model, straight)
-    changes = [f"{stage}.save_every=3", f"{stage}.sample_every=1000"]
-    began = time.monotonic()
+    changes = [f"{stage}.save_every=3", f"{stage}.log_every=1", f"{stage}.sample_every=1000"]
     assert ended(in_child(lambda: train(stage, recipe, changes, steps=60, out=straight, overwrite=True))) == 0
-    whole = time.monotonic() - began
     if stage != "text":
         shutil.copytree(finished_model, killed)
         shutil.rmtree(killed / ".train" / stage)
-    dice, kills, saved = random.Random(stage), 0, 0
 
     def begun() -> bool:
         return (killed / ".train" / stage / TENSORS).is_file()
 
-    def go() -> object:
-        return train(stage, recipe, changes, steps=60, out=killed, resume=begun(), overwrite=not begun())
+    def go(report: Callable[[dict[str, Any]], None] = lambda record: None) -> object:
+        again = begun()
+        return train(stage, recipe, changes, steps=60, out=killed, resume=again, overwrite=not again, report=report)
 
-    while kills < 20:
-        before = begun()
-        if not kill_after(in_child(go), dice.uniform(0.02, 0.25) * whole):
-            break
-        kills, saved = kills + 1, saved + before
+    dice, saved = random.Random(stage), 0
+    moments = sorted((dice.randrange(60), dice.random()) for _ in range(20))  # each lies ahead of what is saved by then
+    for step, share in moments:
+        saved += begun()
+        killed_at(step, share, go)
     go()
-    print(f"{stage}: {kills} kills, {saved} of them after a checkpoint")
-    assert kills >= 5 and saved >= 3  # else nothing was proved
+    print(f"{stage}: {len(moments)} kills, {saved} of them after a checkpoint")
+    assert saved >= 10  # else little was proved
     assert same(killed / ".train" / stage / TENSORS, straight / ".train" / stage / TENSORS)
     weights = f"{stage}/model.safetensors"
     assert (killed / weights).read_bytes() == (straight / weights).read_bytes()

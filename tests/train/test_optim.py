@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from t2i.train.loop import rate
+from t2i.train.loop import learning_rate
 from t2i.train.optim import MuonAdamW, PowerEMA, _gamma, orthogonalise
 from t2i.train.recipe import Schedule
 
@@ -106,10 +106,10 @@ def test_gamma_is_the_papers() -> None:
 
 def test_rate_warms_up_stays_and_decays() -> None:
     s = Schedule(steps=100, lr=2.0, warmup=10, decay=0.2)
-    assert rate(s, 0) == pytest.approx(0.2)
-    assert rate(s, 4) == pytest.approx(1.0)
-    assert [rate(s, step) for step in (9, 40, 80)] == [2.0] * 3
-    assert rate(s, 90) == pytest.approx(1.0)
-    assert rate(s, 99) == pytest.approx(0.1)
-    assert rate(s, 100) == 0
-    assert rate(Schedule(steps=10, lr=1.0, warmup=0, decay=0.0), 9) == 1.0
+    assert learning_rate(s, 0) == pytest.approx(0.2)
+    assert learning_rate(s, 4) == pytest.approx(1.0)
+    assert [learning_rate(s, step) for step in (9, 40, 80)] == [2.0] * 3
+    assert learning_rate(s, 90) == pytest.approx(1.0)
+    assert learning_rate(s, 99) == pytest.approx(0.1)
+    assert learning_rate(s, 100) == 0
+    assert learning_rate(Schedule(steps=10, lr=1.0, warmup=0, decay=0.0), 9) == 1.0

@@ -12,7 +12,7 @@ from torch import nn
 from t2i.errors import InputError, UsageError
 from t2i.store.bundle_writing import write_bundle
 from t2i.store.manifest import Manifest, StageEntry
-from t2i.train.fitting import bundle_entry, check
+from t2i.train.compatibility import bundle_entry, check_recipe
 from t2i.train.objectives import STAGES, objective_of
 from t2i.train.recipe import Recipe, Schedule
 from t2i.train.recipes import load_recipe, recipe_names
@@ -89,7 +89,7 @@ def test_overrides_take_effect() -> None:
 def test_a_shipped_recipe_is_whole(name: str) -> None:
     recipe = load_recipe(name)
     stages = tuple(stage for stage in STAGES if recipe.has(stage))
-    check(recipe, stages, None)
+    check_recipe(recipe, stages, None)
     assert stages[: len(PARTS[recipe.family])] == PARTS[recipe.family]
     assert isinstance(recipe.stages["upsampler1024"].schedule, Schedule)
 
@@ -128,6 +128,15 @@ def test_sizes_that_do_not_fit_are_refused_before_training(key: str, value: str,
     with pytest.raises(UsageError, match=words):
         train("all", "tiny", [f"{key}={value}"], out=tmp_path / "m")
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("stage", ["prior", "base", "upsampler256"])
+def test_a_stage_that_is_not_compiled_refuses_it(stage: str, micro: str, tmp_path: Path) -> None:
+    for dry_run in (True, False):
+        with pytest.raises(UsageError, match=f"{stage}.compile: only clip and vae can be compiled"):
+            train("all", micro, [f"{stage}.compile=true"], out=tmp_path / "m", dry_run=dry_run)
+    assert not (tmp_path / "m").exists()
+    train("all", micro, [f"{stage}.compile=false", "clip.compile=true"], out=tmp_path / "m", dry_run=True)
 
 
 def test_a_stage_that_does_not_fit_the_model_is_refused_before_training(micro: str, tmp_path: Path) -> None:

@@ -77,19 +77,19 @@ ROWS = torch.randn(4, 4, generator=torch.Generator().manual_seed(1))
 
 def toy_state(team: Team) -> tuple[State, object]:
     net = Toy()
-    together = team.together(net)
-    return State(net, MuonAdamW(net.named_parameters(), lr=0.05, muon=False), PowerEMA(net)), together
+    wrapped = team.wrap(net)
+    return State(net, MuonAdamW(net.named_parameters(), lr=0.05, muon=False), PowerEMA(net)), wrapped
 
 
-def toy_steps(state: State, together: Callable[[Callable[[], Tensor]], Tensor], team: Team, steps: int) -> list[float]:
+def toy_steps(state: State, wrapped: Callable[[Callable[[], Tensor]], Tensor], team: Team, steps: int) -> list[float]:
     """The norms of the gradient. Each process has its rows, in two passes."""
     norms, n = [], len(ROWS) // team.ranks // 2
     for _ in range(steps):
         state.optimizer.zero_grad(set_to_none=True)
         for turn in range(2):
             begin = (2 * team.rank + turn) * n
-            with team.alone(together):
-                (together(lambda: state.module(ROWS[begin : begin + n]).square().mean()) / 2).backward()  # noqa: B023
+            with team.no_sync(wrapped):
+                (wrapped(lambda: state.module(ROWS[begin : begin + n]).square().mean()) / 2).backward()  # noqa: B023
         norms.append(team.clip_gradients(state.module, 1.0))
         state.step += 1
         state.optimizer.step()
@@ -115,8 +115,8 @@ def test_pieces_take_the_steps_of_the_whole(tmp_path: Path) -> None:
             torch.testing.assert_close(t, expected[name], atol=2e-6, rtol=2e-5, msg=name)
 
     def check(team: Team) -> None:
-        state, together = toy_state(team)
-        assert toy_steps(state, together, team, 3) == pytest.approx(norms, rel=1e-5)
+        state, wrapped = toy_state(team)
+        assert toy_steps(state, wrapped, team, 3) == pytest.approx(norms, rel=1e-5)
         same(state, halfway, team)
         rows = {name: len(local(p)) for name, p in state.module.named_parameters() if p.ndim}
         assert rows == {name: (4 if team.leads else 3) if p.shape[0] == 7 else int(team.leads)
@@ -127,13 +127,13 @@ def test_pieces_take_the_steps_of_the_whole(tmp_path: Path) -> None:
         tensors = state.tensors(team.leads)
         team.first(lambda: state.save(tmp_path / "cut", {}, tensors))
         for folder in ("cut", "alone"):
-            resumed, together = toy_state(team)
+            resumed, wrapped = toy_state(team)
             resumed.load(tmp_path / folder)
             same(resumed, halfway, team)
-            toy_steps(resumed, together, team, 3)
+            toy_steps(resumed, wrapped, team, 3)
             same(resumed, alone.tensors(), team)
         with torch.no_grad():  # drawing uses the whole network, and leaves pieces
-            drawn = team.draw(together, lambda: resumed.module(ROWS))
+            drawn = team.draw(wrapped, lambda: resumed.module(ROWS))
         torch.testing.assert_close(drawn, alone.module(ROWS), atol=1e-5, rtol=1e-4)
         assert all(local(p) is not p for p in resumed.module.parameters() if p.ndim)
 

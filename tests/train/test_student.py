@@ -31,9 +31,9 @@ from t2i.train.recipe import Schedule
 from t2i.train.recipes import load_recipe
 from t2i.train.run import Pictures, Run
 from t2i.train.state import TENSORS
-from t2i.train.student import _objective, train_student
 from t2i.train.student.objective import BaseStudent, Shown, StudentObjective
 from t2i.train.student.recipe import Distillation, read_recipe
+from t2i.train.student.trainer import student_objective, train_student
 
 PROMPTS, SEEDS = ["a cat in the snow", "a red apple on a blue background", "一只猫在雪地里玩耍"], [3, 4, 5]
 SMALL = ["base.batch=4", "prior.batch=4", "prior.pool=8"] + [
@@ -226,7 +226,7 @@ def test_a_student_that_asks_itself_has_the_same_gradients_in_bfloat16(tiny: Pat
     table = read_recipe({"base.substeps": "4", "base.draw_steps": "1", "base.steps": "1", "base.batch": "8"})
     found = []
     for precision in ("fp32", "bf16"):
-        task = _objective(run, bundle, bundle.manifest.stage("base"), table)
+        task = student_objective(run, bundle, bundle.manifest.stage("base"), table)
         with autocast(precision, torch.device("cpu")):
             task.loss(1)[0].backward()  # type: ignore[no-untyped-call]
         found.append(torch.cat([torch.zeros(p.numel()) if p.grad is None else p.grad.flatten()
@@ -472,7 +472,9 @@ def test_a_base_that_paints_parts_learns_to_paint_parts(tiny: Path, micro: str, 
     """The known part of a masked example is shown to teacher and student alike."""
     bundle, recipe = read_bundle(tiny), load_recipe(micro)
     made = Run(recipe, tmp_path, Pictures(recipe, "scenes", None))
-    task = _objective(made, bundle, bundle.manifest.stage("base"), read_recipe({"base.masked": "1", "base.batch": "4"}))
+    task = student_objective(
+        made, bundle, bundle.manifest.stage("base"), read_recipe({"base.masked": "1", "base.batch": "4"})
+    )
     assert isinstance(task, BaseStudent)
     examples = task.shown(0, torch.Generator().manual_seed(0))
     seen: list[Tensor] = []

@@ -17,9 +17,9 @@ from training import trained_by
 
 from t2i.errors import UsageError
 from t2i.train.log import read_log
+from t2i.train.part import Part, check_cut
 from t2i.train.recipe import Schedule
 from t2i.train.state import read_facts
-from t2i.train.team import Part, check_cut
 
 CLOSE = 1e-5
 

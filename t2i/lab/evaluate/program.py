@@ -76,7 +76,7 @@ def world_config(recipe: str) -> WorldConfig:
 
 
 def evaluate(bench: Workbench, parts: Sequence[str], report: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Measure the parts, in the order of PARTS, and add them to ``report`` or a new report."""
+    """Measure the parts, in the order of PARTS, and add them to `report` or a new report."""
     report = {"schema": SCHEMA, **(report or {}), "model": bench.facts()}
     for name in [part for part in PARTS if part in parts]:
         began = time.monotonic()
@@ -127,7 +127,7 @@ def chosen(args: argparse.Namespace, drawn: bool) -> list[str]:
 
 
 def read_report(path: Path) -> dict[str, Any] | None:
-    """The report at ``path``, or None if there is none. Raises InputError for another file."""
+    """The report at `path`, or None if there is none. Raises InputError for another file."""
     try:
         report = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:

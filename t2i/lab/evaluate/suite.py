@@ -46,7 +46,7 @@ def renders(bench: Workbench) -> dict[str, Any]:
 def suite_summary(prompts: Sequence[SuitePrompt], readings: Sequence[Sequence[Reading]]) -> dict[str, Any]:
     """The scores by task, GenEval's mean of six tasks, and Chinese minus English over all tasks.
 
-    readings: the pictures of each prompt, in the order of ``prompts``. "parts": the same for each vocabulary, if the
+    readings: the pictures of each prompt, in the order of `prompts`. "parts": the same for each vocabulary, if the
     prompts are of more than one.
     """
     parts = {}

@@ -75,7 +75,7 @@ def shift(x: Tensor, truth: Tensor) -> dict[str, Any]:
 
 
 def _sharp_renders(bench: Workbench, n: int, size: int) -> Tensor:
-    """n renders of ``size`` pixels in which no sprite is enlarged beyond its own pixels."""
+    """n renders of `size` pixels in which no sprite is enlarged beyond its own pixels."""
     largest = SPRITE / size
     if largest >= 0.5:  # things of the usual size need no larger sprites, or hardly
         return bench.render(bench.held_out(n, 2 * bench.scenes), size)

@@ -41,7 +41,7 @@ LARGE = 256  # pixels a side of renders for the judge, which reduces them to 64
 class Workbench:
     """A bundle to measure, and how much to draw.
 
-    n: pictures per prompt of the suite; picture i has seed ``seed`` + i. prompts: about so many prompts of the suite,
+    n: pictures per prompt of the suite; picture i has seed `seed` + i. prompts: about so many prompts of the suite,
     or all. few: prompts of the sweeps and the ablation. scenes: of distances and retrieval. batch: pictures drawn
     together. sheets: the folder of contact sheets, or None. part: the name of the running part, for progress lines.
     written: the files written so far.
@@ -119,7 +119,7 @@ class Workbench:
         self, prompts: Sequence[SuitePrompt], n: int, settings: SampleRequest | None = None,
         draw: Callable[[Sequence[str], Sequence[int]], Tensor] | None = None, keep: int = 0,
     ) -> tuple[list[list[Reading]], list[Tensor]]:  # fmt: skip
-        """The judge's readings of n pictures of each prompt, and the first picture of each prompt, reduced to ``keep``.
+        """The judge's readings of n pictures of each prompt, and the first picture of each prompt, reduced to `keep`.
 
         keep: pixels a side; 0 keeps no pictures. draw: replaces the pipeline.
         """

@@ -21,7 +21,8 @@ from t2i.nets.clip import Clip
 from t2i.nets.conditioner import UNetCond
 from t2i.nets.unet import UNet
 from t2i.nets.unet_config import UNetConfig
-from t2i.stages.loading import build_net, load_net
+from t2i.stages.designs import build_net
+from t2i.stages.loading import load_net
 from t2i.store.bundle import read_bundle
 from t2i.store.manifest import StageEntry
 from t2i.text.cond import TextCond
@@ -30,13 +31,13 @@ from t2i.train.loop import fit
 from t2i.train.masking import random_masks, thing_weights
 from t2i.train.objective import Objective, Trainable
 from t2i.train.objectives.distill_reader import READING, DistillSchedule, ReaderDistillation, why_not
+from t2i.train.part import WHOLE, Part, denoising_noise, padded
 from t2i.train.pool import unit
 from t2i.train.prior_augment import augment
 from t2i.train.recipe import Pixels, Recipe, Schedule, Share, StageRecipe, Weight
 from t2i.train.run import Run
 from t2i.train.sheets import COLUMNS, draw_base
 from t2i.train.streams import examples_seed, first_weights
-from t2i.train.team import WHOLE, Part, denoising_noise, padded
 from t2i.train.warm_start import load_average, load_start
 
 
@@ -201,7 +202,7 @@ class BaseObjective(Objective):
         picture may have the outline of a thing in another."""
         p, r = self.part, self.config
         n = r.schedule.batch // p.ranks
-        if p.turn == 0:  # those of all passes of this process
+        if p.micro_batch == 0:  # those of all passes of this process
             masks = r.masked > 0 or r.thing_weight != 1
             mine = self.source.batch(self.examples_seed, step * p.ranks + p.rank, n, r.size, masks)
             things, team = mine.masks, self.run.team
@@ -210,8 +211,8 @@ class BaseObjective(Objective):
                 things = team.gather(padded(things, most).to(self.device)).cpu()
             self._of_step = mine, things
         mine, things = self._of_step
-        n //= p.turns
-        return mine.rows(p.turn * n, (p.turn + 1) * n), things
+        n //= p.micro_batches
+        return mine.rows(p.micro_batch * n, (p.micro_batch + 1) * n), things
 
     def conditions(self, x0: Tensor, captions: list[str]) -> tuple[Tensor | None, TextCond | None]:
         """As `read_examples`."""

@@ -69,7 +69,7 @@ class ClipStage(EncoderObjective):
         return first_weights(recipe.seed, name, lambda: Clip(recipe.stage(name, ClipRecipe).net))
 
     @property
-    def hot(self) -> tuple[nn.Module, ...]:
+    def compiled(self) -> tuple[nn.Module, ...]:
         return self.net.visual, self.net.transformer
 
     @classmethod
@@ -115,8 +115,8 @@ class ClipObjective(ClipStage):
                     load_start(self.run.start, stage, net, self.run.report)
 
     @property
-    def hot(self) -> tuple[nn.Module, ...]:
-        return super().hot if self.base is None else (*super().hot, self.base)
+    def compiled(self) -> tuple[nn.Module, ...]:
+        return super().compiled if self.base is None else (*super().compiled, self.base)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         r, examples = self.config, self.batch(step, self.net.config.image_size)

@@ -106,7 +106,7 @@ class DalleObjective(Objective):
         examples = self.source.batch(examples_seed(self.recipe.seed, "sheets"), 0, COLUMNS, size)
         pixels = examples.pixels.to(self.device)
         stage = TokenStage("sheet", self.net, self.vae, self.tokenizer)
-        drawn = sample_tokens(stage, stage.read(examples.captions)[0], range(COLUMNS), self.recipe.sample.dalle)
+        drawn = sample_tokens(stage, stage.condition(examples.captions)[0], range(COLUMNS), self.recipe.sample.dalle)
         return torch.stack([pixels, self.vae.reconstruct(pixels), drawn])
 
 

@@ -19,11 +19,11 @@ from t2i.store.manifest import StageEntry
 from t2i.train.encoders import Encoders
 from t2i.train.objective import Objective
 from t2i.train.objectives.clip import token_ids
+from t2i.train.part import denoising_noise
 from t2i.train.pool import EmbeddingPool, unit
 from t2i.train.recipe import Pictures, Recipe, Schedule, Share, StageRecipe
 from t2i.train.run import Run
 from t2i.train.streams import first_weights
-from t2i.train.team import denoising_noise
 
 
 @dataclass(frozen=True)

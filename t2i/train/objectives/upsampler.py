@@ -20,10 +20,10 @@ from t2i.nets.upsampler import Upsampler, UpsamplerConfig
 from t2i.schema import Between
 from t2i.store.manifest import StageEntry
 from t2i.train.objective import Objective
+from t2i.train.part import denoising_noise
 from t2i.train.recipe import Pixels, Recipe, Schedule, Share, StageRecipe
 from t2i.train.sheets import COLUMNS, upsampler_rows
 from t2i.train.streams import examples_seed, first_weights
-from t2i.train.team import denoising_noise
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class VAEObjective(Objective):
     """The evidence lower bound of pictures. No caption is read."""
 
     examples = "vae"
-    alone = True
+    can_be_first = True
     config: VAERecipe
     net: VAE
 
@@ -77,7 +77,7 @@ class VAEObjective(Objective):
         ]
 
     @property
-    def hot(self) -> tuple[nn.Module, ...]:
+    def compiled(self) -> tuple[nn.Module, ...]:
         return self.net.encoder, self.net.decoder
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:

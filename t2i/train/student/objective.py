@@ -24,8 +24,8 @@ from t2i.diffusion.denoiser import Denoiser, Net
 from t2i.diffusion.loss import DenoisingObjective, Levels
 from t2i.diffusion.process import expand
 from t2i.sampling import SamplingConfig, given
-from t2i.stages.base import bound_net, guided, reads_masks, sample_base
-from t2i.stages.prior import unread
+from t2i.stages.base import bound_net, guided_cond, reads_masks, sample_base
+from t2i.stages.prior import prior_cond
 from t2i.stages.stage import InpaintCond, Stage
 from t2i.store.manifest import StageEntry
 from t2i.train import streams
@@ -69,7 +69,7 @@ class StudentObjective(Trainable):
         facts: Mapping[str, Any],
     ) -> None:  # fmt: skip
         self.run, self.entry, self.encoders, self.table = run, entry, encoders, table
-        self.name, self.schedule = f"{entry.name}-student", table.schedule
+        self.name, self.schedule = student_name(entry), table.schedule
         steps = {"draw_steps": self.draw_steps} if table.substeps > 1 else {}  # else they change no weight
         self.facts = {**facts, "substeps": table.substeps, **steps}
         self.teacher = teacher
@@ -125,13 +125,16 @@ class StudentObjective(Trainable):
     def learned(self, teacher: Denoiser, student: Denoiser, x: Tensor, t: Tensor, cond: Any, substeps: float) -> Tensor:
         """The estimate (B, ...) that the student learns at x (B, ...) and t (B,).
 
-        The times that the student will draw at cut the time into segments. From anywhere in one, an Euler step with
-        the student's estimate shall lead to where the teacher's ODE is at its end: to where the student leads from a
-        point nearer to that end, which one Euler step of the teacher reaches (Heek 2024, algorithm 1). A step of the
-        teacher that reaches the end itself teaches the teacher's estimate. So does one that would lead below the last
-        level that the teacher is drawn at: there its estimate is the result.
+        Multistep consistency distillation (Heek 2024, algorithm 1). The times that the student will draw at cut the
+        time into segments. One Euler step of the student, from anywhere in a segment, shall lead to where the teacher's
+        ODE arrives at the segment's end. That point is found in two steps: a short one of the teacher, from t to
+        `near`, and one of the student itself, from `near` to `end`. It learns the estimate that leads there in one.
+
+        It learns the teacher's own estimate where the short step reaches the end already, or would lead below the last
+        level that the teacher is drawn at: there the estimate is the result.
         """
-        process, x0_hat = self.teacher.process, teacher(x, self.teacher.process.sigma(t), cond)
+        process = self.teacher.process
+        x0_hat = teacher(x, process.sigma(t), cond)
         if substeps == 1:
             return x0_hat
         segment = process.t_range[1] / self.draw_steps
@@ -140,9 +143,16 @@ class StudentObjective(Trainable):
         near = torch.maximum(t - segment / substeps, end)
         near = torch.where(near < lowest, end, near)
         a, b = process.sigma(near) / process.sigma(t), torch.where(end > 0, process.sigma(end) / process.sigma(near), 0)
-        y = x0_hat + expand(a, x) * (x - x0_hat)
-        share = torch.where(near > end, (1 - b) / (1 - a * b), 0)  # of an Euler step's way by two estimates, in one
-        return torch.lerp(x0_hat, student(y, process.sigma(near), cond), expand(share, x))
+        x_near = x0_hat + expand(a, x) * (x - x0_hat)  # the teacher's step
+        x0_near = student(x_near, process.sigma(near), cond)
+        # two Euler steps with x0_hat and x0_near end where one does with their mean of this weight
+        weight = torch.where(near > end, (1 - b) / (1 - a * b), 0)
+        return torch.lerp(x0_hat, x0_near, expand(weight, x))
+
+
+def student_name(entry: StageEntry) -> str:
+    """What the student of a stage is called in the log and in `.train/`."""
+    return f"{entry.name}-student"
 
 
 def is_guided(entry: StageEntry) -> bool:
@@ -168,7 +178,8 @@ class BaseStudent(StudentObjective):
         x0 = examples.pixels.to(self.run.device)
         z, text = read_examples(self.encoders, self.teacher.config, x0, examples.captions)
         drop = torch.rand(n, 2, generator=g).to(x0.device)
-        cond, uncond, _ = guided(text, z)
+        guided = guided_cond(text, z)
+        cond, uncond = guided.cond, guided.uncond
         if z is not None and text is not None:
             if self.prior is not None:
                 z = augment(self.prior, z, text, r.imagined, g)
@@ -189,10 +200,10 @@ class BaseStudent(StudentObjective):
         )
         x0 = examples.pixels.to(self.run.device)
         z, text = read_examples(self.encoders, self.teacher.config, x0, examples.captions)
-        cond, uncond, _ = guided(text, z)
+        cond = guided_cond(text, z)
 
         def drawn(stage: Stage, sampling: SamplingConfig) -> Tensor:
-            return sample_base(stage, self.size, cond, uncond, range(COLUMNS), sampling).float()
+            return sample_base(stage, self.size, cond, range(COLUMNS), sampling).float()
 
         rows = drawn(self.teacher, self.entry.defaults), drawn(self.student, self.defaults)
         return torch.stack([x0, *rows])
@@ -215,6 +226,6 @@ class PriorStudent(StudentObjective):
         _, captions, z = self.pool.draw(n, step, g)
         assert self.encoders.text is not None
         text = self.encoders.text.encode(captions, tight=True)[0].to(self.run.device)
-        cond, uncond = (unread(text, keep) for keep in (True, False))
+        cond, uncond = (prior_cond(text, keep) for keep in (True, False))
         kept = (torch.rand(n, generator=g) >= self.table.drop_text).to(z.device)
         return Shown(z * z.shape[-1] ** 0.5, replace(cond, keep=kept), uncond, lambda stage: stage.net)

@@ -72,7 +72,7 @@ class StudentRecipe:
 
 def read_recipe(overrides: Mapping[str, str]) -> StudentRecipe:
     """The recipe with overrides, as in {"base.substeps": "2", "prior.steps": "0"}; `base.lr` is short for
-    `base.schedule.lr`. Raises UsageError (code ``config``)."""
+    `base.schedule.lr`. Raises UsageError (code `config`)."""
     tables: dict[str, Any] = vars(StudentRecipe())
     try:
         for key, text in overrides.items():

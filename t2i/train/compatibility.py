@@ -30,10 +30,10 @@ def learned_from(bundle: Bundle, entry: StageEntry, teacher: StageEntry) -> bool
     return entry.kind in ("prior", "base", "gan", "dalle") or bool(reads and entry.kind not in ENCODERS)
 
 
-def check(recipe: Recipe, stages: tuple[str, ...], bundle: Bundle | None, folder: Path = Path("model")) -> None:
+def check_recipe(recipe: Recipe, stages: tuple[str, ...], bundle: Bundle | None, folder: Path = Path("model")) -> None:
     """Check the sizes of the stages to be trained, alone and together with what the bundle in `folder` holds already.
 
-    Raises UsageError (code ``config``) for sizes that a stage cannot have, else InputError (``mismatch``).
+    Raises UsageError (code `config`) for sizes that a stage cannot have, else InputError (`mismatch`).
     """
     for name in recipe.stages:
         for holds, sentence in objective_of(recipe, name).rules(recipe, name, stages):

@@ -14,7 +14,7 @@ EDGE = 0.5
 """A step of more than this, of a range of 2, is the outline of something that was painted up to the border."""
 
 
-def fit(picture: Tensor, made: Tensor, mask: Tensor, feather: int) -> Tensor:
+def match_surroundings(picture: Tensor, made: Tensor, mask: Tensor, feather: int) -> Tensor:
     """What was painted, `made` (B, 3, S, S), fitted to the surroundings of the mask (1, S, S) in `picture`.
 
     The step at the border is measured against a smooth surface that continues the surroundings. Continued into the mask

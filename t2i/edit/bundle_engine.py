@@ -1,4 +1,4 @@
-"""Our own stages behind `t2i.engine.Engine`: the pipeline, and what this room makes of it."""
+"""A bundle as a `t2i.engine.Engine`: its pipeline, and the edits of this package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class OwnEngine:
+class BundleEngine:
     """A loaded bundle. pipeline: for what no other model offers: reranking, masks from text."""
 
     pipeline: Pipeline
