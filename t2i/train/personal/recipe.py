@@ -38,8 +38,8 @@ class PersonalRecipe:
     zoom: Share = 0.1  # most that a view is enlarged or made smaller
     shift: Share = 0.05  # most that it is moved, as a share of its side
     pool: Pictures = 48  # pictures that the model draws before it is changed
-    kept: Annotated[int, Between(0, 1024)] = 2
-    keep: Weight = 1.0  # weight of the error of what is to be kept
+    kept: Annotated[int, Between(0, 1024)] = 3
+    keep: Weight = 2.0  # weight of the error of what is to be kept
     told: Pictures = 400  # texts that the prior answers before it is changed
     kept_told: Annotated[int, Between(1, 1024)] = 16  # of them in a step
     keep_told: Weight = 4.0  # weight of the prior's error there, in units of `keep`
