@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.edit.masks import bounds, grow
+from t2i.media.contrast import blur, otsu
 from t2i.media.images import resize
 from t2i.pipeline import Conditioning, Pipeline
 from t2i.rng import noise
@@ -94,27 +95,3 @@ def references(pipeline: Pipeline, what: str) -> list[str]:
     z = F.normalize(text.pooled, dim=-1)
     order = (z[1:] @ z[0]).argsort()
     return [REFERENCES[int(i)] for i in order[:KEPT]]
-
-
-def blur(x: Tensor) -> Tensor:
-    """(S, S) blurred by a Gaussian with a standard deviation of one pixel."""
-    axis = torch.arange(-3.0, 4.0, device=x.device)
-    kernel = torch.exp(-axis.square() / 2)
-    kernel = kernel / kernel.sum()
-    padded = F.pad(x[None, None], (3, 3, 3, 3), mode="replicate")
-    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[0, 0]
-
-
-def otsu(values: Tensor, steps: int = 256) -> float:
-    """The threshold that maximises the variance between the two classes it makes.
-
-    Otsu 1979, "A threshold selection method from gray-level histograms", equation 12. steps: thresholds tried.
-    """
-    ordered = values.flatten().double().sort().values
-    n = len(ordered)
-    below = torch.linspace(0.02, 0.98, steps).mul(n).long().clamp(1, n - 1)
-    sums = ordered.cumsum(0)
-    first = sums[below - 1] / below
-    second = (sums[-1] - sums[below - 1]) / (n - below)
-    between = below * (n - below) * (second - first).square()
-    return float(ordered[below[between.argmax()] - 1])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from t2i.edit.masks import bounds, grow
 from t2i.edit.naming import Asked, listed
-from t2i.edit.textmask import blur, otsu
+from t2i.media.contrast import blur, otsu, strangeness
 from t2i.store.registry import resolve_judge
 from t2i.world.captions.english import article
 from t2i.world.judge import Judge, decode
@@ -30,10 +30,6 @@ MARGIN = 0.02
 """By how much a box is widened, as a share of the picture's side: the judge's boxes are a little tight."""
 SHARE = 0.7
 """Of Otsu's threshold: parts of a thing that are nearly as light as the background belong to it."""
-AROUND = 12
-"""Width in pixels of the surroundings, a ring around the boxes."""
-ACROSS, UP = 0.6, 1.8
-"""What a shift by the picture's side counts, beside colours in [-1, 1]. Places change more from top to bottom."""
 
 
 @dataclass(frozen=True)
@@ -152,20 +148,6 @@ def outlines(image: Tensor, seen: Sequence[Detection], threshold: float | None =
         filled = torch.from_numpy(binary_fill_holes(((large > level) & own).numpy()))
         found.append((filled & own).float()[None])
     return found
-
-
-def strangeness(image: Tensor, hole: Tensor) -> Tensor:
-    """(S, S): how far each pixel of `hole` (S, S), bool, is from the nearest one around it in colour and place; 0
-    outside of the hole, 1 all over it where it leaves no surroundings. image (3, S, S) in [-1, 1]."""
-    side = image.shape[-1]
-    around = (F.max_pool2d(hole.to(image)[None, None], 2 * AROUND + 1, 1, AROUND)[0, 0] > 0) & ~hole
-    out = hole.to(image)
-    if bool(around.any()):
-        at = torch.arange(side) / side
-        place = torch.stack([(at * UP)[:, None].expand(side, side), (at * ACROSS)[None].expand(side, side)])
-        pixels = torch.cat([image, place.to(image)]).permute(1, 2, 0)  # (S, S, 5)
-        out[hole] = torch.cdist(pixels[hole], pixels[around]).amin(1)
-    return out
 
 
 def in_box(thing: Detection, height: int, width: int) -> Tensor:

@@ -7,9 +7,11 @@ Meng 2021, arXiv 2108.01073), and the base still has to draw the true picture.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from t2i.diffusion.process import Flow
 from t2i.nets.prior import PriorCond
@@ -24,7 +26,7 @@ STEPS = 3  # Euler steps back to t = 0
 
 @torch.no_grad()
 def augment(
-    prior: nn.Module, z: Tensor, text: TextCond, share: float, g: torch.Generator, part: Part = WHOLE
+    prior: Callable[..., Tensor], z: Tensor, text: TextCond, share: float, g: torch.Generator, part: Part = WHOLE
 ) -> Tensor:
     """Unit embeddings z (B, E), `part` of a batch, a random `share` of them redrawn by the prior."""
     n, scale = len(z) * part.of, z.shape[-1] ** 0.5

@@ -15,7 +15,8 @@ from t2i.diffusion.samplers import repaint
 from t2i.diffusion.schedule import uniform_t
 from t2i.edit.inpaint import inpaint
 from t2i.edit.masks import box, extend, grow
-from t2i.edit.textmask import otsu, references, text_contrast, text_mask
+from t2i.edit.textmask import references, text_contrast, text_mask
+from t2i.media.contrast import otsu
 from t2i.pipeline import Pipeline
 from t2i.rng import SeededNoise
 from t2i.sampling import SampleRequest

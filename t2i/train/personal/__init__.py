@@ -125,7 +125,9 @@ def _objective(run: Run, recipe: PersonalRecipe, source: FolderSource, token: st
     assert isinstance(pipeline.encoder, NetEncoder)
     upsampler = trained_upsampler(pipeline)
     side = pipeline.manifest.sizes[0] * (upsampler[1].config.scale if upsampler else 1)
-    pool = PersonalPool(pipeline, source, token, recipe, run.recipe.seed, side)
+    pool = PersonalPool(
+        pipeline, source, len(source.entries) - len(source.broken), token, recipe, run.recipe.seed, side
+    )
     facts = {"net": {"rank": recipe.rank}, "seed": run.recipe.seed, "token": token, **_weights(model, pipeline)}
     return PersonalObjective(run, recipe, pipeline, pool, facts)
 

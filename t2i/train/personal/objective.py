@@ -1,9 +1,10 @@
 """Trains a personal model: low-rank adapters (LoRA: Hu 2021) of prior, base and upsampler, and the row of a new word in
 the text encoder's table (textual inversion: Gal 2022, arXiv 2208.01618), all in one step.
 
-The user's pictures give the losses that the stages were trained with. Beside them, the changed networks are held to
-what the unchanged ones answer on pictures that the model drew itself: prior preservation (DreamBooth: Ruiz 2022, arXiv
-2208.12242) by the networks' outputs, which leaves nothing to learn where nothing has changed.
+The user's pictures, and their thing pasted into other places, give the losses that the stages were trained with; base
+and upsampler are told what the prior makes of the embeddings (`prior_augment.py`). Beside them, the changed networks
+are held to what the unchanged ones answer on pictures that the model drew itself: prior preservation (DreamBooth: Ruiz
+2022, arXiv 2208.12242) by the networks' outputs, which leaves nothing to learn where nothing has changed.
 Shapes: B examples, E width of the embedding.
 """
 
@@ -32,14 +33,16 @@ from t2i.text.cond import TextCond
 from t2i.text.encoder import NetEncoder
 from t2i.train import streams
 from t2i.train.objective import Trainable
-from t2i.train.objectives.sr_unet import crop
-from t2i.train.personal.pool import PersonalPool, Rows
+from t2i.train.objectives.sr_unet import crop, dissimilarity
+from t2i.train.personal.pool import Answers, PersonalPool, Rows
 from t2i.train.personal.recipe import PersonalRecipe
+from t2i.train.prior_augment import augment
 from t2i.train.run import Run
 from t2i.train.sheets import COLUMNS
 
 Changed = Mapping[str, Any]
 STAGE = "lora"
+RAMP = 0.3  # share of the steps until `redrawn` is reached
 CROP = 128  # side of a crop of the upsampler's pictures, in pixels
 SCENES = ("{}", "{} in the snow", "{} at the beach", "森林里有一个{}", "{} at night", "{} in space", "{} on the road")
 
@@ -99,13 +102,17 @@ class PersonalObjective(Trainable):
         assert self.pool.views is not None
         mine = self._there(self.pool.draw(self.pool.views, self.schedule.batch, g))
         text = self._read(mine.captions, self.module.word)
-        parts = {"prior": self._prior(changed, mine, text, g), "base": self._base(changed, mine, text, g)}
+        parts = {"prior": self._prior(changed, mine, text, g)}
+        mine = replace(mine, z=self._told(changed, mine, text, step, g))
+        parts["base"], drawn = self._base(changed, mine, text, g)
         if with_upsampler:
-            parts["upsampler"] = self._upsampler(changed, mine, g)
+            parts["upsampler"] = self._upsampler(changed, mine, drawn, g)
         total = torch.stack(list(parts.values())).sum()
         if self.pool.kept is not None and c.kept:
             kept = self._there(self.pool.draw(self.pool.kept, c.kept, g))
             parts["lost"] = self._lost(changed, kept, g, with_upsampler)
+            if self.pool.answers is not None:
+                parts["lost"] = parts["lost"] + c.keep_told * self._unsaid(changed, self.pool.answers, g)
             total = total + c.keep * parts["lost"]
         return total, {name: float(part.detach()) for name, part in parts.items() if name != "upsampler"}
 
@@ -135,30 +142,42 @@ class PersonalObjective(Trainable):
         net = self.pipeline.stages[self.prior].plain(changed[self.prior], _without)
         return diffusion_loss(net, Flow(), self.recipe.prior, z, cond, generator=g)[0].mean()
 
-    def _base(self, changed: Changed, rows: Rows, text: TextCond, g: torch.Generator) -> Tensor:
+    def _told(self, changed: Changed, rows: Rows, text: TextCond, step: int, g: torch.Generator) -> Tensor:
+        """The embeddings (B, E) that base and upsampler are told: a share of them redrawn by the changed prior, which
+        grows from 0 while the prior learns."""
+        share = self.recipe.redrawn * min(1.0, step / max(1, RAMP * self.schedule.steps))
+        fixed = TextCond(text.tokens.detach(), text.mask, text.pooled.detach())
+        return augment(changed[self.prior], rows.z, fixed, share, g)
+
+    def _base(self, changed: Changed, rows: Rows, text: TextCond, g: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The loss, and the base's estimates of the pictures (B, 3, S/s, S/s)."""
         stage, cond = self.pipeline.base[1], self._base_cond(rows, text, g)
         net = stage.plain(bound_net(stage, changed=changed[self.base]), _without)
-        return diffusion_loss(net, Flow(), self.recipe.base, rows.small, cond, generator=g)[0].mean()
+        loss, more = diffusion_loss(net, Flow(), self.recipe.base, rows.small, cond, generator=g)
+        return loss.mean(), more["x0_hat"].detach().float().clamp(-1, 1)
 
-    def _upsampler(self, changed: Changed, rows: Rows, g: torch.Generator) -> Tensor:
+    def _upsampler(self, changed: Changed, rows: Rows, drawn: Tensor, g: torch.Generator) -> Tensor:
+        """drawn: what the base makes of the rows' small pictures, which takes their place in a share of the rows."""
         assert rows.large is not None
-        inputs, corner = self._crops(rows, min(self.recipe.crops, len(rows.z)), g)
+        c, n, large = self.recipe, min(self.recipe.crops, len(rows.z)), rows.large
+        taken = (torch.rand(len(rows.z), generator=g) < c.drawn).to(drawn.device)
+        rows = replace(rows, small=torch.where(taken[:, None, None, None], drawn, rows.small))
+        inputs, corner = self._crops(rows, n, g)
         made = self._enlarge(changed[self.upsamplers[0]], inputs, corner, rows)
-        scale = rows.large.shape[-1] // rows.small.shape[-1]
-        return F.l1_loss(made, crop(rows.large[: len(made)], corner * scale, made.shape[-1]))
+        scale = large.shape[-1] // rows.small.shape[-1]
+        wanted = crop(large[:n], corner * scale, made.shape[-1])
+        return F.l1_loss(made, wanted) + c.ssim * dissimilarity(made, wanted)
 
     # ---- What the model could draw before -------------------------------------------------------------
 
     def _lost(self, changed: Changed, rows: Rows, g: torch.Generator, with_upsampler: bool) -> Tensor:
-        """How far the changed networks are from the unchanged ones."""
+        """How far changed base and upsampler are from the unchanged ones."""
         c = self.recipe
         with torch.no_grad():
             text = self._read(rows.captions, None)
-        z = (rows.z * rows.z.shape[-1] ** 0.5).repeat(c.draws, 1)
-        lost = self._apart(changed[self.prior], self.nets[self.prior], c.prior, z, self._prior_cond(text, g), g)
         stage = self.pipeline.base[1]
         new, old = bound_net(stage, changed=changed[self.base]), bound_net(stage)
-        lost = lost + self._apart(new, old, c.base, rows.small, self._base_cond(rows, text, g), g)
+        lost = self._apart(new, old, c.base, rows.small, self._base_cond(rows, text, g), g)
         if with_upsampler:
             name, n = self.upsamplers[0], min(max(1, c.crops // 2), len(rows.z))
             inputs, corner = self._crops(rows, n, g)
@@ -166,6 +185,15 @@ class PersonalObjective(Trainable):
                 wanted = self._enlarge(self.nets[name], inputs, corner, rows)
             lost = lost + F.l1_loss(self._enlarge(changed[name], inputs, corner, rows), wanted)
         return lost
+
+    def _unsaid(self, changed: Changed, answers: Answers, g: torch.Generator) -> Tensor:
+        """How far the changed prior is from the unchanged one."""
+        some = answers.draw(self.recipe.kept_told, g)
+        with torch.no_grad():
+            text = self._read(some.captions, None)
+        z = (some.z * some.z.shape[-1] ** 0.5).to(self.run.device).repeat(self.recipe.draws, 1)
+        cond = self._prior_cond(text, g)
+        return self._apart(changed[self.prior], self.nets[self.prior], self.recipe.prior, z, cond, g)
 
     def _apart(
         self, new: Any, old: Any, objective: DenoisingObjective, x0: Tensor, cond: Any, g: torch.Generator
@@ -235,8 +263,9 @@ class PersonalObjective(Trainable):
 
 def _without(cond: Any) -> Any:
     """A condition of prior or base without its text, which guidance leads away from; the embedding stays."""
-    name = "keep" if isinstance(cond, PriorCond) else "tokens_keep"
-    return replace(cond, **{name: torch.zeros_like(getattr(cond, name))})
+    if isinstance(cond, PriorCond):
+        return replace(cond, keep=torch.zeros_like(cond.mask[:, 0]))
+    return replace(cond, tokens_keep=torch.zeros_like(cond.tokens_keep))
 
 
 def trained_upsampler(pipeline: Pipeline) -> tuple[str, SRUNet] | None:
