@@ -79,7 +79,7 @@ def inpaint(
             help="Of --mask-text: widen, by a share of the short side; 0 to 0.5.",
             rich_help_panel=Panel.MASK,
         ),
-    ] = 0.02,
+    ] = 0.05,
     mask_threshold: Annotated[
         float | None,
         typer.Option(
@@ -150,7 +150,7 @@ def inpaint(
             if there is None and opt.is_given(ctx, name):
                 raise UsageError(f"--{name.replace('_', '-')} needs {needed}.", f"Say {needed}, or leave it out.")
     if not 0 <= mask_grow <= 0.5:
-        hint = "Write a share of the picture's short side, 0 to 0.5, as in 0.02."
+        hint = "Write a share of the picture's short side, 0 to 0.5, as in 0.05."
         raise UsageError(f"--mask-grow {mask_grow:g} is out of range.", hint)
     if prompt is not None:
         check_words(prompt, "Say what to paint. A mask is --mask FILE.")

@@ -6,6 +6,7 @@ step the known part is also replaced, and steps are repeated (RePaint, Lugmayr 2
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from t2i.edit.exemplar import exemplar_fill
 from t2i.edit.latents import slerp
+from t2i.edit.naming import names_place
 from t2i.edit.repaint import repaint
 from t2i.edit.upscaling import upscale
 from t2i.engine import OnStep, of_all
@@ -22,9 +24,11 @@ from t2i.media.images import resize
 from t2i.pipeline import Conditioning, Pipeline
 from t2i.sampling import SampleRequest, SamplingConfig
 from t2i.stages.stage import InpaintCond, Start
+from t2i.world.captions.where import known_places, nearest_place
 
 REMOVAL = 0.6
 """Share of the base's steps that a removal takes, starting from patches of the surroundings."""
+CHINESE = re.compile(r"[\u3400-\u9fff]")
 CANDIDATES = 32  # embeddings that the prior draws for inpainting
 SURROUNDINGS = 0.2
 """How far the chosen embedding is turned towards that of the surroundings: at .3 the thing begins to fade."""
@@ -46,7 +50,8 @@ def inpaint(
 
     prompts: None removes what is there. The base then starts from a picture patched from the surroundings, and from its
         embedding. With prompts, of CANDIDATES embeddings of the prior the one nearest to that picture's is taken, and
-        turned towards it: the text leaves place, light and weather open, the surroundings do not.
+        turned towards it: the text leaves place, light and weather open, the surroundings do not. A prompt that says
+        no place is read with the one that CLIP sees in the surroundings.
     feather: width in pixels of the rim, inside the mask, in which what is painted passes into the surroundings, to
         which its colours are fitted (None: 1/40 of the square that goes through the model; 0: it is pasted as it is).
 
@@ -87,7 +92,8 @@ def _paint(
         if z is not None and pipeline.prior is not None:
             prior = pipeline.prior[0].name
             several = request.override(prior, SamplingConfig(best_of=CANDIDATES).override(request.of(prior)))
-        conditioning = pipeline.condition(prompts, seeds, several, on_step, key=key, near=z)[0]
+        said = prompts if z is None else [in_place(pipeline, text, near) for text, near in zip(prompts, z, strict=True)]
+        conditioning = pipeline.condition(said, seeds, several, on_step, key=key, near=z)[0]
         if conditioning.z is not None and z is not None:
             conditioning = replace(conditioning, z=slerp(conditioning.z, z, SURROUNDINGS))
     images = pipeline.sample_base(conditioning, seeds, request, on_step, key=key, start=start, known=known)
@@ -99,6 +105,18 @@ def _paint(
     if images.shape[-1] >= side:
         return resize(images, side, side)
     return torch.stack([upscale(pipeline, x, (side, side), seed).image for x, seed in zip(images, seeds, strict=True)])
+
+
+def in_place(pipeline: Pipeline, prompt: str, z: Tensor) -> str:
+    """A prompt with the place of the picture whose embedding is z (E,): "a cat", "a cat in the snow". As it is, if it
+    says a place or the model was taught fewer than two."""
+    words = pipeline.words
+    places = known_places(words.unknown) if words.known and not names_place(prompt) else []
+    if len(places) < 2:
+        return prompt
+    texts = F.normalize(pipeline.encode([place.en[0] for place in places])[0].pooled, dim=-1)
+    place = nearest_place(places, texts, z)
+    return f"{prompt}在{place.zh[0]}" if CHINESE.search(prompt) else f"{prompt} {place.en[0]}"
 
 
 def _known(part: Tensor, mask: Tensor, size: int) -> InpaintCond:

@@ -143,6 +143,11 @@ def asked_by(text: str, known: JudgeConfig) -> Asked:
     return Asked(tuple(dict.fromkeys(named)), where, tuple(more))
 
 
+def names_place(text: str) -> bool:
+    """Whether a text says where something is."""
+    return any(pattern.search(text.lower()) for pattern, _ in _places())
+
+
 def first_named(words: Sequence[str], known: set[str]) -> tuple[Named | None, set[int]]:
     """The first thing that words name, with the colour word before it, and which words say so. "orange" before another
     thing is a colour."""

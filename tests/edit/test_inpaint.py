@@ -13,13 +13,14 @@ from torch import Tensor
 from t2i.diffusion.process import Flow
 from t2i.diffusion.samplers import repaint
 from t2i.diffusion.schedule import uniform_t
-from t2i.edit.inpaint import inpaint
+from t2i.edit.inpaint import in_place, inpaint
 from t2i.edit.masks import box, extend, grow
 from t2i.edit.textmask import references, text_contrast, text_mask
 from t2i.media.contrast import otsu
 from t2i.pipeline import Pipeline
 from t2i.rng import SeededNoise
 from t2i.sampling import SampleRequest
+from t2i.store.registry import resolve
 
 
 @pytest.fixture(scope="module")
@@ -156,3 +157,20 @@ def test_otsu_parts_two_groups() -> None:
     g = torch.Generator().manual_seed(6)
     values = torch.cat([0.1 + 0.02 * torch.randn(700, generator=g), 0.8 + 0.05 * torch.randn(300, generator=g)])
     assert 0.15 < otsu(values) < 0.7
+
+
+def test_a_prompt_without_a_place_is_read_with_the_place_of_the_picture() -> None:
+    """By CLIP, in the language of the prompt; one that says a place is read as it is."""
+    small = Pipeline.load(resolve("small"))
+    drawn = small.sample(["an empty beach", "an empty blue background"], [1, 2], SampleRequest(size=64)).images
+    beach, blue = small.embed(drawn)
+    assert in_place(small, "a cat", beach) == "a cat at the beach"
+    assert in_place(small, "一只猫", beach) == "一只猫在海滩上"
+    assert in_place(small, "a cat", blue) == "a cat on a blue background"
+    assert in_place(small, "a cat in the snow", beach) == "a cat in the snow"
+    assert in_place(small, "雪地里的一只猫", beach) == "雪地里的一只猫"
+
+
+def test_a_model_that_was_taught_no_place_reads_prompts_as_they_are(pipeline: Pipeline) -> None:
+    z = pipeline.embed(torch.zeros(1, 3, 16, 16))[0]
+    assert in_place(pipeline, "a cat", z) == "a cat"

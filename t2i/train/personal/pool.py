@@ -8,7 +8,7 @@ Shapes: V views and P kept pictures of S pixels a side, s the scale of the upsam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -26,9 +26,10 @@ from t2i.train.personal.recipe import PersonalRecipe
 from t2i.train.pool import unit
 from t2i.train.streams import examples_seed, noise
 from t2i.world.captions import caption
-from t2i.world.captions.phrases import EMPTY, PLACES
+from t2i.world.captions.phrases import EMPTY
+from t2i.world.captions.where import NamedPlace, known_places, nearest_place
 from t2i.world.layout import Layout, WorldConfig
-from t2i.world.vocabulary import COLOURS, surface_forms, things
+from t2i.world.vocabulary import surface_forms, things
 
 BATCH = 8
 ANSWERED = 50  # texts that the prior answers together
@@ -167,7 +168,7 @@ class PersonalPool:
         forms = [form.format(self.token) for form in PLAIN]
         place = place_of(self.pipeline, z)
         if place is not None:
-            forms += placed(self.token, PLACES[place].en, PLACES[place].zh)
+            forms += placed(self.token, place)
         return "\n".join(forms)
 
     @torch.inference_mode()
@@ -215,7 +216,7 @@ def known_captions(words: KnownWords, n: int, seed: int) -> list[str]:
         return []
     table = things()
     keys = tuple(k for k, t in table.items() if not words.unknown(" ".join((*surface_forms(t, "en"), t.zh))))
-    places = tuple(place for place in PLACES if place_known(words, place))
+    places = tuple(dict.fromkeys(place.key for place in known_places(words.unknown)))
     if not keys or not places:
         return []
     layout = Layout(WorldConfig(groups=(0.6, 0.4, 0.0, 0.0)), table, keys, places)
@@ -234,32 +235,22 @@ def empty_places(words: KnownWords) -> list[tuple[str, tuple[str, ...]]]:
     """The places, and plain backgrounds, that a model knows: a prompt for one without things, and captions of one with
     a thing, {} in place of its name."""
     found: list[tuple[str, tuple[str, ...]]] = []
-    for place, said in PLACES.items():
-        for shade, (shade_zh, _) in COLOURS.items() if place == "plain" else (("", ("", ())),):
-            en = [form.format(shade) for form in said.en]
-            zh = [form.format(shade_zh) for form in said.zh]
-            empty = (f"an empty {EMPTY[place][0][0].format(shade)}", f"nothing {en[0]}", en[0])
-            prompt = next((text for text in empty if not words.unknown(f"{text} {zh[0]}")), None)
-            if words.known and prompt is not None:
-                found.append((prompt, tuple(placed("{}", en, zh))))
+    for place in known_places(words.unknown) if words.known else ():
+        empty = (f"an empty {EMPTY[place.key][0][0].format(place.shade)}", f"nothing {place.en[0]}", place.en[0])
+        prompt = next((text for text in empty if not words.unknown(text)), None)
+        if prompt is not None:
+            found.append((prompt, tuple(placed("{}", place))))
     return found
 
 
-def placed(thing: str, en: Sequence[str], zh: Sequence[str]) -> list[str]:
-    """Captions of a thing in a place, by what the place is called in both languages."""
-    return [form.format(thing, en=e, zh=z) for form in PLACED for e, z in zip(en, zh, strict=False)]
+def placed(thing: str, place: NamedPlace) -> list[str]:
+    """Captions of a thing in a place, in both languages."""
+    return [form.format(thing, en=en, zh=zh) for form in PLACED for en, zh in zip(place.en, place.zh, strict=False)]
 
 
-def place_known(words: KnownWords, place: str) -> bool:
-    """Whether a model knows what a place of the built-in world is called."""
-    return not words.unknown(f"{PLACES[place].en[0]} {PLACES[place].zh[0]}")
-
-
-def place_of(pipeline: Pipeline, z: Tensor) -> str | None:
-    """The place whose words CLIP finds nearest to a picture's embedding (E,), of those that the model knows; None if it
-    knows fewer than two. A plain background is none of them."""
-    names = [place for place in PLACES if place != "plain" and place_known(pipeline.words, place)]
-    if len(names) < 2:
+def place_of(pipeline: Pipeline, z: Tensor) -> NamedPlace | None:
+    """The place of the picture with the embedding z (E,); None for a model that knows fewer than two."""
+    places = known_places(pipeline.words.unknown)
+    if len(places) < 2:
         return None
-    z_text = unit(pipeline.encode([PLACES[place].en[0] for place in names])[0].pooled).cpu()
-    return names[int(((z_text - z_text.mean(0)) @ z).argmax())]
+    return nearest_place(places, unit(pipeline.encode([place.en[0] for place in places])[0].pooled).cpu(), z)
