@@ -72,6 +72,13 @@ def read_stream(file: IO[bytes], limit: int = MAX_BYTES) -> bytes:
     return data
 
 
+def visible_files(folder: Path) -> Iterator[Path]:
+    """The files below a folder, in no order, but for hidden ones and those in hidden folders (`.train`)."""
+    for path in folder.rglob("*"):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.is_file():
+            yield path
+
+
 def fsync_folder(folder: Path) -> None:
     """Make a rename in ``folder`` survive a power failure, if the file system supports that."""
     with contextlib.suppress(OSError):  # some network and virtual file systems cannot sync a folder

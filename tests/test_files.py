@@ -11,7 +11,16 @@ import pytest
 from killing import broken_off_everywhere
 
 from t2i.errors import InputError
-from t2i.files import TEMP_PREFIX, append_line, atomic_file, clear_stale, open_regular, read_bytes, read_text
+from t2i.files import (
+    TEMP_PREFIX,
+    append_line,
+    atomic_file,
+    clear_stale,
+    open_regular,
+    read_bytes,
+    read_text,
+    visible_files,
+)
 
 
 def test_a_pipe_or_a_device_is_no_file(tmp_path: Path) -> None:
@@ -100,3 +109,12 @@ def test_two_signals_at_any_moments_leave_no_temporary_file(
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)  # Python swallows those raised at a collection
     assert broken_off_everywhere(work, check) > 100
     assert set(seen) == {False, True}
+
+
+def test_hidden_files_and_folders_are_not_looked_into(tmp_path: Path) -> None:
+    """Nor are they where the folder itself lies in a hidden one."""
+    folder = tmp_path / ".hidden" / "photos"
+    for name in ("a.png", "deep/b.png", ".c.png", ".train/base/sheets/d.png", "deep/.e/f.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    assert {str(p.relative_to(folder)) for p in visible_files(folder)} == {"a.png", "deep/b.png"}

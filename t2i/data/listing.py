@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from t2i.errors import InputError
-from t2i.files import explain_os_error, open_regular, read_bytes
+from t2i.files import explain_os_error, open_regular, read_bytes, visible_files
 from t2i.jsonl import read_jsonl, strict_json
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp"))
@@ -46,10 +46,11 @@ def find_entries(path: Path) -> list[Entry]:
         what = "is not a folder" if path.exists() else "does not exist"
         raise unusable(f"the data folder {path} {what}", "Name a folder with pictures and captions, or scenes.")
     try:
-        tables = sorted(path.rglob("metadata.jsonl"))
+        every = sorted(visible_files(path))
+        tables = [f for f in every if f.name == "metadata.jsonl"]
         if tables:
             return [entry for table in tables for entry in _table(table)]
-        files = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+        files = [f for f in every if f.suffix.lower() in SUFFIXES]
         if files:
             return [Entry(str(f.relative_to(path)), f, _lines(f.with_suffix(".txt"))) for f in files]
         return [entry for shard in sorted(path.glob("*.tar")) for entry in _shard(shard)]

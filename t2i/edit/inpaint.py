@@ -24,7 +24,7 @@ from t2i.media.images import resize
 from t2i.pipeline import Conditioning, Pipeline
 from t2i.sampling import SampleRequest, SamplingConfig
 from t2i.stages.stage import InpaintCond, Start
-from t2i.world.captions.where import known_places, nearest_place
+from t2i.world.captions.where import NamedPlace, empty_place, known_places, nearest_place
 
 REMOVAL = 0.6
 """Share of the base's steps that a removal takes, starting from patches of the surroundings."""
@@ -48,10 +48,11 @@ def inpaint(
 ) -> Tensor:
     """`image` (3, H, W) repainted where `mask` (1, H, W) is above 0.5: (B, 3, H, W), one picture per prompt and seed.
 
-    prompts: None removes what is there. The base then starts from a picture patched from the surroundings, and from its
-        embedding. With prompts, of CANDIDATES embeddings of the prior the one nearest to that picture's is taken, and
-        turned towards it: the text leaves place, light and weather open, the surroundings do not. A prompt that says
-        no place is read with the one that CLIP sees in the surroundings.
+    prompts: None removes what is there: as the prompt "an empty beach" does, where CLIP sees a beach in the
+        surroundings. In a place that the model does not know the base starts from a picture patched from the
+        surroundings, and from its embedding. With prompts, of CANDIDATES embeddings of the prior the one nearest to
+        that picture's is taken, and turned towards it: the text leaves place, light and weather open, the surroundings
+        do not. A prompt that says no place is read with the one that CLIP sees.
     feather: width in pixels of the rim, inside the mask, in which what is painted passes into the surroundings, to
         which its colours are fitted (None: 1/40 of the square that goes through the model; 0: it is pasted as it is).
 
@@ -85,6 +86,10 @@ def _paint(
     known, start = _known(part, mask, low), None
     patched = exemplar_fill(known.x0, known.mask)
     z = pipeline.embed(patched) if pipeline.base[1].config.cond_dim else None
+    if prompts is None and z is not None:
+        empty = [without_things(pipeline, row) for row in z]
+        prompts = [text for text in empty if text is not None]
+        prompts = prompts if len(prompts) == len(empty) else None
     if prompts is None:
         conditioning, start = Conditioning(z=z), Start(x0=patched, strength=REMOVAL)
     else:
@@ -109,14 +114,27 @@ def _paint(
 
 def in_place(pipeline: Pipeline, prompt: str, z: Tensor) -> str:
     """A prompt with the place of the picture whose embedding is z (E,): "a cat", "a cat in the snow". As it is, if it
-    says a place or the model was taught fewer than two."""
-    words = pipeline.words
-    places = known_places(words.unknown) if words.known and not names_place(prompt) else []
-    if len(places) < 2:
+    says a place, or if the picture's is not known."""
+    place = None if names_place(prompt) else place_of(pipeline, z)
+    if place is None:
         return prompt
-    texts = F.normalize(pipeline.encode([place.en[0] for place in places])[0].pooled, dim=-1)
-    place = nearest_place(places, texts, z)
     return f"{prompt}在{place.zh[0]}" if CHINESE.search(prompt) else f"{prompt} {place.en[0]}"
+
+
+def without_things(pipeline: Pipeline, z: Tensor) -> str | None:
+    """A prompt for the place, without things, of the picture whose embedding is z (E,); None if it is not known."""
+    place = place_of(pipeline, z)
+    return None if place is None else empty_place(place, pipeline.words.unknown)
+
+
+def place_of(pipeline: Pipeline, z: Tensor) -> NamedPlace | None:
+    """The place of the picture with the embedding z (E,), by the model's CLIP; None where it is like none that the
+    model was taught."""
+    places = known_places(pipeline.words.unknown) if pipeline.words.known else []
+    if len(places) < 2:
+        return None
+    texts = pipeline.encode([place.en[0] for place in places])[0].pooled
+    return nearest_place(places, F.normalize(texts, dim=-1), z)
 
 
 def _known(part: Tensor, mask: Tensor, size: int) -> InpaintCond:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2i.errors import InputError, UsageError
+from t2i.files import visible_files
 from t2i.jobs.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def expand_paths(given: list[str]) -> list[tuple[Path, Path]]:
 def _pictures_in(folder: Path) -> list[Path]:
     from t2i.media.image_file import FORMATS
 
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in FORMATS and p.is_file())
+    return sorted(p for p in visible_files(folder) if p.suffix.lower() in FORMATS)
 
 
 def _check_named(path: Path) -> None:

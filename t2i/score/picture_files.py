@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from t2i.errors import InputError, T2IError
-from t2i.files import read_text
+from t2i.files import read_text, visible_files
 from t2i.jsonl import read_jsonl
 from t2i.media.image_file import FORMATS
 from t2i.media.images import read_metadata
@@ -110,8 +110,7 @@ def _files(places: Sequence[Path]) -> Iterator[tuple[Path, str]]:
     seen = set()
     for place in places:
         if place.is_dir():
-            files = [p for p in place.rglob("*") if p.suffix.lower() in FORMATS and p.is_file()]
-            shown = [p for p in files if not p.name.startswith(".") and not _is_mask(p)]
+            shown = [p for p in visible_files(place) if p.suffix.lower() in FORMATS and not _is_mask(p)]
             pairs = [(p, p.relative_to(place).as_posix()) for p in shown]
         elif place.exists():
             pairs = [(place, place.name)]

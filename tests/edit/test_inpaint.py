@@ -13,7 +13,7 @@ from torch import Tensor
 from t2i.diffusion.process import Flow
 from t2i.diffusion.samplers import repaint
 from t2i.diffusion.schedule import uniform_t
-from t2i.edit.inpaint import in_place, inpaint
+from t2i.edit.inpaint import in_place, inpaint, without_things
 from t2i.edit.masks import box, extend, grow
 from t2i.edit.textmask import references, text_contrast, text_mask
 from t2i.media.contrast import otsu
@@ -169,6 +169,9 @@ def test_a_prompt_without_a_place_is_read_with_the_place_of_the_picture() -> Non
     assert in_place(small, "a cat", blue) == "a cat on a blue background"
     assert in_place(small, "a cat in the snow", beach) == "a cat in the snow"
     assert in_place(small, "雪地里的一只猫", beach) == "雪地里的一只猫"
+    assert (
+        without_things(small, beach) == "an empty beach" and without_things(small, blue) == "an empty blue background"
+    )
 
 
 def test_a_model_that_was_taught_no_place_reads_prompts_as_they_are(pipeline: Pipeline) -> None:

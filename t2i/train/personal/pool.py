@@ -26,8 +26,7 @@ from t2i.train.personal.recipe import PersonalRecipe
 from t2i.train.pool import unit
 from t2i.train.streams import examples_seed, noise
 from t2i.world.captions import caption
-from t2i.world.captions.phrases import EMPTY
-from t2i.world.captions.where import NamedPlace, known_places, nearest_place
+from t2i.world.captions.where import NamedPlace, empty_place, known_places, nearest_place
 from t2i.world.layout import Layout, WorldConfig
 from t2i.world.vocabulary import surface_forms, things
 
@@ -236,9 +235,7 @@ def empty_places(words: KnownWords) -> list[tuple[str, tuple[str, ...]]]:
     a thing, {} in place of its name."""
     found: list[tuple[str, tuple[str, ...]]] = []
     for place in known_places(words.unknown) if words.known else ():
-        empty = (f"an empty {EMPTY[place.key][0][0].format(place.shade)}", f"nothing {place.en[0]}", place.en[0])
-        prompt = next((text for text in empty if not words.unknown(text)), None)
-        if prompt is not None:
+        if (prompt := empty_place(place, words.unknown)) is not None:
             found.append((prompt, tuple(placed("{}", place))))
     return found
 
@@ -249,7 +246,8 @@ def placed(thing: str, place: NamedPlace) -> list[str]:
 
 
 def place_of(pipeline: Pipeline, z: Tensor) -> NamedPlace | None:
-    """The place of the picture with the embedding z (E,); None for a model that knows fewer than two."""
+    """The place of the picture with the embedding z (E,); None where it is like none that the model knows, or where it
+    knows fewer than two."""
     places = known_places(pipeline.words.unknown)
     if len(places) < 2:
         return None
