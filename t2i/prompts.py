@@ -9,6 +9,7 @@ import unicodedata
 
 from t2i.errors import UsageError
 
+CHINESE = re.compile(r"[\u3400-\u9fff]")  # a character
 MAX_PROMPT = 64 << 10  # bytes
 MAX_SEED = 2**63 - 1
 MAX_EXPANSION = 10_000  # most prompts from one with alternatives

@@ -6,7 +6,6 @@ step the known part is also replaced, and steps are repeated (RePaint, Lugmayr 2
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -22,13 +21,13 @@ from t2i.edit.upscaling import upscale
 from t2i.engine import OnStep, of_all
 from t2i.media.images import resize
 from t2i.pipeline import Conditioning, Pipeline
+from t2i.prompts import CHINESE
 from t2i.sampling import SampleRequest, SamplingConfig
 from t2i.stages.stage import InpaintCond, Start
-from t2i.world.captions.where import NamedPlace, empty_place, known_places, nearest_place
+from t2i.world.captions.where import NamedPlace, empty_place, seen_place
 
 REMOVAL = 0.6
 """Share of the base's steps that a removal takes, starting from patches of the surroundings."""
-CHINESE = re.compile(r"[\u3400-\u9fff]")
 CANDIDATES = 32  # embeddings that the prior draws for inpainting
 SURROUNDINGS = 0.2
 """How far the chosen embedding is turned towards that of the surroundings: at .3 the thing begins to fade."""
@@ -130,11 +129,9 @@ def without_things(pipeline: Pipeline, z: Tensor) -> str | None:
 def place_of(pipeline: Pipeline, z: Tensor) -> NamedPlace | None:
     """The place of the picture with the embedding z (E,), by the model's CLIP; None where it is like none that the
     model was taught."""
-    places = known_places(pipeline.words.unknown) if pipeline.words.known else []
-    if len(places) < 2:
-        return None
-    texts = pipeline.encode([place.en[0] for place in places])[0].pooled
-    return nearest_place(places, F.normalize(texts, dim=-1), z)
+    words = pipeline.words
+    embed = lambda texts: F.normalize(pipeline.encode(texts)[0].pooled, dim=-1)  # noqa: E731
+    return seen_place(z, words.unknown, embed) if words.known else None
 
 
 def _known(part: Tensor, mask: Tensor, size: int) -> InpaintCond:

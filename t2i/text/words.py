@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from t2i.prompts import CHINESE
+
 # A CJK character, a word of any other script, or a pictograph: whatever can carry meaning.
 WORD = re.compile(r"[\u3400-\u9fff]|[^\W\d_\u3400-\u9fff]+(?:'[a-z]+)?|[\u2600-\u27bf\U0001f000-\U0001faff]")
-CHINESE = re.compile(r"[\u3400-\u9fff]")
 FUNCTION = frozenset(
     ["a", "an", "the", "of", "in", "on", "at", "to", "with", "and", "or", "is", "are", "it", "its"]
     + ["this", "that", "there", "by", "for", "from", "some", "very"]

@@ -17,7 +17,6 @@ import torch
 
 from t2i.data.folder import FolderSource
 from t2i.errors import InputError, UsageError
-from t2i.files import explain_os_error
 from t2i.pipeline import Pipeline
 from t2i.store.bundle import Bundle
 from t2i.store.completeness import check_complete
@@ -31,7 +30,7 @@ from t2i.train.personal.pool import PersonalPool
 from t2i.train.personal.recipe import PersonalRecipe, read_recipe
 from t2i.train.plan import row
 from t2i.train.recipe import Recipe
-from t2i.train.run import Pictures, Report, Run
+from t2i.train.run import Pictures, Report, Run, explained
 from t2i.train.sheets import averaged
 from t2i.train.state import State
 
@@ -69,23 +68,17 @@ def train_personal(
         report({"event": "one picture", "stage": STAGE, "hint": "it will be learned with its place; give several"})
     if dry_run:
         return _plan(_objective(run, recipe, source, token, model), recipe, data, out)
-    try:
-        with alone(work):
-            if not resume:
-                shutil.rmtree(run.folder(STAGE), ignore_errors=True)
-            objective = _objective(run, recipe, source, token, model)
-            if not objective.fill_pool():
-                return None
-            if not resume:
-                objective.begin()
-            state = fit(objective, resume=resume)
-            if state.step >= recipe.schedule.steps:
-                _write(objective, state, source, model, out)
-    except BrokenPipeError:  # nobody reads the reports
-        raise
-    except OSError as error:
-        what = f"the training cannot go on: {error.filename or work}: {explain_os_error(error)}."
-        raise InputError(what, "Make room there, and go on with --resume.", "output") from error
+    with explained(work), alone(work):
+        if not resume:
+            shutil.rmtree(run.folder(STAGE), ignore_errors=True)
+        objective = _objective(run, recipe, source, token, model)
+        if not objective.fill_pool():
+            return None
+        if not resume:
+            objective.begin()
+        state = fit(objective, resume=resume)
+        if state.step >= recipe.schedule.steps:
+            _write(objective, state, source, model, out)
     return None
 
 

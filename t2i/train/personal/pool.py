@@ -26,7 +26,7 @@ from t2i.train.personal.recipe import PersonalRecipe
 from t2i.train.pool import unit
 from t2i.train.streams import examples_seed, noise
 from t2i.world.captions import caption
-from t2i.world.captions.where import NamedPlace, empty_place, known_places, nearest_place
+from t2i.world.captions.where import NamedPlace, empty_place, known_places, seen_place
 from t2i.world.layout import Layout, WorldConfig
 from t2i.world.vocabulary import surface_forms, things
 
@@ -165,7 +165,8 @@ class PersonalPool:
     def _guess(self, z: Tensor) -> str:
         """Wordings for a picture without a caption: with the place that CLIP takes it for, or without a place."""
         forms = [form.format(self.token) for form in PLAIN]
-        place = place_of(self.pipeline, z)
+        embed = lambda texts: unit(self.pipeline.encode(texts)[0].pooled).cpu()  # noqa: E731
+        place = seen_place(z, self.pipeline.words.unknown, embed)
         if place is not None:
             forms += placed(self.token, place)
         return "\n".join(forms)
@@ -243,12 +244,3 @@ def empty_places(words: KnownWords) -> list[tuple[str, tuple[str, ...]]]:
 def placed(thing: str, place: NamedPlace) -> list[str]:
     """Captions of a thing in a place, in both languages."""
     return [form.format(thing, en=en, zh=zh) for form in PLACED for en, zh in zip(place.en, place.zh, strict=False)]
-
-
-def place_of(pipeline: Pipeline, z: Tensor) -> NamedPlace | None:
-    """The place of the picture with the embedding z (E,); None where it is like none that the model knows, or where it
-    knows fewer than two."""
-    places = known_places(pipeline.words.unknown)
-    if len(places) < 2:
-        return None
-    return nearest_place(places, unit(pipeline.encode([place.en[0] for place in places])[0].pooled).cpu(), z)

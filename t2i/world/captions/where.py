@@ -52,3 +52,12 @@ def nearest_place(places: Sequence[NamedPlace], texts: Tensor, z: Tensor) -> Nam
     likeness = (texts - texts.mean(0)) @ z
     best = int(likeness.argmax())
     return places[best] if float(likeness[best]) >= LEAST else None
+
+
+def seen_place(
+    z: Tensor, unknown: Callable[[str], Sequence[str]], embed: Callable[[Sequence[str]], Tensor]
+) -> NamedPlace | None:
+    """The `nearest_place` to the picture with the embedding z (E,), of those whose words are known; None where these
+    are fewer than two. embed: P texts -> their unit embeddings (P, E)."""
+    places = known_places(unknown)
+    return nearest_place(places, embed([place.en[0] for place in places]), z) if len(places) > 1 else None
