@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from t2i.diffusion import schedule
 from t2i.diffusion.denoiser import Denoiser, Net, NetDenoiser, Prediction
-from t2i.diffusion.guidance import classifier_free, dynamic_threshold, static_threshold
+from t2i.diffusion.guidance import classifier_free, dynamic_threshold, static_threshold, unguided
 from t2i.diffusion.process import VP, Flow
 from t2i.diffusion.samplers import SAMPLERS, repaint
 from t2i.engine import OnStep
@@ -122,25 +122,8 @@ class Stage:
         return denoiser
 
     def plain(self, net: Net, without: Callable[[Any], Any]) -> Net:
-        """`net` as it is without guidance, for training. Other networks than a student's are returned as they are.
-
-        A student's estimate D_s(c) of a condition c has guidance of weight w in it (see `denoiser`); without it is D(u)
-        + (D_s(c) - D(u)) / w. That is linear in x0_hat, so it holds for the output of any prediction. Gradients pass
-        through D_s(c) alone.
-
-        net: as of `denoiser`. without: from the condition c to u, what guidance leads away from.
-        """
-        own = given(self.defaults.distilled, 1.0)
-        if own == 1.0:
-            return net
-
-        def estimate(x_t: Tensor, t: Tensor, cond: Any) -> Tensor:
-            made = net(x_t, t, cond)  # before what has no gradients: an autocast may keep the weights that it cast then
-            with torch.no_grad():
-                uncond = net(x_t, t, without(cond))
-            return uncond + (made - uncond) / own
-
-        return estimate
+        """`net`, as of `denoiser`, without a student's guidance: see `t2i.diffusion.guidance.unguided`."""
+        return unguided(net, given(self.defaults.distilled, 1.0), without)
 
     def run(
         self,

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from t2i.errors import InputError
+from t2i.sampling import given
 from t2i.store.bundle import read_bundle
 from t2i.train.state import read_average
 
@@ -22,12 +23,14 @@ def load_start(
     report: Callable[[dict[str, Any]], None],
     *,
     partial: bool = False,
+    distilled: float = 1.0,
     hint: str = "Train without --start.",
 ) -> None:
     """Load the weights of a stage of the bundle `start` into `net`.
 
     partial: a network that differs is accepted if at least `LIKE` of its parameters have a place in `net`; the others
-    keep their first weights. hint: for a bundle that has no such stage. Raises InputError.
+    keep their first weights. distilled: the weight of guidance that its estimates are to have. hint: for a bundle that
+    has no such stage. Raises InputError.
     """
     bundle = read_bundle(start)
     if stage not in bundle.configs:
@@ -40,7 +43,7 @@ def load_start(
         raise InputError(f"the {stage} of {start} is another network than the recipe's.", "Use its recipe.", "mismatch")
     net.load_state_dict(own | fits)
     facts: dict[str, Any] = {"event": "warm start", "stage": stage, "path": str(start), "share": round(share, 4)}
-    if bundle.manifest.stage(stage).defaults.distilled is not None:  # the stage that is trained says nothing of it
+    if given(bundle.manifest.stage(stage).defaults.distilled, 1.0) not in (1.0, distilled):
         facts["hint"] = "it is a student, whose guidance a training has to unlearn: start from its teacher"
     report(facts)
 

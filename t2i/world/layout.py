@@ -72,6 +72,7 @@ class WorldConfig:
     styles: Names = ("fluent3d",)
     say_style: Share = 0.0  # probability that the caption names the style
     say_place: Share = 0.9  # probability that the caption names the place
+    unsaid: tuple[str, ...] = ()  # places that a caption may leave unsaid; (): all
     empty: Share = 0.0  # share of scenes without things; 0 on the held-out side
     groups: Chances = (0.72, 0.24, 0.03, 0.01)  # probabilities of 1, 2, 3, 4 groups
     counts: Chances = (0.84, 0.09, 0.04, 0.03)  # probabilities of 1, 2, 3, 4 things in a lone group

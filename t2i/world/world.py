@@ -63,7 +63,7 @@ class World:
             if thing.sprite.startswith("shape:") == shapes and (config.vocabulary != "core" or thing.core)
         )
         places = config.places or tuple(PLACES)
-        for kind, names, known in (("thing", keys, self.things), ("place", places, PLACES)):
+        for kind, names, known in (("thing", keys, self.things), ("place", places + config.unsaid, PLACES)):
             if missing := [name for name in names if name not in known]:
                 raise UsageError(f"the world has no {kind} called {missing[0]!r}")
         drawn = tuple(key for key in keys for _ in range(config.core_weight if self.things[key].core else 1))
@@ -99,7 +99,9 @@ class World:
         rng = Random(f"{scene.seed}/{scene.index}/{take}/words")
         drawn_lang: Literal["en", "zh"] = "zh" if rng.random() < self.config.chinese else "en"
         drawn_form = rng.choices(("dense", "short", "telegraphic"), self.config.forms)[0]
-        says = {"say_style": self.config.say_style, "say_place": self.config.say_place}
+        unsaid = self.config.unsaid
+        say_place = self.config.say_place if not unsaid or scene.place in unsaid else 1.0
+        says = {"say_style": self.config.say_style, "say_place": say_place}
         return caption(scene, rng, lang or drawn_lang, form or drawn_form, **says)  # type: ignore[arg-type]
 
     def batch(self, seed: int, indices: Sequence[int], size: int, masks: bool = False) -> Batch:

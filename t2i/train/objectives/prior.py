@@ -5,12 +5,13 @@ It is trained on a pool of scenes that are embedded once; their captions are dra
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
+from t2i.diffusion.guidance import unguided
 from t2i.diffusion.loss import DenoisingObjective, Levels, diffusion_loss
 from t2i.diffusion.process import Flow
 from t2i.nets.prior import PriorCond, PriorConfig, build_prior
@@ -24,6 +25,7 @@ from t2i.train.pool import EmbeddingPool, unit
 from t2i.train.recipe import Pictures, Recipe, Schedule, Share, StageRecipe
 from t2i.train.run import Run
 from t2i.train.streams import first_weights
+from t2i.train.warm_start import load_start
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class PriorRecipe(StageRecipe):
     drop: Share = 0.1  # of the text, for guidance
     # noise levels that each pair is shown at: most of a step's time is spent on reading the text
     draws: Annotated[int, Between(1, 1024)] = 1
+    # the weight of guidance that its estimates learn to have, which then takes one evaluation a step; 1: none
+    distilled: Annotated[float, Between(1, 100)] = 1.0
 
     @property
     def trained_by(self) -> str:
@@ -73,12 +77,20 @@ class PriorObjective(Objective):
         config: dict[str, Any] = {"net": part.net.to_dict()}
         config |= {"prediction": part.objective.prediction, "process": {"kind": "flow"}}
         config["widths"] = {"embed_dim": part.net.embed_dim, "text_dim": part.net.token_dim}
-        return StageEntry(name, "prior", name, recipe.sample.prior), config
+        sampled = recipe.sample.prior
+        if part.distilled != 1:
+            sampled = replace(sampled, distilled=part.distilled, guidance=part.distilled)
+        return StageEntry(name, "prior", name, sampled), config
 
     @classmethod
     def rules(cls, recipe: Recipe, name: str, stages: tuple[str, ...]) -> list[tuple[bool, str]]:
         with_clip = recipe.encoder == "clip"
         return [(name not in stages or with_clip, "a prior needs CLIP, and [text] takes its place")]
+
+    def warm_start(self) -> None:
+        if start := self.run.start:
+            distilled = self.config.distilled
+            load_start(start, self.name, self.net, self.run.report, partial=True, distilled=distilled)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         r, g = self.config, self.noise(step)
@@ -91,7 +103,8 @@ class PriorObjective(Objective):
         z, z_text = z.repeat(r.draws, 1), z_text.repeat(r.draws, 1)
         scaled = z * z.shape[-1] ** 0.5
         t, eps = denoising_noise(r.objective, Flow(), scaled, self.part, g, r.draws)
-        loss, extra = diffusion_loss(self.net, Flow(), r.objective, scaled, cond, generator=g, t=t, eps=eps)
+        net = unguided(self.net, r.distilled, without_text)
+        loss, extra = diffusion_loss(net, Flow(), r.objective, scaled, cond, generator=g, t=t, eps=eps)
         guess = unit(extra["x0_hat"].detach())
         late = extra["t"] >= min(0.8, float(extra["t"].max()))  # where it has to decide; never an empty set
         return loss.mean(), {
@@ -99,3 +112,8 @@ class PriorObjective(Objective):
             "cos_text": float((guess * z_text).sum(-1)[late].mean()),
             "cos_other": float((guess * z.roll(1, 0)).sum(-1)[late].mean()),
         }
+
+
+def without_text(cond: PriorCond) -> PriorCond:
+    """The condition with the learned null in the place of every text."""
+    return replace(cond, keep=torch.zeros_like(cond.mask[:, 0]))
