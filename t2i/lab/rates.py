@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from t2i.lab.program import positive, reports_errors
+from t2i.nets.linear import product
 from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest
 from t2i.store.registry import resolve
@@ -47,10 +48,13 @@ class Conv(NamedTuple):
         return 2e-9 * self.shape[0] * cells * math.prod(self.weight)
 
     def call(self, dtype: torch.dtype) -> Callable[[], Tensor]:
-        """The convolution on random numbers, in the memory layout of the networks."""
+        """The convolution on random numbers, in the memory layout of the networks and by what computes it there."""
         g = torch.Generator().manual_seed(0)
         x, w = (torch.randn(s, generator=g).to(dtype).contiguous(memory_format=torch.channels_last)
                 for s in (self.shape, self.weight))  # fmt: skip
+        if (*self.weight[2:], *self.stride) == (1, 1, 1, 1):
+            rows, matrix = x.permute(0, 2, 3, 1), w[:, :, 0, 0]
+            return lambda: product(rows, matrix, None)
         return lambda: F.conv2d(x, w, stride=self.stride, padding=self.padding)
 
 
@@ -70,6 +74,11 @@ def convolutions(pipeline: Pipeline, draw: Callable[[], Any]) -> Counter[Conv]:
     return found
 
 
+def _product_flop(x: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
+    """The operations of `t2i.nets.linear.product`, for torch's counter: shapes (..., C) and (D, C)."""
+    return 2 * math.prod(x) * weight[0]
+
+
 def seconds(work: Callable[[], Any]) -> float:
     began = time.process_time()
     work()
@@ -87,7 +96,7 @@ def measure(args: argparse.Namespace, dtype: str) -> dict[str, Any]:
         pipeline.sample(prompts, range(args.n), request)
 
     draw()  # the texts are encoded from here on
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: _product_flop}) as counter:
         draw()
     gflop = counter.get_total_flops() / 1e9
     convs = convolutions(pipeline, draw)

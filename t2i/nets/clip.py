@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from t2i.errors import InputError, UsageError
 from t2i.nets.config import Depth, Entries, Heads, NetConfig, Side, Tokens, Width, WidthOrNone
 from t2i.nets.layers import attend
+from t2i.nets.linear import Linear, product
 from t2i.schema import Between
 
 
@@ -84,10 +85,10 @@ class Attention(nn.Module):
         self.heads = heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
-        self.out_proj = nn.Linear(width, width)
+        self.out_proj = Linear(width, width)
 
     def forward(self, x: Tensor, causal: bool) -> Tensor:
-        q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+        q, k, v = product(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
         return self.out_proj(attend(q, k, v, self.heads, causal=causal))
 
 
@@ -100,7 +101,7 @@ class ResidualAttentionBlock(nn.Module):
         self.attn = Attention(width, heads)
         self.ln_2 = nn.LayerNorm(width)
         self.mlp = nn.Sequential(
-            OrderedDict(c_fc=nn.Linear(width, 4 * width), gelu=nn.GELU(), c_proj=nn.Linear(4 * width, width))
+            OrderedDict(c_fc=Linear(width, 4 * width), gelu=nn.GELU(), c_proj=Linear(4 * width, width))
         )
 
     def forward(self, x: Tensor, causal: bool) -> Tensor:
@@ -146,7 +147,7 @@ class VisionTransformer(nn.Module):
         self.ln_post = nn.LayerNorm(width)
         self.proj = nn.Parameter(torch.empty(width, config.embed_dim - config.cell_dim * grid**2).normal_(std=scale))
         # The class token reads the patches by a few weighted means, which lose what is where; these cells keep it.
-        self.cells = nn.Linear(width, config.cell_dim, bias=False) if config.cell_dim else None
+        self.cells = Linear(width, config.cell_dim, bias=False) if config.cell_dim else None
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         x = self.conv1(pixels).flatten(2).transpose(1, 2)  # (B, N-1, W)

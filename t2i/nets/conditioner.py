@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.nets.layers import TimeMLP, hide, keep_or, masked_mean
+from t2i.nets.linear import Linear
 from t2i.nets.reader import CondFeatures, QueryReader
 from t2i.nets.unet_config import UNetConfig
 
@@ -49,11 +50,11 @@ class Conditioner(nn.Module):
         self.time = TimeMLP(c.time_features, emb, c.time_scale)
         if c.cond_dim:
             self.null_z = nn.Parameter(torch.zeros(c.cond_dim))
-            self.z_emb = nn.Sequential(nn.Linear(c.head_z, emb), nn.SiLU(), nn.Linear(emb, emb))
+            self.z_emb = nn.Sequential(Linear(c.head_z, emb), nn.SiLU(), Linear(emb, emb))
             if c.z_tokens:
-                self.z_context = nn.Linear(c.head_z, c.z_tokens * dim)
+                self.z_context = Linear(c.head_z, c.z_tokens * dim)
             if c.has_map:
-                self.z_map = nn.Linear(c.head_z, c.z_channels * c.z_grid**2)  # its bias is a position code
+                self.z_map = Linear(c.head_z, c.z_channels * c.z_grid**2)  # its bias is a position code
                 if c.z_cells:
                     self.z_cells = nn.Conv2d(c.z_cells, c.z_channels, 3, padding=1)
         if c.reader_layers:
@@ -62,10 +63,10 @@ class Conditioner(nn.Module):
                 emb, dim, c.z_tokens, c.z_grid, c.z_channels,
             )  # fmt: skip
         elif c.text_dim:
-            self.text_in = nn.Sequential(nn.LayerNorm(c.text_dim), nn.Linear(c.text_dim, dim))
+            self.text_in = nn.Sequential(nn.LayerNorm(c.text_dim), Linear(c.text_dim, dim))
             self.null_text = nn.Parameter(torch.empty(1, dim).normal_(std=0.02))
         if c.text_dim and c.text_pool:
-            self.text_emb = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, emb))
+            self.text_emb = nn.Sequential(nn.LayerNorm(dim), Linear(dim, emb))
         if c.has_context:
             self.context_norm = nn.LayerNorm(dim)
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from t2i.nets.config import Depth, Entries, Heads, NetConfig, Width
 from t2i.nets.layers import KeyValues, TransformerBlock
+from t2i.nets.linear import Linear
 from t2i.schema import Between
 
 PAD = 0
@@ -100,7 +101,7 @@ class DalleTransformer(nn.Module):
         self.blocks = nn.ModuleList(TransformerBlock(c.width, c.heads) for _ in range(c.layers))
         self.norm = nn.LayerNorm(c.width)
         # Where a token stands says whether it is text or picture: two heads are one softmax with the other half masked.
-        self.logit_text, self.logit_image = nn.Linear(c.width, c.vocab), nn.Linear(c.width, c.codes)
+        self.logit_text, self.logit_image = Linear(c.width, c.vocab), Linear(c.width, c.codes)
         for embedding in (self.text_embedding, self.image_embedding):
             nn.init.normal_(embedding.weight, std=0.02)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from t2i.nets.config import NetConfig, Side, Width, Widths
 from t2i.nets.layers import ChannelNorm, ResBlock
+from t2i.nets.linear import Linear, PointwiseConv
 
 FIRST_GRID = 4
 """Cells a side where the generator starts and where the discriminator ends."""
@@ -76,8 +77,8 @@ class Generator(nn.Module):
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         c = self.config = config
-        self.emb = nn.Sequential(nn.Linear(c.noise + c.text_dim, c.emb), nn.SiLU(), nn.Linear(c.emb, c.emb))
-        self.first = nn.Linear(c.emb, c.channels[0] * FIRST_GRID**2)
+        self.emb = nn.Sequential(Linear(c.noise + c.text_dim, c.emb), nn.SiLU(), Linear(c.emb, c.emb))
+        self.first = Linear(c.emb, c.channels[0] * FIRST_GRID**2)
         before = (c.channels[0], *c.channels)
         self.blocks = nn.ModuleList(ResBlock(a, b, c.emb) for a, b in zip(before, c.channels, strict=False))
         self.norm_out = ChannelNorm(c.channels[-1])
@@ -104,11 +105,11 @@ class Discriminator(nn.Module):
         self.blocks = nn.ModuleList(PlainBlock(a, b) for a, b in zip(c.channels, c.channels[1:], strict=False))
         self.last = nn.Conv2d(last, last, 3, padding=1)
         if c.design == "concat":
-            self.text = nn.Linear(c.text_dim, last)
+            self.text = Linear(c.text_dim, last)
             self.mix = nn.Conv2d(2 * last, last, 3, padding=1)
         else:
-            self.text = nn.Linear(c.text_dim, last, bias=False)
-        self.logit = nn.Linear(last, 1)
+            self.text = Linear(c.text_dim, last, bias=False)
+        self.logit = Linear(last, 1)
 
     def features(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, C, G, G), the last grid."""
@@ -141,7 +142,7 @@ class PlainBlock(nn.Module):
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
         self.conv1, self.conv2 = nn.Conv2d(c_in, c_out, 3, padding=1), nn.Conv2d(c_out, c_out, 3, padding=1)
-        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+        self.skip = PointwiseConv(c_in, c_out) if c_in != c_out else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = (self.skip(x) + self.conv2(leaky(self.conv1(leaky(x))))) * 0.5**0.5

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from t2i.nets.linear import Linear, PointwiseConv
+
 
 def zero_init(module: Any) -> Any:
     """The module with all parameters set to zero: the last layer of a residual branch that starts as the identity."""
@@ -39,7 +41,7 @@ class TimeMLP(nn.Sequential):
     """Embeds one scalar per picture, a time or an augmentation level: (B,) -> (B, E)."""
 
     def __init__(self, features: int, dim: int, scale: float) -> None:
-        super().__init__(nn.Linear(features, dim), nn.SiLU(), nn.Linear(dim, dim))
+        super().__init__(Linear(features, dim), nn.SiLU(), Linear(dim, dim))
         self.features, self.scale = features, scale
 
     def forward(self, t: Tensor) -> Tensor:  # the features are computed in fp32: 1000 t loses its digits in bf16
@@ -77,10 +79,10 @@ class ResBlock(nn.Module):
         super().__init__()
         self.norm1 = ChannelNorm(c_in)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.ada = zero_init(nn.Linear(emb, 2 * c_out))
+        self.ada = zero_init(Linear(emb, 2 * c_out))
         self.norm2 = ChannelNorm(c_out, affine=False)
         self.conv2 = zero_init(nn.Conv2d(c_out, c_out, 3, padding=1))
-        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+        self.skip = PointwiseConv(c_in, c_out) if c_in != c_out else nn.Identity()
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
@@ -137,8 +139,8 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = max(1, channels // head_dim)
         self.norm = ChannelNorm(channels)
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.out = zero_init(nn.Linear(channels, channels))
+        self.qkv = Linear(channels, 3 * channels)
+        self.out = zero_init(Linear(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(_rows(self.norm(x))).chunk(3, dim=-1)
@@ -152,9 +154,9 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.heads = max(1, channels // head_dim)
         self.norm = ChannelNorm(channels)
-        self.q = nn.Linear(channels, channels)
-        self.kv = nn.Linear(context, 2 * channels)
-        self.out = zero_init(nn.Linear(channels, channels))
+        self.q = Linear(channels, channels)
+        self.kv = Linear(context, 2 * channels)
+        self.out = zero_init(Linear(channels, channels))
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
         """mask (B, L) bool, True where the context may be read; None: everywhere."""
@@ -188,11 +190,11 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width)
+        self.qkv = Linear(width, 3 * width)
         if cross:
-            self.text_kv = nn.Linear(width, 2 * width)
-        self.out = zero_init(nn.Linear(width, width))
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), zero_init(nn.Linear(4 * width, width)))
+            self.text_kv = Linear(width, 2 * width)
+        self.out = zero_init(Linear(width, width))
+        self.mlp = nn.Sequential(Linear(width, 4 * width), nn.GELU(), zero_init(Linear(4 * width, width)))
 
     def forward(self, x: Tensor, mask: Tensor, text: Tensor | None = None, past: KeyValues | None = None) -> Tensor:
         """mask as in `attend`, over the N rows of x and then the L of the text. past: of the rows before x, which are

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from t2i.errors import InputError
 from t2i.nets.config import Depth, Heads, NetConfig, Scale, Tokens, Width
 from t2i.nets.layers import TimeMLP, TransformerBlock, attend, hide, keep_or, zero_init
+from t2i.nets.linear import Linear
 from t2i.nets.reader import TextReader
 from t2i.schema import Between
 
@@ -92,7 +93,7 @@ class TextPool(TextReader):
         super().__init__(config.token_dim, width, config.pool_heads, config.pool_layers)
         self.heads = config.pool_heads
         self.query = nn.Parameter(torch.empty(1, width).normal_(std=1.0))
-        self.kv = nn.Linear(width, 2 * width)
+        self.kv = Linear(width, 2 * width)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         states, mask = self.read(tokens, mask)
@@ -106,8 +107,8 @@ class AdaBlock(nn.Module):
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.ada = zero_init(nn.Linear(width, 3 * width))
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.ada = zero_init(Linear(width, 3 * width))
+        self.mlp = nn.Sequential(Linear(width, hidden), nn.GELU(), Linear(hidden, width))
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
         scale, shift, gate = self.ada(cond).chunk(3, dim=-1)
@@ -123,16 +124,16 @@ class ResidualPrior(nn.Module):
         c = self.config = config
         self.time = TimeMLP(c.time_features, c.width, c.time_scale)
         self.pool = TextPool(c)
-        self.text = nn.Linear(c.pool_width, c.width)
-        self.z_text = nn.Linear(c.embed_dim, c.width)
+        self.text = Linear(c.pool_width, c.width)
+        self.z_text = Linear(c.embed_dim, c.width)
         self.null_z_text = nn.Parameter(torch.zeros(c.embed_dim))
-        self.mix = nn.Sequential(nn.SiLU(), nn.Linear(c.width, c.width), nn.SiLU())
-        self.proj_in = nn.Linear(2 * c.embed_dim, c.width)
+        self.mix = nn.Sequential(nn.SiLU(), Linear(c.width, c.width), nn.SiLU())
+        self.proj_in = Linear(2 * c.embed_dim, c.width)
         self.blocks = nn.ModuleList(AdaBlock(c.width, int(c.mlp_ratio * c.width)) for _ in range(c.depth))
         self.norm = nn.LayerNorm(c.width)
-        self.proj_out = zero_init(nn.Linear(c.width, c.embed_dim))
+        self.proj_out = zero_init(Linear(c.width, c.embed_dim))
         if c.skip:
-            self.skip = zero_init(nn.Linear(c.width, c.embed_dim))
+            self.skip = zero_init(Linear(c.width, c.embed_dim))
 
     def read(self, cond: PriorCond) -> tuple[Tensor, Tensor]:
         """What the text says (B, W), and z_text (B, E) as the network takes it. Neither depends on z_t or t."""
@@ -159,17 +160,17 @@ class CausalPrior(nn.Module):
     def __init__(self, config: PriorConfig) -> None:
         super().__init__()
         c = self.config = config
-        self.tokens_in = nn.Sequential(nn.LayerNorm(c.token_dim), nn.Linear(c.token_dim, c.width))
-        self.z_text_in = nn.Linear(c.embed_dim, c.width)
+        self.tokens_in = nn.Sequential(nn.LayerNorm(c.token_dim), Linear(c.token_dim, c.width))
+        self.z_text_in = Linear(c.embed_dim, c.width)
         self.null_z_text = nn.Parameter(torch.zeros(c.embed_dim))
         self.time = TimeMLP(c.time_features, c.width, c.time_scale)
-        self.z_in = nn.Linear(c.embed_dim, c.width)
+        self.z_in = Linear(c.embed_dim, c.width)
         self.query = nn.Parameter(torch.empty(c.width).normal_(std=0.02))
         self.text_position = nn.Parameter(torch.empty(c.context, c.width).normal_(std=0.01))
         self.last_position = nn.Parameter(torch.empty(4, c.width).normal_(std=0.01))
         self.blocks = nn.ModuleList(TransformerBlock(c.width, c.heads) for _ in range(c.depth))
         self.norm = nn.LayerNorm(c.width)
-        self.proj_out = zero_init(nn.Linear(c.width, c.embed_dim))
+        self.proj_out = zero_init(Linear(c.width, c.embed_dim))
 
     def states(self, z_t: Tensor, t: Tensor, cond: PriorCond) -> Tensor:
         """All final states (B, L+4, W); state i depends on positions up to i only."""

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.nets.layers import TransformerBlock, hide
+from t2i.nets.linear import Linear
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class TextReader(nn.Module):
     def __init__(self, token_dim: int, width: int, heads: int, layers: int) -> None:
         super().__init__()
         self.norm_in = nn.LayerNorm(token_dim)
-        self.proj_in = nn.Linear(token_dim, width)
+        self.proj_in = Linear(token_dim, width)
         self.null = nn.Parameter(torch.empty(1, width).normal_(std=0.02))
         self.blocks = nn.ModuleList(TransformerBlock(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
@@ -73,12 +74,12 @@ class QueryReader(TextReader):
         self.queries = nn.Parameter(torch.empty(1 + tokens + grid**2, width).normal_(std=0.5))
         self.query_blocks = nn.ModuleList(TransformerBlock(width, heads, cross=True) for _ in range(query_layers))
         self.query_norm = nn.LayerNorm(width)
-        self.vector_out = nn.Linear(width, emb_dim)
-        self.text_out = nn.Linear(width, context_dim)
+        self.vector_out = Linear(width, emb_dim)
+        self.text_out = Linear(width, context_dim)
         if tokens:
-            self.tokens_out = nn.Linear(width, context_dim)
+            self.tokens_out = Linear(width, context_dim)
         if grid:
-            self.map_out = nn.Linear(width, channels)
+            self.map_out = Linear(width, channels)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> tuple[CondFeatures, Tensor, Tensor]:
         text, mask = self.read(tokens, mask)

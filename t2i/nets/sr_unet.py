@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from t2i.errors import InputError
 from t2i.nets.config import Depths, NetConfig, Width, Widths
 from t2i.nets.layers import ChannelNorm, ResBlock, TimeMLP, keep_or, zero_init
+from t2i.nets.linear import Linear, PointwiseConv
 from t2i.nets.upsampler import enlarge
 from t2i.schema import Between
 
@@ -99,17 +100,17 @@ class SRUNet(nn.Module):
         emb, width = c.emb_dim, c.channels
         self.level = TimeMLP(c.time_features, emb, 1000.0)
         self.null_z = nn.Parameter(torch.zeros(c.cond_dim))
-        self.z_emb = nn.Sequential(nn.Linear(c.head_dim, emb), nn.SiLU(), nn.Linear(emb, emb))
+        self.z_emb = nn.Sequential(Linear(c.head_dim, emb), nn.SiLU(), Linear(emb, emb))
         if c.z_cells:
             self.z_map = nn.Conv2d(c.z_cells, c.z_channels, 3, padding=1)
-            self.map_in = nn.ModuleList(nn.Conv2d(c.z_channels, w, 1) for w in width[1:])
+            self.map_in = nn.ModuleList(PointwiseConv(c.z_channels, w) for w in width[1:])
         self.conv_in = nn.Conv2d(3, width[0], 3, padding=1)
         self.down, self.up = (
             nn.ModuleList(nn.ModuleList(ResBlock(w, w, emb) for _ in range(n)) for w, n in zip(width, counts))
             for counts in (c.down, c.up)
         )
-        self.downsample = nn.ModuleList(nn.Conv2d(4 * a, b, 1) for a, b in pairwise(width))
-        self.upsample = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(width))
+        self.downsample = nn.ModuleList(PointwiseConv(4 * a, b) for a, b in pairwise(width))
+        self.upsample = nn.ModuleList(PointwiseConv(b, 4 * a) for a, b in pairwise(width))
         self.norm_out = ChannelNorm(width[0])
         self.conv_out = zero_init(nn.Conv2d(width[0], 3 * c.scale**2, 3, padding=1))
 

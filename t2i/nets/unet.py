@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from t2i.nets.conditioner import Conditioner, UNetCond
 from t2i.nets.layers import ChannelNorm, CrossAttention, ResBlock, SelfAttention, zero_init
+from t2i.nets.linear import Linear, PointwiseConv
 from t2i.nets.unet_config import UNetConfig
 
 
@@ -73,10 +74,10 @@ class UNet(nn.Module):
         self.conv_in = nn.Conv2d(c.in_channels * p2, width[0], 3, padding=1)
         # Both ends of the network read the time: a level without blocks has no other way to know it, and at t = 1 its
         # skip passes nothing but noise.
-        self.ada_in = zero_init(nn.Linear(c.emb_dim, 2 * width[0]))
-        self.ada_out = zero_init(nn.Linear(c.emb_dim, 2 * width[0]))
+        self.ada_in = zero_init(Linear(c.emb_dim, 2 * width[0]))
+        self.ada_out = zero_init(Linear(c.emb_dim, 2 * width[0]))
         if c.has_map:
-            self.map_in = nn.ModuleList(zero_init(nn.Conv2d(c.z_channels, w, 1)) for w in width[1:])
+            self.map_in = nn.ModuleList(zero_init(PointwiseConv(c.z_channels, w)) for w in width[1:])
         self.down, self.up, self.mid = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         self.downsample, self.upsample = nn.ModuleList(), nn.ModuleList()
         for i in range(levels):

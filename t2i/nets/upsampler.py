@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from t2i.errors import InputError
 from t2i.nets.config import Depth, NetConfig, Scale, Width, WidthOrNone
 from t2i.nets.layers import ChannelNorm, ResBlock, TimeMLP, keep_or, zero_init
+from t2i.nets.linear import Linear
 from t2i.schema import Between
 
 
@@ -76,7 +77,7 @@ class Upsampler(nn.Module):
         self.level = TimeMLP(c.time_features, c.emb_dim, 1000.0)
         if c.pooled_dim:
             self.null_pooled = nn.Parameter(torch.zeros(c.pooled_dim))
-            self.pooled_emb = nn.Sequential(nn.LayerNorm(c.pooled_dim), nn.Linear(c.pooled_dim, c.emb_dim))
+            self.pooled_emb = nn.Sequential(nn.LayerNorm(c.pooled_dim), Linear(c.pooled_dim, c.emb_dim))
         self.conv_in = nn.Conv2d(2 * pixels, c.width, 3, padding=1)
         self.blocks = nn.ModuleList(ResBlock(c.width, c.width, c.emb_dim) for _ in range(c.depth))
         self.norm_out = ChannelNorm(c.width)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from t2i.nets import laplace
 from t2i.nets.config import Depth, Entries, NetConfig, Side, Width, Widths
 from t2i.nets.layers import ChannelNorm, zero_init
+from t2i.nets.linear import PointwiseConv
 from t2i.rng import gumbel
 from t2i.schema import Between, Length
 
@@ -114,8 +115,8 @@ class VAE(nn.Module):
             if i:
                 up += [nn.Upsample(scale_factor=2.0, mode="nearest"), nn.Conv2d(width, c.channels[i - 1], 3, padding=1)]
         self.encoder, self.decoder = nn.Sequential(*down), nn.Sequential(*up)
-        self.norm_latent, self.conv_out_latent = ChannelNorm(last), nn.Conv2d(last, outputs, 1)
-        self.norm_out, self.conv_out = ChannelNorm(first), zero_init(nn.Conv2d(first, 6 * c.patch**2, 1))
+        self.norm_latent, self.conv_out_latent = ChannelNorm(last), PointwiseConv(last, outputs)
+        self.norm_out, self.conv_out = ChannelNorm(first), zero_init(PointwiseConv(first, 6 * c.patch**2))
         if c.tokens and c.latent != "fsq":
             self.codes_embedding = nn.Parameter(torch.empty(c.codes, c.dim).normal_(std=1.0))
 

@@ -16,6 +16,7 @@ from t2i.diffusion.guidance import (
     expand_cond,
     percentile_abs,
     static_threshold,
+    unguided,
 )
 
 
@@ -170,3 +171,22 @@ def test_thresholds_by_hand() -> None:
     x0 = torch.tensor([[2.0, -0.5]])
     assert run(static_threshold(fixed(x0)), x0).tolist() == [[1.0, -0.5]]
     assert math.isclose(float(run(dynamic_threshold(fixed(x0), percentile=1.0), x0)[0, 1]), -0.25)
+
+
+def test_what_learns_through_unguided_learns_the_guided_estimate() -> None:
+    """Two conditions whose pictures are always -1 and 1: without one the best estimate is 0, with one +-1, and guided
+    by weight w it is +-w."""
+    weight = 2.5
+    table = torch.zeros(3, requires_grad=True)  # the estimates without a condition, and with the two
+
+    def net(x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
+        return table[cond][:, None]
+
+    cond, x0 = torch.tensor([0, 0, 1, 2]), torch.tensor([-1.0, 1.0, -1.0, 1.0])[:, None]
+    learned, optimizer = unguided(net, weight, torch.zeros_like), torch.optim.SGD([table], lr=0.5)
+    for _ in range(400):
+        optimizer.zero_grad()
+        (learned(x0, x0[:, 0], cond) - x0).square().mean().backward()
+        optimizer.step()
+    assert table.tolist() == pytest.approx([0, -weight, weight], abs=1e-3)
+    assert unguided(net, 1.0, torch.zeros_like) is net

@@ -1,4 +1,4 @@
-"""A base that grows: more blocks, and at first the same pictures."""
+"""First weights from elsewhere: a base that grows, and stages that start from students."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import torch
 
 from t2i.nets.conditioner import UNetCond
 from t2i.nets.unet import UNet
+from t2i.pipeline import Pipeline
+from t2i.sampling import SampleRequest
 from t2i.stages.loading import load_net
 from t2i.store.bundle import read_bundle
 from t2i.store.bundle_writing import update_stage
@@ -49,6 +51,29 @@ def test_a_stage_that_starts_from_a_student_is_none(micro: str, tmp_path: Path) 
     assert all(entry.defaults.distilled is None for entry in read_bundle(out).manifest.stages)
     told = [(e["stage"], "student" in e.get("hint", "")) for e in events if e["event"] == "warm start"]
     assert told == [("prior", True), ("base", True)]
+
+
+def test_a_prior_that_learns_with_guidance_goes_on_from_a_student(micro: str, tmp_path: Path) -> None:
+    """It is told to learn the same guidance: nothing is to be unlearned, and it is drawn in one evaluation a step."""
+    out, events = tmp_path / "model", list[dict[str, Any]]()
+    wanted = ["clip.steps=1", "prior.steps=2", "base.steps=1", "upsampler256.steps=1", "prior.distilled=1.5"]
+    train("all", micro, wanted, out=out)
+    assert read_bundle(out).manifest.stage("prior").defaults.distilled == 1.5
+    assert read_bundle(out).manifest.stage("prior").defaults.guidance == 1.5
+
+    more = ["prior.steps=1", "prior.distilled=1.5", "prior.net.pool_layers=2"]
+    train("prior", micro, more, out=out, start=out, overwrite=True, report=events.append)
+    assert read_bundle(out).manifest.stage("prior").defaults.distilled == 1.5
+    (told,) = [e for e in events if e["event"] == "warm start"]
+    assert "hint" not in told and told["share"] < 1  # and its text is read by one layer more
+
+    calls = list[int]()
+    pipeline = Pipeline.load(out)
+    assert pipeline.prior is not None
+    pipeline.prior[1].net.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0])))
+    text, _ = pipeline.encode(["a red circle"])
+    pipeline.sample_prior(text, [0], SampleRequest())
+    assert set(calls) == {pipeline.prior[1].defaults.best_of or 1}
 
 
 def _base(folder: Path) -> UNet:

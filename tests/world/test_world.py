@@ -88,6 +88,16 @@ def test_the_place_is_said_as_often_as_its_dial_says() -> None:
     assert all("snow" in loud.caption(s) for s in scenes)
 
 
+def test_only_the_places_of_its_dial_may_be_left_unsaid() -> None:
+    world = World(replace(CONFIG, say_place=0.0, unsaid=("beach",), chinese=0.0), resolution=32)
+    for place, said in (("snow", 40), ("beach", 0)):
+        scene = world.layout.compose((Group("shape_cat"),), place)
+        captions = [world.caption(replace(scene, index=i)) for i in range(40)]
+        assert sum(place in text for text in captions) == said
+    with pytest.raises(UsageError, match="no place called 'snwo'"):
+        World(replace(CONFIG, unsaid=("snwo",)), resolution=32)
+
+
 # Pixels
 
 
