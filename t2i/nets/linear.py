@@ -14,15 +14,18 @@ from torch import Tensor, nn
 LEAST = 1_000_000  # multiply-adds, below which the longer way to oneDNN costs more than it gains
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`F.linear`: x (..., C), weight (D, C), bias (D,) -> (..., D).
+def by_onednn() -> bool:
+    """Whether products may be computed by oneDNN: in inference mode alone. Its operator has no gradient, and a training
+    shall not depend on which one is faster."""
+    if torch.compiler.is_compiling():  # which takes its own kernels, and cannot ask what follows
+        return False
+    return torch.is_inference_mode_enabled() and torch.backends.mkldnn.is_available()
 
-    In inference mode alone: oneDNN's operator has no gradient, and a training shall not depend on which one is faster.
-    """
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`F.linear`: x (..., C), weight (D, C), bias (D,) -> (..., D)."""
     plain = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
-    if not (plain and torch.is_inference_mode_enabled() and x.numel() * weight.shape[0] >= LEAST):
-        return F.linear(x, weight, bias)
-    if torch.is_autocast_enabled("cpu") or not torch.backends.mkldnn.is_available():
+    if not (by_onednn() and plain and x.numel() * weight.shape[0] >= LEAST) or torch.is_autocast_enabled("cpu"):
         return F.linear(x, weight, bias)
     out: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")
     return out
@@ -42,6 +45,6 @@ class PointwiseConv(nn.Conv2d):
         super().__init__(c_in, c_out, 1)
 
     def forward(self, input: Tensor) -> Tensor:
-        if not torch.is_inference_mode_enabled():
+        if not by_onednn():
             return super().forward(input)
         return product(input.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)

@@ -165,6 +165,8 @@ def lay_out(
     if corner is None or whole is None:
         return F.interpolate(cells, size=tuple(size), mode="bilinear", align_corners=False)
     grid = F.interpolate(cells, size=(whole[0] // stride, whole[1] // stride), mode="bilinear", align_corners=False)
-    rows, columns = size
-    places = (corner // stride).tolist()
-    return torch.stack([grid[b, :, y : y + rows, x : x + columns] for b, (y, x) in enumerate(places)])
+    top, left = (corner.to(grid.device) // stride).unbind(1)
+    rows = (top[:, None] + torch.arange(size[0], device=grid.device))[:, None, :, None]
+    columns = (left[:, None] + torch.arange(size[1], device=grid.device))[:, None, None, :]
+    batch, channels = (torch.arange(n, device=grid.device) for n in grid.shape[:2])
+    return grid[batch[:, None, None, None], channels[:, None, None], rows, columns]

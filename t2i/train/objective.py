@@ -51,16 +51,21 @@ class Trainable(ABC):
     @property
     def compiled(self) -> tuple[nn.Module, ...]:
         """The networks whose forward pass `Schedule.compile` compiles; one whose parts are called one by one names
-        these. None unless it was tried: torch.compile (2.14) fails in the backward pass of texts of varying length, and
-        cannot make the gradient of a gradient, as of a GAN's penalty."""
+        these. None unless it was tried: torch.compile (2.14) cannot make the gradient of a gradient, as of a GAN's
+        penalty."""
         return ()
+
+    @property
+    def tight(self) -> bool:
+        """Whether texts are as long as the longest of their batch. Else, for compiled networks, as long as the context:
+        kernels are made for one shape, and in the backward pass of varying ones torch.compile (2.14) fails."""
+        return not self.schedule.compile
 
     @classmethod
     def check_compile(cls, name: str, schedule: Schedule) -> None:
         """Raise UsageError for a stage whose schedule asks for compiling, where nothing is `compiled`."""
         if schedule.compile and cls.compiled is Trainable.compiled:
-            what = f"{name}.compile: only clip and vae can be compiled."
-            raise UsageError(what, f"Leave out {name}.compile", "config")
+            raise UsageError(f"{name} cannot be compiled.", f"Leave out {name}.compile", "config")
 
     @property
     def parameters(self) -> int:

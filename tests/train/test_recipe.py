@@ -130,15 +130,6 @@ def test_sizes_that_do_not_fit_are_refused_before_training(key: str, value: str,
     assert not (tmp_path / "m").exists()
 
 
-@pytest.mark.parametrize("stage", ["prior", "base", "upsampler256"])
-def test_a_stage_that_is_not_compiled_refuses_it(stage: str, micro: str, tmp_path: Path) -> None:
-    for dry_run in (True, False):
-        with pytest.raises(UsageError, match=f"{stage}.compile: only clip and vae can be compiled"):
-            train("all", micro, [f"{stage}.compile=true"], out=tmp_path / "m", dry_run=dry_run)
-    assert not (tmp_path / "m").exists()
-    train("all", micro, [f"{stage}.compile=false", "clip.compile=true"], out=tmp_path / "m", dry_run=True)
-
-
 def test_a_stage_that_does_not_fit_the_model_is_refused_before_training(micro: str, tmp_path: Path) -> None:
     recipe = load_recipe(micro)
     entry, config = bundle_entry(recipe, "clip")

@@ -175,16 +175,3 @@ def test_a_training_with_workers_is_the_training_without(micro: str, tmp_path: P
     train("clip", micro, out=tmp_path / "alone")
     train("clip", micro, out=tmp_path / "helped", workers=2)
     assert same(checkpoint(tmp_path / "alone"), checkpoint(tmp_path / "helped"))
-
-
-@pytest.mark.slow
-def test_compiled_networks_have_the_same_losses(micro: str, tmp_path: Path) -> None:
-    losses: dict[str, list[float]] = {}
-    for how in ("false", "true"):
-        out = tmp_path / how
-        train("clip", micro, [f"clip.compile={how}", "clip.log_every=1"], out=out)
-        log = read_log(out / ".train/clip/log.jsonl")
-        losses[how] = [row["loss"] for row in log if row["event"] == "step"]
-    assert len(losses["true"]) == len(losses["false"]) > 3
-    assert losses["true"] == pytest.approx(losses["false"], rel=2e-3)
-    assert losses["true"] != losses["false"]  # other kernels round otherwise: it was compiled

@@ -139,6 +139,10 @@ class BaseObjective(Objective):
         return None
 
     @property
+    def compiled(self) -> tuple[nn.Module, ...]:
+        return (self.net,)
+
+    @property
     def captions_read(self) -> int:
         return self.schedule.steps * self.schedule.batch
 
@@ -216,7 +220,7 @@ class BaseObjective(Objective):
 
     def conditions(self, x0: Tensor, captions: list[str]) -> tuple[Tensor | None, TextCond | None]:
         """As `read_examples`."""
-        return read_examples(self.encoders, self.net.config, x0, captions)
+        return read_examples(self.encoders, self.net.config, x0, captions, self.tight)
 
     def sheet(self) -> Tensor | None:
         """Two rows: pictures, and what the base makes of their embeddings and captions."""
@@ -235,10 +239,10 @@ class BaseObjective(Objective):
 
 @torch.no_grad()
 def read_examples(
-    encoders: Encoders, net: UNetConfig, x0: Tensor, captions: list[str]
+    encoders: Encoders, net: UNetConfig, x0: Tensor, captions: list[str], tight: bool = True
 ) -> tuple[Tensor | None, TextCond | None]:
     """Unit image embeddings (B, E) of pictures x0 (B, 3, S, S) and the states of their captions; None for what a base
-    with this config does not read."""
+    with this config does not read. tight: as of `TextEncoder.encode`."""
     z, text, clip = None, None, encoders.clip
     if clip is not None and net.cond_dim:
         side = clip.config.image_size
@@ -246,7 +250,7 @@ def read_examples(
         z = unit(clip.encode_image(small))
     if net.text_dim:
         assert encoders.text is not None
-        text = encoders.text.encode(captions, tight=True)[0].to(x0.device)
+        text = encoders.text.encode(captions, tight)[0].to(x0.device)
     return z, text
 
 

@@ -122,7 +122,8 @@ class ClipObjective(ClipStage):
         r, examples = self.config, self.batch(step, self.net.config.image_size)
         x0 = examples.pixels.to(self.device)
         z_img = unit(self.net.encode_image(x0))
-        z_text = unit(self.net.encode_text(token_ids(self.tokenizer, examples.captions, self.net, self.device)).pooled)
+        ids = token_ids(self.tokenizer, examples.captions, self.net, self.device, self.tight)
+        z_text = unit(self.net.encode_text(ids).pooled)
         whole = of_whole(self.run.team, z_img, z_text, examples)
         contrast, cosine = agreement(self.net, r, *whole)
         facts = {"contrast": float(contrast.detach()), "top1": _top1(*whole)}
@@ -148,9 +149,9 @@ class ClipObjective(ClipStage):
         return torch.stack([x0, made])
 
 
-def token_ids(tokenizer: Tokenizer, captions: Sequence[str], clip: Clip, device: torch.device) -> Tensor:
-    """The ids (B, L) of B captions; L is that of the longest."""
-    return tokenizer.encode(captions, clip.config.context, tight=True)[0].to(device)
+def token_ids(tokenizer: Tokenizer, captions: Sequence[str], clip: Clip, device: torch.device, tight: bool) -> Tensor:
+    """The ids (B, L) of B captions; L is that of the longest, or, if not `tight`, that of CLIP's context."""
+    return tokenizer.encode(captions, clip.config.context, tight)[0].to(device)
 
 
 def of_whole(team: Team, z_img: Tensor, z_text: Tensor, examples: Examples) -> tuple[Tensor, Tensor, Examples]:

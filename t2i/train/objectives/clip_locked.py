@@ -45,7 +45,8 @@ class LockedClipObjective(ClipStage):
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         r, pool = self.config, self.pool
         rows, captions, z = pool.draw(self.schedule.batch, step, self.noise(step), self.part)
-        z_text = unit(self.net.encode_text(token_ids(self.tokenizer, captions, self.net, self.device)).pooled)
+        ids = token_ids(self.tokenizer, captions, self.net, self.device, self.tight)
+        z_text = unit(self.net.encode_text(ids).pooled)
         of = Examples(z, captions, [pool.content[i] for i in rows], [pool.loose[i] for i in rows])
         contrast, cosine = agreement(self.net, r, *of_whole(self.run.team, z, z_text, of))
         facts = {"contrast": float(contrast.detach()), "cosine": float(cosine.detach())}

@@ -87,6 +87,10 @@ class PriorObjective(Objective):
         with_clip = recipe.encoder == "clip"
         return [(name not in stages or with_clip, "a prior needs CLIP, and [text] takes its place")]
 
+    @property
+    def compiled(self) -> tuple[nn.Module, ...]:
+        return (self.net,)
+
     def warm_start(self) -> None:
         if start := self.run.start:
             distilled = self.config.distilled
@@ -96,7 +100,7 @@ class PriorObjective(Objective):
         r, g = self.config, self.noise(step)
         _, captions, z = self.pool.draw(self.schedule.batch, step, g, self.part)
         with torch.no_grad():
-            out = self.clip.encode_text(token_ids(self.tokenizer, captions, self.clip, self.device))
+            out = self.clip.encode_text(token_ids(self.tokenizer, captions, self.clip, self.device, self.tight))
         z_text = unit(out.pooled)
         keep = self.part.rows(torch.rand(self.schedule.batch, generator=g) >= r.drop).to(self.device)
         cond = PriorCond(tokens=out.tokens.float(), mask=out.mask, pooled=z_text, keep=keep, draws=r.draws)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from t2i.data.source import Source
 from t2i.diffusion.loss import DenoisingObjective, Levels, diffusion_loss
@@ -92,6 +92,10 @@ class UpsamplerObjective(Objective):
         ]
 
     @property
+    def compiled(self) -> tuple[nn.Module, ...]:
+        return (self.net,)
+
+    @property
     def source(self) -> Source:
         return self.run.pictures.large
 
@@ -140,7 +144,7 @@ class UpsamplerObjective(Objective):
         cond: tuple[Tensor, ...] = (low, level)
         if self.net.config.pooled_dim:
             assert self.encoders.text is not None
-            pooled = self.encoders.text.encode(self.captions(step), tight=True)[0].pooled
+            pooled = self.encoders.text.encode(self.captions(step), self.tight)[0].pooled
             keep = self.part.rows(torch.rand(self.schedule.batch, generator=g) >= c.drop_text)
             cond = (low, level, pooled.to(self.device), keep.to(self.device))
 
