@@ -53,17 +53,19 @@ class EmbeddingPool:
     @torch.no_grad()
     def fill(self, stage: str = "", report: Any = None, stop: Callable[[], bool] = lambda: False) -> None:
         """Compute the embeddings. Returns early, with an empty pool, when `stop` says so."""
-        rows, content, loose = [], list[Any](), list[Any]()
-        for step in range(-(-self.size // BATCH)):
+        content, loose = list[Any](), list[Any]()
+        # One piece: small ones, kept between the large ones of each batch, would hold 80 KB of memory a picture.
+        z = torch.empty(-(-self.size // BATCH) * BATCH, self.clip.config.embed_dim)
+        for step in range(len(z) // BATCH):
             if stop():
                 return
             examples = self.source.batch(self.seed, step, BATCH, self.clip.config.image_size)
-            rows.append(unit(self.clip.encode_image(examples.pixels.to(self.device))).cpu())
+            z[step * BATCH : (step + 1) * BATCH] = unit(self.clip.encode_image(examples.pixels.to(self.device)))
             content += examples.content
             loose += examples.loose
             if report and step % 50 == 0:
                 report({"event": "embed", "stage": stage, "step": step * BATCH, "steps": self.size})
-        self.z, self.content, self.loose = torch.cat(rows)[: self.size], content, loose
+        self.z, self.content, self.loose = z[: self.size], content, loose
 
     def rehearse(self) -> None:
         """As `Pool.rehearse`."""
