@@ -24,7 +24,7 @@ from t2i.pipeline import Conditioning, Pipeline
 from t2i.prompts import CHINESE
 from t2i.sampling import SampleRequest, SamplingConfig
 from t2i.stages.stage import InpaintCond, Start
-from t2i.world.captions.where import NamedPlace, empty_place, seen_place
+from t2i.world.captions.where import KnownPlace, empty_place, seen_place
 
 REMOVAL = 0.6
 """Share of the base's steps that a removal takes, starting from patches of the surroundings."""
@@ -126,7 +126,7 @@ def without_things(pipeline: Pipeline, z: Tensor) -> str | None:
     return None if place is None else empty_place(place, pipeline.words.unknown)
 
 
-def place_of(pipeline: Pipeline, z: Tensor) -> NamedPlace | None:
+def place_of(pipeline: Pipeline, z: Tensor) -> KnownPlace | None:
     """The place of the picture with the embedding z (E,), by the model's CLIP; None where it is like none that the
     model was taught."""
     words = pipeline.words

@@ -21,12 +21,12 @@ from t2i.sampling import given
 from t2i.store.bundle import Bundle, read_bundle
 from t2i.store.bundle_writing import finish_write
 from t2i.text.tokenizer import Tokenizer
-from t2i.train.alone import alone
 from t2i.train.card import command_line
 from t2i.train.compatibility import bundle_entry, check_recipe
 from t2i.train.encoders import Encoders, encoders_of, train_first
 from t2i.train.export import export_copied, export_shared, export_trained, is_exported, new_bundle
 from t2i.train.forget import finish_forgetting, forget
+from t2i.train.lock import locked
 from t2i.train.loop import fit
 from t2i.train.objective import Objective
 from t2i.train.objectives import STAGES, objective_of
@@ -118,13 +118,13 @@ def _train_stages(run: Run, stages: Sequence[str], stage: str, overwrite: bool) 
         def begin() -> None:
             trained_before = (run.out / ".train").is_dir()
             if trained_before:
-                held.enter_context(alone(run.out))
+                held.enter_context(locked(run.out))
             finish_write(run.out)
             finish_forgetting(run)
             _refuse_what_is_there(run, stages, overwrite)
             _ = run.pictures.small  # built here: a fault in the data is said before anything is made
             if not trained_before:
-                held.enter_context(alone(run.out))
+                held.enter_context(locked(run.out))
             if overwrite and not run.resume and stage == "all":
                 # All at once: a later stage must not be taken for finished when this run is broken off and resumed.
                 forget(run, [n for name in stages for n in (name, objective_of(run.recipe, name).pretraining) if n])

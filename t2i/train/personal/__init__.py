@@ -22,8 +22,8 @@ from t2i.store.bundle import Bundle
 from t2i.store.completeness import check_complete
 from t2i.store.personal import Personal, PersonalFacts, as_read, check_token, write_personal
 from t2i.text.encoder import NetEncoder
-from t2i.train.alone import alone
 from t2i.train.card import hardware
+from t2i.train.lock import locked
 from t2i.train.loop import fit
 from t2i.train.personal.objective import STAGE, PersonalObjective, trained_upsampler
 from t2i.train.personal.pool import PersonalPool
@@ -68,7 +68,7 @@ def train_personal(
         report({"event": "one picture", "stage": STAGE, "hint": "it will be learned with its place; give several"})
     if dry_run:
         return _plan(_objective(run, recipe, source, token, model), recipe, data, out)
-    with explained(work), alone(work):
+    with explained(work), locked(work):
         if not resume:
             shutil.rmtree(run.folder(STAGE), ignore_errors=True)
         objective = _objective(run, recipe, source, token, model)

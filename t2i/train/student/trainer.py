@@ -26,9 +26,9 @@ from t2i.store.bundle_writing import finish_write
 from t2i.store.compatibility import ENCODERS
 from t2i.store.completeness import check_complete
 from t2i.store.manifest import MANIFEST, StageEntry
-from t2i.train.alone import alone
 from t2i.train.card import command_line
 from t2i.train.encoders import encoders_of
+from t2i.train.lock import locked
 from t2i.train.loop import fit
 from t2i.train.plan import row
 from t2i.train.recipe import Recipe
@@ -75,7 +75,7 @@ def train_student(
             task = student_objective(run, teacher, entry, tables)
             planned.append(row(task, shipped=sum(p.numel() for p in task.module.parameters())))
         return {"recipe": asdict(tables), "stages": planned, "out": str(out), "data": data}
-    with explained(out), alone(out):
+    with explained(out), locked(out):
         finish_write(out)
         _train(run, teacher, entries, tables)
     return None
