@@ -1,0 +1,100 @@
+"""What `t2i score` refuses before it imports torch: options that do not go together, inputs that will not do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from t2i.cli import options as opt
+from t2i.errors import UsageError
+
+if TYPE_CHECKING:
+    from t2i.score.request import ScoreRequest
+
+#: parameters of options, one of which they need beside them, what is said where there is none, and what to do
+NEEDS = (
+    (["update_baseline"], ["baseline"], "--update-baseline replaces nothing.", "Say --baseline FILE."),
+    (
+        ["max_drop", "margin", "primary"],
+        ["baseline", "before"],
+        "--max-drop, --margin and --primary are about --baseline or --before.",
+        "Say --baseline FILE.",
+    ),
+    (["strict"], ["baseline", "against", "before"], "--strict is about a gate.", "Say --baseline FILE."),
+    (["alpha"], ["against"], "--alpha is about --against.", "Give the other set."),
+    (["tier"], ["before"], "--tier is about --before.", "Give the pictures before."),
+    (["limit"], ["suite"], "--limit is about --suite.", "Leave it out."),
+    (["prompts"], ["places"], "--prompts says what given pictures show.", "Give the pictures too."),
+)
+#: values that ask for nothing, and need nothing
+NOTHING = ("", "far")
+
+#: parameter -> option that only a drawn suite heeds
+DRAWING = {
+    "n": "-n",
+    "seed": "--seed",
+    "model": "--model",
+    "size": "--size",
+    "steps": "--steps",
+    "guidance": "--guidance",
+    "lora": "--lora",
+    "dtype": "--dtype",
+    "quantize": "--quantize",
+    "memory": "--memory",
+    "compile": "--compile",
+    "out": "--out",
+    "shard": "--shard",
+}
+#: what may stand beside --shard
+BESIDE_SHARD = (*DRAWING, "suite", "limit", "batch", "device", "offline", "json", "quiet", "debug")
+
+
+def check_together(ctx: typer.Context) -> None:
+    """Raise UsageError for options that lack another, exclude one another or name nothing."""
+
+    def asks(name: str) -> bool:
+        return opt.is_given(ctx, name) and ctx.params[name] not in NOTHING
+
+    if not asks("places") and not opt.is_given(ctx, "suite"):
+        raise UsageError("there is nothing to score.", "Give pictures, or --suite scenes.")
+    for options, needed, what, hint in NEEDS:
+        if any(map(asks, options)) and not any(opt.is_given(ctx, name) for name in needed):
+            raise UsageError(what, hint)
+    if asks("update_baseline") and opt.is_given(ctx, "save_baseline"):
+        raise UsageError("--update-baseline writes --baseline.", "Say one of the two.")
+    for name, flag in DRAWING.items() if asks("places") else ():
+        if opt.is_given(ctx, name):
+            raise UsageError(f"{flag} is about drawing a suite, and there are pictures.", "Leave one of the two out.")
+    for name in ("metrics", "margin"):
+        if opt.is_given(ctx, name) and not words(ctx.params[name]):
+            raise UsageError(f"--{name} names nothing.", f"Write --{name} a,b.")
+
+
+def check_inputs(request: ScoreRequest) -> None:
+    """Raise what the run would raise for inputs that are missing or make no sense."""
+    from t2i.score.baseline import load_baseline
+    from t2i.score.picture_files import check_places
+    from t2i.score.suite import find_suite
+
+    if request.gate.baseline is not None:
+        load_baseline(request.gate.baseline)
+    if request.suite is not None:
+        find_suite(request.suite)
+    if request.places:
+        check_places(request.places)
+    else:
+        from t2i.jobs.settings import check_used, read_settings
+        from t2i.store.models import find_model
+
+        stored = find_model(request.draw.model)
+        stored.check_can("t2i sample")
+        check_used([read_settings(stored, request.draw.loading, request.draw.settings)])
+    for other in (request.against, request.before):
+        if other is not None and other.suffix != ".npz":
+            check_places([other])
+
+
+def words(text: str | None) -> list[str]:
+    """The words of "a, b"."""
+    return [word.strip() for word in text.split(",") if word.strip()] if text else []
