@@ -30,6 +30,11 @@ def central_squares(pictures: Sequence[Tensor], size: int) -> Tensor:
     return torch.cat([resize(square, size, size) for square in cropped])
 
 
+def embedding(pipeline: Pipeline, picture: Tensor) -> Tensor:
+    """The image embedding (1, E) of the square in the middle of a picture (3, H, W)."""
+    return pipeline.embed(central_squares([picture], pipeline.clip.config.image_size))
+
+
 def check_embeds(pipeline: Pipeline) -> None:
     """Raise UsageError for a model without an image encoder, or whose base does not read image embeddings."""
     _ = pipeline.clip
@@ -57,7 +62,7 @@ def variations(
     """
     request = replace(request or SampleRequest(), quality=True)
     check_embeds(pipeline)
-    z = pipeline.embed(central_squares([image], pipeline.clip.config.image_size)).expand(len(seeds), -1)
+    z = embedding(pipeline, image).expand(len(seeds), -1)
     text, cut = pipeline.encode(prompts) if prompts else (None, [None] * len(seeds))
     negative, _ = pipeline.encode([request.negative] * len(seeds)) if request.negative else (None, None)
     start = _start(pipeline, image, seeds, strength)
@@ -84,7 +89,7 @@ def blend(
     """
     request = replace(request or SampleRequest(), quality=True)
     check_embeds(pipeline)
-    z_a, z_b = (pipeline.embed(central_squares([x], pipeline.clip.config.image_size)) for x in (a, b))
+    z_a, z_b = (embedding(pipeline, x) for x in (a, b))
     z = torch.cat([slerp(z_a, z_b, t) for t in shares])
     start = None
     if strength < 1:
@@ -114,7 +119,7 @@ def text_diff(
     """
     request = replace(request or SampleRequest(), quality=True)
     check_embeds(pipeline)
-    z = pipeline.embed(central_squares([image], pipeline.clip.config.image_size))
+    z = embedding(pipeline, image)
     d = text_direction(pipeline, source, target)
     moved = torch.cat([slerp(z, d, theta) for theta in thetas])
     return pipeline.draw(Conditioning(z=moved), seeds, request, on_step, start=_start(pipeline, image, seeds, strength))
@@ -164,8 +169,8 @@ def own_noise(pipeline: Pipeline, pictures: Sequence[Tensor]) -> Tensor:
     """The noise x_T (B, 3, S, S) of each picture by DDIM inversion, given its own embedding."""
     rows = []
     for picture in pictures:
-        z = pipeline.embed(central_squares([picture], pipeline.clip.config.image_size))
-        rows.append(inverted_noise(pipeline, central_squares([picture], pipeline.manifest.sizes[0]), Conditioning(z=z)))
+        square = central_squares([picture], pipeline.manifest.sizes[0])
+        rows.append(inverted_noise(pipeline, square, Conditioning(z=embedding(pipeline, picture))))
     return torch.cat(rows)
 
 
