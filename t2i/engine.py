@@ -16,13 +16,18 @@ OnStep = Callable[[str, int, int, Any], None]
 
 
 @dataclass(frozen=True)
-class Batch:
+class PromptBatch:
     """What one call draws: a picture for each pair of prompt, "" for none, and seed, all as `request` says."""
 
     prompts: Sequence[str]
     seeds: Sequence[int]
     request: SampleRequest = field(default_factory=SampleRequest)
     on_step: OnStep | None = None
+
+    @property
+    def has_text(self) -> bool:
+        """Whether a prompt says anything."""
+        return any(self.prompts)
 
 
 @dataclass(frozen=True)
@@ -66,35 +71,38 @@ class Engine(Protocol):
     is loaded.
     """
 
-    def sample(self, batch: Batch) -> Samples:
+    def sample(self, batch: PromptBatch) -> Samples:
         """Pictures from their prompts."""
 
-    def image_to_image(self, image: Tensor, batch: Batch, *, strength: float = 0.6) -> Samples:
+    def image_to_image(self, image: Tensor, batch: PromptBatch, *, strength: float = 0.6) -> Samples:
         """`image` (3, H, W) in [-1, 1] noised and denoised (SDEdit: Meng 2021, arXiv 2108.01073). strength: in (0, 1],
         the share of the steps that are taken."""
 
-    def inpaint(self, image: Tensor, mask: Tensor, batch: Batch, *, feather: int | None = None) -> Samples:
+    def inpaint(self, image: Tensor, mask: Tensor, batch: PromptBatch, *, feather: int | None = None) -> Samples:
         """`image` (3, H, W) repainted where `mask` (1, H, W) is above 0.5. Without prompts, what is there is removed.
         feather: width in pixels of the rim inside the mask in which what is painted passes into the surroundings, None
         for the default. Outside the mask the result equals the picture."""
 
-    def variations(self, image: Tensor, batch: Batch, *, strength: float = 1.0) -> Samples:
+    def variations(self, image: Tensor, batch: PromptBatch, *, strength: float = 1.0) -> Samples:
         """Pictures of what `image` (3, H, W) shows, from its image embedding; prompts are read besides. strength: in
         [0, 1], how much of the noise is each seed's own, the rest is the picture's."""
 
-    def blend(self, a: Tensor, b: Tensor, shares: Sequence[float], batch: Batch, *, strength: float = 0.0) -> Samples:
+    def blend(
+        self, a: Tensor, b: Tensor, shares: Sequence[float], batch: PromptBatch, *, strength: float = 0.0
+    ) -> Samples:
         """Pictures between `a` and `b`, one for each share, from slerped image embeddings; prompts are not read.
         shares: (B) in [0, 1], 0 is `a`. strength: as of `variations`."""
 
     def text_diff(
-        self, image: Tensor, source: str, target: str, thetas: Sequence[float], batch: Batch, *, strength: float = 0.0
-    ) -> Samples:
+        self, image: Tensor, source: str, target: str, thetas: Sequence[float], batch: PromptBatch, *,
+        strength: float = 0.0,
+    ) -> Samples:  # fmt: skip
         """`image` (3, H, W) moved from the text `source` towards the text `target`, one picture for each theta: its
         embedding is slerped by theta in [0, 1] towards the difference of the texts'; prompts are not read. strength: as
         of `variations`."""
 
     def upscale(
-        self, image: Tensor, size: tuple[int, int], batch: Batch, *, tile: int = 160, gate: bool = True
+        self, image: Tensor, size: tuple[int, int], batch: PromptBatch, *, tile: int = 160, gate: bool = True
     ) -> Upscaled:
         """`image` (3, h, w) at `size` = (height, width), by a batch of one. tile: side of a tile in small pixels. gate:
         whether the share of the model's detail is measured."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from t2i.engine import Batch, OnStep
+from t2i.engine import OnStep, PromptBatch
 from t2i.jobs.settings import Settings
 from t2i.sampling import SampleRequest
 
@@ -35,9 +35,9 @@ class Job:
         return self.settings.group
 
 
-def batch_of(jobs: Sequence[Job], request: SampleRequest, on_step: OnStep) -> Batch:
+def batch_of(jobs: Sequence[Job], request: SampleRequest, on_step: OnStep) -> PromptBatch:
     """Jobs with equal settings, as a model takes them."""
-    return Batch([job.prompt for job in jobs], [job.seed for job in jobs], request, on_step)
+    return PromptBatch([job.prompt for job in jobs], [job.seed for job in jobs], request, on_step)
 
 
 def content_key(weights: str, prompt: str, negative: str, seed: int, settings: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2i.batching import out_of_memory
-from t2i.engine import Batch, OnStep, Samples
+from t2i.engine import OnStep, PromptBatch, Samples
 from t2i.errors import InputError, T2IError, UnavailableError, UsageError
 from t2i.jobs.engine import load_engine
 from t2i.jobs.inputs import MAX_PIXELS, SourceImage, read_edited
@@ -179,7 +179,7 @@ class UpscaleRequest:
             self._result = engine.upscale(
                 to_tensor(source.image),
                 (height, width),
-                Batch([self.said(job)], [self.seed], SampleRequest(stages=by_stage(steps=self.steps)), on_step),
+                PromptBatch([self.said(job)], [self.seed], SampleRequest(stages=by_stage(steps=self.steps)), on_step),
                 tile=self.tile,
                 gate=self.gate,
             )

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from t2i.edit.latents import slerp
 from t2i.edit.repaint import repaint
-from t2i.engine import Batch, Samples, Upscaled, of_all
+from t2i.engine import PromptBatch, Samples, Upscaled, of_all
 from t2i.errors import UsageError
 from t2i.media.images import lanczos, resize, to_pil
 from t2i.open.loading import without_warnings
@@ -46,13 +46,13 @@ class DiffusersEngine:
         """Load the weights. Raises InputError (code `bundle`), UnavailableError (code `dependency`)."""
         return cls(model, StagePipelines.load(model, device, options or LoadOptions()))
 
-    def sample(self, batch: Batch) -> Samples:
+    def sample(self, batch: PromptBatch) -> Samples:
         """See `Engine`."""
         assert self.model.base is not None
         width, height = self._base_size(batch.request)
         return self._draw(Order(batch), self.model.base.cls, width=width, height=height)
 
-    def image_to_image(self, image: Tensor, batch: Batch, *, strength: float = 0.6) -> Samples:
+    def image_to_image(self, image: Tensor, batch: PromptBatch, *, strength: float = 0.6) -> Samples:
         """See `Engine`. The model sees the middle of the picture, in the aspect ratio of the request's size."""
         assert self.model.base is not None and self.model.base.takes.init is not None
         width, height = self._base_size(batch.request)
@@ -63,9 +63,9 @@ class DiffusersEngine:
         name = self.model.base.takes.init
         return self._draw(Order(batch), name, image=start, strength=strength, width=width, height=height)
 
-    def inpaint(self, image: Tensor, mask: Tensor, batch: Batch, *, feather: int | None = None) -> Samples:
+    def inpaint(self, image: Tensor, mask: Tensor, batch: PromptBatch, *, feather: int | None = None) -> Samples:
         """See `Engine`. Squares of the base's own size go through it, and through upsamplers up to their own size."""
-        assert any(batch.prompts), "removing without a prompt is refused before loading"
+        assert batch.has_text, "removing without a prompt is refused before loading"
         assert self.model.base is not None and self.model.base.takes.inpaint is not None
         side, name = self.model.sizes[0], self.model.base.takes.inpaint
 
@@ -83,20 +83,23 @@ class DiffusersEngine:
         images = repaint(image, mask, batch.seeds, side, paint, feather)
         return Samples(images, {}, self._cut(batch.prompts), [[] for _ in batch.prompts])
 
-    def variations(self, image: Tensor, batch: Batch, *, strength: float = 1.0) -> Samples:
+    def variations(self, image: Tensor, batch: PromptBatch, *, strength: float = 1.0) -> Samples:
         """See `Engine`. Without prompts, and all noise is the seed's."""
-        assert not any(batch.prompts) and strength == 1, "refused before loading"
+        assert not batch.has_text and strength == 1, "refused before loading"
         return self._draw_embedded(Order(batch), self._see(image).expand(len(batch.seeds), -1))
 
-    def blend(self, a: Tensor, b: Tensor, shares: Sequence[float], batch: Batch, *, strength: float = 0.0) -> Samples:
+    def blend(
+        self, a: Tensor, b: Tensor, shares: Sequence[float], batch: PromptBatch, *, strength: float = 0.0
+    ) -> Samples:
         """See `Engine`. All noise is the seed's, so frames of one seed share it."""
         assert strength == 0, "refused before loading"
         first, last = self._see(a), self._see(b)
         return self._draw_embedded(Order(batch), torch.cat([slerp(first, last, share) for share in shares]))
 
     def text_diff(
-        self, image: Tensor, source: str, target: str, thetas: Sequence[float], batch: Batch, *, strength: float = 0.0
-    ) -> Samples:
+        self, image: Tensor, source: str, target: str, thetas: Sequence[float], batch: PromptBatch, *,
+        strength: float = 0.0,
+    ) -> Samples:  # fmt: skip
         """See `Engine`. All noise is the seed's, so frames of one seed share it. Raises UsageError for texts that mean
         the same."""
         assert strength == 0, "refused before loading"
@@ -108,7 +111,7 @@ class DiffusersEngine:
         return self._draw_embedded(Order(batch), torch.cat([slerp(z, away, theta) for theta in thetas]))
 
     def upscale(
-        self, image: Tensor, size: tuple[int, int], batch: Batch, *, tile: int = 160, gate: bool = True
+        self, image: Tensor, size: tuple[int, int], batch: PromptBatch, *, tile: int = 160, gate: bool = True
     ) -> Upscaled:
         """See `Engine`. The picture goes through an upsampler as a whole, and all of its detail is kept."""
         large, factors = image.float()[None], list[int]()

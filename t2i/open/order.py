@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from t2i.engine import Batch
+from t2i.engine import PromptBatch
 from t2i.rng import generator
 
 
@@ -15,7 +15,7 @@ from t2i.rng import generator
 class Order:
     """A batch of one call. key: gives several draws for the same seeds different noise."""
 
-    batch: Batch
+    batch: PromptBatch
     key: str = ""
 
     def generators(self, stage: str) -> list[torch.Generator]:
