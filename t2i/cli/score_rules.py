@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -12,7 +13,7 @@ from t2i.errors import UsageError
 if TYPE_CHECKING:
     from t2i.score.request import ScoreRequest
 
-#: parameters of options, one of which they need beside them, what is said where there is none, and what to do
+#: options, by parameter; others of which they need one; what is said where none is given; and what to do
 NEEDS = (
     (["update_baseline"], ["baseline"], "--update-baseline replaces nothing.", "Say --baseline FILE."),
     (
@@ -27,8 +28,8 @@ NEEDS = (
     (["limit"], ["suite"], "--limit is about --suite.", "Leave it out."),
     (["prompts"], ["places"], "--prompts says what given pictures show.", "Give the pictures too."),
 )
-#: values that ask for nothing, and need nothing
-NOTHING = ("", "far")
+#: parameter -> a value of it that asks for nothing, and so needs nothing
+NOTHING = {"margin": "", "primary": "", "tier": "far"}
 
 #: parameter -> option that only a drawn suite heeds
 DRAWING = {
@@ -53,21 +54,23 @@ BESIDE_SHARD = (*DRAWING, "suite", "limit", "batch", "device", "offline", "json"
 def check_together(ctx: typer.Context) -> None:
     """Raise UsageError for options that lack another, exclude one another or name nothing."""
 
-    def asks(name: str) -> bool:
-        return opt.is_given(ctx, name) and ctx.params[name] not in NOTHING
+    given = partial(opt.is_given, ctx)
 
-    if not asks("places") and not opt.is_given(ctx, "suite"):
+    def asks(name: str) -> bool:
+        return given(name) and ctx.params[name] != NOTHING.get(name)
+
+    if not given("places") and not given("suite"):
         raise UsageError("there is nothing to score.", "Give pictures, or --suite scenes.")
     for options, needed, what, hint in NEEDS:
-        if any(map(asks, options)) and not any(opt.is_given(ctx, name) for name in needed):
+        if any(map(asks, options)) and not any(map(given, needed)):
             raise UsageError(what, hint)
-    if asks("update_baseline") and opt.is_given(ctx, "save_baseline"):
+    if given("update_baseline") and given("save_baseline"):
         raise UsageError("--update-baseline writes --baseline.", "Say one of the two.")
-    for name, flag in DRAWING.items() if asks("places") else ():
-        if opt.is_given(ctx, name):
-            raise UsageError(f"{flag} is about drawing a suite, and there are pictures.", "Leave one of the two out.")
+    if given("places") and (drawing := [flag for name, flag in DRAWING.items() if given(name)]):
+        what = f"{drawing[0]} is about drawing a suite, and there are pictures."
+        raise UsageError(what, "Leave one of the two out.")
     for name in ("metrics", "margin"):
-        if opt.is_given(ctx, name) and not words(ctx.params[name]):
+        if given(name) and not words(ctx.params[name]):
             raise UsageError(f"--{name} names nothing.", f"Write --{name} a,b.")
 
 
