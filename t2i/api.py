@@ -55,6 +55,7 @@ class Model:
         Raises UsageError for a prompt, a number or a setting that makes no sense, UnavailableError (code `memory`).
         """
         from t2i.batching import in_batches
+        from t2i.engine import PromptBatch
         from t2i.media.images import to_pil
         from t2i.prompts import check_prompt
 
@@ -66,7 +67,7 @@ class Model:
         _check_batch(batch)
 
         def draw(some: list[tuple[str, int]]) -> list[Image]:
-            samples = self.engine.sample([text for text, _ in some], [s for _, s in some], request)
+            samples = self.engine.sample(PromptBatch([text for text, _ in some], [s for _, s in some], request))
             return [to_pil(pixels) for pixels in samples.images]
 
         return in_batches(draw, jobs, batch)
@@ -90,6 +91,7 @@ class Model:
         size, or one that is empty or full, UnavailableError (code `memory`).
         """
         from t2i.batching import in_batches
+        from t2i.engine import PromptBatch
         from t2i.media.images import to_pil
         from t2i.prompts import check_prompt
 
@@ -103,7 +105,7 @@ class Model:
         _check_batch(batch)
 
         def draw(some: list[int]) -> list[Image]:
-            made = self.engine.inpaint(pixels, hard, [text] * len(some), some, request, feather=feather)
+            made = self.engine.inpaint(pixels, hard, PromptBatch([text] * len(some), some, request), feather=feather)
             return [to_pil(picture) for picture in made.images]
 
         return in_batches(draw, seeds, batch)
@@ -124,6 +126,7 @@ class Model:
         Raises UsageError unless one of the two is given and makes the picture larger, InputError (code `image`) for
         more than 64 megapixels.
         """
+        from t2i.engine import PromptBatch
         from t2i.jobs.upscale import enlarged_size
         from t2i.media.images import to_pil
         from t2i.prompts import check_prompt, seeds_from
@@ -135,12 +138,12 @@ class Model:
         if to is not None and to < max(height, width):
             raise _usage(f"to={to} would make the picture smaller.", "Its longer side has to grow.")
         request = self._request("t2i upscale", settings)
-        text = None if prompt is None else check_prompt(prompt)
+        text = "" if prompt is None else check_prompt(prompt)
         widths = [self.stored.configs[entry.name]["widths"] for entry in self.stored.manifest.of_kind("upsampler")]
         factors = [table["size"] // table["low"] for table in widths]
         wide, high = enlarged_size(width, height, to, scale, factors)
         (seed,) = seeds_from(seed, 1, "seed=")
-        return to_pil(self.engine.upscale(pixels, (high, wide), seed, request, prompt=text).image)
+        return to_pil(self.engine.upscale(pixels, (high, wide), PromptBatch([text], [seed], request)).image)
 
     def score(self, pictures: Sequence[Picture], prompt: str | Sequence[str]) -> list[float]:
         """How well each picture fits its prompt: the cosine, -1 to 1, of their embeddings by this model's own CLIP.

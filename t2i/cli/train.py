@@ -18,6 +18,7 @@ from t2i.errors import UsageError, nearest
 from t2i.jobs.device import check_device, pick_device
 from t2i.jobs.output_paths import check_writable
 from t2i.prompts import MAX_SEED
+from t2i.train.overrides import parse_overrides
 
 EPILOG = """Examples:
 
@@ -144,12 +145,8 @@ def train(
         near = nearest(stage, (*STAGES, LORA, STUDENT), 1)
         hint = f"Did you mean {near[0]}?" if near else f"Stages are {', '.join(STAGES)}, lora or student."
         raise UsageError(f"there is no stage {stage!r}.", hint)
-    overrides: list[str] = []
-    for text in set_ or []:
-        key, equals, _ = text.partition("=")
-        if not equals or not key.strip():
-            raise UsageError(f"--set {text!r} cannot be read.", "Write --set base.lr=1e-4", "config")
-        overrides.append(text)
+    overrides = set_ or []
+    parse_overrides(overrides)  # a mistake is told before torch is imported
     check_device(device)
     ranks = launched()
     if ranks > 1 and (stage in (LORA, STUDENT) or dry_run):
@@ -164,9 +161,8 @@ def train(
             lacks, like = ("--data", "my-photos/") if data == "scenes" else ("--token", '"<mine>"')
             raise UsageError(f"t2i train lora needs {lacks}.", f"Write {lacks} {like}")
         out = out if opt.is_given(ctx, "out") else Path("mine.safetensors")
-        changes = {key.strip(): value.strip() for key, _, value in (text.partition("=") for text in overrides)}
         _lora(
-            ui, Path(data), token, model or "small", out, changes, seed=seed or 0, steps=steps, resume=resume,
+            ui, Path(data), token, model or "small", out, overrides, seed=seed or 0, steps=steps, resume=resume,
             overwrite=overwrite, dry_run=dry_run, device=device, offline=offline,
         )  # fmt: skip
         return
@@ -224,7 +220,7 @@ def train(
 
 
 def _lora(
-    ui: UI, data: Path, token: str, model: str, out: Path, changes: dict[str, str], *, device: str, offline: bool,
+    ui: UI, data: Path, token: str, model: str, out: Path, overrides: list[str], *, device: str, offline: bool,
     dry_run: bool, **rest: Any,
 ) -> None:  # fmt: skip
     """Train a personal model."""
@@ -244,7 +240,7 @@ def _lora(
 
     with watching(ui, None if dry_run else work_folder(out)) as (signals, report):
         plan = train_personal(
-            data, token, stored, out, changes,
+            data, token, stored, out, overrides,
             device=pick_device(device), dry_run=dry_run, report=report, stop=lambda: bool(signals), **rest,
         )  # fmt: skip
     finish(ui, out, work_folder(out), plan, signals)

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from t2i.engine import Samples, Upscaled
+from t2i.engine import PromptBatch, Samples, Upscaled
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from t2i.engine import OnStep
     from t2i.pipeline import Pipeline
-    from t2i.sampling import SampleRequest
 
 
 @dataclass(frozen=True)
@@ -22,116 +20,58 @@ class BundleEngine:
 
     pipeline: Pipeline
 
-    def sample(
-        self,
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        request: SampleRequest | None = None,
-        on_step: OnStep | None = None,
-    ) -> Samples:
+    def sample(self, batch: PromptBatch) -> Samples:
         """See `Engine`."""
-        return self.pipeline.sample(prompts, seeds, request, on_step=on_step)
+        return self.pipeline.sample(batch.prompts, batch.seeds, batch.request, on_step=batch.on_step)
 
-    def image_to_image(
-        self,
-        image: Tensor,
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        request: SampleRequest | None = None,
-        *,
-        strength: float = 0.6,
-        on_step: OnStep | None = None,
-    ) -> Samples:
+    def image_to_image(self, image: Tensor, batch: PromptBatch, *, strength: float = 0.6) -> Samples:
         """See `Engine`. The model sees the square in the middle."""
         from t2i.edit.vary import image_to_image
 
-        return image_to_image(self.pipeline, image, prompts, seeds, request, strength=strength, on_step=on_step)
+        return image_to_image(self.pipeline, image, batch, strength=strength)
 
-    def inpaint(
-        self,
-        image: Tensor,
-        mask: Tensor,
-        prompts: Sequence[str] | None,
-        seeds: Sequence[int],
-        request: SampleRequest | None = None,
-        *,
-        feather: int | None = None,
-        on_step: OnStep | None = None,
-    ) -> Samples:
+    def inpaint(self, image: Tensor, mask: Tensor, batch: PromptBatch, *, feather: int | None = None) -> Samples:
         """See `Engine`."""
         from t2i.edit.inpaint import inpaint
 
-        images = inpaint(self.pipeline, image, mask, prompts, seeds, request, feather=feather, on_step=on_step)
-        cut: list[str | None] = self.pipeline.encode(prompts)[1] if prompts else [None] * len(seeds)
-        unknown = [self.pipeline.words.unknown(prompt) for prompt in prompts or [""] * len(seeds)]
-        return Samples(images, {}, cut, unknown)
+        images = inpaint(self.pipeline, image, mask, batch, feather=feather)
+        cut: list[str | None] = self.pipeline.encode(batch.prompts)[1] if batch.has_text else [None] * len(images)
+        return Samples(images, {}, cut, [self.pipeline.words.unknown(prompt) for prompt in batch.prompts])
 
-    def variations(
-        self,
-        image: Tensor,
-        seeds: Sequence[int],
-        request: SampleRequest | None = None,
-        *,
-        prompts: Sequence[str] | None = None,
-        strength: float = 1.0,
-        on_step: OnStep | None = None,
-    ) -> Samples:
+    def variations(self, image: Tensor, batch: PromptBatch, *, strength: float = 1.0) -> Samples:
         """See `Engine`."""
         from t2i.edit.vary import variations
 
-        return variations(self.pipeline, image, seeds, request, prompts=prompts, strength=strength, on_step=on_step)
+        return variations(self.pipeline, image, batch, strength=strength)
 
     def blend(
-        self,
-        a: Tensor,
-        b: Tensor,
-        shares: Sequence[float],
-        seeds: Sequence[int],
-        request: SampleRequest | None = None,
-        *,
-        strength: float = 0.0,
-        on_step: OnStep | None = None,
+        self, a: Tensor, b: Tensor, shares: Sequence[float], batch: PromptBatch, *, strength: float = 0.0
     ) -> Samples:
         """See `Engine`."""
         from t2i.edit.vary import blend
 
-        return blend(self.pipeline, a, b, shares, seeds, request, strength=strength, on_step=on_step)
+        return blend(self.pipeline, a, b, shares, batch, strength=strength)
 
     def text_diff(
-        self,
-        image: Tensor,
-        source: str,
-        target: str,
-        thetas: Sequence[float],
-        seeds: Sequence[int],
-        request: SampleRequest | None = None,
-        *,
+        self, image: Tensor, source: str, target: str, thetas: Sequence[float], batch: PromptBatch, *,
         strength: float = 0.0,
-        on_step: OnStep | None = None,
-    ) -> Samples:
+    ) -> Samples:  # fmt: skip
         """See `Engine`."""
         from t2i.edit.vary import text_diff
 
-        return text_diff(
-            self.pipeline, image, source, target, thetas, seeds, request, strength=strength, on_step=on_step
-        )
+        return text_diff(self.pipeline, image, source, target, thetas, batch, strength=strength)
 
     def upscale(
-        self,
-        image: Tensor,
-        size: tuple[int, int],
-        seed: int = 0,
-        request: SampleRequest | None = None,
-        *,
-        prompt: str | None = None,
-        tile: int = 160,
-        gate: bool = True,
-        on_step: OnStep | None = None,
+        self, image: Tensor, size: tuple[int, int], batch: PromptBatch, *, tile: int = 160, gate: bool = True
     ) -> Upscaled:
         """See `Engine`."""
         from t2i.edit.upscaling import upscale
 
-        return upscale(self.pipeline, image, size, seed, request, prompt=prompt, tile=tile, gate=gate, on_step=on_step)
+        (prompt,), (seed,) = batch.prompts, batch.seeds
+        return upscale(
+            self.pipeline, image, size, seed, batch.request,
+            prompt=prompt or None, tile=tile, gate=gate, on_step=batch.on_step,
+        )  # fmt: skip
 
     def undrawn(self, prompt: str) -> Sequence[str]:
         """See `Engine`."""

@@ -6,7 +6,6 @@ step the known part is also replaced, and steps are repeated (RePaint, Lugmayr 2
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -18,13 +17,13 @@ from t2i.edit.latents import slerp
 from t2i.edit.naming import names_place
 from t2i.edit.repaint import repaint
 from t2i.edit.upscaling import upscale
-from t2i.engine import OnStep, of_all
+from t2i.engine import PromptBatch, of_all
 from t2i.media.images import resize
 from t2i.pipeline import Conditioning, Pipeline
 from t2i.prompts import CHINESE
-from t2i.sampling import SampleRequest, SamplingConfig
+from t2i.sampling import SamplingConfig
 from t2i.stages.stage import InpaintCond, Start
-from t2i.world.captions.where import NamedPlace, empty_place, seen_place
+from t2i.world.captions.where import KnownPlace, empty_place, seen_place
 
 REMOVAL = 0.6
 """Share of the base's steps that a removal takes, starting from patches of the surroundings."""
@@ -35,50 +34,36 @@ SURROUNDINGS = 0.2
 
 @torch.inference_mode()
 def inpaint(
-    pipeline: Pipeline,
-    image: Tensor,
-    mask: Tensor,
-    prompts: Sequence[str] | None,
-    seeds: Sequence[int],
-    request: SampleRequest | None = None,
-    *,
-    feather: int | None = None,
-    on_step: OnStep | None = None,
+    pipeline: Pipeline, image: Tensor, mask: Tensor, batch: PromptBatch, *, feather: int | None = None
 ) -> Tensor:
     """`image` (3, H, W) repainted where `mask` (1, H, W) is above 0.5: (B, 3, H, W), one picture per prompt and seed.
 
-    prompts: None removes what is there: as the prompt "an empty beach" does, where CLIP sees a beach in the
-        surroundings. In a place that the model does not know the base starts from a picture patched from the
-        surroundings, and from its embedding. With prompts, of CANDIDATES embeddings of the prior the one nearest to
-        that picture's is taken, and turned towards it: the text leaves place, light and weather open, the surroundings
-        do not. A prompt that says no place is read with the one that CLIP sees.
-    feather: width in pixels of the rim, inside the mask, in which what is painted passes into the surroundings, to
-        which its colours are fitted (None: 1/40 of the square that goes through the model; 0: it is pasted as it is).
+    Without prompts what is there is removed: as the prompt "an empty beach" does, where CLIP sees a beach in the
+    surroundings. In a place that the model does not know the base starts from a picture patched from the surroundings,
+    and from its embedding. With prompts, of CANDIDATES embeddings of the prior the one nearest to that picture's is
+    taken, and turned towards it: the text leaves place, light and weather open, the surroundings do not. A prompt that
+    says no place is read with the one that CLIP sees.
 
+    feather: width in pixels of the rim, inside the mask, in which what is painted passes into the surroundings, to
+    which its colours are fitted (None: 1/40 of the square that goes through the model; 0: it is pasted as it is).
     Outside the mask the result equals `image`. The mask must be neither empty nor full.
     """
-    request = replace(request or SampleRequest(), quality=True)
+    request = replace(batch.request, quality=True)
 
     def paint(part: Tensor, here: Tensor, number: int, count: int) -> Tensor:
-        return _paint(pipeline, part, here, prompts, seeds, request, number, of_all(on_step, number, count))
+        window = replace(batch, request=request, on_step=of_all(batch.on_step, number, count))
+        return _paint(pipeline, part, here, window, number)
 
-    return repaint(image, mask, seeds, pipeline.manifest.sizes[0], paint, feather)
+    return repaint(image, mask, batch.seeds, pipeline.manifest.sizes[0], paint, feather)
 
 
-def _paint(
-    pipeline: Pipeline,
-    part: Tensor,
-    mask: Tensor,
-    prompts: Sequence[str] | None,
-    seeds: Sequence[int],
-    request: SampleRequest,
-    number: int,
-    on_step: OnStep | None,
-) -> Tensor:
+def _paint(pipeline: Pipeline, part: Tensor, mask: Tensor, batch: PromptBatch, number: int) -> Tensor:
     """Paint one window: squares (B, 3, S, S) with a mask (1, S, S) of 0 and 1 -> the same squares, painted.
 
     They go through the base and as many upsamplers as S needs. number: index of the window; it keys the noise.
     """
+    prompts = batch.prompts if batch.has_text else None
+    seeds, request, on_step = batch.seeds, batch.request, batch.on_step
     side, low, key = part.shape[-1], pipeline.manifest.sizes[0], f"/window{number}" if number else ""
     device = pipeline.base[1].device
     part = part.to(device)
@@ -126,7 +111,7 @@ def without_things(pipeline: Pipeline, z: Tensor) -> str | None:
     return None if place is None else empty_place(place, pipeline.words.unknown)
 
 
-def place_of(pipeline: Pipeline, z: Tensor) -> NamedPlace | None:
+def place_of(pipeline: Pipeline, z: Tensor) -> KnownPlace | None:
     """The place of the picture with the embedding z (E,), by the model's CLIP; None where it is like none that the
     model was taught."""
     words = pipeline.words

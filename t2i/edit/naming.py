@@ -46,7 +46,7 @@ FILLERS_ZH = frozenset("的一个在有是这那些了着图片") | {thing.measu
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedThing:
     """A thing that a text names: its key, the colour word before it, or None, and whether it is named in the plural."""
 
     thing: str
@@ -79,7 +79,7 @@ class Named:
 
 
 @dataclass(frozen=True)
-class Where:
+class NamedPlace:
     """A place that a text names. words: as it says, in English; places: keys of those that are called so; shade: of a
     plain one."""
 
@@ -98,15 +98,15 @@ class Where:
 class Asked:
     """What a text asks for. more: what else it says, which nothing heeds."""
 
-    named: tuple[Named, ...]
-    where: Where | None = None
+    named: tuple[NamedThing, ...]
+    place: NamedPlace | None = None
     more: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
         """ "two or more cats and a dog, in the snow"."""
         said = listed([named.words for named in self.named])
-        return f"{said}, {self.where.words}" if self.where else said
+        return f"{said}, {self.place.words}" if self.place else said
 
     @property
     def is_plain(self) -> bool:
@@ -115,7 +115,7 @@ class Asked:
 
     def things_alone(self) -> Asked:
         """The same, without number and place."""
-        return replace(self, named=tuple(replace(named, several=False) for named in self.named), where=None)
+        return replace(self, named=tuple(replace(named, several=False) for named in self.named), place=None)
 
 
 def shipped_knowledge() -> JudgeConfig:
@@ -130,7 +130,7 @@ def asked_by(text: str, known: JudgeConfig) -> Asked:
     "the red car and the dogs in the snow" names a car, if it is red, two dogs or more, and the snow. Nothing is named:
     no thing is known.
     """
-    where, rest = _take_place(text.lower(), known)
+    place, rest = _take_place(text.lower(), known)
     named, more = [], []
     for part in PARTS.split(rest):
         words, keys = WORD.findall(part), set(known.things)
@@ -140,7 +140,7 @@ def asked_by(text: str, known: JudgeConfig) -> Asked:
         left = [w for i, w in enumerate(words) if i not in used and w not in FILLERS and w not in FILLERS_ZH]
         if left:
             more.append(re.sub(r"(?<=[\u3400-\u9fff]) (?=[\u3400-\u9fff])", "", " ".join(left)))
-    return Asked(tuple(dict.fromkeys(named)), where, tuple(more))
+    return Asked(tuple(dict.fromkeys(named)), place, tuple(more))
 
 
 def names_place(text: str) -> bool:
@@ -148,7 +148,7 @@ def names_place(text: str) -> bool:
     return any(pattern.search(text.lower()) for pattern, _ in _places())
 
 
-def first_named(words: Sequence[str], known: set[str]) -> tuple[Named | None, set[int]]:
+def first_named(words: Sequence[str], known: set[str]) -> tuple[NamedThing | None, set[int]]:
     """The first thing that words name, with the colour word before it, and which words say so. "orange" before another
     thing is a colour."""
     colour, used = None, set[int]()
@@ -156,7 +156,7 @@ def first_named(words: Sequence[str], known: set[str]) -> tuple[Named | None, se
         found = name_at(words, i, known)
         if found is not None and not (word in SPELLINGS and name_at(words, i + 1, known)):
             key, end = found
-            return Named(key, colour, " ".join(words[i:end]) in _plurals()), {*used, *range(i, end)}
+            return NamedThing(key, colour, " ".join(words[i:end]) in _plurals()), {*used, *range(i, end)}
         if word in SPELLINGS:
             colour, used = SPELLINGS[word], {i}
     return None, set()
@@ -215,7 +215,7 @@ def _plurals() -> frozenset[str]:
     return frozenset(many.lower() for _, many in pairs) - {one.lower() for one, _ in pairs}
 
 
-def _take_place(text: str, known: JudgeConfig) -> tuple[Where | None, str]:
+def _take_place(text: str, known: JudgeConfig) -> tuple[NamedPlace | None, str]:
     """The place of a text, and the text without it."""
     found = max(
         ((match, places) for pattern, places in _places() for match in pattern.finditer(text)),
@@ -230,7 +230,7 @@ def _take_place(text: str, known: JudgeConfig) -> tuple[Where | None, str]:
     if not places & set(known.places) or (shade and shade not in known.shades):
         return None, text  # of another, the words are told as not heeded
     words = match[0] if match[0].isascii() else PLACES[min(places)].en[0].format(shade)
-    return Where(words, places, shade), text[: match.start()] + " " + text[match.end() :]
+    return NamedPlace(words, places, shade), text[: match.start()] + " " + text[match.end() :]
 
 
 @cache

@@ -111,7 +111,7 @@ def things_mask(
     mask, others = torch.zeros(1, height, width), torch.zeros(1, height, width)
     found = outlines(image, objects, threshold)
     seen = tuple(map(placed, objects, found))
-    lacks = [*(name.lack(objects) for name in asked.named), asked.where.lack(reading) if asked.where else ""]
+    lacks = [*(name.lack(objects) for name in asked.named), asked.place.lack(reading) if asked.place else ""]
     if any(lacks):
         return FoundThings(mask, seen, reading.place, (), tuple(filter(None, lacks)))
     for outline, is_wanted in zip(found, wanted, strict=True):

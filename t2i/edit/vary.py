@@ -15,12 +15,11 @@ from torch import Tensor
 
 from t2i.edit.latents import inverted_noise, slerp
 from t2i.edit.masks import central_square
-from t2i.engine import OnStep, Samples
+from t2i.engine import PromptBatch, Samples
 from t2i.errors import UsageError
 from t2i.media.images import resize
 from t2i.pipeline import Conditioning, Pipeline
 from t2i.rng import noise
-from t2i.sampling import SampleRequest
 from t2i.stages.stage import Start
 
 
@@ -28,6 +27,11 @@ def central_squares(pictures: Sequence[Tensor], size: int) -> Tensor:
     """The central squares of pictures (3, H, W), each of its own size: (B, 3, size, size)."""
     cropped = [picture[central_square(picture).slices][None].float() for picture in pictures]
     return torch.cat([resize(square, size, size) for square in cropped])
+
+
+def embedding(pipeline: Pipeline, picture: Tensor) -> Tensor:
+    """The image embedding (1, E) of the square in the middle of a picture (3, H, W)."""
+    return pipeline.embed(central_squares([picture], pipeline.clip.config.image_size))
 
 
 def check_embeds(pipeline: Pipeline) -> None:
@@ -39,85 +43,62 @@ def check_embeds(pipeline: Pipeline) -> None:
 
 
 @torch.inference_mode()
-def variations(
-    pipeline: Pipeline,
-    image: Tensor,
-    seeds: Sequence[int],
-    request: SampleRequest | None = None,
-    *,
-    prompts: Sequence[str] | None = None,
-    strength: float = 1.0,
-    on_step: OnStep | None = None,
-) -> Samples:
+def variations(pipeline: Pipeline, image: Tensor, batch: PromptBatch, *, strength: float = 1.0) -> Samples:
     """Variations of `image` (3, H, W), one per seed (section 3.1).
 
-    prompts: texts for the base, beside the embedding of the picture.
+    Prompts are texts for the base, beside the embedding of the picture.
     strength: in [0, 1]. At 1 the noise is the seed's. Below, it is interpolated with the picture's own noise (DDIM
         inversion), which keeps the layout. At 0 the seed has no effect.
     """
-    request = replace(request or SampleRequest(), quality=True)
+    request, seeds = replace(batch.request, quality=True), batch.seeds
+    prompts = batch.prompts if batch.has_text else ()
     check_embeds(pipeline)
-    z = pipeline.embed(central_squares([image], pipeline.clip.config.image_size)).expand(len(seeds), -1)
+    z = embedding(pipeline, image).expand(len(seeds), -1)
     text, cut = pipeline.encode(prompts) if prompts else (None, [None] * len(seeds))
     negative, _ = pipeline.encode([request.negative] * len(seeds)) if request.negative else (None, None)
     start = _start(pipeline, image, seeds, strength)
     conditioning = Conditioning(text, z, negative)
-    return pipeline.draw(conditioning, seeds, request, on_step, start=start, prompts=prompts or (), truncated=cut)
+    return pipeline.draw(conditioning, seeds, request, batch.on_step, start=start, prompts=prompts, truncated=cut)
 
 
 @torch.inference_mode()
 def blend(
-    pipeline: Pipeline,
-    a: Tensor,
-    b: Tensor,
-    shares: Sequence[float],
-    seeds: Sequence[int],
-    request: SampleRequest | None = None,
-    *,
-    strength: float = 0.0,
-    on_step: OnStep | None = None,
+    pipeline: Pipeline, a: Tensor, b: Tensor, shares: Sequence[float], batch: PromptBatch, *, strength: float = 0.0
 ) -> Samples:
     """Interpolations of two pictures (section 3.2), one per share and seed. Embeddings and noises are slerped.
 
     shares: in [0, 1], 0 is `a` and 1 is `b`. strength: as in `variations`. At 0 the noises are the pictures' own,
     so that the ends are about `a` and `b`; at 1 they are the seed's.
     """
-    request = replace(request or SampleRequest(), quality=True)
+    request = replace(batch.request, quality=True)
     check_embeds(pipeline)
-    z_a, z_b = (pipeline.embed(central_squares([x], pipeline.clip.config.image_size)) for x in (a, b))
+    z_a, z_b = (embedding(pipeline, x) for x in (a, b))
     z = torch.cat([slerp(z_a, z_b, t) for t in shares])
     start = None
     if strength < 1:
         first, last = own_noise(pipeline, [a]), own_noise(pipeline, [b])
         own = torch.cat([slerp(first, last, t) for t in shares])
-        start = Start(eps=slerp(own, fresh_noise(pipeline, seeds).to(own), strength))
-    return pipeline.draw(Conditioning(z=z), seeds, request, on_step, start=start)
+        start = Start(eps=slerp(own, fresh_noise(pipeline, batch.seeds).to(own), strength))
+    return pipeline.draw(Conditioning(z=z), batch.seeds, request, batch.on_step, start=start)
 
 
 @torch.inference_mode()
 def text_diff(
-    pipeline: Pipeline,
-    image: Tensor,
-    source: str,
-    target: str,
-    thetas: Sequence[float],
-    seeds: Sequence[int],
-    request: SampleRequest | None = None,
-    *,
+    pipeline: Pipeline, image: Tensor, source: str, target: str, thetas: Sequence[float], batch: PromptBatch, *,
     strength: float = 0.0,
-    on_step: OnStep | None = None,
-) -> Samples:
+) -> Samples:  # fmt: skip
     """`image` changed from the text `source` towards the text `target`, one picture per theta and seed (section 3.3).
 
     z = slerp(z_image, norm(z_target - z_source), theta). theta in [0, 1]; the paper uses .25 to .5. strength: as in
     `variations`.
     """
-    request = replace(request or SampleRequest(), quality=True)
+    request = replace(batch.request, quality=True)
     check_embeds(pipeline)
-    z = pipeline.embed(central_squares([image], pipeline.clip.config.image_size))
+    z = embedding(pipeline, image)
     d = text_direction(pipeline, source, target)
     moved = torch.cat([slerp(z, d, theta) for theta in thetas])
-    return pipeline.draw(Conditioning(z=moved), seeds, request, on_step, start=_start(pipeline, image, seeds, strength))
+    start = _start(pipeline, image, batch.seeds, strength)
+    return pipeline.draw(Conditioning(z=moved), batch.seeds, request, batch.on_step, start=start)
 
 
 def text_direction(pipeline: Pipeline, source: str, target: str) -> Tensor:
@@ -130,22 +111,14 @@ def text_direction(pipeline: Pipeline, source: str, target: str) -> Tensor:
 
 
 @torch.inference_mode()
-def image_to_image(
-    pipeline: Pipeline,
-    image: Tensor,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    request: SampleRequest | None = None,
-    *,
-    strength: float = 0.6,
-    on_step: OnStep | None = None,
-) -> Samples:
+def image_to_image(pipeline: Pipeline, image: Tensor, batch: PromptBatch, *, strength: float = 0.6) -> Samples:
     """SDEdit (Meng 2021, arXiv 2108.01073): `image` (3, H, W) noised and denoised, one picture per prompt and seed.
 
     strength: in (0, 1], the share of the base's steps that are taken. .7 to .9 suits a sketch, .4 to .6 a change of
     style.
     """
-    request = replace(request or SampleRequest(), quality=True)
+    prompts, seeds, on_step = batch.prompts, batch.seeds, batch.on_step
+    request = replace(batch.request, quality=True)
     conditioning, cut = pipeline.condition(prompts, seeds, request, on_step)
     x0 = central_squares([image], pipeline.manifest.sizes[0]).expand(len(seeds), -1, -1, -1)
     start = Start(x0=x0, strength=strength)
@@ -164,8 +137,8 @@ def own_noise(pipeline: Pipeline, pictures: Sequence[Tensor]) -> Tensor:
     """The noise x_T (B, 3, S, S) of each picture by DDIM inversion, given its own embedding."""
     rows = []
     for picture in pictures:
-        z = pipeline.embed(central_squares([picture], pipeline.clip.config.image_size))
-        rows.append(inverted_noise(pipeline, central_squares([picture], pipeline.manifest.sizes[0]), Conditioning(z=z)))
+        square = central_squares([picture], pipeline.manifest.sizes[0])
+        rows.append(inverted_noise(pipeline, square, Conditioning(z=embedding(pipeline, picture))))
     return torch.cat(rows)
 
 

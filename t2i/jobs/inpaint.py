@@ -11,7 +11,7 @@ from t2i.engine import OnStep
 from t2i.errors import InputError
 from t2i.jobs.find import Finder
 from t2i.jobs.inputs import SourceImage
-from t2i.jobs.job import Job
+from t2i.jobs.job import Job, batch_of
 from t2i.jobs.masks import mask_digest, write_mask
 from t2i.jobs.reporter import Reporter, shorten
 from t2i.jobs.settings import Settings
@@ -82,9 +82,7 @@ class InpaintEdit:
     def draw(self, engine: Engine, jobs: list[Job], request: SampleRequest, on_step: OnStep) -> Samples:
         """The pictures of jobs with one prompt, "" for a removal. Raises InputError where `text` is not found."""
         canvas, mask = self.prepare(lambda: engine)
-        prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
-        words = prompts if prompts[0] else None
-        return engine.inpaint(canvas, mask, words, seeds, request, feather=self.feather, on_step=on_step)
+        return engine.inpaint(canvas, mask, batch_of(jobs, request, on_step), feather=self.feather)
 
     def prepare(self, engine: Callable[[], Engine]) -> tuple[Tensor, Tensor]:
         """The picture with its margins (3, H, W) in [-1, 1], and the mask (1, H, W), 1 = repaint.

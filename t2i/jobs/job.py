@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from t2i.engine import OnStep, PromptBatch
 from t2i.jobs.settings import Settings
+from t2i.sampling import SampleRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,11 @@ class Job:
     def group(self) -> str:
         """Jobs of one group may share a batch."""
         return self.settings.group
+
+
+def batch_of(jobs: Sequence[Job], request: SampleRequest, on_step: OnStep) -> PromptBatch:
+    """Jobs with equal settings, as a model takes them."""
+    return PromptBatch([job.prompt for job in jobs], [job.seed for job in jobs], request, on_step)
 
 
 def content_key(weights: str, prompt: str, negative: str, seed: int, settings: dict[str, Any]) -> str:

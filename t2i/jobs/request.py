@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from t2i.engine import OnStep
 from t2i.jobs.engine import load_engine
-from t2i.jobs.job import Job, content_key
+from t2i.jobs.job import Job, batch_of, content_key
 from t2i.media.record import GENERATED, Record, carried, edited_source_type
 from t2i.sampling import pair
 
@@ -144,8 +144,7 @@ class DrawRequest:
         request = jobs[0].settings.request(self.keep_stages)
         if self.draw_jobs is not None:
             return self.draw_jobs(engine, jobs, request, on_step)
-        prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
-        return engine.sample(prompts, seeds, request, on_step=on_step)
+        return engine.sample(batch_of(jobs, request, on_step))
 
     def icc(self, job: Job) -> bytes | None:
         """See `Request`."""

@@ -12,7 +12,7 @@ from t2i.errors import UsageError, check_choice
 from t2i.jobs.edits import check_sees, check_strength
 from t2i.jobs.engine import bundle_pipeline
 from t2i.jobs.inputs import SourceImage, read_square
-from t2i.jobs.job import Job
+from t2i.jobs.job import Job, batch_of
 from t2i.jobs.reporter import Reporter
 from t2i.jobs.settings import Settings
 from t2i.sampling import PRIORS, SampleRequest, SamplingConfig
@@ -120,12 +120,13 @@ class SampleEdit:
         request = replace(request, prior=self.prior or "diffusion")
         for entry in bundle_pipeline(engine).manifest.of_kind("prior") if self.best_of else ():
             request = request.override(entry.name, SamplingConfig(best_of=self.best_of))
-        prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
+        batch = batch_of(jobs, request, on_step)
         if self.init is not None:
             strength = STRENGTH if self.strength is None else self.strength
-            return engine.image_to_image(self.init.tensor, prompts, seeds, request, strength=strength, on_step=on_step)
+            return engine.image_to_image(self.init.tensor, batch, strength=strength)
         if self.rerank:
             from t2i.edit.rerank import rerank
 
-            return rerank(bundle_pipeline(engine), prompts, seeds, self.rerank, request, on_step=on_step).samples
-        return engine.sample(prompts, seeds, request, on_step=on_step)
+            pipeline = bundle_pipeline(engine)
+            return rerank(pipeline, batch.prompts, batch.seeds, self.rerank, request, on_step=on_step).samples
+        return engine.sample(batch)

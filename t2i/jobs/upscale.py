@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2i.batching import out_of_memory
-from t2i.engine import OnStep, Samples
+from t2i.engine import OnStep, PromptBatch, Samples
 from t2i.errors import InputError, T2IError, UnavailableError, UsageError
 from t2i.jobs.engine import load_engine
 from t2i.jobs.inputs import MAX_PIXELS, SourceImage, read_edited
@@ -179,12 +179,9 @@ class UpscaleRequest:
             self._result = engine.upscale(
                 to_tensor(source.image),
                 (height, width),
-                self.seed,
-                SampleRequest(stages=by_stage(steps=self.steps)),
-                prompt=self.said(job) or None,
+                PromptBatch([self.said(job)], [self.seed], SampleRequest(stages=by_stage(steps=self.steps)), on_step),
                 tile=self.tile,
                 gate=self.gate,
-                on_step=on_step,
             )
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):

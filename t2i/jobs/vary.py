@@ -11,7 +11,7 @@ from t2i.engine import OnStep
 from t2i.errors import UsageError
 from t2i.jobs.edits import check_sees, check_strength
 from t2i.jobs.inputs import SourceImage, check_words, read_square
-from t2i.jobs.job import Job
+from t2i.jobs.job import Job, batch_of
 from t2i.jobs.reporter import Reporter
 from t2i.jobs.request import DrawRequest
 from t2i.jobs.settings import Settings
@@ -149,16 +149,14 @@ class VaryEdit:
     def draw(self, engine: Engine, jobs: list[Job], request: SampleRequest, on_step: OnStep) -> Samples:
         """The pictures of jobs with equal settings."""
         pixels = [source.tensor for source in self.sources]
-        prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
+        batch = batch_of(jobs, request, on_step)
         if self.mode == "like":
-            words = prompts if prompts[0] else None
-            strength = 1.0 if self.strength is None else self.strength
-            return engine.variations(pixels[0], seeds, request, prompts=words, strength=strength, on_step=on_step)
+            return engine.variations(pixels[0], batch, strength=1.0 if self.strength is None else self.strength)
         points, strength = [self.points[job.n] for job in jobs], self.strength or 0.0
         if self.mode == "blend":
             a, b = pixels
-            return engine.blend(a, b, points, seeds, request, strength=strength, on_step=on_step)
-        return engine.text_diff(pixels[0], *self.texts, points, seeds, request, strength=strength, on_step=on_step)
+            return engine.blend(a, b, points, batch, strength=strength)
+        return engine.text_diff(pixels[0], *self.texts, points, batch, strength=strength)
 
 
 def write_animations(

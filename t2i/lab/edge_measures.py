@@ -26,6 +26,7 @@ from torch import Tensor
 
 from t2i.edit.inpaint import inpaint
 from t2i.edit.masks import bounds, box, extend, grow
+from t2i.engine import PromptBatch
 from t2i.lab.edit_measures import SEED, grey, note, single_objects, tell, tell_head
 from t2i.lab.program import positive, reports_errors
 from t2i.media.images import save_image, to_pil
@@ -147,8 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cases = inpaint_cases(world, args.n or 24) if inner else outpaint_cases(world, args.n or 10)
     made = []
     for i, case in enumerate(cases):
-        prompts = None if case.prompt is None else [case.prompt]
-        made.append(inpaint(pipeline, case.picture, case.mask, prompts, [i])[0])
+        made.append(inpaint(pipeline, case.picture, case.mask, PromptBatch([case.prompt or ""], [i]))[0])
         before, after = (border_step(picture, case.mask) for picture in (case.picture, made[-1]))
         note(f"  {i} {case.kind} {case.thing}, {case.prompt}: {after:.2f}, untouched {before:.2f}")
     tell_head()

@@ -26,11 +26,11 @@ from torch import Tensor
 from t2i.edit.inpaint import inpaint
 from t2i.edit.masks import bounds, grow
 from t2i.edit.upscaling import upscale
+from t2i.engine import PromptBatch
 from t2i.errors import UsageError
 from t2i.lab.program import positive, reports_errors
 from t2i.media.images import lanczos, load_image, resize, to_tensor
 from t2i.pipeline import Pipeline
-from t2i.sampling import SampleRequest
 from t2i.score.pixel_metrics import psnr, ssim
 from t2i.score.statistics import Interval, interval, share_interval
 from t2i.store.registry import resolve, resolve_judge
@@ -88,8 +88,8 @@ def repaint(task: Task) -> None:
         other = keys[(i * 7 + 3) % len(keys)]
         other = keys[(i * 7 + 4) % len(keys)] if other == thing else other
         words = [f"an empty {EMPTY[place][0][0]}", f"{article(world.things[other].en)} in the {place}"]
-        made = inpaint(task.pipeline, image, hole, words, [i, i], SampleRequest())
-        plain = inpaint(task.pipeline, image, hole, None, [i], SampleRequest())
+        made = inpaint(task.pipeline, image, hole, PromptBatch(words, [i, i]))
+        plain = inpaint(task.pipeline, image, hole, PromptBatch([""], [i]))
         seen = [[found.thing for found in reading.objects] for reading in judge.read(torch.cat([made, plain]))]
         gone.append(float(thing not in seen[0]))
         there.append(float(other in seen[1]))

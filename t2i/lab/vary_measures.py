@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from t2i.edit.vary import text_diff, variations
+from t2i.engine import PromptBatch
 from t2i.lab.edit_measures import PLACES, note, tell, tell_head
 from t2i.lab.program import positive, reports_errors
 from t2i.pipeline import Pipeline
@@ -77,7 +78,7 @@ def varied(pipeline: Pipeline, judge: Judge, n: int) -> None:
         thing = rng.choice(THINGS)
         prompt, seeds = f"{words(thing)} in the {rng.choice(PLACES)}", [4 * i + k for k in range(4)]
         drawn = pipeline.sample([prompt] * 4, seeds, LOW).images
-        made = variations(pipeline, drawn[0], [seed + 1000 for seed in seeds], LOW).images
+        made = variations(pipeline, drawn[0], PromptBatch([""] * 4, [seed + 1000 for seed in seeds], LOW)).images
         kept += [float(any(found.thing == thing for found in reading.objects)) for reading in judge.read(made)]
         among.append(apart(made))
         of_prompt.append(apart(drawn))
@@ -106,7 +107,7 @@ def apart(pictures: Tensor) -> float:
 def _moved(pipeline: Pipeline, seed: int, source: str, target: str, place: str) -> tuple[Tensor, Tensor]:
     """A picture of `source`, and the same moved towards `target`; both (3, 64, 64)."""
     before = pipeline.sample([f"{source} in the {place}"], [seed], LOW).images[0]
-    return before, text_diff(pipeline, before, source, target, [THETA], [seed], LOW).images[0]
+    return before, text_diff(pipeline, before, source, target, [THETA], PromptBatch([""], [seed], LOW)).images[0]
 
 
 TASKS: dict[str, Callable[[Pipeline, Judge, int], None]] = {"things": diffs, "colours": recolourings, "like": varied}

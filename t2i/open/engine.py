@@ -17,7 +17,7 @@ from torch import Tensor
 
 from t2i.edit.latents import slerp
 from t2i.edit.repaint import repaint
-from t2i.engine import OnStep, Samples, Upscaled, of_all
+from t2i.engine import PromptBatch, Samples, Upscaled, of_all
 from t2i.errors import UsageError
 from t2i.media.images import lanczos, resize, to_pil
 from t2i.open.loading import without_warnings
@@ -46,116 +46,60 @@ class DiffusersEngine:
         """Load the weights. Raises InputError (code `bundle`), UnavailableError (code `dependency`)."""
         return cls(model, StagePipelines.load(model, device, options or LoadOptions()))
 
-    def sample(
-        self,
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        request: SampleRequest | None = None,
-        on_step: OnStep | None = None,
-    ) -> Samples:
+    def sample(self, batch: PromptBatch) -> Samples:
         """See `Engine`."""
         assert self.model.base is not None
-        order = Order(prompts, seeds, request or SampleRequest(), on_step)
-        width, height = self._base_size(order.request)
-        return self._draw(order, self.model.base.cls, width=width, height=height)
+        width, height = self._base_size(batch.request)
+        return self._draw(Order(batch), self.model.base.cls, width=width, height=height)
 
-    def image_to_image(
-        self,
-        image: Tensor,
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        request: SampleRequest | None = None,
-        *,
-        strength: float = 0.6,
-        on_step: OnStep | None = None,
-    ) -> Samples:
+    def image_to_image(self, image: Tensor, batch: PromptBatch, *, strength: float = 0.6) -> Samples:
         """See `Engine`. The model sees the middle of the picture, in the aspect ratio of the request's size."""
         assert self.model.base is not None and self.model.base.takes.init is not None
-        order = Order(prompts, seeds, request or SampleRequest(), on_step)
-        width, height = self._base_size(order.request)
-        steps = self._sampling("base", order.request).steps or 0
+        width, height = self._base_size(batch.request)
+        steps = self._sampling("base", batch.request).steps or 0
         if int(steps * strength) < 1:
             raise UsageError(f"--strength {strength:g} of {steps} steps is no step at all.", "Write more of either.")
-        start = [fitted(image, width, height)] * len(prompts)
+        start = [fitted(image, width, height)] * len(batch.prompts)
         name = self.model.base.takes.init
-        return self._draw(order, name, image=start, strength=strength, width=width, height=height)
+        return self._draw(Order(batch), name, image=start, strength=strength, width=width, height=height)
 
-    def inpaint(
-        self,
-        image: Tensor,
-        mask: Tensor,
-        prompts: Sequence[str] | None,
-        seeds: Sequence[int],
-        request: SampleRequest | None = None,
-        *,
-        feather: int | None = None,
-        on_step: OnStep | None = None,
-    ) -> Samples:
+    def inpaint(self, image: Tensor, mask: Tensor, batch: PromptBatch, *, feather: int | None = None) -> Samples:
         """See `Engine`. Squares of the base's own size go through it, and through upsamplers up to their own size."""
-        assert prompts, "removing without a prompt is refused before loading"
+        assert batch.has_text, "removing without a prompt is refused before loading"
         assert self.model.base is not None and self.model.base.takes.inpaint is not None
         side, name = self.model.sizes[0], self.model.base.takes.inpaint
-        asked = request or SampleRequest()
 
         def paint(part: Tensor, wide: Tensor, number: int, count: int) -> Tensor:
             pictures = [fitted(picture, side, side) for picture in part]
             white = to_pil(F.adaptive_max_pool2d(wide, side).expand(3, -1, -1) * 2 - 1).convert("L")
             larger = next((size for size in self.model.sizes if size >= part.shape[-1]), self.model.sizes[-1])
-            order = Order(
-                prompts, seeds, replace(asked, size=larger, keep_stages=False), of_all(on_step, number, count),
-                key=f"/window{number}" if number else "",
-            )  # fmt: skip
+            request = replace(batch.request, size=larger, keep_stages=False)
+            window = replace(batch, request=request, on_step=of_all(batch.on_step, number, count))
+            order = Order(window, f"/window{number}" if number else "")
             masks = [white] * len(pictures)
             made = self._draw(order, name, image=pictures, mask_image=masks, strength=1.0, width=side, height=side)
             return resize(made.images, *part.shape[2:])
 
-        images = repaint(image, mask, seeds, side, paint, feather)
-        return Samples(images, {}, self._cut(prompts), [[] for _ in prompts])
+        images = repaint(image, mask, batch.seeds, side, paint, feather)
+        return Samples(images, {}, self._cut(batch.prompts), [[] for _ in batch.prompts])
 
-    def variations(
-        self,
-        image: Tensor,
-        seeds: Sequence[int],
-        request: SampleRequest | None = None,
-        *,
-        prompts: Sequence[str] | None = None,
-        strength: float = 1.0,
-        on_step: OnStep | None = None,
-    ) -> Samples:
+    def variations(self, image: Tensor, batch: PromptBatch, *, strength: float = 1.0) -> Samples:
         """See `Engine`. Without prompts, and all noise is the seed's."""
-        assert prompts is None and strength == 1, "refused before loading"
-        order = Order([""] * len(seeds), seeds, request or SampleRequest(), on_step)
-        return self._draw_embedded(order, self._see(image).expand(len(seeds), -1))
+        assert not batch.has_text and strength == 1, "refused before loading"
+        return self._draw_embedded(Order(batch), self._see(image).expand(len(batch.seeds), -1))
 
     def blend(
-        self,
-        a: Tensor,
-        b: Tensor,
-        shares: Sequence[float],
-        seeds: Sequence[int],
-        request: SampleRequest | None = None,
-        *,
-        strength: float = 0.0,
-        on_step: OnStep | None = None,
+        self, a: Tensor, b: Tensor, shares: Sequence[float], batch: PromptBatch, *, strength: float = 0.0
     ) -> Samples:
         """See `Engine`. All noise is the seed's, so frames of one seed share it."""
         assert strength == 0, "refused before loading"
         first, last = self._see(a), self._see(b)
-        embeds = torch.cat([slerp(first, last, share) for share in shares])
-        return self._draw_embedded(Order([""] * len(seeds), seeds, request or SampleRequest(), on_step), embeds)
+        return self._draw_embedded(Order(batch), torch.cat([slerp(first, last, share) for share in shares]))
 
     def text_diff(
-        self,
-        image: Tensor,
-        source: str,
-        target: str,
-        thetas: Sequence[float],
-        seeds: Sequence[int],
-        request: SampleRequest | None = None,
-        *,
+        self, image: Tensor, source: str, target: str, thetas: Sequence[float], batch: PromptBatch, *,
         strength: float = 0.0,
-        on_step: OnStep | None = None,
-    ) -> Samples:
+    ) -> Samples:  # fmt: skip
         """See `Engine`. All noise is the seed's, so frames of one seed share it. Raises UsageError for texts that mean
         the same."""
         assert strength == 0, "refused before loading"
@@ -164,20 +108,10 @@ class DiffusersEngine:
         if float(away.norm()) < SAME:
             raise UsageError(f"{source!r} and {target!r} are the same to the model.", "Name two different things.")
         away *= z.norm() / away.norm()  # these embeddings are not of unit length
-        embeds = torch.cat([slerp(z, away, theta) for theta in thetas])
-        return self._draw_embedded(Order([""] * len(seeds), seeds, request or SampleRequest(), on_step), embeds)
+        return self._draw_embedded(Order(batch), torch.cat([slerp(z, away, theta) for theta in thetas]))
 
     def upscale(
-        self,
-        image: Tensor,
-        size: tuple[int, int],
-        seed: int = 0,
-        request: SampleRequest | None = None,
-        *,
-        prompt: str | None = None,
-        tile: int = 160,
-        gate: bool = True,
-        on_step: OnStep | None = None,
+        self, image: Tensor, size: tuple[int, int], batch: PromptBatch, *, tile: int = 160, gate: bool = True
     ) -> Upscaled:
         """See `Engine`. The picture goes through an upsampler as a whole, and all of its detail is kept."""
         large, factors = image.float()[None], list[int]()
@@ -185,8 +119,7 @@ class DiffusersEngine:
             name = self.model.upsampler_names[min(len(factors), len(self.model.upsamplers) - 1)]
             key = f"/pass{len(factors) + 1}" if factors else ""
             before = large.shape[-1]
-            order = Order([prompt or ""], [seed], request or SampleRequest(), on_step, key)
-            large = self._enlarge(order, name, large)
+            large = self._enlarge(Order(batch, key), name, large)
             factors.append(large.shape[-1] // before)
         picture = large[0] if tuple(large.shape[2:]) == size else lanczos(large[0], *size)
         return Upscaled(picture.clamp(-1, 1), tuple(factors), float(bool(factors)))
@@ -208,7 +141,7 @@ class DiffusersEngine:
     def _draw(self, order: Order, name: str, **more: Any) -> Samples:
         """Run the cascade. name: class of the base's pipeline. more: its arguments; those that it does not take are
         left out."""
-        request = order.request
+        request = order.batch.request
         if self.model.has_stages_inside:
             more |= self._inner_steps(request)
         if self.model.prior is not None and "image_embeds" not in more:
@@ -220,13 +153,13 @@ class DiffusersEngine:
             if size > until:
                 break
             images = kept[stage] = self._enlarge(order, stage, images)
-        cut = self._cut(order.prompts)
-        return Samples(images, kept if request.keep_stages else {}, cut, [[] for _ in order.prompts])
+        cut = self._cut(order.batch.prompts)
+        return Samples(images, kept if request.keep_stages else {}, cut, [[] for _ in order.batch.prompts])
 
     def _draw_embedded(self, order: Order, embeds: Tensor) -> Samples:
         """Pictures from image embeddings (B, E)."""
         assert self.model.base is not None
-        width, height = self._base_size(order.request)
+        width, height = self._base_size(order.batch.request)
         if self.model.prior is None:
             return self._draw(order, self.model.base.cls, image_embeddings=embeds)
         none = self.pipelines.get("prior", self.model.prior.cls).get_zero_embed(len(embeds))
@@ -275,7 +208,7 @@ class DiffusersEngine:
 
     def _call(self, order: Order, stage: str, name: str, **more: Any) -> Tensor:
         """Call one pipeline: pictures (B, 3, H, W) in [-1, 1]."""
-        sampler = order.request.of(stage).sampler if stage == "base" else None
+        sampler = order.batch.request.of(stage).sampler if stage == "base" else None
         pipeline = self.pipelines.get(stage, name, sampler)
         with without_warnings():
             images = pipeline(**self._arguments(order, stage, pipeline, **more)).images
@@ -284,14 +217,14 @@ class DiffusersEngine:
     def _arguments(self, order: Order, stage: str, pipeline: Any, **more: Any) -> dict[str, Any]:
         """The arguments of a pipeline's call, those that its class takes."""
         folder = self.model.folders[stage]
-        takes, sampling = folder.takes, self._sampling(stage, order.request)
-        negative = order.request.negative or takes.blank
+        takes, sampling = folder.takes, self._sampling(stage, order.batch.request)
+        negative = order.batch.request.negative or takes.blank
         arguments = {
             **PLAIN,
-            "prompt": list(order.prompts),
+            "prompt": list(order.batch.prompts),
             "num_inference_steps": sampling.steps,
             takes.weight: sampling.guidance,
-            "negative_prompt": [negative] * len(order.prompts) if negative is not None else None,
+            "negative_prompt": [negative] * len(order.batch.prompts) if negative is not None else None,
             "generator": order.generators(stage),
             "use_resolution_binning": folder.binned,
             **order.callbacks(stage, pipeline),

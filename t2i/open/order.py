@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from t2i.engine import OnStep
+from t2i.engine import PromptBatch
 from t2i.rng import generator
-from t2i.sampling import SampleRequest
 
 
 @dataclass(frozen=True)
 class Order:
-    """One picture for each pair of prompt and seed. key: gives several draws for the same seeds different noise."""
+    """A batch of one call. key: gives several draws for the same seeds different noise."""
 
-    prompts: Sequence[str]
-    seeds: Sequence[int]
-    request: SampleRequest = field(default_factory=SampleRequest)
-    on_step: OnStep | None = None
+    batch: PromptBatch
     key: str = ""
 
     def generators(self, stage: str) -> list[torch.Generator]:
         """A generator for each picture, for its noise in a stage."""
-        return [generator("noise", seed, stage + self.key, 0) for seed in self.seeds]
+        return [generator("noise", seed, stage + self.key, 0) for seed in self.batch.seeds]
 
     def callbacks(self, stage: str, pipeline: Any) -> dict[str, Any]:
         """Both ways in which pipelines report their steps; each takes one of them, or none."""
-        if (on_step := self.on_step) is None:
+        if (on_step := self.batch.on_step) is None:
             return {}
         count = 0
 

@@ -19,8 +19,8 @@ from t2i.files import explain_os_error
 from t2i.store.hub_names import parse_hub_name
 from t2i.store.personal import PersonalFacts, read_facts
 from t2i.store.pulled import check_lock, find_pulled
-from t2i.store.tensors import FLOATING, MAX_HEADER, check_header
-from t2i.store.weights_files import remembered_hash, unusable
+from t2i.store.tensors import FLOATING
+from t2i.store.weights_files import read_header, remembered_hash, unusable
 
 HINT = "Take a LoRA that was made for this family of models, as a safetensors file."
 SETTINGS = "lora_adapter_metadata"  # key of the header under which diffusers keeps the settings of an adapter
@@ -123,17 +123,8 @@ def _find(place: str) -> tuple[Path, str]:
 def _check(path: Path) -> tuple[int, PersonalFacts | None]:
     """(the number of layers that the file changes, what it says if it is a personal model). Raises InputError unless
     it is a LoRA with harmless settings."""
-    try:
-        if not path.is_file():
-            raise unusable(path, "it is not a file", HINT)
-        with open(path, "rb") as file:
-            head = file.read(8)
-            size = int.from_bytes(head, "little") if len(head) == 8 else 0
-            data = head + file.read(min(size, MAX_HEADER))
-        layouts = check_header(data, path.stat().st_size, str(path))
-    except OSError as error:
-        raise unusable(path, explain_os_error(error), HINT) from error
-    metadata = json.loads(data[8 : 8 + size]).get("__metadata__")
+    layouts, header = read_header(path, HINT)
+    metadata = json.loads(header).get("__metadata__")
     if (personal := read_facts(metadata, layouts, path)) is not None:
         return len(layouts) // 2, personal
     layers = set()

@@ -84,17 +84,25 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
-def read_layouts(path: Path) -> dict[str, Layout]:
-    """The type and shape of every tensor. Raises InputError (code `bundle`) unless it is a safetensors file of
-    numbers that weights can have."""
+def read_header(path: Path, hint: str = HINT) -> tuple[dict[str, Layout], bytes]:
+    """The type and shape of every tensor, and the JSON that says so. Raises InputError (code `bundle`) unless it is a
+    safetensors file."""
     try:
+        if not path.is_file():
+            raise unusable(path, "it is not a file", hint)
         with open(path, "rb") as file:
             head = file.read(8)
             size = int.from_bytes(head, "little") if len(head) == 8 else 0
             data = head + file.read(min(size, MAX_HEADER))
-            layouts = check_header(data, path.stat().st_size, str(path))
+        return check_header(data, path.stat().st_size, str(path)), data[8 : 8 + size]
     except OSError as error:
-        raise unusable(path, explain_os_error(error)) from error
+        raise unusable(path, explain_os_error(error), hint) from error
+
+
+def read_layouts(path: Path) -> dict[str, Layout]:
+    """The type and shape of every tensor. Raises InputError (code `bundle`) unless it is a safetensors file of
+    numbers that weights can have."""
+    layouts, _ = read_header(path)
     for name, (dtype, _) in layouts.items():
         if name.endswith((".weight", ".bias")) and dtype not in FLOATING:
             raise unusable(path, f"{name[:80]!r} is of the type {dtype}, which weights do not have")

@@ -1,9 +1,9 @@
 """Training: from a recipe to a bundle.
 
 the command     trainer.py trains the stages of a recipe in order; run.py is one call of it, plan.py its --dry-run;
-                alone.py locks the folder, forget.py removes what is trained anew
-a recipe        recipe.py: the tables that all have; recipes/: TOML files and how they are read; compatibility.py:
-                whether its stages fit together
+                lock.py locks the folder, forget.py removes what is trained anew
+a recipe        recipe.py: the tables that all have; recipes/: TOML files and how they are read; overrides.py: --set;
+                compatibility.py: whether its stages fit together
 a stage         objective.py: what a stage has to say of itself; objectives/: one file for each; encoders.py: the frozen
                 text encoder that it reads; warm_start.py: first weights from elsewhere
 the loop        loop.py takes the steps: optim.py, precision.py, streams.py (all randomness), state.py (checkpoints),

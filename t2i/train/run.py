@@ -40,8 +40,9 @@ class Pictures:
     """
 
     def __init__(
-        self, recipe: Recipe, data: str, sprites: Path | None, report: Report = lambda record: None, workers: int = 0
-    ) -> None:
+        self, recipe: Recipe, data: str = "scenes", sprites: Path | None = None,
+        report: Report = lambda record: None, workers: int = 0,
+    ) -> None:  # fmt: skip
         self.recipe, self.data, self.sprites, self.report, self.workers = recipe, data, sprites, report, workers
 
     @cached_property
@@ -132,3 +133,12 @@ class Run:
     def bundle(self) -> Bundle | None:
         """The bundle in `out` as it is now, None if there is none yet."""
         return read_bundle(self.out) if (self.out / MANIFEST).is_file() else None
+
+    def refuse(self, there: str, begun: bool, overwrite: bool) -> None:
+        """Raise InputError for what is there, in words, "" for nothing, and is neither resumed nor overwritten; or if
+        nothing was begun that can be resumed."""
+        if there and not self.resume and not overwrite:
+            hint = "Go on with --resume, train anew with --overwrite, or choose another --out."
+            raise InputError(f"{there} already.", hint, "output")
+        if self.resume and not begun:
+            raise InputError(f"there is no checkpoint to resume in {self.out}", "start without --resume", "data")

@@ -21,15 +21,16 @@ from t2i.sampling import given
 from t2i.store.bundle import Bundle, read_bundle
 from t2i.store.bundle_writing import finish_write
 from t2i.text.tokenizer import Tokenizer
-from t2i.train.alone import alone
 from t2i.train.card import command_line
 from t2i.train.compatibility import bundle_entry, check_recipe
 from t2i.train.encoders import Encoders, encoders_of, train_first
 from t2i.train.export import export_copied, export_shared, export_trained, is_exported, new_bundle
 from t2i.train.forget import finish_forgetting, forget
+from t2i.train.lock import locked
 from t2i.train.loop import fit
 from t2i.train.objective import Objective
 from t2i.train.objectives import STAGES, objective_of
+from t2i.train.overrides import parse_overrides
 from t2i.train.part import check_cut
 from t2i.train.plan import plan
 from t2i.train.recipe import Recipe
@@ -60,25 +61,9 @@ def train(
     each of which makes this call. workers: processes that draw or read the pictures ahead; None: `default_workers`.
     Raises UsageError for a bad recipe, InputError for bad data, no checkpoint or one of another training.
     """
-    if stage not in ("all", *STAGES):
-        near = (nearest(stage, tuple(STAGES), 1) or ["all"])[0]
-        raise UsageError(f"there is no stage {stage!r}.", f"Did you mean {near}?")
     if not team.leads:
         report = silent
-    changes = {key.strip(): value.strip() for key, _, value in (text.partition("=") for text in overrides)}
-    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes)
-    if seed is not None:
-        loaded = replace(loaded, seed=seed)
-    stages = tuple(n for n in loaded.stages if n == stage or (stage == "all" and loaded.has(n)))
-    if steps is not None:
-        for name in stages:
-            loaded = loaded.with_steps(name, steps)
-    if not all(loaded.has(name) for name in stages):
-        raise UsageError(
-            f"the recipe {loaded.name!r} trains {stage} for 0 steps.",
-            f"Write --set {stage}.steps=2000",
-            "config",
-        )
+    loaded, stages = _read_recipe(stage, recipe, overrides, seed, steps)
     command = command_line(
         stage, recipe if isinstance(recipe, str) else loaded.name, overrides, data, sprites, seed, steps, start
     )
@@ -95,6 +80,26 @@ def train(
             raise
         what = "another process of this training has ended."
         raise UnavailableError(what, "What it said tells why; go on with --resume.") from error
+
+
+def _read_recipe(
+    stage: str, recipe: str | Recipe, overrides: Sequence[str], seed: int | None, steps: int | None
+) -> tuple[Recipe, tuple[str, ...]]:
+    """The recipe with what the user changed, and the stages to train. Raises UsageError."""
+    if stage not in ("all", *STAGES):
+        near = (nearest(stage, tuple(STAGES), 1) or ["all"])[0]
+        raise UsageError(f"there is no stage {stage!r}.", f"Did you mean {near}?")
+    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, parse_overrides(overrides))
+    if seed is not None:
+        loaded = replace(loaded, seed=seed)
+    stages = tuple(n for n in loaded.stages if n == stage or (stage == "all" and loaded.has(n)))
+    if steps is not None:
+        for name in stages:
+            loaded = loaded.with_steps(name, steps)
+    if not all(loaded.has(name) for name in stages):
+        what = f"the recipe {loaded.name!r} trains {stage} for 0 steps."
+        raise UsageError(what, f"Write --set {stage}.steps=2000", "config")
+    return loaded, stages
 
 
 def _check_stages(run: Run, stages: Sequence[str]) -> None:
@@ -118,13 +123,13 @@ def _train_stages(run: Run, stages: Sequence[str], stage: str, overwrite: bool) 
         def begin() -> None:
             trained_before = (run.out / ".train").is_dir()
             if trained_before:
-                held.enter_context(alone(run.out))
+                held.enter_context(locked(run.out))
             finish_write(run.out)
             finish_forgetting(run)
             _refuse_what_is_there(run, stages, overwrite)
             _ = run.pictures.small  # built here: a fault in the data is said before anything is made
             if not trained_before:
-                held.enter_context(alone(run.out))
+                held.enter_context(locked(run.out))
             if overwrite and not run.resume and stage == "all":
                 # All at once: a later stage must not be taken for finished when this run is broken off and resumed.
                 forget(run, [n for name in stages for n in (name, objective_of(run.recipe, name).pretraining) if n])
@@ -143,18 +148,13 @@ def _train_stages(run: Run, stages: Sequence[str], stage: str, overwrite: bool) 
 
 
 def _refuse_what_is_there(run: Run, stages: Sequence[str], overwrite: bool) -> None:
-    """Raise InputError if a stage has been trained or begun and nothing is said of it, or if there is nothing to
-    resume."""
+    """As `Run.refuse`, for stages that are trained or begun."""
     before = {name: objective_of(run.recipe, name).pretraining for name in stages}
     begun = [name for name in stages if run.begun(name) or (before[name] and run.begun(before[name]))]
     bundle = run.bundle()
     trained = [e.name for e in bundle.manifest.stages] if bundle else []
     there = [name for name in stages if name in begun or name in trained]
-    if there and not run.resume and not overwrite:
-        hint = "Go on with --resume, train anew with --overwrite, or choose another --out."
-        raise InputError(f"{run.out} holds {' and '.join(there)} already.", hint, "output")
-    if run.resume and not begun:
-        raise InputError(f"there is no checkpoint to resume in {run.out}", "start without --resume", "data")
+    run.refuse(f"{run.out} holds {' and '.join(there)}" if there else "", bool(begun), overwrite)
 
 
 def finished(run: Run, stage: str) -> bool:

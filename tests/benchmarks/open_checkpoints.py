@@ -31,6 +31,7 @@ import torch
 from checkpoints import clip_text, clip_tokenizer, vae_of
 
 from t2i.cli.app import run
+from t2i.engine import PromptBatch
 from t2i.open.engine import DiffusersEngine
 from t2i.open.machine import prepare
 from t2i.rng import generator
@@ -77,7 +78,7 @@ def draw_alone(pipeline: Any, batch: int) -> Any:
 def draw_through(engine: DiffusersEngine, batch: int) -> Any:
     """The same batch through t2i."""
     request = SampleRequest(size=SIDE, stages=by_stage(steps={"base": STEPS}))
-    return engine.sample([PROMPT] * batch, range(batch), request)
+    return engine.sample(PromptBatch([PROMPT] * batch, range(batch), request))
 
 
 def now(device: str) -> float:

@@ -16,6 +16,7 @@ from t2i.diffusion.schedule import uniform_t
 from t2i.edit.inpaint import in_place, inpaint, without_things
 from t2i.edit.masks import box, extend, grow
 from t2i.edit.textmask import references, text_contrast, text_mask
+from t2i.engine import PromptBatch
 from t2i.media.contrast import otsu
 from t2i.pipeline import Pipeline
 from t2i.rng import SeededNoise
@@ -37,7 +38,7 @@ def picture(height: int = 40, width: int = 50) -> Tensor:
 def test_nothing_outside_of_the_mask_changes(pipeline: Pipeline, size: tuple[int, int], feather: int | None) -> None:
     image = picture(*size)
     mask = box(*size, 4, 3, 4, 5)
-    made = inpaint(pipeline, image, mask, ["a cat in the snow"], [7], feather=feather)[0]
+    made = inpaint(pipeline, image, mask, PromptBatch(["a cat in the snow"], [7]), feather=feather)[0]
     outside = (mask == 0).expand_as(image)
     assert torch.equal(made[outside], image[outside])
     assert float((made - image)[:, 3:8, 4:8].abs().mean()) > 0.01
@@ -47,10 +48,10 @@ def test_nothing_outside_of_the_mask_changes(pipeline: Pipeline, size: tuple[int
 def test_a_picture_depends_on_its_own_prompt_and_seed_alone(pipeline: Pipeline) -> None:
     image, mask = picture(), box(40, 50, 10, 10, 20, 20)
     prompts, seeds = ["a cat in the snow", "一只猫", "a cat in the snow"], [1, 2, 3]
-    batch = inpaint(pipeline, image, mask, prompts, seeds)
-    alone = inpaint(pipeline, image, mask, prompts[1:2], seeds[1:2])
-    assert float((alone[0] - batch[1]).abs().max()) * 127.5 <= 4
-    assert float((batch[0] - batch[2]).abs().max()) > 0.05
+    among = inpaint(pipeline, image, mask, PromptBatch(prompts, seeds))
+    alone = inpaint(pipeline, image, mask, PromptBatch(prompts[1:2], seeds[1:2]))
+    assert float((alone[0] - among[1]).abs().max()) * 127.5 <= 4
+    assert float((among[0] - among[2]).abs().max()) > 0.05
 
 
 def test_two_windows_fill_both_sides(pipeline: Pipeline) -> None:
@@ -60,7 +61,7 @@ def test_two_windows_fill_both_sides(pipeline: Pipeline) -> None:
     def on_step(stage: str, step: int, total: int, x0_hat: Tensor) -> None:
         told.append((stage, step, total))
 
-    made = inpaint(pipeline, canvas, mask, ["a cat in the snow"], [7], feather=0, on_step=on_step)[0]
+    made = inpaint(pipeline, canvas, mask, PromptBatch(["a cat in the snow"], [7], on_step=on_step), feather=0)[0]
     base = [(step, total) for stage, step, total in told if stage == "base"]
     assert base == sorted(base) and base[-1][0] == base[-1][1] and len({total for _, total in base}) == 1
     assert torch.equal(made[:, :, 12:36], canvas[:, :, 12:36])
@@ -72,8 +73,8 @@ def test_removal_starts_from_the_surroundings(pipeline: Pipeline) -> None:
     image = torch.full((3, 32, 32), 0.5)
     mask = box(32, 32, 12, 12, 8, 8)
     image[:, 12:20, 12:20] = -1.0
-    one = inpaint(pipeline, image, mask, None, [7])
-    again = inpaint(pipeline, torch.where(mask > 0, 1.0, image), mask, None, [7])
+    one = inpaint(pipeline, image, mask, PromptBatch([""], [7]))
+    again = inpaint(pipeline, torch.where(mask > 0, 1.0, image), mask, PromptBatch([""], [7]))
     assert torch.allclose(one, again, atol=1e-5)  # what is removed says nothing
     assert not torch.equal(one[0], image)
 
@@ -89,7 +90,7 @@ def test_the_base_is_shown_what_is_known(pipeline: Pipeline, monkeypatch: pytest
 
     monkeypatch.setattr(type(net), "forward", forward)
     image, mask = picture(16, 16), box(16, 16, 4, 4, 6, 6)
-    inpaint(pipeline, image, mask, ["a cat in the snow"] * 2, [1, 2], SampleRequest(size=16))
+    inpaint(pipeline, image, mask, PromptBatch(["a cat in the snow"] * 2, [1, 2], SampleRequest(size=16)))
     assert seen[0].shape == (4, 7, 16, 16)  # two pictures, each with and without its text
     for row in seen[0]:
         assert torch.equal(row[3:4], mask)

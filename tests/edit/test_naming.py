@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from t2i.edit.naming import Named, Where, asked_by, negation, number
+from t2i.edit.naming import NamedPlace, NamedThing, asked_by, negation, number
 from t2i.world.captions.phrases import PLACES
 from t2i.world.judge_config import JudgeConfig
 from t2i.world.reading import OWN, Detection, Reading
@@ -20,24 +20,24 @@ KNOWN = JudgeConfig(
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("the cat", [Named("cat")]),
-        ("The red car", [Named("car", "red")]),
-        ("the kitten in the snow", [Named("cat")]),
-        ("a teddy bear", [Named("teddy_bear")]),
-        ("the orange", [Named("orange")]),
-        ("an orange cat", [Named("cat", "orange")]),
-        ("the gray cat and the dog", [Named("cat", "grey"), Named("dog")]),
-        ("the cat next to the dog", [Named("cat")]),
-        ("cats", [Named("cat", several=True)]),
-        ("red kittens and a dog", [Named("cat", "red", True), Named("dog")]),
-        ("the sheep", [Named("sheep")]),  # one, or several: the word does not tell
-        ("猫", [Named("cat")]),
-        ("红色的汽车和狗", [Named("car", "red"), Named("dog")]),
+        ("the cat", [NamedThing("cat")]),
+        ("The red car", [NamedThing("car", "red")]),
+        ("the kitten in the snow", [NamedThing("cat")]),
+        ("a teddy bear", [NamedThing("teddy_bear")]),
+        ("the orange", [NamedThing("orange")]),
+        ("an orange cat", [NamedThing("cat", "orange")]),
+        ("the gray cat and the dog", [NamedThing("cat", "grey"), NamedThing("dog")]),
+        ("the cat next to the dog", [NamedThing("cat")]),
+        ("cats", [NamedThing("cat", several=True)]),
+        ("red kittens and a dog", [NamedThing("cat", "red", True), NamedThing("dog")]),
+        ("the sheep", [NamedThing("sheep")]),  # one, or several: the word does not tell
+        ("猫", [NamedThing("cat")]),
+        ("红色的汽车和狗", [NamedThing("car", "red"), NamedThing("dog")]),
         ("the snow", []),
         ("the elephant", []),  # not among the known things
     ],
 )
-def test_what_a_text_names(text: str, named: list[Named]) -> None:
+def test_what_a_text_names(text: str, named: list[NamedThing]) -> None:
     assert asked_by(text, KNOWN).named == tuple(named)
 
 
@@ -58,9 +58,9 @@ def test_what_a_text_names(text: str, named: list[Named]) -> None:
     ],
 )
 def test_where_it_is(text: str, place: str | None, shade: str | None) -> None:
-    where = asked_by(text, KNOWN).where
-    assert (where and where.shade) == shade
-    assert (set() if where is None else where.places) == ({place} if place else set())
+    found = asked_by(text, KNOWN).place
+    assert (found and found.shade) == shade
+    assert (set() if found is None else found.places) == ({place} if place else set())
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,9 @@ def test_what_is_asked_for_is_said() -> None:
 
 def test_what_is_missing_is_said() -> None:
     one = Detection("cat", 0.3, 0.5, 0.9, OWN, 0.2, 0.2)
-    assert [Named("cat", several=True).lack([one] * n) for n in range(3)] == ["no cat", "only one cat", ""]
-    assert Named("cat").lack([one]) == "" and Named("cat", "red").lack([one]) == "no red cat"
-    snow, red = Where("in the snow", frozenset({"snow"})), Where("on a red wall", frozenset({"plain"}), "red")
+    assert [NamedThing("cat", several=True).lack([one] * n) for n in range(3)] == ["no cat", "only one cat", ""]
+    assert NamedThing("cat").lack([one]) == "" and NamedThing("cat", "red").lack([one]) == "no red cat"
+    snow, red = NamedPlace("in the snow", frozenset({"snow"})), NamedPlace("on a red wall", frozenset({"plain"}), "red")
     assert snow.lack(Reading((one,), "snow", 1.0, None)) == "" == red.lack(Reading((), "plain", 1.0, "red"))
     assert snow.lack(Reading((one,), "beach", 1.0, None)) == "not in the snow (seen: beach)"
     assert red.lack(Reading((one,), "plain", 1.0, "blue")) == "not on a red wall (seen: blue background)"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from t2i.edit.naming import Named, asked_by
+from t2i.edit.naming import NamedThing, asked_by
 from t2i.edit.things import FoundThings, outlines, placed, shipped_judge, things_mask
 from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest
@@ -18,9 +18,9 @@ from t2i.world.reading import OWN, Detection
 
 def test_a_colour_may_be_a_thing_s_own() -> None:
     seen = Detection("tree", 0.5, 0.5, 0.9, OWN, 0.2, 0.2)
-    assert Named("tree", "green").fits(seen)
-    assert Named("tree").fits(seen)
-    assert not Named("tree", "blue").fits(seen)
+    assert NamedThing("tree", "green").fits(seen)
+    assert NamedThing("tree").fits(seen)
+    assert not NamedThing("tree", "blue").fits(seen)
 
 
 def two_squares() -> tuple[Tensor, list[Detection]]:
@@ -54,7 +54,7 @@ def test_what_is_seen_is_said() -> None:
     image, seen = two_squares()
     found = tuple(map(placed, seen, outlines(image, seen)))
     assert FoundThings(torch.zeros(1, 2, 2), found).names == "a red car and a yellow dog"
-    lacks = tuple(Named(*named).lack(seen) for named in (("car", "blue"), ("cat",), ("dog", None, True)))
+    lacks = tuple(NamedThing(*named).lack(seen) for named in (("car", "blue"), ("cat",), ("dog", None, True)))
     words = "the picture shows a red car and a yellow dog, but no blue car, no cat and only one dog"
     assert FoundThings(torch.zeros(1, 2, 2), found, "snow", (), lacks).words == words
     assert FoundThings(torch.zeros(1, 2, 2), ()).names == ""

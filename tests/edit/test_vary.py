@@ -10,6 +10,7 @@ from torch import Tensor
 
 from t2i.edit.rerank import candidates, rerank
 from t2i.edit.vary import blend, central_squares, image_to_image, own_noise, text_diff, text_direction, variations
+from t2i.engine import PromptBatch
 from t2i.errors import UsageError
 from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest, SamplingConfig
@@ -31,6 +32,11 @@ def far(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max()) * 127.5
 
 
+def low(*seeds: int) -> PromptBatch:
+    """No prompts, and 16 pixels."""
+    return PromptBatch([""] * len(seeds), seeds, LOW)
+
+
 def test_squares_are_the_middles() -> None:
     image = picture(1, 20, 32)
     assert torch.equal(central_squares([image], 20)[0], image[:, :, 6:26])
@@ -38,36 +44,36 @@ def test_squares_are_the_middles() -> None:
 
 
 def test_variations_are_functions_of_picture_and_seed(pipeline: Pipeline) -> None:
-    made = variations(pipeline, picture(), [1, 2, 3], LOW).images
+    made = variations(pipeline, picture(), low(1, 2, 3)).images
     assert made.shape == (3, 3, 16, 16)
     assert far(made[0], made[1]) > 8
-    assert far(made[1:2], variations(pipeline, picture(), [2], LOW).images) <= 4
-    assert far(made[:1], variations(pipeline, picture(2), [1], LOW).images) > 4
-    assert far(made[:1], variations(pipeline, picture(), [1], LOW, prompts=[CAT]).images) > 1
+    assert far(made[1:2], variations(pipeline, picture(), low(2)).images) <= 4
+    assert far(made[:1], variations(pipeline, picture(2), low(1)).images) > 4
+    assert far(made[:1], variations(pipeline, picture(), PromptBatch([CAT], [1], LOW)).images) > 1
     led_away = SampleRequest(size=16, negative="a red apple")
-    assert far(made[:1], variations(pipeline, picture(), [1], led_away).images) > 1
+    assert far(made[:1], variations(pipeline, picture(), PromptBatch([""], [1], led_away)).images) > 1
 
 
 def test_at_strength_nothing_the_seed_says_nothing(pipeline: Pipeline) -> None:
-    still = variations(pipeline, picture(), [1, 2], LOW, strength=0.0).images
+    still = variations(pipeline, picture(), low(1, 2), strength=0.0).images
     assert far(still[0], still[1]) <= 4
-    half = variations(pipeline, picture(), [1, 2], LOW, strength=0.5).images
+    half = variations(pipeline, picture(), low(1, 2), strength=0.5).images
     assert far(half[0], half[1]) > 4
 
 
 def test_the_ends_of_a_blend_are_variations_of_its_pictures(pipeline: Pipeline) -> None:
     a, b = picture(1), picture(2)
-    made = blend(pipeline, a, b, [0.0, 0.5, 1.0], [7, 7, 7], LOW).images
-    assert far(made[:1], variations(pipeline, a, [7], LOW, strength=0.0).images) <= 4
-    assert far(made[2:], variations(pipeline, b, [7], LOW, strength=0.0).images) <= 4
+    made = blend(pipeline, a, b, [0.0, 0.5, 1.0], low(7, 7, 7)).images
+    assert far(made[:1], variations(pipeline, a, low(7), strength=0.0).images) <= 4
+    assert far(made[2:], variations(pipeline, b, low(7), strength=0.0).images) <= 4
     assert far(made[1], made[0]) > 1
-    seeds_own = blend(pipeline, a, b, [0.0, 1.0], [7, 7], LOW, strength=1.0).images
-    assert far(seeds_own[:1], variations(pipeline, a, [7], LOW).images) <= 4
+    seeds_own = blend(pipeline, a, b, [0.0, 1.0], low(7, 7), strength=1.0).images
+    assert far(seeds_own[:1], variations(pipeline, a, low(7)).images) <= 4
 
 
 def test_a_text_diff_begins_at_the_picture_and_moves_on(pipeline: Pipeline) -> None:
-    made = text_diff(pipeline, picture(), "a cat", "a zebra", [0.0, 0.3, 0.6], [7, 7, 7], LOW).images
-    start = variations(pipeline, picture(), [7], LOW, strength=0.0).images
+    made = text_diff(pipeline, picture(), "a cat", "a zebra", [0.0, 0.3, 0.6], low(7, 7, 7)).images
+    start = variations(pipeline, picture(), low(7), strength=0.0).images
     assert far(made[:1], start) <= 4
     steps = [float((image - start[0]).abs().mean()) for image in made]
     assert steps[0] < steps[1] < steps[2]
@@ -82,13 +88,15 @@ def test_redrawing_takes_as_many_steps_as_its_strength(pipeline: Pipeline) -> No
     for strength in (0.25, 0.5, 1.0):
         told: list[str] = []
         on_step = lambda stage, *_: told.append(stage)  # noqa: B023, E731
-        image_to_image(pipeline, image, [CAT], [7], LOW, strength=strength, on_step=on_step)
+        image_to_image(pipeline, image, PromptBatch([CAT], [7], LOW, on_step), strength=strength)
         steps.append(told.count("base"))
     assert steps == [1, 2, 4]
-    one, other = (image_to_image(pipeline, x, [CAT], [7], LOW, strength=0.5).images for x in (image, -image))
+    one, other = (
+        image_to_image(pipeline, x, PromptBatch([CAT], [7], LOW), strength=0.5).images for x in (image, -image)
+    )
     assert far(one, other) > 4
     with pytest.raises(UsageError, match="strength"):
-        image_to_image(pipeline, image, [CAT], [7], LOW, strength=0.0)
+        image_to_image(pipeline, image, PromptBatch([CAT], [7], LOW), strength=0.0)
 
 
 def test_the_noise_of_a_picture_does_not_depend_on_others(pipeline: Pipeline) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 import t2i
 from t2i.cli.app import run
+from t2i.engine import PromptBatch
 from t2i.media.images import load_image
 from t2i.sampling import SampleRequest, by_stage
 
@@ -83,19 +84,20 @@ def test_inpainting_keeps_what_is_outside(model: t2i.Model) -> None:
 def test_starting_from_a_picture(model: t2i.Model, side: int) -> None:
     image = torch.rand(3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
     request = SampleRequest(size=side, stages=by_stage(steps={"base": 4}))
-    alone = model.engine.image_to_image(image, [CAT], [7], request, strength=0.5).images[0]
-    among = model.engine.image_to_image(image, [APPLE, CAT], [7, 7], request, strength=0.5).images
+    alone = model.engine.image_to_image(image, PromptBatch([CAT], [7], request), strength=0.5).images[0]
+    among = model.engine.image_to_image(image, PromptBatch([APPLE, CAT], [7, 7], request), strength=0.5).images
     assert (among[1] - alone).abs().max() <= 1e-4
-    other = model.engine.image_to_image(-image, [CAT], [7], request, strength=0.5).images[0]
+    other = model.engine.image_to_image(-image, PromptBatch([CAT], [7], request), strength=0.5).images[0]
     assert (other - alone).abs().max() > 1e-3
 
 
 def test_stages_and_steps_are_told(model: t2i.Model, side: int) -> None:
     told: list[tuple[str, int, int]] = []
-    samples = model.engine.sample([CAT], [7], asked(side), lambda stage, step, n, x0_hat: told.append((stage, step, n)))
+    tell = lambda stage, step, n, x0_hat: told.append((stage, step, n))  # noqa: E731
+    samples = model.engine.sample(PromptBatch([CAT], [7], asked(side), tell))
     assert [row for row in told if row[0] == "base"] == [("base", 1, 2), ("base", 2, 2)]
     assert samples.truncated == [None] and len(samples.unknown) == 1
-    long = model.engine.sample([CAT + " and a dog" * 200], [7], asked(side))
+    long = model.engine.sample(PromptBatch([CAT + " and a dog" * 200], [7], asked(side)))
     assert long.truncated[0]
 
 

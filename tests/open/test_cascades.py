@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from t2i.engine import PromptBatch
 from t2i.media.images import load_image, read_metadata
 from t2i.open.engine import DiffusersEngine
 from t2i.rng import generator
@@ -64,7 +65,7 @@ IF = (("IFPipeline", "if"), ("IFSuperResolutionPipeline", "if2"))
 def test_the_same_picture_as_by_diffusers_itself(
     name: str, draw: Callable[[Checkpoint], Any], checkpoint: Checkpoint, engine: Engine
 ) -> None:
-    ours = engine(name).sample([CAT, APPLE], [7, 8], asked()).images
+    ours = engine(name).sample(PromptBatch([CAT, APPLE], [7, 8], asked())).images
     assert ours.shape == (2, 3, 64, 64)
     levels = (ours.permute(0, 2, 3, 1).numpy() + 1) * 127.5
     assert np.abs(levels - 255 * draw(checkpoint)).max() <= 2
@@ -73,8 +74,8 @@ def test_the_same_picture_as_by_diffusers_itself(
 
 @pytest.mark.parametrize("name", ["kandinsky-prior+kandinsky", "if+if2", "sd+x4"])
 def test_a_picture_does_not_depend_on_its_batch(name: str, engine: Engine) -> None:
-    alone = engine(name).sample([CAT], [7], asked()).images[0]
-    among = engine(name).sample([APPLE, CAT], [7, 7], asked()).images
+    alone = engine(name).sample(PromptBatch([CAT], [7], asked())).images[0]
+    among = engine(name).sample(PromptBatch([APPLE, CAT], [7, 7], asked())).images
     assert (among[1] - alone).abs().max() <= 1e-4
     assert (among[0] - alone).abs().max() > 1e-2
 

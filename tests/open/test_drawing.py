@@ -13,6 +13,7 @@ import pytest
 import torch
 from checkpoints import FAMILIES, build
 
+from t2i.engine import PromptBatch
 from t2i.media.images import load_image, read_metadata
 from t2i.open.engine import DiffusersEngine
 from t2i.rng import generator
@@ -42,7 +43,7 @@ OWN: dict[str, dict[str, Any]] = {
 def test_the_same_picture_as_by_diffusers_itself(
     family: str, checkpoint: Checkpoint, engine: Callable[[str], DiffusersEngine]
 ) -> None:
-    ours = engine(family).sample([CAT, APPLE], [7, 8], asked()).images
+    ours = engine(family).sample(PromptBatch([CAT, APPLE], [7, 8], asked())).images
     if family == "unclip":  # diffusers finds no class of this folder's: see `write_folder`
         pipeline = build(family)
     else:
@@ -58,8 +59,8 @@ def test_the_same_picture_as_by_diffusers_itself(
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_picture_does_not_depend_on_its_batch(family: str, engine: Callable[[str], DiffusersEngine]) -> None:
-    alone = engine(family).sample([CAT], [7], asked()).images[0]
-    among = engine(family).sample([APPLE, CAT, "two penguins"], [7, 7, 9], asked()).images
+    alone = engine(family).sample(PromptBatch([CAT], [7], asked())).images[0]
+    among = engine(family).sample(PromptBatch([APPLE, CAT, "two penguins"], [7, 7, 9], asked())).images
     assert (among[1] - alone).abs().max() <= 1e-4
     assert (among[0] - alone).abs().max() > 1e-2
 
@@ -69,7 +70,8 @@ def test_every_dial_changes_the_picture(family: str, engine: Callable[[str], Dif
     def draw(**more: Any) -> torch.Tensor:
         guidance = {"guidance": {"base": more.pop("guidance")}} if "guidance" in more else {}
         stages = by_stage(steps={"base": more.pop("steps", 2)}, **guidance)
-        return engine(family).sample([CAT], [7], SampleRequest(**{"size": 64, **more}, stages=stages)).images[0]
+        request = SampleRequest(**{"size": 64, **more}, stages=stages)
+        return engine(family).sample(PromptBatch([CAT], [7], request)).images[0]
 
     plain = draw()
     for other in ({"steps": 3}, {"guidance": 2.0}, {"negative": "blurry"}):
@@ -79,7 +81,7 @@ def test_every_dial_changes_the_picture(family: str, engine: Callable[[str], Dif
 
 def test_steps_are_told(engine: Callable[[str], DiffusersEngine]) -> None:
     told: list[tuple[str, int, int]] = []
-    engine("sd").sample([CAT], [7], asked(3), lambda stage, step, n, x0_hat: told.append((stage, step, n)))
+    engine("sd").sample(PromptBatch([CAT], [7], asked(3), lambda stage, step, n, x0_hat: told.append((stage, step, n))))
     assert told == [("base", 1, 3), ("base", 2, 3), ("base", 3, 3)]
 
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from t2i.cli.app import run
+from t2i.engine import PromptBatch
 from t2i.errors import UsageError
 from t2i.media.images import load_image
 from t2i.open.engine import DiffusersEngine
@@ -43,24 +44,24 @@ def asked(steps: int, **more: Any) -> SampleRequest:
 def test_a_picture_to_start_from(name: str, engine: Engine) -> None:
     start, other = pixels(photo()), -pixels(photo())
     request = asked(4)
-    alone = engine(name).image_to_image(start, [CAT], [7], request, strength=0.5).images[0]
-    among = engine(name).image_to_image(start, [APPLE, CAT], [7, 7], request, strength=0.5).images
+    alone = engine(name).image_to_image(start, PromptBatch([CAT], [7], request), strength=0.5).images[0]
+    among = engine(name).image_to_image(start, PromptBatch([APPLE, CAT], [7, 7], request), strength=0.5).images
     assert (among[1] - alone).abs().max() <= 1e-4
     assert (among[0] - alone).abs().max() > 1e-3
-    from_other = engine(name).image_to_image(other, [CAT], [7], request, strength=0.5).images[0]
+    from_other = engine(name).image_to_image(other, PromptBatch([CAT], [7], request), strength=0.5).images[0]
     assert (from_other - alone).abs().max() > 1e-2
 
 
 def test_no_step_at_all(engine: Engine) -> None:
     with pytest.raises(UsageError, match="no step at all"):
-        engine("sd").image_to_image(pixels(photo()), [CAT], [7], asked(4), strength=0.1)
+        engine("sd").image_to_image(pixels(photo()), PromptBatch([CAT], [7], asked(4)), strength=0.1)
 
 
 @pytest.mark.parametrize("name", REPAINTS)
 def test_what_is_not_masked_is_kept(name: str, engine: Engine) -> None:
     image, mask = pixels(photo()), torch.zeros(1, 64, 96)
     mask[:, 20:40, 30:60] = 1
-    painted = engine(name).inpaint(image, mask, [CAT, CAT], [7, 8], asked(2), feather=0).images
+    painted = engine(name).inpaint(image, mask, PromptBatch([CAT, CAT], [7, 8], asked(2)), feather=0).images
     assert painted.shape == (2, 3, 64, 96)
     assert bool((painted[:, :, mask[0] == 0] == image[:, mask[0] == 0]).all())
     assert (painted[0] - painted[1]).abs().max() > 1e-2
@@ -123,9 +124,8 @@ def test_what_can_is_named(checkpoint: Checkpoint, capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "unipc", "ancestral", "consistency"])
 def test_samplers(sampler: str, engine: Engine) -> None:
-    plain = engine("sd").sample([CAT], [7], asked(3)).images[0]
-    other = engine("sd").sample(
-        [CAT], [7], SampleRequest(stages=by_stage(steps={"base": 3}, sampler={"base": sampler}))
-    )
+    plain = engine("sd").sample(PromptBatch([CAT], [7], asked(3))).images[0]
+    request = SampleRequest(stages=by_stage(steps={"base": 3}, sampler={"base": sampler}))
+    other = engine("sd").sample(PromptBatch([CAT], [7], request))
     assert bool(other.images.isfinite().all())
     assert (other.images[0] - plain).abs().max() > 1e-3

@@ -23,6 +23,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
 from t2i.cli.app import run
+from t2i.engine import PromptBatch
 from t2i.media.images import load_image, read_metadata
 from t2i.open.engine import DiffusersEngine
 from t2i.rng import generator
@@ -77,7 +78,7 @@ def test_the_same_picture_as_by_diffusers_itself(
     loras = (read_lora(f"{files[0]}:0.5"), read_lora(f"{files[1]}:-1.5"))
     engine = DiffusersEngine.load(read_open_model([checkpoint(family)]), options=LoadOptions(loras=loras))
     request = SampleRequest(size=64, stages=by_stage(steps={"base": 2}))
-    ours = (engine.sample([CAT], [7], request).images[0].permute(1, 2, 0).numpy() + 1) * 127.5
+    ours = (engine.sample(PromptBatch([CAT], [7], request)).images[0].permute(1, 2, 0).numpy() + 1) * 127.5
     pipeline = diffusers.DiffusionPipeline.from_pretrained(checkpoint(family), use_safetensors=True)
     pipeline.set_progress_bar_config(disable=True)
 
@@ -261,7 +262,7 @@ def test_a_lora_of_a_quantised_model(checkpoint: Checkpoint, lora: Callable[...,
 
     def draw(**options: Any) -> torch.Tensor:
         engine = DiffusersEngine.load(read_open_model([checkpoint("sd")]), options=LoadOptions(**options))
-        return engine.sample([CAT], [7], request).images
+        return engine.sample(PromptBatch([CAT], [7], request)).images
 
     exact, small, without = draw(loras=loras), draw(loras=loras, quantize="int8"), draw(quantize="int8")
     assert 0 < (small - exact).abs().mean() < (without - small).abs().mean() / 2

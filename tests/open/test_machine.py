@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from t2i.engine import PromptBatch
 from t2i.media.images import load_image, read_metadata
 from t2i.open.engine import DiffusersEngine
 from t2i.open.machine import offload_groups
@@ -28,7 +29,7 @@ def loaded(folder: Path, **options: str | bool) -> DiffusersEngine:
 
 def draw(engine: DiffusersEngine, size: int = 64) -> torch.Tensor:
     request = SampleRequest(size=size, stages=by_stage(steps={"prior": 2, "base": 2, "upsampler": 2}))
-    return engine.sample([CAT, "a red apple"], [7, 8], request).images
+    return engine.sample(PromptBatch([CAT, "a red apple"], [7, 8], request)).images
 
 
 @pytest.mark.parametrize("family", ["sd", "pixart"])

@@ -15,6 +15,7 @@ import torch
 from checkpoints import build
 from PIL import Image
 
+from t2i.engine import PromptBatch
 from t2i.errors import UsageError
 from t2i.media.images import load_image, read_metadata
 from t2i.open.engine import DiffusersEngine
@@ -67,7 +68,7 @@ def own_kandinsky(checkpoint: Checkpoint) -> Any:
 def test_the_same_picture_as_by_diffusers_itself(
     name: str, draw: Callable[[Checkpoint], Any], checkpoint: Checkpoint, engine: Engine
 ) -> None:
-    ours = engine(name).variations(pixels(photo()), [7, 8], asked(name)).images
+    ours = engine(name).variations(pixels(photo()), PromptBatch(["", ""], [7, 8], asked(name))).images
     levels = (ours.permute(0, 2, 3, 1).numpy() + 1) * 127.5
     assert np.abs(levels - 255 * draw(checkpoint)).max() <= 2
     assert np.abs(levels[0] - levels[1]).max() > 2
@@ -76,9 +77,9 @@ def test_the_same_picture_as_by_diffusers_itself(
 @pytest.mark.parametrize("name", [KARLO, KANDINSKY])
 def test_blends_go_from_one_picture_to_the_other(name: str, engine: Engine) -> None:
     a, b = pixels(photo(0)), pixels(photo(1))
-    frames = engine(name).blend(a, b, [0.0, 0.5, 1.0], [7, 7, 7], asked(name)).images
+    frames = engine(name).blend(a, b, [0.0, 0.5, 1.0], PromptBatch([""] * 3, [7, 7, 7], asked(name))).images
     for picture, frame in ((a, frames[0]), (b, frames[2])):
-        alone = engine(name).variations(picture, [7], asked(name)).images[0]
+        alone = engine(name).variations(picture, PromptBatch([""], [7], asked(name))).images[0]
         assert (frame - alone).abs().max() <= 1e-4
     assert (frames[0] - frames[2]).abs().max() > 1e-3
     assert (frames[1] - frames[0]).abs().max() > 1e-4
@@ -89,10 +90,12 @@ def test_a_text_diff_turns_the_embedding_away_from_one_text_towards_another(
     name: str, checkpoint: Checkpoint, engine: Engine
 ) -> None:
     model, picture = engine(name), pixels(photo())
-    frames = model.text_diff(picture, "a cat", "a dog", [0.0, 0.5, 1.0], [7, 7, 7], asked(name)).images
-    assert (frames[0] - model.variations(picture, [7], asked(name)).images[0]).abs().max() <= 1e-4
+    frames = model.text_diff(
+        picture, "a cat", "a dog", [0.0, 0.5, 1.0], PromptBatch([""] * 3, [7, 7, 7], asked(name))
+    ).images
+    assert (frames[0] - model.variations(picture, PromptBatch([""], [7], asked(name))).images[0]).abs().max() <= 1e-4
     assert (frames[1] - frames[0]).abs().max() > 1e-4 and (frames[2] - frames[1]).abs().max() > 1e-4
-    back = model.text_diff(picture, "a dog", "a cat", [0.5], [7], asked(name)).images
+    back = model.text_diff(picture, "a dog", "a cat", [0.5], PromptBatch([""], [7], asked(name))).images
     assert (back[0] - frames[1]).abs().max() > 1e-4
     # the last frame by diffusers itself: the difference of the texts, as long as the picture's embedding
     whole = build(name.split("+")[0])

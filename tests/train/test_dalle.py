@@ -131,7 +131,7 @@ def test_the_vae_is_read_once(trained: Path, dalle_micro: str, tmp_path: Path) -
     weights = tmp_path / "m/vae/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     recipe = load_recipe(dalle_micro)
-    DalleObjective.check_run(Run(recipe, tmp_path / "m", Pictures(recipe, "scenes", None)), "dalle")
+    DalleObjective.check_run(Run(recipe, tmp_path / "m", Pictures(recipe)), "dalle")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_what_does_not_fit_is_refused_before_training(
 
 def test_temperature_falls_and_the_weight_of_the_divergence_rises(dalle_micro: str, tmp_path: Path) -> None:
     recipe = load_recipe(dalle_micro, {"vae.steps": "100", "vae.anneal": "0.5", "vae.kl_warmup": "0.2", "vae.kl": "4"})
-    run = Run(recipe, tmp_path, Pictures(recipe, "scenes", None))
+    run = Run(recipe, tmp_path, Pictures(recipe))
     objective = objective_of(recipe, "vae")(run, "vae", None)  # type: ignore[arg-type]
     assert isinstance(objective, VAEObjective)
     assert objective.dials(0) == (1.0, 0.0)
@@ -169,7 +169,7 @@ def test_temperature_falls_and_the_weight_of_the_divergence_rises(dalle_micro: s
 def test_the_loss_weighs_text_and_picture(trained: Path, dalle_micro: str) -> None:
     def loss(**weights: float) -> float:
         recipe = load_recipe(dalle_micro, {f"dalle.{name}": str(weight) for name, weight in weights.items()})
-        run = Run(recipe, trained, Pictures(recipe, "scenes", None))
+        run = Run(recipe, trained, Pictures(recipe))
         from t2i.train.encoders import encoders_of
 
         encoders = encoders_of(run.bundle(), trained, "clip", torch.device("cpu"))

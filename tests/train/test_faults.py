@@ -40,7 +40,7 @@ class Toy(Trainable):
     def __init__(self, out: Path, recipe: str, bad: range, steps: int = 6) -> None:
         loaded = load_recipe(recipe)
         self.name, self.bad, self.facts = "toy", bad, {}
-        self.run = Run(loaded, out, Pictures(loaded, "scenes", None))
+        self.run = Run(loaded, out, Pictures(loaded))
         self.schedule = Schedule(steps=steps, batch=1, precision="fp32", save_every=1, log_every=1)
         g = torch.Generator().manual_seed(0)
         self.module = nn.Linear(3, 3)

@@ -30,7 +30,7 @@ def trained(gan_micro: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def objective(trained: Path, recipe: str, told: list[dict[str, Any]] | None = None, **changes: str) -> GanObjective:
     found = load_recipe(recipe, {f"gan.{key}": value for key, value in changes.items()})
-    run = Run(found, trained, Pictures(found, "scenes", None), report=(told if told is not None else []).append)
+    run = Run(found, trained, Pictures(found), report=(told if told is not None else []).append)
     return GanObjective(run, "gan", encoders_of(run.bundle(), trained, "clip", torch.device("cpu")))
 
 

@@ -197,7 +197,7 @@ def test_augmentation_is_what_its_level_says(blind_micro: str) -> None:
     recipe = load_recipe(
         blind_micro, {"upsampler256.batch": "64", "upsampler256.blur": "0", "upsampler256.noise": "0.4"}
     )
-    run = Run(recipe, Path("nowhere"), Pictures(recipe, "scenes", None))
+    run = Run(recipe, Path("nowhere"), Pictures(recipe))
     objective = UpsamplerObjective(run, "upsampler256", Encoders())
     levels, errors, said = [], [], objective.captions(0)
     for step in range(6):

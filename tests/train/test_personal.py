@@ -47,6 +47,7 @@ SMALL = {
     "save_every": "2",
     "warmup": "1",
 }
+SETS = [f"{key}={value}" for key, value in SMALL.items()]
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +80,8 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def train(
-    photos: Path, bundle: Path, out: Path, steps: int = 4, more: dict[str, str] | None = None, **rest: Any
-) -> Any:
-    return train_personal(photos, "<mine>", read_bundle(bundle), out, {**SMALL, **(more or {})}, steps=steps, **rest)
+def train(photos: Path, bundle: Path, out: Path, steps: int = 4, *more: str, **rest: Any) -> Any:
+    return train_personal(photos, "<mine>", read_bundle(bundle), out, [*SETS, *more], steps=steps, **rest)
 
 
 def test_a_file_is_written_that_says_what_it_is(photos: Path, sharp: Path, tmp_path: Path) -> None:
@@ -140,9 +139,9 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_file(photos: Path, shar
             tensors.append({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     assert all(torch.equal(t, tensors[1][name]) for name, t in tensors[0].items())
     with pytest.raises(InputError, match="another token"):
-        train_personal(photos, "<other>", read_bundle(sharp), halves, SMALL, steps=9, resume=True)
+        train_personal(photos, "<other>", read_bundle(sharp), halves, SETS, steps=9, resume=True)
     with pytest.raises(InputError, match="network of another size"):
-        train(photos, sharp, halves, 9, {"rank": "4"}, resume=True)
+        train(photos, sharp, halves, 9, "rank=4", resume=True)
 
 
 def test_what_is_there_is_not_written_over(photos: Path, sharp: Path, tmp_path: Path) -> None:
@@ -229,7 +228,7 @@ def test_a_student_learns_what_its_teacher_would(photos: Path, sharp: Path, tmp_
 def objective(photos: Path, bundle: Path, tmp_path: Path, **more: str) -> PersonalObjective:
     """Of the pictures, not yet begun."""
     recipe, plain = read_recipe(SMALL | more), Recipe(name=STAGE)
-    pictures = Pictures(plain, str(photos), None)
+    pictures = Pictures(plain, str(photos))
     run_ = Run(plain, tmp_path, pictures, torch.device("cpu"), lambda record: None, lambda: False, False)
     source = FolderSource(photos, lambda record: None, without_caption=True)
     return _objective(run_, recipe, source, "<mine>", read_bundle(bundle))
@@ -293,7 +292,7 @@ def test_the_command_and_what_draws_with_its_file(
     """Train, draw, draw again (nothing to do), replay; the digest is in the record and the key."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(sharp, tmp_path / "tiny")
-    changes = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
+    changes = [word for text in SETS for word in ("--set", text)]
     name = ["--model", "tiny", "--device", "cpu"]
 
     def t2i(*args: str, code: int = 0) -> tuple[list[str], str]:

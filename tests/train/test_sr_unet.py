@@ -72,7 +72,7 @@ def objective(made: Path, recipe: str, tmp_path: Path, *changes: str, data: str 
     values = dict(change.split("=") for change in (*CHANGES, *(f"upsampler256.{change}" for change in changes)))
     table = load_recipe(recipe, values)
     out = copy(made, tmp_path / "-".join(("m", *changes)))
-    found = SRUNetObjective(Run(table, out, Pictures(table, data, None)), "upsampler256", Encoders())
+    found = SRUNetObjective(Run(table, out, Pictures(table, data)), "upsampler256", Encoders())
     assert found.fill_pool()
     return found
 
@@ -233,7 +233,7 @@ def test_tables_that_make_no_sense_are_refused(change: str, recipe: str, tmp_pat
 
 def test_a_dry_run_needs_no_trained_stage_and_writes_nothing(recipe: str, tmp_path: Path) -> None:
     table = load_recipe(recipe, dict(change.split("=") for change in CHANGES))
-    run = Run(table, tmp_path / "m", Pictures(table, "scenes", None))
+    run = Run(table, tmp_path / "m", Pictures(table))
     told = plan(run, ("clip", "prior", "base", "upsampler256"))
     assert [row["stage"] for row in told["stages"]] == ["clip", "prior", "base", "upsampler256"]
     assert told["stages"][-1]["parameters"] > 0 and not (tmp_path / "m").exists()

@@ -76,7 +76,7 @@ def linear(
     steps: int = 0, **table: Any,
 ) -> LinearStudent:  # fmt: skip
     recipe = load_recipe("tiny")
-    made = Run(recipe, tmp_path, Pictures(recipe, "scenes", None))
+    made = Run(recipe, tmp_path, Pictures(recipe))
     entry = StageEntry("base", "base", "base", SamplingConfig(steps=teacher_steps, guidance=guidance))
     stage = Stage("base", Linear(0.5), Flow(), "x0", entry.defaults)
     return kind(made, entry, stage, Encoders(), Distillation(Schedule(steps), **table), {})
@@ -222,7 +222,7 @@ def test_the_steps_of_a_student_grow(tmp_path: Path) -> None:
 def test_a_student_that_asks_itself_has_the_same_gradients_in_bfloat16(tiny: Path, micro: str, tmp_path: Path) -> None:
     """No weight that autocast cast for an estimate without gradients is used for one with them."""
     bundle, recipe = read_bundle(tiny), load_recipe(micro)
-    run = Run(recipe, tmp_path, Pictures(recipe, "scenes", None))
+    run = Run(recipe, tmp_path, Pictures(recipe))
     table = read_recipe({"base.substeps": "4", "base.draw_steps": "1", "base.steps": "1", "base.batch": "8"})
     found = []
     for precision in ("fp32", "bf16"):
@@ -471,7 +471,7 @@ def test_the_command(
 def test_a_base_that_paints_parts_learns_to_paint_parts(tiny: Path, micro: str, tmp_path: Path) -> None:
     """The known part of a masked example is shown to teacher and student alike."""
     bundle, recipe = read_bundle(tiny), load_recipe(micro)
-    made = Run(recipe, tmp_path, Pictures(recipe, "scenes", None))
+    made = Run(recipe, tmp_path, Pictures(recipe))
     task = student_objective(
         made, bundle, bundle.manifest.stage("base"), read_recipe({"base.masked": "1", "base.batch": "4"})
     )

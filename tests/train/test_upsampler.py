@@ -14,9 +14,7 @@ from t2i.train.run import Pictures, Run
 
 def test_crops_come_from_pictures_of_the_size_drawn(micro: str) -> None:
     recipe = load_recipe(micro).with_stage("upsampler256", size=1024, drawn=64)
-    objective = UpsamplerObjective(
-        Run(recipe, Path("nowhere"), Pictures(recipe, "scenes", None)), "upsampler256", Encoders()
-    )
+    objective = UpsamplerObjective(Run(recipe, Path("nowhere"), Pictures(recipe)), "upsampler256", Encoders())
     crops = objective.crops(0, torch.Generator().manual_seed(0))
     pictures = objective.source.batch(recipe.seed + 3, 0, 2, 64).pixels
     assert crops.shape == (4, 3, 32, 32)

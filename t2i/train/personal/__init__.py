@@ -8,7 +8,7 @@ Checkpoints, the log and sheets are in `mine.training/`, beside the file that is
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from t2i.store.bundle import Bundle
 from t2i.store.completeness import check_complete
 from t2i.store.personal import Personal, PersonalFacts, as_read, check_token, write_personal
 from t2i.text.encoder import NetEncoder
-from t2i.train.alone import alone
 from t2i.train.card import hardware
+from t2i.train.lock import locked
 from t2i.train.loop import fit
+from t2i.train.overrides import parse_overrides
 from t2i.train.personal.objective import STAGE, PersonalObjective, trained_upsampler
 from t2i.train.personal.pool import PersonalPool
 from t2i.train.personal.recipe import PersonalRecipe, read_recipe
@@ -39,7 +40,7 @@ SUFFIX = ".safetensors"
 
 
 def train_personal(
-    data: Path, token: str, model: Bundle, out: Path, overrides: Mapping[str, str] | None = None, *,
+    data: Path, token: str, model: Bundle, out: Path, overrides: Sequence[str] = (), *,
     seed: int = 0, steps: int | None = None, resume: bool = False, overwrite: bool = False, dry_run: bool = False,
     device: str = "cpu", report: Report = lambda record: None, stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any] | None:  # fmt: skip
@@ -50,7 +51,7 @@ def train_personal(
     Raises UsageError for a token, a recipe or a model that will not do, InputError for bad data, for an `out` that is
     there already, or for no checkpoint to resume.
     """
-    token, recipe = check_token(token), read_recipe(overrides or {})
+    token, recipe = check_token(token), read_recipe(parse_overrides(overrides))
     if steps is not None:
         recipe = replace(recipe, schedule=replace(recipe.schedule, steps=steps))
     if out.suffix != SUFFIX:
@@ -60,7 +61,7 @@ def train_personal(
     check_can_learn(model)
     work = work_folder(out)
     plain = Recipe(name=STAGE, seed=seed)
-    run = Run(plain, work, Pictures(plain, str(data), None), torch.device(device), report, stop, resume)
+    run = Run(plain, work, Pictures(plain, str(data)), torch.device(device), report, stop, resume)
     _refuse_what_is_there(run, out, overwrite)
     source = FolderSource(data, report, without_caption=True)
     _check_captions(source, token)
@@ -68,7 +69,7 @@ def train_personal(
         report({"event": "one picture", "stage": STAGE, "hint": "it will be learned with its place; give several"})
     if dry_run:
         return _plan(_objective(run, recipe, source, token, model), recipe, data, out)
-    with explained(work), alone(work):
+    with explained(work), locked(work):
         if not resume:
             shutil.rmtree(run.folder(STAGE), ignore_errors=True)
         objective = _objective(run, recipe, source, token, model)
@@ -97,12 +98,9 @@ def check_can_learn(model: Bundle) -> None:
 
 
 def _refuse_what_is_there(run: Run, out: Path, overwrite: bool) -> None:
-    if run.resume and not run.begun(STAGE):
-        raise InputError(f"there is no checkpoint to resume in {run.out}", "start without --resume", "data")
-    there = out if out.exists() else run.out if run.begun(STAGE) else None
-    if there is not None and not run.resume and not overwrite:
-        hint = "Go on with --resume, train anew with --overwrite, or choose another --out."
-        raise InputError(f"{there} is there already.", hint, "output")
+    begun = run.begun(STAGE)
+    there = out if out.exists() else run.out if begun else None
+    run.refuse(f"{there} is there" if there else "", begun, overwrite)
 
 
 def _check_captions(source: FolderSource, token: str) -> None:

@@ -26,7 +26,7 @@ from t2i.train.personal.recipe import PersonalRecipe
 from t2i.train.pool import unit
 from t2i.train.streams import examples_seed, noise
 from t2i.world.captions import caption
-from t2i.world.captions.where import NamedPlace, empty_place, known_places, seen_place
+from t2i.world.captions.where import KnownPlace, empty_place, known_places, seen_place
 from t2i.world.layout import Layout, WorldConfig
 from t2i.world.vocabulary import surface_forms, things
 
@@ -241,6 +241,6 @@ def empty_places(words: KnownWords) -> list[tuple[str, tuple[str, ...]]]:
     return found
 
 
-def placed(thing: str, place: NamedPlace) -> list[str]:
+def placed(thing: str, place: KnownPlace) -> list[str]:
     """Captions of a thing in a place, in both languages."""
     return [form.format(thing, en=en, zh=zh) for form in PLACED for en, zh in zip(place.en, place.zh, strict=False)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 from t2i.diffusion.loss import DenoisingObjective, Levels
 from t2i.errors import UsageError
 from t2i.schema import Between, build, values_of
+from t2i.train.overrides import parse_value
 from t2i.train.recipe import Pictures, Schedule, Share, Weight
 
 
@@ -68,11 +68,7 @@ def read_recipe(overrides: Mapping[str, str]) -> PersonalRecipe:
     scheduled = [f.name for f in fields(Schedule)]
     for key, text in overrides.items():
         name = key.removeprefix("lora.")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        (schedule if name in scheduled else own)[name] = value
+        (schedule if name in scheduled else own)[name] = parse_value(text)
     try:
         recipe: PersonalRecipe = build(PersonalRecipe, own)
         return replace(recipe, schedule=replace(recipe.schedule, **values_of(Schedule, schedule)))

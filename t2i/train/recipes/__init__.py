@@ -17,6 +17,7 @@ from typing import Any, get_type_hints
 from t2i.errors import T2IError, UsageError, nearest
 from t2i.schema import build
 from t2i.train.objectives import DESIGNS, STAGES
+from t2i.train.overrides import parse_value
 from t2i.train.recipe import Recipe, Schedule, StageRecipe
 
 FOLDER = Path(__file__).parent
@@ -105,7 +106,4 @@ def _set(raw: dict[str, Any], key: str, text: str) -> None:
         raw = raw.setdefault(part, {})
         if not isinstance(raw, dict):
             raise ValueError(f"{part!r} in {key!r} is not a table")
-    try:
-        raw[last] = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        raw[last] = text
+    raw[last] = parse_value(text)

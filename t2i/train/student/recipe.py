@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, TypeVar
 
 from t2i.errors import UsageError, nearest
 from t2i.schema import Between, values_of
+from t2i.train.overrides import parse_value
 from t2i.train.recipe import Pictures, Schedule, Share, Weight
 
 T = TypeVar("T", bound="Distillation")
@@ -79,7 +79,7 @@ def read_recipe(overrides: Mapping[str, str]) -> StudentRecipe:
             stage, _, name = key.replace(".schedule.", ".").partition(".")
             if stage not in tables or not name:
                 raise ValueError(f"unknown key {key!r}; write base.KEY or prior.KEY")
-            tables = {**tables, stage: _with(tables[stage], stage, name, _value(text))}
+            tables = {**tables, stage: _with(tables[stage], stage, name, parse_value(text))}
     except ValueError as error:
         raise UsageError(f"--set: {error}", code="config") from error
     return StudentRecipe(**tables)
@@ -95,10 +95,3 @@ def _with(table: T, stage: str, name: str, value: Any) -> T:
         near = nearest(name, own + scheduled, 1)
         raise ValueError(f"unknown key {stage}.{name}" + (f"; did you mean {f'{stage}.{near[0]}'!r}?" if near else ""))
     return replace(table, **values_of(type(table), {name: value}, stage))
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text

@@ -18,7 +18,7 @@ import torch
 
 from t2i.data.ahead import default_workers
 from t2i.diffusion.process import Flow
-from t2i.errors import InputError, UsageError
+from t2i.errors import UsageError
 from t2i.sampling import given
 from t2i.stages.loading import build_stage, load_net
 from t2i.store.bundle import Bundle
@@ -26,10 +26,11 @@ from t2i.store.bundle_writing import finish_write
 from t2i.store.compatibility import ENCODERS
 from t2i.store.completeness import check_complete
 from t2i.store.manifest import MANIFEST, StageEntry
-from t2i.train.alone import alone
 from t2i.train.card import command_line
 from t2i.train.encoders import encoders_of
+from t2i.train.lock import locked
 from t2i.train.loop import fit
+from t2i.train.overrides import parse_overrides
 from t2i.train.plan import row
 from t2i.train.recipe import Recipe
 from t2i.train.recipes import load_recipe, recipe_names
@@ -57,8 +58,7 @@ def train_student(
     Raises UsageError for a teacher or settings that will not do, InputError for bad data, for an `out` that is there
     already, or for no checkpoint to resume.
     """
-    changes = {key.strip(): value.strip() for key, _, value in (text.partition("=") for text in overrides)}
-    tables = read_recipe(changes)
+    tables = read_recipe(parse_overrides(overrides))
     if steps is not None:
         tables = tables.with_steps(steps)
     entries = _to_learn(teacher, tables)
@@ -75,7 +75,7 @@ def train_student(
             task = student_objective(run, teacher, entry, tables)
             planned.append(row(task, shipped=sum(p.numel() for p in task.module.parameters())))
         return {"recipe": asdict(tables), "stages": planned, "out": str(out), "data": data}
-    with explained(out), alone(out):
+    with explained(out), locked(out):
         finish_write(out)
         _train(run, teacher, entries, tables)
     return None
@@ -114,12 +114,9 @@ def _to_learn(teacher: Bundle, tables: StudentRecipe) -> list[StageEntry]:
 def _refuse_what_is_there(run: Run, teacher: Bundle, entries: Sequence[StageEntry], overwrite: bool) -> None:
     if run.out.resolve() == teacher.path.resolve():
         raise UsageError(f"--out {run.out} is the teacher.", "Choose another folder for the student.")
-    begun = [entry for entry in entries if run.begun(student_name(entry))]
-    if run.resume and not begun:
-        raise InputError(f"there is no checkpoint to resume in {run.out}", "start without --resume", "data")
-    if (begun or (run.out / MANIFEST).exists()) and not run.resume and not overwrite:
-        hint = "Go on with --resume, train anew with --overwrite, or choose another --out."
-        raise InputError(f"{run.out} holds a model, or the beginning of one, already.", hint, "output")
+    begun = any(run.begun(student_name(entry)) for entry in entries)
+    there = f"{run.out} holds a model, or the beginning of one," if begun or (run.out / MANIFEST).exists() else ""
+    run.refuse(there, begun, overwrite)
 
 
 def student_objective(run: Run, teacher: Bundle, entry: StageEntry, tables: StudentRecipe) -> StudentObjective:

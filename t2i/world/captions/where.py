@@ -16,7 +16,7 @@ LEAST = 0.27
 
 
 @dataclass(frozen=True)
-class NamedPlace:
+class KnownPlace:
     """A place of the built-in world: its key in `PLACES`, and the colour of a plain one, "" else."""
 
     key: str
@@ -34,19 +34,19 @@ class NamedPlace:
         return [form.format(shade) for form in PLACES[self.key].zh]
 
 
-def known_places(unknown: Callable[[str], Sequence[str]]) -> list[NamedPlace]:
+def known_places(unknown: Callable[[str], Sequence[str]]) -> list[KnownPlace]:
     """The places of whose words none is unknown. unknown: the words of a text that a model was never taught."""
-    every = [NamedPlace(key, shade) for key in PLACES for shade in (COLOURS if key == "plain" else ("",))]
+    every = [KnownPlace(key, shade) for key in PLACES for shade in (COLOURS if key == "plain" else ("",))]
     return [place for place in every if not unknown(f"{place.en[0]} {place.zh[0]}")]
 
 
-def empty_place(place: NamedPlace, unknown: Callable[[str], Sequence[str]]) -> str | None:
+def empty_place(place: KnownPlace, unknown: Callable[[str], Sequence[str]]) -> str | None:
     """A prompt for a place without things, "an empty beach", of known words; None if there is none."""
     tried = (f"an empty {EMPTY[place.key][0][0].format(place.shade)}", f"nothing {place.en[0]}", place.en[0])
     return next((text for text in tried if not unknown(text)), None)
 
 
-def nearest_place(places: Sequence[NamedPlace], texts: Tensor, z: Tensor) -> NamedPlace | None:
+def nearest_place(places: Sequence[KnownPlace], texts: Tensor, z: Tensor) -> KnownPlace | None:
     """The place of a picture by CLIP, None where it is like none of them. texts (P, E): unit embeddings of what P
     places, at least two, are called; z (E,): that of the picture."""
     likeness = (texts - texts.mean(0)) @ z
@@ -56,7 +56,7 @@ def nearest_place(places: Sequence[NamedPlace], texts: Tensor, z: Tensor) -> Nam
 
 def seen_place(
     z: Tensor, unknown: Callable[[str], Sequence[str]], embed: Callable[[Sequence[str]], Tensor]
-) -> NamedPlace | None:
+) -> KnownPlace | None:
     """The `nearest_place` to the picture with the embedding z (E,), of those whose words are known; None where these
     are fewer than two. embed: P texts -> their unit embeddings (P, E)."""
     places = known_places(unknown)

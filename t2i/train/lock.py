@@ -1,4 +1,4 @@
-"""Two trainings must not work in one folder: they would overwrite one another's checkpoints."""
+"""The lock on a folder: two trainings must not work in one, they would overwrite one another's checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOCK = "lock"
 
 
 @contextlib.contextmanager
-def alone(out: Path) -> Iterator[None]:
+def locked(out: Path) -> Iterator[None]:
     """A lock on `out`/.train, where the system has one; it gives it back when the process dies.
 
     Raises InputError (code `output`) while another training holds it.
