@@ -72,7 +72,7 @@ def score(
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(metavar="A,B,…", help="Which of these each picture shows.", rich_help_panel=Panel.METRICS),
+        typer.Option(metavar="A,B,…", help="Which of these fits each picture best.", rich_help_panel=Panel.METRICS),
     ] = None,
     prompts: Annotated[
         Path | None,
@@ -310,6 +310,8 @@ def score(
         batch=batch,
         device=device,
     )
+    if not places:
+        opt.can_go_on(ui, overwrite=False)
     if part is not None:
         draw_shard(ui, request)
         return
