@@ -183,7 +183,7 @@ def _invoke(args: list[str], ui: UI) -> tuple[int, T2IError | None]:
         _check_folder()
         code = app(args, prog_name="t2i", standalone_mode=False, obj=ui)
         if code == EXIT_INTERRUPTED:  # what typer makes of a KeyboardInterrupt
-            return code, StoppedError("interrupted.")
+            return code, StoppedError("interrupted.", ui.goes_on)
         return (code if isinstance(code, int) else EXIT_OK), None
     except T2IError as error:
         return error.exit_code, error
@@ -191,9 +191,10 @@ def _invoke(args: list[str], ui: UI) -> tuple[int, T2IError | None]:
         usage = UsageError(_parser_message(error), _parser_hint(error, ui))
         return usage.exit_code, usage
     except Stopped as stop:
-        return 128 + stop.number, StoppedError("interrupted." if stop.number == signal.SIGINT else "terminated.")
+        what = "interrupted." if stop.number == signal.SIGINT else "terminated."
+        return 128 + stop.number, StoppedError(what, ui.goes_on)
     except (KeyboardInterrupt, typer.Abort):
-        return EXIT_INTERRUPTED, StoppedError("interrupted.")
+        return EXIT_INTERRUPTED, StoppedError("interrupted.", ui.goes_on)
     except SystemExit as error:  # click's own, with code 1, where a pipe is closed
         if isinstance(error.__context__, BrokenPipeError):
             raise ReaderGone from error

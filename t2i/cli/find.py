@@ -56,7 +56,9 @@ def find(
     labels: Annotated[
         str | None,
         typer.Option(
-            metavar="A,B,…", help="In place of TEXT: which of these fits best.", rich_help_panel=Panel.METRICS
+            metavar="A,B,…",
+            help="In place of TEXT: which of these fits best; numbers are shares among them.",
+            rich_help_panel=Panel.METRICS,
         ),
     ] = None,
     extractor: opt.Extractor = "clip",
@@ -175,7 +177,7 @@ def _classify(
     from t2i.jobs.device import pick_device
     from t2i.jobs.inputs import expand_paths, read_source
     from t2i.score.extractor_options import check_extractor
-    from t2i.score.labels import label_pictures, read_labels
+    from t2i.score.labels import label_pictures, label_warnings, read_labels
 
     texts = read_labels(labels)
     check_extractor(extractor, weights, sha256)
@@ -187,7 +189,10 @@ def _classify(
     def load() -> Extractor:
         from t2i.score.extractors import load_extractor
 
-        return load_extractor(extractor, weights, sha256, pick_device(device))
+        loaded = load_extractor(extractor, weights, sha256, pick_device(device))
+        for warning in label_warnings(loaded, texts):
+            ui.warn(warning)
+        return loaded
 
     rows = []
     for path, chances in label_pictures(load, paths, texts, read):
@@ -198,6 +203,7 @@ def _classify(
         else:
             rows.append([str(path), best, f"{chances[best]:.2f}"])
     if rows:
-        ui.table("labels", ["picture", "label", "probability"], rows)
+        ui.table("labels", ["picture", "label", "share"], rows)
+        ui.note("The number is the label's share among these labels: they sum to 1, whether or not one of them fits.")
     if ui.failed:
         raise InputError(f"{ui.failed} of {len(paths)} pictures could not be read.", "See above.", "partial")

@@ -183,6 +183,7 @@ def inpaint(
     title = f"{picture.stem} {text or 'removed'}"
     jobs = [Job(text, s, i, i, settings, title) for i, s in enumerate(seeds)]
     opt.begin(ui, paths, jobs, drawn_seed, offline, deterministic, device, inputs if overwrite else ())
+    opt.can_go_on(ui, overwrite, drawn_seed)
     request = DrawRequest(
         stored, paths.names, command="inpaint", overwrite=overwrite, manifest=not paths.single,
         private=no_prompt_metadata, signer=source.signer(signer), edited=source, inputs=inputs,

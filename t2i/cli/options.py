@@ -311,6 +311,14 @@ def begin(
         ui.note(f"seed {seed}")
 
 
+def can_go_on(ui: UI, overwrite: bool, seed: int | None = None) -> None:
+    """From here on a signal's last line says that the same command goes on: pictures that exist are not made again.
+    seed: the first, if it was drawn at random."""
+    if not overwrite:
+        same = "the same command" if seed is None else f"the same command with --seed {seed}"
+        ui.goes_on = f"To go on where it stopped: {same}."
+
+
 def environment(offline: bool, deterministic: bool, device: str = "auto") -> None:
     """Set what has to be set before the libraries are imported, and look for a device that was named.
 

@@ -240,6 +240,8 @@ def sample(
     )  # fmt: skip
     plan, warm = SamplePlan.of(order, stored, loading), WarmEngine()
     opt.begin(ui, plan.paths, plan.jobs, drawn_seed, offline, deterministic, device, plan.kept)
+    if not interactive and file != "-":
+        opt.can_go_on(ui, overwrite, drawn_seed)
     ui.screen = Screen.wanted(ui, show or (interactive and sys.stderr.isatty()), preview)
 
     if ray is not None:

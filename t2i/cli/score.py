@@ -152,6 +152,8 @@ def score(
         device=device,
     )
     check_inputs(request)
+    if not places:
+        opt.can_go_on(ui, overwrite=False)
     from t2i.score.run import draw_shard, run_score, write_baselines
 
     if part is not None:

@@ -23,7 +23,7 @@ Metrics = Annotated[
 ]
 Labels = Annotated[
     str | None,
-    typer.Option(metavar="A,B,…", help="Which of these each picture shows.", rich_help_panel=Panel.METRICS),
+    typer.Option(metavar="A,B,…", help="Which of these fits each picture best.", rich_help_panel=Panel.METRICS),
 ]
 Prompts = Annotated[
     Path | None,

@@ -55,7 +55,9 @@ def train(
     data: Annotated[
         str, typer.Option(metavar="scenes|DIR|SHARDS", help="Pictures and captions; scenes are drawn.")
     ] = "scenes",
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The model to write.")] = Path("my-model"),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="The model to write, a folder of its own.")
+    ] = Path("my-model"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show sizes and time; train nothing.")] = False,
     steps: Annotated[

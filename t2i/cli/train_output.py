@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,21 @@ from t2i.cli.ui import EVERY, UI, count_of, duration
 from t2i.jobs.reporter import Stopped, safe
 
 COLUMNS = ("stage", "parameters", "steps", "batch", "samples", "state_mb", "shipped_mb", "seconds")
+
+
+def _cut_out(facts: dict[str, Any]) -> str:
+    found, pictures = facts["found"], facts["pictures"]
+    if not found:
+        return "your thing cannot be told from its surroundings in any picture: it is learned together with them"
+    return f"your thing was cut out of {found} of {pictures} pictures, to be pasted into other places"
+
+
+PLAIN: dict[str, Callable[[dict[str, Any]], str]] = {
+    "one picture": lambda facts: f"there is one picture: {facts['hint']}",
+    "cut out": _cut_out,
+    "begins": lambda facts: f"the new word starts out as {facts['like']!r}, the known word nearest to your pictures",
+}
+"""Events of a personal model, which happen once and whose bare facts say little: event -> what a person is told."""
 
 
 class TrainReporter:
@@ -75,6 +90,8 @@ def _finite(facts: dict[str, Any]) -> dict[str, Any]:
 
 def _sentence(facts: dict[str, Any]) -> str:
     """An event as a line of text."""
+    if told := PLAIN.get(str(facts.get("event"))):
+        return f"{facts['stage']}: {told(facts)}"
     head = [str(facts.get("stage", "")), str(facts["event"]) if facts.get("event") != "step" else ""]
     if "step" in facts:
         head.append(f"{facts['step']}/{facts['steps']}" if "steps" in facts else str(facts["step"]))

@@ -58,6 +58,7 @@ class UI:
     lines: Lines | None = None
     late: str = ""  # a line that could not be written when it was said
     screen: Screen | None = None  # where pictures are shown, if they are
+    goes_on: str = ""  # how to go on with what a signal ends; "" where that cannot be said
 
     @classmethod
     def from_args(cls, args: list[str]) -> UI:

@@ -39,7 +39,7 @@ def upscale(
             metavar="PIXELS",
             min=1,
             max=MAX_SIDE,
-            help="How long the longer side gets; this or --scale is needed.",
+            help="How long the longer side gets, never less than it is; this or --scale is needed.",
         ),
     ] = None,
     scale: Annotated[
@@ -132,7 +132,7 @@ def upscale(
     opt.environment(offline, deterministic, device)
     request = UpscaleRequest(
         ui, stored, folder, to, scale, text, seed, {k: int(v) for k, v in counts.items()}, tile,
-        measured, loading, overwrite, strict, no_prompt_metadata, signer, file is None,
+        measured, loading, overwrite, strict, no_prompt_metadata, signer, file is None, len(files) == 1,
     )  # fmt: skip
     if text and not request.reads_text:
         ui.warn(f"the upsampler of {name!r} reads no text: --prompt only goes into the record")
@@ -140,7 +140,12 @@ def upscale(
     if part is not None:
         jobs = part.take(jobs, lambda job: job.place)
     runner = Runner(ui, request, jobs, device, batch=1)
+    opt.can_go_on(ui, overwrite)
     runner.run()
+    if request.large:
+        many = len(request.large) > 1
+        which = f"{len(request.large)} of {len(jobs)} pictures {'have' if many else 'has'}"
+        ui.warn(f"{which} {to} pixels or more already: {'their' if many else 'its'} pixels are kept as they are")
     if runner.failures and len(jobs) > 1:
         what = f"{len(runner.failures)} of {len(jobs)} pictures failed; the first is {runner.failures[0][0].path}."
         raise InputError(what, "See above.", "partial")

@@ -128,6 +128,7 @@ def vary(
     settings = read_settings(stored, loading, options, bool(prompt), edit.without, quality=True)
     jobs = edit.jobs(prompt or "", seeds, settings)
     opt.begin(ui, paths, jobs, drawn_seed, offline, deterministic, device, edit.reads if overwrite else ())
+    opt.can_go_on(ui, overwrite, drawn_seed)
     ui.screen = Screen.wanted(ui, show, preview)
     request = DrawRequest(
         stored, paths.names, command="vary", keep_stages=keep_stages, overwrite=overwrite, manifest=not paths.single,

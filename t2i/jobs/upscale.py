@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def enlarged_size(
     width: int, height: int, to: int | None, scale: float | None, factors: Sequence[int]
 ) -> tuple[int, int]:
-    """Width and height after enlarging `scale` times, or until the longer side has `to` pixels.
+    """Width and height after enlarging `scale` times, or until the longer side has `to` pixels; nothing gets smaller.
 
     factors: by how much each upsampler of the model enlarges. Raises UsageError for a scale outside of [1, 64],
     InputError (code `image`) for too many pixels, in the result or on the way to it.
@@ -36,7 +36,7 @@ def enlarged_size(
     if scale is not None and not 1 <= scale <= MAX_SCALE:
         what = f"the picture would become {scale:g} times as large."
         raise UsageError(what, f"It can become 1 to {MAX_SCALE:g} times as large.")
-    factor = scale if scale is not None else (to or 0) / max(width, height)
+    factor = scale if scale is not None else max(1.0, (to or 0) / max(width, height))
     wide, high = max(1, round(width * factor)), max(1, round(height * factor))
     if wide * high > MAX_PIXELS:
         what = f"enlarged it would have {wide * high / 1e6:.0f} megapixels; at most 64 are made."
@@ -75,6 +75,8 @@ class UpscaleRequest:
     """A checked request. Either `to`, the longer side in pixels, or `scale` is given.
 
     gate: whether the share of the model's detail is measured on each picture; strict: whether an animation is refused.
+    lone: whether one picture was named, which is refused where it has `to` pixels already; among several its pixels are
+    kept. large: the pictures that have.
     """
 
     reporter: Reporter
@@ -93,6 +95,8 @@ class UpscaleRequest:
     private: bool
     signer: Signer | None
     manifest: bool = True
+    lone: bool = False
+    large: set[Path] = field(default_factory=set, init=False)
     keep_stages: bool = field(default=False, init=False)
     _source: tuple[int, SourceImage] | None = field(default=None, init=False)
     """The picture at hand, as its job's index, and what became of it; the runner takes one at a time."""
@@ -123,11 +127,22 @@ class UpscaleRequest:
     def record(self, job: UpscaleJob, cut: str | None = None) -> Record:
         """See `Request`. Raises T2IError, which names the file, for a picture that cannot be read or enlarged."""
         try:
+            self._check_grows(self.source(job))
             return self._record(self.source(job))
         except T2IError as error:
             if str(job.path) in error.message:
                 raise
             raise type(error)(f"{job.path}: {error.message}", error.hint, error.code) from error
+
+    def _check_grows(self, source: SourceImage) -> None:
+        """Note a picture that has `to` pixels already. Raises UsageError for a lone one."""
+        longer = max(source.image.size)
+        if self.to is None or longer < self.to:
+            return
+        if self.lone:
+            what = f"its longer side has {longer} pixels already, and nothing is made smaller."
+            raise UsageError(what, f"Write --to with more than {longer}, or --scale 2.")
+        self.large.add(source.path)
 
     def _record(self, source: SourceImage) -> Record:
         size = self.size(source)
@@ -207,7 +222,7 @@ class UpscaleRequest:
 
 def _sentence(result: Upscaled, measured: bool) -> str:
     if not result.factors:
-        return "nothing to enlarge; resized by Lanczos"
+        return "nothing to enlarge; its pixels are kept"
     if not measured:
         return "all of the model's detail kept, unmeasured"
     if result.share < 0.02:

@@ -28,6 +28,7 @@ from t2i.stages.loading import load_net
 from t2i.store.bundle import read_bundle
 from t2i.store.registry import resolve, resolve_judge
 from t2i.text.tokenizer import Tokenizer
+from t2i.text.words import KnownWords
 from t2i.world.judge import SIZE as JUDGE_SIZE
 from t2i.world.judge import Judge
 
@@ -73,6 +74,7 @@ class ClipExtractor:
         self.net = net.eval().requires_grad_(False).to(device)
         self.tokenizer = Tokenizer.parse(bundle.tokenizer_json() or "", str(folder))
         self.side, self.device = self.net.config.image_size, device
+        self.words = KnownWords.from_notes(bundle.manifest.notes)
         digest = bundle.manifest.digest(entries[0])
         self.info = NetworkInfo(f"clip:{bundle.manifest.name}", digest, self.side, RESIZE_AREA)
 

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2i.errors import UnavailableError, UsageError
+from t2i.jobs.reporter import shorten
+from t2i.text.words import KnownWords
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,6 +29,16 @@ def read_labels(text: str) -> list[str]:
     return labels
 
 
+def label_warnings(extractor: Extractor, labels: Sequence[str]) -> list[str]:
+    """A sentence about each word of the labels that the extractor's CLIP has never read; none where that is not
+    known."""
+    from t2i.score.extractors import ClipExtractor  # imports torch
+
+    words = extractor.words if isinstance(extractor, ClipExtractor) else KnownWords(frozenset())
+    unknown = dict.fromkeys(word for label in labels for word in words.unknown(label))
+    return [f"--labels: the model has never read {shorten(word)!r}" for word in unknown]
+
+
 def label_vectors(extractor: Extractor, labels: Sequence[str]) -> NDArray[np.float64]:
     """The unit vectors of L labels (L, D). Raises UnavailableError for an extractor that reads no text."""
     texts = extractor.texts(list(labels))
@@ -36,7 +48,8 @@ def label_vectors(extractor: Extractor, labels: Sequence[str]) -> NDArray[np.flo
 
 
 def classify(extractor: Extractor, features: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The probability of each label for each picture (n, L): a softmax over the scaled cosines.
+    """The probability of each label for each picture (n, L): a softmax over the scaled cosines. It is its share among
+    these labels, and says nothing of whether any of them fits.
 
     features (n, D): unit vectors of pictures. vectors (L, D): see `label_vectors`.
     """

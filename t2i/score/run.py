@@ -22,6 +22,7 @@ from t2i.score.feature_cache import FeatureCache, PictureFeatures
 from t2i.score.features import ExtractionTime, ScoringNetworks, extract_features
 from t2i.score.gate import run_gate
 from t2i.score.inputs import all_pictures, drawn_pictures, given_pictures, judgeable, suite_prompts
+from t2i.score.labels import label_warnings
 from t2i.score.metric_table import HINTS, NEEDS
 from t2i.score.metrics import PictureScore, average_by_unit, metric_versions, score_pictures
 from t2i.score.picture_files import PictureFile
@@ -61,6 +62,10 @@ def run_score(reporter: Reporter, request: ScoreRequest) -> Report:
     report = Report(score, rows, spent, warnings=collapse_warnings(rows), checks=_suite_checks(rows, prompts))
     if judged and not request.metrics and not any("fidelity" in row.values for row in rows):
         report.notes.append(f"fidelity is unavailable: {NEEDS['sprites']}")
+    if request.labels:
+        report.warnings += label_warnings(measurer.extractor, request.labels)
+    if not judged and not request.metrics:
+        report.notes.append(f"scene is unavailable: {NEEDS['suite']}, so the judge was not asked. {HINTS['suite']}")
     if earlier is not None:
         where = str(request.gate.baseline)
         require_same_recipe(score.recipe, earlier.recipe, where)

@@ -14,8 +14,8 @@ import torch
 from t2i.data.ahead import AheadSource
 from t2i.data.folder import FolderSource
 from t2i.data.source import Source, WorldSource
-from t2i.errors import InputError
-from t2i.files import explain_os_error
+from t2i.errors import InputError, UsageError
+from t2i.files import explain_os_error, unwritable
 from t2i.store.bundle import Bundle, read_bundle
 from t2i.store.manifest import MANIFEST
 from t2i.text.tokenizer import Tokenizer, train_tokenizer
@@ -92,6 +92,21 @@ def explained(out: Path) -> Iterator[None]:
     except OSError as error:
         what = f"the training cannot go on: {error.filename or out}: {explain_os_error(error)}."
         raise InputError(what, "Make room there, and go on with --resume.", "output") from error
+
+
+def check_folder(out: Path, data: str) -> None:
+    """Raise UsageError for a folder to train in that is the one of the data, or that holds files (hidden ones do not
+    count) and neither a model of ours nor the beginning of one: they would be mixed. InputError where it cannot be read
+    (code `output`)."""
+    if out.is_dir() and data != "scenes" and Path(data).resolve() == out.resolve():
+        raise UsageError(f"{out} holds the pictures of --data, and no model goes among them.", "Choose another --out.")
+    try:
+        foreign = out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir())
+    except OSError as error:
+        raise unwritable(error, out) from error
+    if foreign and not (out / MANIFEST).is_file() and not (out / ".train").is_dir():
+        hint = "Choose a folder for --out that is new or empty, or that a training was begun in."
+        raise UsageError(f"{out} holds other files, and no model or training of ours.", hint)
 
 
 @dataclass

@@ -35,7 +35,7 @@ from t2i.train.part import check_cut
 from t2i.train.plan import plan
 from t2i.train.recipe import Recipe
 from t2i.train.recipes import load_recipe
-from t2i.train.run import Pictures, Report, Run, explained
+from t2i.train.run import Pictures, Report, Run, check_folder, explained
 from t2i.train.sharding import check_sharding
 from t2i.train.state import agree
 from t2i.train.team import SOLO, Team, lost
@@ -59,7 +59,8 @@ def train(
     stop: asked after every step; when it says yes, a checkpoint is written and the training ends early.
     overwrite: a stage that `out` holds already is trained anew only with it. team: the processes that train together,
     each of which makes this call. workers: processes that draw or read the pictures ahead; None: `default_workers`.
-    Raises UsageError for a bad recipe, InputError for bad data, no checkpoint or one of another training.
+    Raises UsageError for a bad recipe or an `out` that holds other files, InputError for bad data, no checkpoint or one
+    of another training.
     """
     if not team.leads:
         report = silent
@@ -69,6 +70,7 @@ def train(
     )
     pictures = Pictures(loaded, data, sprites, report, given(workers, default_workers(device, team.ranks)))
     run = Run(loaded, Path(out), pictures, torch.device(device), report, stop, resume, start, command, team)
+    check_folder(run.out, data)
     _check_stages(run, stages)
     if dry_run:
         return plan(run, stages)

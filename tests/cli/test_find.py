@@ -146,6 +146,24 @@ def test_labels(place: Path, command: Draw) -> None:
     assert (path, label) == ("cat.png", "a cat") and float(chance) > 0.5
 
 
+def test_what_the_numbers_of_labels_are_is_said(place: Path, command: Draw) -> None:
+    """And which words no model has read, by score too."""
+    args = ("--labels", "a cat,a grommet", "--extractor", "clip:tiny", "--device", "cpu")
+    _, err = command("find", "cat.png", *args)
+    assert "t2i: warning: --labels: the model has never read 'grommet'\n" in err and "'cat'" not in err
+    assert "share among these labels: they sum to 1, whether or not one of them fits" in err
+    _, err = command("score", "cat.png", *args)
+    assert "t2i: warning: --labels: the model has never read 'grommet'\n" in err
+
+
+def test_score_says_why_the_judge_was_not_asked(place: Path, command: Draw) -> None:
+    args = ("score", "cat.png", "--extractor", "clip:tiny", "--device", "cpu")
+    _, err = command(*args)
+    (line,) = [line for line in err.splitlines() if line.startswith("scene is unavailable: ")]
+    assert "suite" in line and "--suite" in line
+    assert "scene" not in command(*args, "--metrics", "sharpness")[1]
+
+
 def test_labels_are_those_of_score(place: Path, command: Draw) -> None:
     eye = ("--labels", "a cat,snow", "--extractor", "clip:tiny", "--device", "cpu", "--json")
     found, scored = (json.loads(command(name, "cat.png", *eye)[0][0]) for name in ("find", "score"))

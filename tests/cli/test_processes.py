@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -195,8 +196,17 @@ def test_a_reader_that_leaves_is_no_failure(studio: Path) -> None:
     assert len(pictures(studio / "out")) < 500
 
 
-def test_a_signal_twice_stops_at_once(studio: Path) -> None:
-    args = ["-n", "5000", "--seed", "1", "--batch", "64", "--size", "64", "--json", "--model", "tiny"]
+@pytest.mark.parametrize(
+    ("more", "last"),
+    [
+        (["--seed", "1"], r"t2i: hint: To go on where it stopped: the same command\."),
+        ([], r"t2i: hint: To go on where it stopped: the same command with --seed \d+\."),
+        (["--seed", "1", "--overwrite"], r"t2i: error: interrupted\."),
+    ],
+)
+def test_a_signal_twice_stops_at_once(more: list[str], last: str, studio: Path) -> None:
+    """The last line says how to go on, where the same command does."""
+    args = [*more, "-n", "5000", "--batch", "64", "--size", "64", "--json", "--model", "tiny"]
     command = [sys.executable, "-m", "t2i", "sample", CAT, *args, "--device", "cpu"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(2, signal.SIG_DFL)
@@ -209,4 +219,5 @@ def test_a_signal_twice_stops_at_once(studio: Path) -> None:
         out, err = process.communicate(timeout=600)
     assert process.returncode == 130, err.decode()
     assert json.loads(out.splitlines()[-1])["error"]["code"] == "interrupted"
+    assert re.fullmatch(last, err.decode().splitlines()[-1])
     assert not [path for path in (studio / "out").iterdir() if path.name.startswith(".")]

@@ -114,10 +114,29 @@ def test_marks_are_carried_over(place: Path, capsys: pytest.CaptureFixture[str])
     assert read_metadata(path)["digital_source_type"] == "algorithmicallyEnhanced"
 
 
-def test_what_needs_no_enlarging_is_resized(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (path,), err = upscale(capsys, "photos/a.png", "--to", "10")
-    assert load_image(path).size == (10, 6)
-    assert "nothing to enlarge" in err
+@pytest.mark.parametrize("to", ["10", "20"])
+def test_a_lone_picture_that_is_large_enough_is_refused(
+    to: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = load_image(Path("photos/a.png"))
+    assert max(before.size) == 20
+    out, err = upscale(capsys, "photos/a.png", "--to", to, code=2)
+    assert (
+        out == [] and "photos/a.png: its longer side has 20 pixels already" in err and "--to with more than 20" in err
+    )
+    assert not Path("out").exists()
+
+
+def test_among_several_what_is_large_enough_keeps_its_pixels(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The others are enlarged; one line says how many were not, also when all are there already."""
+    Image.new("RGB", (90, 60), "blue").save("photos/wide.png")
+    for _ in range(2):
+        out, err = upscale(capsys, "photos", "--to", "80", "-o", "big")
+        assert len(out) == 3
+        assert "t2i: warning: 1 of 3 pictures has 80 pixels or more already: its pixels are kept as they are" in err
+    same = [np.asarray(load_image(Path(folder) / "wide.png")) for folder in ("photos", "big")]
+    assert np.array_equal(*same)
+    assert [max(load_image(Path(path)).size) for path in out].count(80) == 2
 
 
 def test_sixteen_bits_transparency_and_animation(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

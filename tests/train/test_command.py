@@ -122,6 +122,58 @@ def test_a_mistake_is_a_sentence(code: int, args: tuple[str, ...], words: str, t
     assert not (tmp_path / "model/clip").exists()
 
 
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with a captioned picture in it."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (40, 40), "red").save(folder / "cat.png")
+    (folder / "cat.txt").write_text("a red cat\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ("{micro} --out photos", "photos holds other files, and no model or training of ours."),
+        ("clip {micro} --out photos --overwrite", "holds other files"),
+        ("{micro} --out photos --dry-run", "holds other files"),
+        ("{micro} --out photos --resume", "holds other files"),
+        ("student --start {tiny} {micro} --out photos", "holds other files"),
+        ("{micro} --data photos --out photos", "photos holds the pictures of --data"),
+        ("{micro} --data photos --out here/photos/", "holds the pictures of --data"),
+        ("lora --data photos --token <mine> --model {tiny} -o photos.safetensors", "photos.training holds other files"),
+    ],
+)
+def test_no_model_is_mixed_into_somebodys_files(
+    args: str, words: str, tiny: Path, micro: str, photos: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(photos.parent)
+    (photos.parent / "here").symlink_to(photos.parent)
+    (photos.parent / "photos.training").mkdir()
+    (photos.parent / "photos.training/notes.txt").write_text("of a course")
+    before = sorted(photos.parent.rglob("*"))
+    code = run(["train", *args.format(micro=f"--recipe {micro} --steps 1", tiny=tiny).split()])
+    err = capsys.readouterr().err
+    assert code == 2 and words in err and "t2i: hint: Choose" in err, err
+    assert sorted(photos.parent.rglob("*")) == before
+
+
+def test_a_model_goes_into_a_folder_that_is_empty_or_was_trained_in(
+    micro: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hidden files, such as a Finder's, do not count; nor does it matter how little a training has left."""
+    monkeypatch.chdir(tmp_path)
+    for folder, hidden in (("empty", ".DS_Store"), ("begun", ".train")):
+        (tmp_path / folder / hidden).mkdir(parents=True)
+    (tmp_path / "begun/train.log").write_text("of the first try")
+    for folder in ("empty", "begun"):
+        assert run(["train", "clip", "--recipe", micro, "--steps", "1", "--out", folder]) == 0
+        (tmp_path / folder / "notes.txt").write_text("of mine")
+        assert run(["train", "clip", "--recipe", micro, "--steps", "2", "--out", folder, "--resume"]) == 0
+
+
 NOTHING = "stopped before the first step: nothing is saved yet. The same command begins anew"
 
 

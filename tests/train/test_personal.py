@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -302,7 +303,10 @@ def test_the_command_and_what_draws_with_its_file(
         return out.splitlines(), err
 
     asked = ["train", "lora", "--data", "photos", "--token", "<mine>", *name, "--steps", "2", *changes]
-    assert t2i(*asked)[0] == ["mine.safetensors"]
+    lines, err = t2i(*asked)
+    assert lines == ["mine.safetensors"]
+    assert "lora: your thing was cut out of 3 of 3 pictures, to be pasted into other places" in err.splitlines()
+    assert re.search(r"^lora: the new word starts out as '.+', the known word nearest to your pictures$", err, re.M)
     shown, _ = t2i("models", "show", "mine.safetensors")
     assert shown[0] == "mine: a personal model for tiny; prompts call its thing <mine>"
     assert json.loads(t2i("models", "show", "mine.safetensors", "--json")[0][0])["personal"]["token"] == "<mine>"

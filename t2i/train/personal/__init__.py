@@ -31,7 +31,7 @@ from t2i.train.personal.pool import PersonalPool
 from t2i.train.personal.recipe import PersonalRecipe, read_recipe
 from t2i.train.plan import row
 from t2i.train.recipe import Recipe
-from t2i.train.run import Pictures, Report, Run, explained
+from t2i.train.run import Pictures, Report, Run, check_folder, explained
 from t2i.train.sheets import averaged
 from t2i.train.state import State
 
@@ -62,6 +62,7 @@ def train_personal(
     work = work_folder(out)
     plain = Recipe(name=STAGE, seed=seed)
     run = Run(plain, work, Pictures(plain, str(data)), torch.device(device), report, stop, resume)
+    check_folder(work, str(data))
     _refuse_what_is_there(run, out, overwrite)
     source = FolderSource(data, report, without_caption=True)
     _check_captions(source, token)

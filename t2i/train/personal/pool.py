@@ -87,7 +87,8 @@ class PersonalPool:
         """Compute all of them. Returns early when `stop` says so."""
         c, parts = self.recipe, dict[str, list[Rows]](views=[], kept=[])
         self._read()
-        report({"event": "cut out", "stage": stage, "pictures": self.n, "found": len(self.cutouts)})
+        if c.pasted:
+            report({"event": "cut out", "stage": stage, "pictures": self.n, "found": len(self.cutouts)})
         ends = (c.views, c.views + (c.pasted if self.cutouts and self.empty else 0))
         for kind, first, last, make in (
             ("views", 0, ends[0], self._view), ("views", *ends, self._paste),

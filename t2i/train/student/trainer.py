@@ -34,7 +34,7 @@ from t2i.train.overrides import parse_overrides
 from t2i.train.plan import row
 from t2i.train.recipe import Recipe
 from t2i.train.recipes import load_recipe, recipe_names
-from t2i.train.run import Pictures, Report, Run, explained
+from t2i.train.run import Pictures, Report, Run, check_folder, explained
 from t2i.train.state import State
 from t2i.train.student.export import export_students
 from t2i.train.student.objective import BaseStudent, PriorStudent, StudentObjective, is_guided, student_name
@@ -55,8 +55,8 @@ def train_student(
     recipe: its world is that of the examples; None: the one that the teacher was trained with. overrides: "key=value"
     strings. steps: of each stage that is trained. stop: asked after every step; when it says yes, a checkpoint is
     written and nothing else. workers: as of `train`.
-    Raises UsageError for a teacher or settings that will not do, InputError for bad data, for an `out` that is there
-    already, or for no checkpoint to resume.
+    Raises UsageError for a teacher or settings that will not do and for an `out` that holds other files, InputError for
+    bad data, for an `out` that is there already, or for no checkpoint to resume.
     """
     tables = read_recipe(parse_overrides(overrides))
     if steps is not None:
@@ -114,6 +114,7 @@ def _to_learn(teacher: Bundle, tables: StudentRecipe) -> list[StageEntry]:
 def _refuse_what_is_there(run: Run, teacher: Bundle, entries: Sequence[StageEntry], overwrite: bool) -> None:
     if run.out.resolve() == teacher.path.resolve():
         raise UsageError(f"--out {run.out} is the teacher.", "Choose another folder for the student.")
+    check_folder(run.out, run.pictures.data)
     begun = any(run.begun(student_name(entry)) for entry in entries)
     there = f"{run.out} holds a model, or the beginning of one," if begun or (run.out / MANIFEST).exists() else ""
     run.refuse(there, begun, overwrite)
