@@ -67,9 +67,7 @@ Loras = Annotated[
 Dtype = Annotated[str, typer.Option(metavar="TYPE", help="As in t2i sample.", rich_help_panel=Panel.SUITE)]
 Out = Annotated[
     Path | None,
-    typer.Option(
-        "--out", "-o", metavar="DIR", help="Where they go.  [default: out/score/…]", rich_help_panel=Panel.SUITE
-    ),
+    typer.Option("--out", "-o", metavar="DIR", help="Where they go.  [default: scores/…]", rich_help_panel=Panel.SUITE),
 ]
 Share = Annotated[
     str | None,

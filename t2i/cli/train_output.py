@@ -24,11 +24,12 @@ def _cut_out(facts: dict[str, Any]) -> str:
 
 
 PLAIN: dict[str, Callable[[dict[str, Any]], str]] = {
+    "dropped": lambda facts: f"dropped, because {facts['why']}",
     "one picture": lambda facts: f"there is one picture: {facts['hint']}",
     "cut out": _cut_out,
     "begins": lambda facts: f"the new word starts out as {facts['like']!r}, the known word nearest to your pictures",
 }
-"""Events of a personal model, which happen once and whose bare facts say little: event -> what a person is told."""
+"""Events that happen once and whose bare facts say little: event -> what a person is told."""
 
 
 class TrainReporter:

@@ -258,7 +258,9 @@ class _Pool:
                 self._take(number, result)
             self._give(worker)
         took, there = time.monotonic() - self.started, f", {self.found} were there already" if self.found else ""
-        self.reporter.note(f"{self.drawn} pictures by {self.size} workers in {took:.1f} s{there}")
+        self.reporter.note(
+            f"{self.drawn} pictures by {self.size} worker{'s' if self.size > 1 else ''} in {took:.1f} s{there}"
+        )
         if self.reporter.failed:
             raise InputError(f"{self.reporter.failed} of {self.total} pictures failed.", "See above.", "partial")
 

@@ -105,7 +105,7 @@ def drawn_pictures(reporter: Reporter, request: ScoreRequest, suite: Sequence[Su
     draw = request.draw
     model = find_model(draw.model)
     model.check_can("t2i sample")
-    folder = draw.folder or Path("out") / "score" / f"{Path(request.suite).stem}-{model.manifest.name}"
+    folder = draw.folder or Path("scores") / f"{Path(request.suite).stem}-{model.manifest.name}"
     check_writable(folder)
     order = SuiteOrder(
         model, suite, draw.n, draw.seed, draw.settings, folder, request.batch, request.device, draw.loading, draw.shard

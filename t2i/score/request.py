@@ -16,7 +16,7 @@ from t2i.store.load_options import LoadOptions
 class DrawOptions:
     """How the pictures of a suite are drawn: n of each prompt, picture i with seed `seed` + i.
 
-    settings: as a user writes them, name -> text. folder: None for out/score/SUITE-MODEL. loading: of the
+    settings: as a user writes them, name -> text. folder: None for scores/SUITE-MODEL. loading: of the
     weights. shard: the share that `run.draw_shard` draws.
     """
 

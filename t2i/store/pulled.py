@@ -143,7 +143,7 @@ def find_pulled(name: HubName) -> Path:
     found = matching(name)
     if found and found[0].lock is not None:
         return found[0].path
-    hint = f"Fetch it once with `t2i models pull {name}`."
+    hint = f"There is no such folder; from the hub, fetch it once with `t2i models pull {name}`."
     if found:
         raise UnavailableError(f"{found[0].fault}.", f"Go on with `t2i models pull {name}`.", "model")
     raise UnavailableError(f"the model {str(name)!r} is not here.", hint, "model")

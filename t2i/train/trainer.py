@@ -95,9 +95,11 @@ def _read_recipe(
     if seed is not None:
         loaded = replace(loaded, seed=seed)
     stages = tuple(n for n in loaded.stages if n == stage or (stage == "all" and loaded.has(n)))
-    if steps is not None:
+    if steps is not None:  # --set says it of one stage, and so wins
+        said = parse_overrides(overrides)
         for name in stages:
-            loaded = loaded.with_steps(name, steps)
+            if not said.keys() & {f"{name}.steps", f"{name}.schedule.steps"}:
+                loaded = loaded.with_steps(name, steps)
     if not all(loaded.has(name) for name in stages):
         what = f"the recipe {loaded.name!r} trains {stage} for 0 steps."
         raise UsageError(what, f"Write --set {stage}.steps=2000", "config")
@@ -156,7 +158,7 @@ def _refuse_what_is_there(run: Run, stages: Sequence[str], overwrite: bool) -> N
     bundle = run.bundle()
     trained = [e.name for e in bundle.manifest.stages] if bundle else []
     there = [name for name in stages if name in begun or name in trained]
-    run.refuse(f"{run.out} holds {' and '.join(there)}" if there else "", bool(begun), overwrite)
+    run.refuse(f"{run.out} holds {', '.join(there)}" if there else "", bool(begun), overwrite)
 
 
 def finished(run: Run, stage: str) -> bool:

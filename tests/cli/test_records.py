@@ -117,7 +117,7 @@ def test_score(said: Said) -> None:
     compared = said(*draw, "--baseline", "base.json", "--labels", "cat,snow", kinds=kinds)
     assert compared[-1]["verdict"] == "pass" and compared[-1]["gate"]["checks"]
     assert compared[0]["label"] in ("cat", "snow")
-    folder = "out/score/p-tiny"
+    folder = "scores/p-tiny"
     sets = said("score", folder, "--against", folder, "--before", folder, "--tier", "exact", *eye, kinds=kinds)
     assert len(sets[-1]["pairs"]) == 12 and sets[-1]["set"] is not None
     for path in Path(folder).glob("*.png"):  # a generator that draws one grey picture

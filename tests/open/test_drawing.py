@@ -127,7 +127,7 @@ def test_a_suite_is_drawn_and_gated(checkpoint: Checkpoint, command: Command) ->
     args = ("score", "--suite", "suite.jsonl", "--model", checkpoint("sd"), "--steps", "2", "-n", "2")
     command(*args, "--save-baseline", "base.json")
     out, _ = command(*args, "--baseline", "base.json")
-    assert len(list(Path("out/score/suite-sd").glob("*.png"))) == 4
+    assert len(list(Path("scores/suite-sd").glob("*.png"))) == 4
     assert any("clip" in line for line in out)
 
 

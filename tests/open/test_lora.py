@@ -130,7 +130,7 @@ def test_what_is_started_repainted_and_scored(
     args = ("score", "--suite", "suite.jsonl", "--model", checkpoint("sd"), "--steps", "2", "-n", "1")
     for more in ((), ("--lora", lora("sd"))):
         command(*args, *more)
-    drawn = [read_metadata(path)["t2i"]["settings"] for path in Path("out/score/suite-sd").glob("*.png")]
+    drawn = [read_metadata(path)["t2i"]["settings"] for path in Path("scores/suite-sd").glob("*.png")]
     assert sorted("lora" in settings for settings in drawn) == [False, True]
 
 
@@ -237,7 +237,7 @@ def test_a_lora_of_another_family(checkpoint: Checkpoint, lora: Callable[..., Pa
     ("text", "code", "sentence"),
     [
         ("nowhere.safetensors", 4, "there is no LoRA"),
-        ("acme/style", 4, "Fetch it once with `t2i models pull acme/style`"),
+        ("acme/style", 4, "fetch it once with `t2i models pull acme/style`"),
         ("{lora}:0", 2, "a scale of 0 makes no sense"),
         ("{lora}:nan", 2, "makes no sense"),
         ("{lora}:1e9", 2, "makes no sense"),

@@ -50,7 +50,7 @@ def test_a_suite_is_drawn_scored_kept_and_compared(place: Path, capsys: pytest.C
     out, _ = score(capsys, *DRAW, "--save-baseline", "base.json", "--sheet", "sheet.png")
     table = dict(line.split("\t")[:2] for line in out)
     assert {"clip", "variety", "duplicate", "blank", "sharpness"} <= set(table)
-    pictures = sorted(Path("out/score/p-tiny").glob("*.png"))
+    pictures = sorted(Path("scores/p-tiny").glob("*.png"))
     assert len(pictures) == 12 and load_image("sheet.png").size[0] > 200
     record = read_metadata(pictures[0])["t2i"]
     assert record["command"] == "score"
@@ -72,7 +72,7 @@ def test_a_suite_is_drawn_scored_kept_and_compared(place: Path, capsys: pytest.C
 def test_a_damaged_picture_is_drawn_again(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its record is whole, and its pixels are not."""
     score(capsys, *DRAW)
-    hurt = sorted(Path("out/score/p-tiny").glob("*.png"))[3]
+    hurt = sorted(Path("scores/p-tiny").glob("*.png"))[3]
     whole = load_image(hurt).tobytes()
     data = hurt.read_bytes()
     hurt.write_bytes(data[:-30] + bytes(255 - byte for byte in data[-30:-20]) + data[-20:])
@@ -86,13 +86,13 @@ def test_a_regression_is_exit_1_and_named(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     score(capsys, *DRAW, "--save-baseline", "base.json")
-    for path in Path("out/score/p-tiny").glob("*.png"):  # a generator that draws one grey picture
+    for path in Path("scores/p-tiny").glob("*.png"):  # a generator that draws one grey picture
         record = read_metadata(path)["t2i"]
         path.with_suffix(".txt").write_text(record["prompt"], "utf-8")
         save_image(Image.new("RGB", (16, 16), (120, 120, 120)), path)
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(place / "summary.md"))
     reports = ("--junit", "s.xml", "--html", "s.html")
-    out, err = score(capsys, "out/score/p-tiny", "--baseline", "base.json", *reports, "--json", code=1)
+    out, err = score(capsys, "scores/p-tiny", "--baseline", "base.json", *reports, "--json", code=1)
     *records, summary, envelope = [json.loads(line) for line in out]
     assert len(records) == 12 and all(r["metrics"]["duplicate"] == r["metrics"]["blank"] == 1 for r in records)
     assert summary["verdict"] == "regression" and {"duplicate", "blank"} <= set(summary["gate"]["fell"])
@@ -102,7 +102,7 @@ def test_a_regression_is_exit_1_and_named(
     assert int(gate.get("failures", 0)) >= 2
     assert "regression" in Path("s.html").read_text("utf-8") and "regression" in Path("summary.md").read_text("utf-8")
     # an update is a decision: it reports and does not fail
-    score(capsys, "out/score/p-tiny", "--baseline", "base.json", "--update-baseline")
+    score(capsys, "scores/p-tiny", "--baseline", "base.json", "--update-baseline")
 
 
 def test_a_baseline_with_no_number_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,7 +157,7 @@ def test_scores_of_another_recipe_are_refused(place: Path, capsys: pytest.Captur
     table = json.loads(Path("base.json").read_text())
     Path("edited.json").write_text(json.dumps({**table, "recipe": {**table["recipe"], "suite": "x"}}))
     assert "digest" in score(capsys, *DRAW, "--baseline", "edited.json", code=3)[1]
-    got = run(["score", "out/score/p-tiny", "--extractor", "judge", "--against", "s.npz", "--device", "cpu"])
+    got = run(["score", "scores/p-tiny", "--extractor", "judge", "--against", "s.npz", "--device", "cpu"])
     assert got == 3 and "was made in another way" in capsys.readouterr().err
     Path("fewer.txt").write_text("\n".join(PROMPTS[1:]), "utf-8")
     fewer = ("--suite", "fewer.txt", *DRAW[2:])
@@ -279,7 +279,7 @@ def test_what_of_a_suite_is_not_read_is_told(place: Path, capsys: pytest.Capture
 
 def test_pictures_that_a_list_or_a_suite_does_not_know(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     score(capsys, *DRAW)
-    one = sorted(Path("out/score/p-tiny").glob("*.png"))[0]
+    one = sorted(Path("scores/p-tiny").glob("*.png"))[0]
     row = {"file_name": one.name, "prompt": "a dog"}
     Path("l.jsonl").write_text(json.dumps({**row, "file_name": "x.png"}), "utf-8")
     assert "names none of the pictures" in score(capsys, str(one), "--prompts", "l.jsonl", code=3)[1]
@@ -309,7 +309,7 @@ def test_pictures_whose_prompts_are_not_known_are_told_of_the_option_that_names_
 ) -> None:
     """Another tool's pictures against a baseline of ours, and the other way round."""
     score(capsys, *DRAW, "--save-baseline", "base.json")
-    ours = sorted(Path("out/score/p-tiny").glob("*.png"))
+    ours = sorted(Path("scores/p-tiny").glob("*.png"))
     Path("bare").mkdir()
     for i, path in enumerate(ours):
         load_image(path).save(f"bare/{i}.png")

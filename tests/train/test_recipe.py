@@ -178,3 +178,11 @@ def test_a_recipe_gives_the_sampling_of_each_kind_of_stage() -> None:
     assert sample.upsampler.threshold == "static"
     with pytest.raises(UsageError, match=r"did you mean 'sample.base.steps'"):
         load_recipe("tiny", {"sample.base.step": "3"})
+
+
+def test_the_steps_of_one_stage_win_over_those_of_all(micro: str, tmp_path: Path) -> None:
+    plan = train("all", micro, ["base.steps=7"], out=tmp_path / "m", steps=2, dry_run=True)
+    assert plan is not None
+    assert {row["stage"]: row["steps"] for row in plan["stages"]} == {
+        "clip": 2, "prior": 2, "base": 7, "upsampler256": 2,
+    }  # fmt: skip
