@@ -25,6 +25,7 @@ def _cut_out(facts: dict[str, Any]) -> str:
 
 PLAIN: dict[str, Callable[[dict[str, Any]], str]] = {
     "dropped": lambda facts: f"dropped, because {facts['why']}",
+    "compiling": lambda facts: f"compiling; {facts['hint']}",
     "one picture": lambda facts: f"there is one picture: {facts['hint']}",
     "cut out": _cut_out,
     "begins": lambda facts: f"the new word starts out as {facts['like']!r}, the known word nearest to your pictures",

@@ -9,6 +9,7 @@ inpaint.py         parts of a picture, by the model; repaint.py: square after sq
                    smooth_fill.py, exemplar.py: fills without a model
 vary.py            variations, blends, text diffs, image to image; latents.py: DDIM inversion and slerp
 upscaling.py       larger pictures, in tiles
+places.py          the place of a picture, for prompts that say none
 rerank.py          the best of several pictures by CLIP
 textmask.py        a mask from words, by the base; naming.py, things.py: from what a text names, by the judge
 

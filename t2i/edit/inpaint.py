@@ -14,16 +14,14 @@ from torch import Tensor
 
 from t2i.edit.exemplar import exemplar_fill
 from t2i.edit.latents import slerp
-from t2i.edit.naming import names_place
+from t2i.edit.places import in_place, without_things
 from t2i.edit.repaint import repaint
 from t2i.edit.upscaling import upscale
 from t2i.engine import PromptBatch, of_all
 from t2i.media.images import resize
 from t2i.pipeline import Conditioning, Pipeline
-from t2i.prompts import CHINESE
 from t2i.sampling import SamplingConfig
 from t2i.stages.stage import InpaintCond, Start
-from t2i.world.captions.where import KnownPlace, empty_place, seen_place
 
 REMOVAL = 0.6
 """Share of the base's steps that a removal takes, starting from patches of the surroundings."""
@@ -94,29 +92,6 @@ def _paint(pipeline: Pipeline, part: Tensor, mask: Tensor, batch: PromptBatch, n
     if images.shape[-1] >= side:
         return resize(images, side, side)
     return torch.stack([upscale(pipeline, x, (side, side), seed).image for x, seed in zip(images, seeds, strict=True)])
-
-
-def in_place(pipeline: Pipeline, prompt: str, z: Tensor) -> str:
-    """A prompt with the place of the picture whose embedding is z (E,): "a cat", "a cat in the snow". As it is, if it
-    says a place, or if the picture's is not known."""
-    place = None if names_place(prompt) else place_of(pipeline, z)
-    if place is None:
-        return prompt
-    return f"{prompt}在{place.zh[0]}" if CHINESE.search(prompt) else f"{prompt} {place.en[0]}"
-
-
-def without_things(pipeline: Pipeline, z: Tensor) -> str | None:
-    """A prompt for the place, without things, of the picture whose embedding is z (E,); None if it is not known."""
-    place = place_of(pipeline, z)
-    return None if place is None else empty_place(place, pipeline.words.unknown)
-
-
-def place_of(pipeline: Pipeline, z: Tensor) -> KnownPlace | None:
-    """The place of the picture with the embedding z (E,), by the model's CLIP; None where it is like none that the
-    model was taught."""
-    words = pipeline.words
-    embed = lambda texts: F.normalize(pipeline.encode(texts)[0].pooled, dim=-1)  # noqa: E731
-    return seen_place(z, words.unknown, embed) if words.known else None
 
 
 def _known(part: Tensor, mask: Tensor, size: int) -> InpaintCond:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from t2i.edit.latents import inverted_noise, slerp
 from t2i.edit.masks import central_square
+from t2i.edit.places import in_place
 from t2i.engine import PromptBatch, Samples
 from t2i.errors import UsageError
 from t2i.media.images import resize
@@ -115,11 +116,15 @@ def image_to_image(pipeline: Pipeline, image: Tensor, batch: PromptBatch, *, str
     """SDEdit (Meng 2021, arXiv 2108.01073): `image` (3, H, W) noised and denoised, one picture per prompt and seed.
 
     strength: in (0, 1], the share of the base's steps that are taken. .7 to .9 suits a sketch, .4 to .6 a change of
-    style.
+    style. A prompt that says no place is read with the picture's, where a prior would choose one.
     """
     prompts, seeds, on_step = batch.prompts, batch.seeds, batch.on_step
     request = replace(batch.request, quality=True)
-    conditioning, cut = pipeline.condition(prompts, seeds, request, on_step)
+    said = prompts
+    if pipeline.prior is not None:
+        z = embedding(pipeline, image)[0]
+        said = [in_place(pipeline, text, z) for text in prompts]
+    conditioning, cut = pipeline.condition(said, seeds, request, on_step)
     x0 = central_squares([image], pipeline.manifest.sizes[0]).expand(len(seeds), -1, -1, -1)
     start = Start(x0=x0, strength=strength)
     return pipeline.draw(conditioning, seeds, request, on_step, start=start, prompts=prompts, truncated=cut)

@@ -67,6 +67,10 @@ def fit(task: Trainable, *, resume: bool) -> State:
         for stale in folder.glob(f"{TEMP_PREFIX}*"):  # a kill in the middle of a checkpoint leaves its half
             stale.unlink(missing_ok=True)
     if schedule.compile:
+        if run.device.type == "cpu":
+            run.report(
+                {"event": "compiling", "stage": task.name, "hint": "it takes minutes, and gains nothing on a CPU"}
+            )
         for net in task.compiled:
             net.compile()
     head = {"event": "start", "stage": task.name, "step": state.step, "steps": schedule.steps}

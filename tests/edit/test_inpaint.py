@@ -13,8 +13,9 @@ from torch import Tensor
 from t2i.diffusion.process import Flow
 from t2i.diffusion.samplers import repaint
 from t2i.diffusion.schedule import uniform_t
-from t2i.edit.inpaint import in_place, inpaint, without_things
+from t2i.edit.inpaint import inpaint
 from t2i.edit.masks import box, extend, grow
+from t2i.edit.places import in_place, without_things
 from t2i.edit.textmask import references, text_contrast, text_mask
 from t2i.engine import PromptBatch
 from t2i.media.contrast import otsu

@@ -14,6 +14,7 @@ from t2i.engine import PromptBatch
 from t2i.errors import UsageError
 from t2i.pipeline import Pipeline
 from t2i.sampling import SampleRequest, SamplingConfig
+from t2i.store.registry import resolve
 
 CAT = "a cat in the snow"
 LOW = SampleRequest(size=16)
@@ -124,3 +125,14 @@ def test_without_the_prior_the_text_alone_is_read(pipeline: Pipeline) -> None:
     assert far(with_prior, more) > 1
     with pytest.raises(UsageError, match="no prior"):
         pipeline.sample([CAT], [7], SampleRequest(prior="magic"))
+
+
+def test_a_picture_is_redrawn_in_its_own_place_unless_the_prompt_says_another() -> None:
+    small = Pipeline.load(resolve("small"))
+    (beach,) = small.sample(["an empty beach"], [1], SampleRequest(size=64)).images
+
+    def drawn(prompt: str) -> Tensor:
+        return image_to_image(small, beach, PromptBatch([prompt], [3], SampleRequest(size=64))).images
+
+    assert torch.equal(drawn("a castle"), drawn("a castle at the beach"))
+    assert not torch.equal(drawn("a castle"), drawn("a castle in the snow"))
