@@ -31,7 +31,7 @@ EPILOG = """Examples:
   t2i train base --recipe first --sprites sprites/ --out my-model --resume
   t2i train clip --recipe first --sprites sprites/ --out model --start small
   t2i train --recipe tiny --set base.lr=1e-4 --dry-run
-  accelerate launch --multi_gpu -m t2i train --recipe small --sprites sprites/ --out my-model
+  accelerate launch --multi_gpu -m t2i train --recipe small --sprites sprites/
   torchrun --nproc-per-node 2 -m t2i train --out my-model
   t2i train --recipe tiny --data photos/ --out my-photos
   t2i train --recipe tiny --data "shards/{0000..0003}.tar" --out my-shards

@@ -117,7 +117,7 @@ def scores(place: Path) -> Iterator[tuple[str, list[str]]]:
     kept = json.loads((place / "six.json").read_text("utf-8"))
     (place / "edited.json").write_text(json.dumps({**kept, "recipe": {**kept["recipe"], "suite": "x"}}))
     yield "recipe", ["score", "--suite", "six.txt", *draw, "--baseline", "edited.json"]
-    folder = place / "out" / "score" / "six-tiny"
+    folder = place / "scores" / "six-tiny"
     one = next(folder.glob("*.png"))
     yield "few", ["score", str(one), "--against", str(folder), *eye]
     from PIL import Image
