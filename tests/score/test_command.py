@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -73,13 +74,14 @@ def test_a_damaged_picture_is_drawn_again(place: Path, capsys: pytest.CaptureFix
     """Its record is whole, and its pixels are not."""
     score(capsys, *DRAW)
     hurt = sorted(Path("scores/p-tiny").glob("*.png"))[3]
-    whole = load_image(hurt).tobytes()
+    whole = np.asarray(load_image(hurt), np.int16)
     data = hurt.read_bytes()
     hurt.write_bytes(data[:-30] + bytes(255 - byte for byte in data[-30:-20]) + data[-20:])
     assert read_metadata(hurt)["t2i"]["command"] == "score"
     _, err = score(capsys, *DRAW)
     assert "drawn again beside it" in err
-    assert load_image(hurt.with_stem(f"{hurt.stem}-2")).tobytes() == whole
+    again = np.asarray(load_image(hurt.with_stem(f"{hurt.stem}-2")), np.int16)
+    assert abs(again - whole).max() <= 1  # drawn alone it may round otherwise than in its batch
 
 
 def test_a_regression_is_exit_1_and_named(
