@@ -48,12 +48,14 @@ class Trainable(ABC):
     unsharded: ClassVar[str] = ""
     """Why `module` cannot be cut into pieces (`sharding.py`); "" where it can."""
 
+    compiles: ClassVar[bool] = False
+    """Whether `Schedule.compile` may be asked for, which was tried: torch.compile (2.14) cannot make the gradient of a
+    gradient, as of a GAN's penalty."""
+
     @property
     def compiled(self) -> tuple[nn.Module, ...]:
-        """The networks whose forward pass `Schedule.compile` compiles; one whose parts are called one by one names
-        these. None unless it was tried: torch.compile (2.14) cannot make the gradient of a gradient, as of a GAN's
-        penalty."""
-        return ()
+        """The networks whose forward pass is compiled; one whose parts are called one by one names these."""
+        return (self.module,)
 
     @property
     def tight(self) -> bool:
@@ -63,8 +65,8 @@ class Trainable(ABC):
 
     @classmethod
     def check_compile(cls, name: str, schedule: Schedule) -> None:
-        """Raise UsageError for a stage whose schedule asks for compiling, where nothing is `compiled`."""
-        if schedule.compile and cls.compiled is Trainable.compiled:
+        """Raise UsageError for a stage whose schedule asks for compiling, and that cannot be compiled."""
+        if schedule.compile and not cls.compiles:
             raise UsageError(f"{name} cannot be compiled.", f"Leave out {name}.compile", "config")
 
     @property

@@ -91,14 +91,14 @@ def _read_recipe(
     if stage not in ("all", *STAGES):
         near = (nearest(stage, tuple(STAGES), 1) or ["all"])[0]
         raise UsageError(f"there is no stage {stage!r}.", f"Did you mean {near}?")
-    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, parse_overrides(overrides))
+    changes = parse_overrides(overrides)
+    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes)
     if seed is not None:
         loaded = replace(loaded, seed=seed)
     stages = tuple(n for n in loaded.stages if n == stage or (stage == "all" and loaded.has(n)))
     if steps is not None:  # --set says it of one stage, and so wins
-        said = parse_overrides(overrides)
         for name in stages:
-            if not said.keys() & {f"{name}.steps", f"{name}.schedule.steps"}:
+            if not changes.keys() & {f"{name}.steps", f"{name}.schedule.steps"}:
                 loaded = loaded.with_steps(name, steps)
     if not all(loaded.has(name) for name in stages):
         what = f"the recipe {loaded.name!r} trains {stage} for 0 steps."

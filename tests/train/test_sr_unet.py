@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from training import redrawn_recipe
 
 from t2i.errors import UsageError
 from t2i.pipeline import Conditioning, Pipeline
@@ -31,31 +32,12 @@ CHANGES = [
     "upsampler256.log_every=1", "upsampler256.precision=fp32", "upsampler256.size=64", "upsampler256.crop=32",
     "upsampler256.pool.size=20", "upsampler256.lr=1e-3", "upsampler256.pool.same=9",
 ]  # fmt: skip
-TABLE = """
-[upsampler256]
-design = "sr_unet"
-[upsampler256.net]
-channels = [8, 8]
-down = [1, 1]
-up = [1, 1]
-emb_dim = 16
-z_cells = 0
-"""
 
 
 @pytest.fixture(scope="module")
 def recipe(micro: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The micro recipe with the other design of its upsampler."""
     return redrawn_recipe(micro, tmp_path_factory.mktemp("recipe"), "cond_dim = 32")
-
-
-def redrawn_recipe(recipe: str, folder: Path, *more: str) -> str:
-    """A recipe with the other design of its upsampler, and more lines in the table of its network."""
-    path = folder / "redraw.toml"
-    head, tail = Path(recipe).read_text().split("[upsampler256]")
-    rest = tail[tail.index("[upsampler256.schedule]") :]
-    path.write_text(head + TABLE + "\n".join(more) + "\n" + rest)
-    return str(path)
 
 
 @pytest.fixture(scope="module")

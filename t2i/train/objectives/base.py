@@ -73,6 +73,7 @@ class BaseObjective(Objective):
     """
 
     examples = "base"
+    compiles = True
     pretraining = READING
     config: BaseRecipe
     net: UNet
@@ -137,10 +138,6 @@ class BaseObjective(Objective):
         if self.config.warm_start and self.run.begun("clip") and load_average(folder, "base.", self.net):
             self.run.report({"event": "warm start", "stage": self.name, "path": str(folder)})
         return None
-
-    @property
-    def compiled(self) -> tuple[nn.Module, ...]:
-        return (self.net,)
 
     @property
     def captions_read(self) -> int:

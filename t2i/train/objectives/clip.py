@@ -61,6 +61,7 @@ class ClipStage(EncoderObjective):
     """What both ways of training CLIP have in common."""
 
     exported = "clip."
+    compiles = True
     config: ClipRecipe
     net: Clip
 

@@ -53,6 +53,7 @@ class PriorObjective(Objective):
     """The denoising loss of embeddings z (B, E), scaled to unit variance a coordinate."""
 
     examples = "prior"
+    compiles = True
     config: PriorRecipe
     pool: EmbeddingPool
 
@@ -86,10 +87,6 @@ class PriorObjective(Objective):
     def rules(cls, recipe: Recipe, name: str, stages: tuple[str, ...]) -> list[tuple[bool, str]]:
         with_clip = recipe.encoder == "clip"
         return [(name not in stages or with_clip, "a prior needs CLIP, and [text] takes its place")]
-
-    @property
-    def compiled(self) -> tuple[nn.Module, ...]:
-        return (self.net,)
 
     def warm_start(self) -> None:
         if start := self.run.start:

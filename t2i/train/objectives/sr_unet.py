@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from t2i.data.source import Source
 from t2i.diffusion.process import Flow
@@ -68,6 +68,7 @@ class SRUNetObjective(Objective):
     """The mean absolute error of crops, and 1 - SSIM of their luma."""
 
     examples = "upsampler"
+    compiles = True
     config: SRUNetRecipe
     net: SRUNet
     pool: RedrawnPool
@@ -113,10 +114,6 @@ class SRUNetObjective(Objective):
             (part.drawn + part.blur <= 1, f"{name}.drawn and .blur are more than 1 together"),
             (part.pool.strength[0] <= part.pool.strength[1], f"{name}.pool.strength ends before it begins"),
         ]
-
-    @property
-    def compiled(self) -> tuple[nn.Module, ...]:
-        return (self.net,)
 
     @property
     def source(self) -> Source:

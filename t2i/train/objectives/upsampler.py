@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from t2i.data.source import Source
 from t2i.diffusion.loss import DenoisingObjective, Levels, diffusion_loss
@@ -56,6 +56,7 @@ class UpsamplerObjective(Objective):
     """The denoising loss of crops at their small versions."""
 
     examples = "upsampler"
+    compiles = True
     config: UpsamplerRecipe
     net: Upsampler
 
@@ -90,10 +91,6 @@ class UpsamplerObjective(Objective):
                 f"{name}.crop, .size and .drawn are not multiples of {unit}",
             ),
         ]
-
-    @property
-    def compiled(self) -> tuple[nn.Module, ...]:
-        return (self.net,)
 
     @property
     def source(self) -> Source:

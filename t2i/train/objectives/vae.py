@@ -55,6 +55,7 @@ class VAEObjective(Objective):
     """The evidence lower bound of pictures. No caption is read."""
 
     examples = "vae"
+    compiles = True
     can_be_first = True
     config: VAERecipe
     net: VAE

@@ -33,6 +33,8 @@ from t2i.text.cond import TextCond
 from t2i.text.encoder import NetEncoder
 from t2i.train import streams
 from t2i.train.objective import Trainable
+from t2i.train.objectives.clip import token_ids
+from t2i.train.objectives.prior import without_text
 from t2i.train.objectives.sr_unet import crop, dissimilarity
 from t2i.train.personal.pool import Answers, PersonalPool, Rows
 from t2i.train.personal.recipe import PersonalRecipe
@@ -123,7 +125,7 @@ class PersonalObjective(Trainable):
 
     def _read(self, captions: list[str], word: Tensor | None) -> TextCond:
         """The captions encoded; with the new word's row, where there is one."""
-        ids = self.tokenizer.encode(captions, self.clip.config.context, tight=True)[0].to(self.run.device)
+        ids = token_ids(self.tokenizer, captions, self.clip, self.run.device, self.tight)
         table = self.clip.token_embedding.weight
         if word is not None:
             table = table.index_put((torch.tensor(self.row, device=table.device),), word)
@@ -264,7 +266,7 @@ class PersonalObjective(Trainable):
 def _without(cond: Any) -> Any:
     """A condition of prior or base without its text, which guidance leads away from; the embedding stays."""
     if isinstance(cond, PriorCond):
-        return replace(cond, keep=torch.zeros_like(cond.mask[:, 0]))
+        return without_text(cond)
     return replace(cond, tokens_keep=torch.zeros_like(cond.tokens_keep))
 
 
